@@ -1,0 +1,16 @@
+//! What a hop between two threads is made of, without Python.
+//!
+//! A caller puts a job into a runner's [`mailbox`], and waits at a [`slot`] for its result, after a short
+//! [`spin`]; which runner serves whom is in [`runners`], and [`waits`] sees a circle of waits before it closes.
+//! Everything here is safe Rust: [`sync`] swaps `std` for loom, and [`latch`] is the one place that talks to the kernel.
+
+#![forbid(unsafe_code)]
+
+pub mod latch;
+pub mod mailbox;
+pub mod runners;
+pub mod slot;
+pub mod spin;
+pub mod stats;
+pub mod sync;
+pub mod waits;

@@ -1,0 +1,11 @@
+//! The one place that names `std`'s or loom's primitives, so that loom can take their place under `--cfg loom`.
+
+#[cfg(loom)]
+pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
+#[cfg(not(loom))]
+pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
+
+/// Locks, whatever a panic elsewhere did: none of our critical sections can leave its data half changed.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,98 @@
+//! Who waits for whom.
+//!
+//! Everything that a thread can wait for through the bridge runs on a loop's thread, so a circle of waits runs through
+//! loop threads only: each has a [`Node`], and an edge to another while its thread waits for a call there. Threads that
+//! run no loop need no node, and pay nothing.
+//!
+//! Invariants:
+//! 1. A thread adds its own edge before it looks for a circle, so of two threads that close one together at least one
+//!    sees it. 2. Edges of one thread form a stack (a signal handler may wait while the thread waits).
+
+use crate::sync::{Arc, Mutex, lock};
+
+#[derive(Debug, Default)]
+pub struct Node {
+    waits_for: Mutex<Vec<Arc<Node>>>,
+}
+
+/// The wait would have closed a circle.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Circle;
+
+/// An edge, taken back when it is dropped.
+#[derive(Debug)]
+pub struct Edge<'a>(&'a Node);
+
+impl Drop for Edge<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.waits_for).pop();
+    }
+}
+
+impl Node {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Whether the thread of this node waits for some call.
+    pub fn is_waiting(&self) -> bool {
+        !lock(&self.waits_for).is_empty()
+    }
+
+    /// Adds the edge from this node's thread (the calling one) to `other`, unless that closes a circle.
+    pub fn wait_for<'a>(self: &'a Arc<Self>, other: &Arc<Self>) -> Result<Edge<'a>, Circle> {
+        lock(&self.waits_for).push(Arc::clone(other));
+        let edge = Edge(self);
+        if other.leads_to(self) { Err(Circle) } else { Ok(edge) }
+    }
+
+    /// Whether this node's thread waits, directly or not, for the thread of `goal`; true for `goal` itself.
+    pub fn leads_to(self: &Arc<Self>, goal: &Arc<Self>) -> bool {
+        let mut seen: Vec<Arc<Self>> = Vec::new();
+        let mut open = vec![Arc::clone(self)];
+        while let Some(node) = open.pop() {
+            if Arc::ptr_eq(&node, goal) {
+                return true;
+            }
+            if seen.iter().any(|known| Arc::ptr_eq(known, &node)) {
+                continue;
+            }
+            open.extend(lock(&node.waits_for).iter().cloned());
+            seen.push(node);
+        }
+        false
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_oneself_is_a_circle() {
+        let node = Node::new();
+        assert!(node.wait_for(&node).is_err());
+        assert!(!node.is_waiting());
+    }
+
+    #[test]
+    fn a_long_way_round_is_a_circle_and_a_dropped_edge_is_not() {
+        let nodes: Vec<_> = (0..4).map(|_| Node::new()).collect();
+        let edges: Vec<_> = (0..3).map(|i| nodes[i].wait_for(&nodes[i + 1])).collect();
+        assert!(edges.iter().all(Result::is_ok));
+        assert!(nodes[3].wait_for(&nodes[0]).is_err());
+        drop(edges);
+        assert!(nodes[3].wait_for(&nodes[0]).is_ok());
+    }
+
+    #[test]
+    fn a_thread_may_wait_again_while_it_waits() {
+        let (a, b, c) = (Node::new(), Node::new(), Node::new());
+        let first = a.wait_for(&b);
+        let second = a.wait_for(&c);
+        assert!(first.is_ok() && second.is_ok());
+        assert!(c.wait_for(&a).is_err());
+        drop(second);
+        assert!(c.wait_for(&a).is_ok());
+    }
+}

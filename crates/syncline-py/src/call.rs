@@ -1,0 +1,433 @@
+//! One call: carried to a loop, waited for, and settled.
+//!
+//! Invariants:
+//! 1. A call is settled once; what comes later is dropped, and an error among it is logged. 2. No wait is made while
+//!    attached, and each ends on the first of: settled, the runner ended, deadline, a signal's exception, a circle.
+//! 3. A suspended call keeps its task alive (a loop refers to its tasks weakly): call -> task -> coroutine -> call, a
+//!    ring that settling opens.
+
+use crate::context::Carried;
+use crate::errors;
+use crate::names;
+use crate::process;
+use crate::runner::{Feeder, Job, Outbox, Runner};
+use crate::target::Target;
+use pyo3::exceptions::{PyRuntimeError, PySystemExit, PyTimeoutError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use syncline_core::latch::Waited;
+use syncline_core::mailbox::Sent;
+use syncline_core::slot::Slot;
+use syncline_core::spin::current_cpu;
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, lock};
+
+/// A waiting thread looks by itself after that time, then twice that, up to `LONGEST_TICK`: for signals that were
+/// delivered to another thread, for results that wait for a loop which does not come round, for runners that died.
+const FIRST_TICK: Duration = Duration::from_millis(5);
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+/// How often a long wait is examined for deadlocks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub enum Outcome {
+    Returned(Py<PyAny>),
+    Raised(PyErr),
+}
+
+pub struct Call {
+    slot: Slot<Outcome>,
+    outbox: Option<Arc<Outbox>>,
+    runner_name: String,
+    /// By 3: there while the call is suspended.
+    task: Mutex<Option<Py<PyAny>>>,
+    /// The future to settle, for `submit`; else the slot is filled.
+    future: Mutex<Option<Py<PyAny>>>,
+    is_submitted: bool,
+    settled: AtomicBool,
+    abandoned: AtomicBool,
+    stats: Arc<Stats>,
+}
+
+impl Call {
+    pub fn on_runner(runner: &Runner, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
+        Self::new(Some(Arc::clone(&runner.outbox)), runner.name.clone(), stats, future)
+    }
+
+    /// For a loop that the caller drives itself: nobody has to be woken.
+    pub fn on_own_loop(name: &str, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
+        Self::new(None, name.to_owned(), stats, future)
+    }
+
+    fn new(outbox: Option<Arc<Outbox>>, runner_name: String, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
+        stats.calls.add(1);
+        Arc::new(Self {
+            slot: Slot::new(),
+            outbox,
+            runner_name,
+            task: Mutex::new(None),
+            is_submitted: future.is_some(),
+            future: Mutex::new(future),
+            settled: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            stats,
+        })
+    }
+
+    pub fn runner_name(&self) -> &str {
+        &self.runner_name
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
+    }
+
+    /// Remembers the task of a call that is suspended.
+    pub fn suspended_in(&self, task: Bound<'_, PyAny>) {
+        if !self.is_settled() {
+            *lock(&self.task) = Some(task.unbind());
+        }
+    }
+
+    /// The task, while the call is suspended.
+    pub fn task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.task).as_ref().map(|task| task.bind(py).clone())
+    }
+
+    /// Cancels the task; for the loop's thread.
+    pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        match self.task(py) {
+            Some(task) if !self.is_settled() => task.call_method0(intern!(py, "cancel")).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// The call has ended; for any thread, attached.
+    pub fn settle(self: &Arc<Self>, py: Python<'_>, outcome: Outcome) {
+        if self.settled.swap(true, Relaxed) {
+            return;
+        }
+        drop(lock(&self.task).take());
+        if let Outcome::Raised(error) = &outcome {
+            explain_loop_mixup(error.value(py).as_any(), None);
+            if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
+                names::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
+            }
+        }
+        if self.is_submitted {
+            self.stats.ended.add(1);
+            let future = lock(&self.future).take();
+            if let Some(future) = future
+                && let Err(error) = settle_future(future.bind(py), outcome)
+            {
+                error.write_unraisable(py, Some(future.bind(py)));
+            }
+            return;
+        }
+        // By 1 there is nothing in the slot yet.
+        let _ = self.slot.fill(outcome);
+        match &self.outbox {
+            Some(outbox) => outbox.add(self),
+            None => self.slot.publish(),
+        }
+    }
+
+    pub fn publish(&self) {
+        self.slot.publish();
+    }
+
+    /// The result, if there is one.
+    pub fn take(&self) -> Option<Outcome> {
+        self.slot.take()
+    }
+
+    /// Nobody waits any more; an error that comes later is logged.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Relaxed);
+    }
+}
+
+fn settle_future(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
+    let py = future.py();
+    // False if the future was cancelled, which is how this call came to its end.
+    if !future.call_method0(intern!(py, "set_running_or_notify_cancel"))?.is_truthy()? {
+        return Ok(());
+    }
+    match outcome {
+        Outcome::Returned(value) => future.call_method1(intern!(py, "set_result"), (value,)),
+        Outcome::Raised(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
+    }
+    .map(drop)
+}
+
+pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class))
+}
+
+/// asyncio names a wrong loop by its address only; a note says which loop that is and what to do.
+pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, PyAny>>) {
+    let py = error.py();
+    if !error.is_instance_of::<PyRuntimeError>() {
+        return;
+    }
+    let explain = || -> PyResult<()> {
+        if !error.str()?.to_str()?.contains("different") {
+            return Ok(());
+        }
+        let explain = py.import("syncline._diagnosis")?.getattr("explain_loop_mixup")?;
+        let note = explain.call1((error, process::loop_owners(py)?, awaited))?;
+        let has_note = error.getattr("__notes__").is_ok_and(|notes| notes.contains(&note).unwrap_or(false));
+        if !note.is_none() && !has_note {
+            error.call_method1("add_note", (note,))?;
+        }
+        Ok(())
+    };
+    // An explanation that fails must not hide what it explains.
+    if let Err(failed) = explain() {
+        failed.write_unraisable(py, None);
+    }
+}
+
+/// How long a caller waits, and what it does then.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    pub timeout: Option<Duration>,
+    /// How long a cancelled coroutine may clean up before its caller goes on without it.
+    pub cleanup: Duration,
+    pub stall_after: Option<Duration>,
+}
+
+/// Why the caller has cancelled its call, and until when it waits for the end of that.
+struct Cancelled {
+    reason: Reason,
+    give_up_at: Option<Instant>,
+}
+
+enum Reason {
+    Timeout,
+    Signal(PyErr),
+}
+
+/// Hands the target to the runner and waits for its result. `Err(target)` if the runner takes no more calls.
+pub fn hop(
+    py: Python<'_>,
+    runner: &Arc<Runner>,
+    target: Target,
+    carried: &Carried,
+    patience: Patience,
+    stats: &Arc<Stats>,
+) -> Result<PyResult<Py<PyAny>>, Target> {
+    let call = Call::on_runner(runner, Arc::clone(stats), None);
+    let job = Job::Start(Arc::clone(&call), target, carried.context(py));
+    let begun = Instant::now();
+    let sent = match runner.feeder() {
+        Feeder::Selector => py.detach(|| {
+            runner.caller_cpu.store(current_cpu(), Relaxed);
+            let sent = runner.mailbox.send(job)?;
+            if sent == Sent::WakeTheLoop {
+                stats.wakes.add(1);
+                runner.wake();
+            }
+            runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), || call.slot.is_published());
+            if !call.slot.is_published() {
+                // The first sleep; most calls end in it, and never enter the loop below.
+                call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+            }
+            Ok(())
+        }),
+        Feeder::Callback => runner.post(py, job),
+    };
+    if let Err(syncline_core::mailbox::SendError(job)) = sent {
+        return match job {
+            Job::Start(_, target, _) => Err(target),
+            Job::Cancel(_) | Job::Stop => unreachable!("the job is the one made above"),
+        };
+    }
+    let mut wait = Wait { runner, call: &call, patience, begun, cancelled: None, tick: FIRST_TICK, next_check: begun + CHECK_INTERVAL, seen_turns: None };
+    let result = wait.to_the_end(py);
+    stats.ended.add(1);
+    Ok(result)
+}
+
+struct Wait<'a> {
+    runner: &'a Arc<Runner>,
+    call: &'a Arc<Call>,
+    patience: Patience,
+    begun: Instant,
+    cancelled: Option<Cancelled>,
+    tick: Duration,
+    next_check: Instant,
+    /// The loop's turns at the last check, and since when they have been that many.
+    seen_turns: Option<(u64, Instant)>,
+}
+
+impl Wait<'_> {
+    fn to_the_end(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        loop {
+            if let Some(outcome) = self.call.take() {
+                return self.deliver(py, outcome);
+            }
+            if self.runner.has_ended() {
+                // It may have settled the call after we looked.
+                let late = self.call.take();
+                let outcome = late.unwrap_or_else(|| Outcome::Raised(errors::closed_meanwhile(py, &self.runner.name)));
+                return self.deliver(py, outcome);
+            }
+            if let Some(given_up) = self.look_after(py) {
+                self.call.abandon();
+                return Err(given_up);
+            }
+            let is_main = process::is_main_thread(py);
+            py.detach(|| self.sleep(is_main));
+        }
+    }
+
+    /// Sleeps until there is something that needs the interpreter.
+    fn sleep(&mut self, is_main: bool) {
+        loop {
+            let now = Instant::now();
+            let due = self.due(now);
+            let span = due.map_or(self.tick, |at| at.saturating_duration_since(now).min(self.tick));
+            match self.call.slot.wait(Some(span)) {
+                Waited::Open => return,
+                Waited::Interrupted if is_main => return,
+                Waited::Interrupted => {}
+                Waited::TimedOut => self.tick = (self.tick * 2).min(LONGEST_TICK),
+            }
+            let now_due = due.is_some_and(|at| at <= Instant::now());
+            if self.call.slot.is_filled() || self.runner.has_ended() || is_main || now_due {
+                return;
+            }
+        }
+    }
+
+    /// The next time at which this wait has something to do.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let deadline = match &self.cancelled {
+            Some(cancelled) => cancelled.give_up_at,
+            None => self.patience.timeout.and_then(|timeout| self.begun.checked_add(timeout)),
+        };
+        let stall = self.patience.stall_after.map(|span| now + span / 2);
+        [deadline, Some(self.next_check), stall].into_iter().flatten().min()
+    }
+
+    /// Signals, deadlines, deadlocks. Returns the error with which the caller stops waiting.
+    fn look_after(&mut self, py: Python<'_>) -> Option<PyErr> {
+        if let Err(error) = py.check_signals() {
+            if let Some(Cancelled { reason: Reason::Signal(_), .. }) = self.cancelled {
+                return Some(error);
+            }
+            self.cancel(py, Reason::Signal(error));
+        }
+        let now = Instant::now();
+        match &self.cancelled {
+            None => {
+                let deadline = self.patience.timeout.and_then(|timeout| self.begun.checked_add(timeout));
+                if deadline.is_some_and(|at| at <= now) {
+                    self.cancel(py, Reason::Timeout);
+                }
+            }
+            Some(cancelled) if cancelled.give_up_at.is_some_and(|at| at <= now) => return self.give_up(py),
+            Some(_) => {}
+        }
+        self.check(py, now)
+    }
+
+    fn cancel(&mut self, py: Python<'_>, reason: Reason) {
+        self.cancelled = Some(Cancelled { reason, give_up_at: Instant::now().checked_add(self.patience.cleanup) });
+        // A runner that takes no more mail is ending, and cancels all its tasks.
+        let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
+    }
+
+    fn give_up(&mut self, py: Python<'_>) -> Option<PyErr> {
+        let seconds = self.patience.cleanup.as_secs_f64();
+        orphaned(py, self.call, &self.runner.name, seconds);
+        self.cancelled.take().map(|cancelled| match cancelled.reason {
+            Reason::Timeout => timed_out(self.patience.timeout),
+            Reason::Signal(error) => error,
+        })
+    }
+
+    fn deliver(&mut self, py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+        match (self.cancelled.take().map(|cancelled| cancelled.reason), outcome) {
+            (None, outcome) => result_of(py, outcome, || self.runner.is_closing(), &self.runner.name),
+            (Some(Reason::Timeout), Outcome::Raised(error)) if is_cancelled(py, &error) => {
+                Err(errors::from_cause(py, timed_out(self.patience.timeout), error))
+            }
+            // As `asyncio.wait_for`: what the coroutine did in spite of being cancelled is not lost.
+            (Some(Reason::Timeout), outcome) => result_of(py, outcome, || false, &self.runner.name),
+            (Some(Reason::Signal(signal)), outcome) => Err(interrupted(py, signal, outcome)),
+        }
+    }
+
+    /// Is this wait one that can't end, or does something block the loop?
+    fn check(&mut self, py: Python<'_>, now: Instant) -> Option<PyErr> {
+        let turns = self.runner.turns();
+        let since = match self.seen_turns {
+            Some((seen, since)) if seen == turns => since,
+            _ => now,
+        };
+        self.seen_turns = Some((turns, since));
+        if let Some(span) = self.patience.stall_after
+            && !self.runner.is_asleep()
+            && now - since >= span
+        {
+            self.runner.report_stall(py, turns, now - since, self.call.stats.calls.get() - self.call.stats.ended.get());
+        }
+        if now < self.next_check {
+            return None;
+        }
+        self.next_check = now + CHECK_INTERVAL;
+        match process::find_deadlock(py, self.runner, now > since) {
+            Ok(None) => None,
+            Ok(Some(report)) => {
+                let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
+                Some(errors::deadlock(py, report))
+            }
+            Err(error) => {
+                error.write_unraisable(py, None);
+                None
+            }
+        }
+    }
+}
+
+/// What a call's outcome means to a caller that did not interfere.
+pub fn result_of(py: Python<'_>, outcome: Outcome, is_closing: impl Fn() -> bool, name: &str) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Outcome::Returned(value) => Ok(value),
+        Outcome::Raised(error) if is_cancelled(py, &error) && is_closing() => {
+            if process::is_exiting() && !process::is_main_thread(py) {
+                // Only daemon threads are left; a traceback of theirs would be noise, and `SystemExit` leaves none.
+                return Err(PySystemExit::new_err(()));
+            }
+            Err(errors::from_cause(py, errors::closed_meanwhile(py, name), error))
+        }
+        Outcome::Raised(error) => Err(error),
+    }
+}
+
+/// A signal's exception wins over whatever the coroutine did about being cancelled.
+pub fn interrupted(py: Python<'_>, signal: PyErr, outcome: Outcome) -> PyErr {
+    if let Outcome::Raised(error) = outcome
+        && !is_cancelled(py, &error)
+        && !error.value(py).is(signal.value(py))
+    {
+        let _ = signal.value(py).setattr(intern!(py, "__context__"), error.value(py));
+    }
+    signal
+}
+
+pub fn timed_out(timeout: Option<Duration>) -> PyErr {
+    let seconds = timeout.map_or(0.0, |timeout| timeout.as_secs_f64());
+    PyTimeoutError::new_err(format!("the call did not end within {seconds} s; its coroutine was cancelled"))
+}
+
+/// Reports a coroutine that goes on though its caller no longer waits.
+pub fn orphaned(py: Python<'_>, call: &Call, runner: &str, seconds: f64) {
+    let task = call.task(py).map_or_else(|| "a call".to_owned(), |task| format!("{task:?}"));
+    let message = format!("{task} on the runner {runner:?} has not ended {seconds} s after it was cancelled; its caller goes on without it");
+    names::log(py, "warning", &message, None);
+}

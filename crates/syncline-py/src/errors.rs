@@ -1,0 +1,116 @@
+//! The exceptions that syncline raises, and the one place that words its errors.
+
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+struct Lazy {
+    name: &'static str,
+    doc: &'static str,
+    cell: PyOnceLock<Py<PyType>>,
+}
+
+static BASE: Lazy =
+    Lazy { name: "SynclineError", doc: "Base class of the errors that syncline itself raises.", cell: PyOnceLock::new() };
+static CLOSED: Lazy = Lazy {
+    name: "RunnerClosedError",
+    doc: "The bridge, or the loop that ran the call, was closed, was stopped or died.",
+    cell: PyOnceLock::new(),
+};
+static DEADLOCK: Lazy = Lazy {
+    name: "DeadlockError",
+    doc: "The wait could never have ended: what it waits for waits for this thread.",
+    cell: PyOnceLock::new(),
+};
+
+impl Lazy {
+    /// The class, made by `type(name, bases, namespace)`: PyO3's own means give a class one base only.
+    fn get<'py>(&'static self, py: Python<'py>, bases: &[Bound<'py, PyType>]) -> PyResult<Bound<'py, PyType>> {
+        let made = self.cell.get_or_try_init(py, || {
+            let namespace = PyDict::new(py);
+            namespace.set_item("__module__", "syncline")?;
+            namespace.set_item("__doc__", self.doc)?;
+            let class = py.get_type::<PyType>().call1((self.name, PyTuple::new(py, bases)?, namespace))?;
+            PyResult::Ok(class.cast_into::<PyType>()?.unbind())
+        })?;
+        Ok(made.bind(py).clone())
+    }
+}
+
+fn base(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    BASE.get(py, &[py.get_type::<PyException>()])
+}
+
+fn runtime<'py>(py: Python<'py>, class: &'static Lazy) -> PyResult<Bound<'py, PyType>> {
+    class.get(py, &[base(py)?, py.get_type::<PyRuntimeError>()])
+}
+
+fn make(py: Python<'_>, class: &'static Lazy, message: String) -> PyErr {
+    match runtime(py, class) {
+        Ok(class) => PyErr::from_type(class, message),
+        Err(error) => error,
+    }
+}
+
+pub fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("SynclineError", base(py)?)?;
+    module.add("RunnerClosedError", runtime(py, &CLOSED)?)?;
+    module.add("DeadlockError", runtime(py, &DEADLOCK)?)
+}
+
+pub fn deadlock(py: Python<'_>, message: String) -> PyErr {
+    make(py, &DEADLOCK, message)
+}
+
+pub fn runner_closed(py: Python<'_>, message: String) -> PyErr {
+    make(py, &CLOSED, message)
+}
+
+pub fn bridge_closed(py: Python<'_>, name: &str) -> PyErr {
+    runner_closed(py, format!("the bridge {name:?} is closed; make a new one: syncline.Bridge()"))
+}
+
+pub fn closed_meanwhile(py: Python<'_>, name: &str) -> PyErr {
+    runner_closed(
+        py,
+        format!("the runner {name:?} was closed, or its loop was stopped, before the call ended; the coroutine was cancelled"),
+    )
+}
+
+pub fn nested(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "a coroutine on the loop of the bridge {name:?} called sync code that calls the bridge again, which \
+         nested=\"error\" forbids; await the async function instead, or use Bridge(nested=\"thread\")"
+    ))
+}
+
+pub fn shutting_down() -> PyErr {
+    PyRuntimeError::new_err(
+        "the interpreter is shutting down and no loop can run any more; make the call earlier, for instance in a \
+         `with` block or a function registered with atexit",
+    )
+}
+
+/// The result of a function that was given to `run_sync` and is not async.
+pub fn not_async(function: &Bound<'_, PyAny>) -> PyErr {
+    let name = name_of(function);
+    PyTypeError::new_err(format!("run_sync() got the sync function {name:?}; call it directly: {name}(...)"))
+}
+
+/// What to call a function in a message.
+pub fn name_of(function: &Bound<'_, PyAny>) -> String {
+    let named = function.getattr("__name__").and_then(|name| name.extract::<String>());
+    named.unwrap_or_else(|_| type_name(function))
+}
+
+pub fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}
+
+/// Sets `error.__cause__`, as `raise error from cause` does.
+pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
+    error.set_cause(py, Some(cause));
+    error
+}

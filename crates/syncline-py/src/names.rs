@@ -1,0 +1,63 @@
+//! Python objects that the core looks up, each once and at its first use: `import syncline` loads none of them.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+macro_rules! lazy {
+    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+            static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            CELL.import(py, $module, $attribute)
+        }
+    )*};
+}
+
+lazy! {
+    task = "asyncio"."Task";
+    all_tasks = "asyncio"."all_tasks";
+    asyncio_wait = "asyncio"."wait";
+    wait_for = "asyncio"."wait_for";
+    cancelled_error = "asyncio"."CancelledError";
+    selector_event_loop = "asyncio"."SelectorEventLoop";
+    get_running_loop = "asyncio.events"."_get_running_loop";
+    set_running_loop = "asyncio.events"."_set_running_loop";
+    caller_loop = "syncline._loops"."CallerLoop";
+    thread = "threading"."Thread";
+    main_thread = "threading"."main_thread";
+    get_ident = "threading"."get_ident";
+    current_thread = "threading"."current_thread";
+    get_logger = "logging"."getLogger";
+    getframe = "sys"."_getframe";
+    is_finalizing = "sys"."is_finalizing";
+    partial = "functools"."partial";
+    async_generator_type = "types"."AsyncGeneratorType";
+    concurrent_future = "concurrent.futures"."Future";
+}
+
+/// Whether tasks can start eagerly (Python 3.12 and later).
+pub fn has_eager_tasks(py: Python<'_>) -> bool {
+    py.version_info() >= (3, 12)
+}
+
+/// The event loop that runs in this thread, if any.
+pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let running = get_running_loop(py)?.call0()?;
+    Ok((!running.is_none()).then_some(running))
+}
+
+/// Logs to the logger "syncline"; an error in logging itself is reported, not raised.
+pub fn log(py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
+    let write = || {
+        let extra = PyDict::new(py);
+        if let Some(error) = error {
+            extra.set_item("exc_info", error.value(py))?;
+        }
+        // The text is an argument of "%s", as it may hold a "%" of its own.
+        get_logger(py)?.call1(("syncline",))?.call_method(level, ("%s", message), Some(&extra))
+    };
+    if let Err(error) = write() {
+        error.write_unraisable(py, None);
+    }
+}

@@ -1,0 +1,239 @@
+//! Scope "caller": a thread's own loop, which that thread drives while it waits.
+//!
+//! There is no second thread, and nothing to wake: a call that never suspends costs one task. Background tasks move
+//! only during calls: each call turns the loop at least once if something is ready or scheduled.
+//!
+//! Invariants:
+//! 1. Only its own thread touches a loop. 2. While it is driven, or a first step runs, it is the running loop of its
+//!    thread, and `busy`: a call made meanwhile (a nested one, a signal handler's) goes to a runner.
+
+use crate::call::{self, Call, Outcome, Patience};
+use crate::context::Carried;
+use crate::errors;
+use crate::names;
+use crate::process;
+use crate::runner;
+use crate::target::Target;
+use crate::tasks;
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, lock};
+
+pub struct OwnLoop {
+    pub name: String,
+    pub epoch: u32,
+    event_loop: Mutex<Option<Py<PyAny>>>,
+    /// Whether it is our class, which can be marked as running for an eager first step.
+    is_ours: bool,
+    busy: AtomicBool,
+    cleanup: Duration,
+}
+
+/// By 2.
+struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+impl OwnLoop {
+    pub fn new(py: Python<'_>, name: &str, factory: Option<&Bound<'_, PyAny>>, cleanup: Duration) -> PyResult<Arc<Self>> {
+        let event_loop = match factory {
+            Some(factory) => factory.call0()?,
+            None => names::caller_loop(py)?.call0()?,
+        };
+        event_loop.call_method1(intern!(py, "set_exception_handler"), (runner::exception_handler(py)?,))?;
+        Ok(Arc::new(Self {
+            name: name.to_owned(),
+            epoch: process::epoch(),
+            event_loop: Mutex::new(Some(event_loop.unbind())),
+            is_ours: factory.is_none(),
+            busy: AtomicBool::new(false),
+            cleanup,
+        }))
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Relaxed)
+    }
+
+    pub fn is_open(&self) -> bool {
+        lock(&self.event_loop).is_some()
+    }
+
+    pub fn run(
+        &self,
+        py: Python<'_>,
+        target: Target,
+        carried: &Carried,
+        patience: Patience,
+        stats: &Arc<Stats>,
+    ) -> PyResult<Py<PyAny>> {
+        let event_loop = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py));
+        let Some(event_loop) = event_loop else {
+            target.discard(py);
+            return Err(errors::bridge_closed(py, &self.name));
+        };
+        let event_loop = event_loop.bind(py);
+        self.busy.store(true, Relaxed);
+        let _busy = Busy(&self.busy);
+        let call = Call::on_own_loop(&self.name, Arc::clone(stats), None);
+        let begun = Instant::now();
+        self.first_step(py, event_loop, &call, target, carried)?;
+        let result = match call.take() {
+            Some(outcome) => {
+                self.turn_if_needed(py, event_loop)?;
+                call::result_of(py, outcome, || false, &self.name)
+            }
+            None => Drive { own: self, event_loop, call: &call, patience, begun }.to_the_end(py),
+        };
+        stats.ended.add(1);
+        result
+    }
+
+    fn first_step(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        call: &Arc<Call>,
+        target: Target,
+        carried: &Carried,
+    ) -> PyResult<()> {
+        let context = carried.context(py);
+        if !self.is_ours || !names::has_eager_tasks(py) {
+            return tasks::start(py, event_loop, call, target, &context);
+        }
+        event_loop.setattr(intern!(py, "is_stepping"), true)?;
+        names::set_running_loop(py)?.call1((event_loop,))?;
+        let started = tasks::start(py, event_loop, call, target, &context);
+        names::set_running_loop(py)?.call1((py.None(),))?;
+        event_loop.setattr(intern!(py, "is_stepping"), false)?;
+        started
+    }
+
+    /// Gives background tasks their turn after a call that did not suspend.
+    fn turn_if_needed(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !self.is_ours {
+            return Ok(());
+        }
+        let is_idle = event_loop.getattr(intern!(py, "_ready"))?.len()? == 0
+            && event_loop.getattr(intern!(py, "_scheduled"))?.len()? == 0;
+        if is_idle {
+            return Ok(());
+        }
+        let stop = event_loop.getattr(intern!(py, "stop"))?;
+        event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
+        event_loop.call_method0(intern!(py, "run_forever")).map(drop)
+    }
+
+    /// Ends the loop; in its own thread.
+    pub fn close(&self, py: Python<'_>) {
+        let Some(event_loop) = lock(&self.event_loop).take() else { return };
+        let event_loop = event_loop.bind(py);
+        let cleaned = runner::clean_up(py, event_loop, self.cleanup, &self.name);
+        let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
+        if let Err(error) = cleaned.and(closed) {
+            names::log(py, "error", "the loop could not be closed cleanly", Some(&error));
+        }
+    }
+}
+
+/// A suspended call, whose loop has to turn until it ends.
+struct Drive<'a, 'py> {
+    own: &'a OwnLoop,
+    event_loop: &'a Bound<'py, PyAny>,
+    call: &'a Arc<Call>,
+    patience: Patience,
+    begun: Instant,
+}
+
+enum Stopped {
+    Timeout,
+    Signal(PyErr),
+    /// Somebody called `loop.stop()`.
+    ByUser,
+}
+
+impl Drive<'_, '_> {
+    fn to_the_end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut timers = Vec::new();
+        let result = self.turn_until_settled(py, &mut timers);
+        for timer in timers {
+            timer.call_method0(intern!(py, "cancel"))?;
+        }
+        result
+    }
+
+    fn turn_until_settled<'py>(&self, py: Python<'py>, timers: &mut Vec<Bound<'py, PyAny>>) -> PyResult<Py<PyAny>>
+    where
+        Self: 'py,
+    {
+        let event_loop = self.event_loop.as_any().clone().unbind().into_bound(py);
+        let stop = event_loop.getattr(intern!(py, "stop"))?;
+        let later = |span: Duration| event_loop.call_method1(intern!(py, "call_later"), (span.as_secs_f64(), &stop));
+        if let Some(timeout) = self.patience.timeout {
+            timers.push(later(timeout.saturating_sub(self.begun.elapsed()))?);
+        }
+        let mut stopped: Option<Stopped> = None;
+        let mut give_up_at = None;
+        loop {
+            let turned = self.turn(py, &event_loop);
+            if let Some(outcome) = self.call.take() {
+                return self.deliver(py, stopped, outcome);
+            }
+            let now = Instant::now();
+            let error = turned.err().filter(|error| !error.is_instance_of::<PyException>(py));
+            match (error, stopped.is_some()) {
+                // A second signal stops the waiting.
+                (Some(error), true) => {
+                    self.call.abandon();
+                    return Err(error);
+                }
+                (Some(error), false) => stopped = Some(Stopped::Signal(error)),
+                (None, true) if give_up_at.is_some_and(|at| at <= now) => {
+                    self.call.abandon();
+                    call::orphaned(py, self.call, &self.own.name, self.patience.cleanup.as_secs_f64());
+                    return Err(match stopped {
+                        Some(Stopped::Signal(error)) => error,
+                        Some(Stopped::ByUser) => errors::closed_meanwhile(py, &self.own.name),
+                        Some(Stopped::Timeout) | None => call::timed_out(self.patience.timeout),
+                    });
+                }
+                (None, true) => continue,
+                (None, false) => {
+                    let is_late = self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() >= timeout);
+                    stopped = Some(if is_late { Stopped::Timeout } else { Stopped::ByUser });
+                }
+            }
+            self.call.cancel(py)?;
+            give_up_at = now.checked_add(self.patience.cleanup);
+            timers.push(later(self.patience.cleanup)?);
+        }
+    }
+
+    /// Turns the loop until the call is settled or something stops it.
+    fn turn<'py>(&self, py: Python<'py>, event_loop: &Bound<'py, PyAny>) -> PyResult<()> {
+        let Some(task) = self.call.task(py) else { return Ok(()) };
+        event_loop.call_method1(intern!(py, "run_until_complete"), (task,)).map(drop)
+    }
+
+    fn deliver(&self, py: Python<'_>, stopped: Option<Stopped>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+        let was_cancelled = matches!(&outcome, Outcome::Raised(error) if call::is_cancelled(py, error));
+        match (stopped, outcome) {
+            (Some(Stopped::Signal(signal)), outcome) => Err(call::interrupted(py, signal, outcome)),
+            (Some(Stopped::Timeout), Outcome::Raised(error)) if was_cancelled => {
+                Err(errors::from_cause(py, call::timed_out(self.patience.timeout), error))
+            }
+            (Some(Stopped::ByUser), outcome) => call::result_of(py, outcome, || true, &self.own.name),
+            (_, outcome) => call::result_of(py, outcome, || false, &self.own.name),
+        }
+    }
+}

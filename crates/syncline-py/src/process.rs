@@ -1,0 +1,124 @@
+//! The process's own life: fork, exit, and what is known about all runners.
+//!
+//! Invariants:
+//! 1. A forked child never touches its parent's loops: not their locks (a thread may have held one), not their epoll
+//!    descriptors (they are the parent's, shared), not even by freeing them. Runners carry the epoch they belong to.
+//! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
+
+use crate::names;
+use crate::runner::{Feeder, Runner};
+use crate::thread_end;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
+use std::cell::Cell;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Weak};
+use syncline_core::sync::{Mutex, lock};
+
+static EPOCH: AtomicU32 = AtomicU32::new(0);
+static EXITING: AtomicBool = AtomicBool::new(false);
+static ALL: Mutex<Vec<Weak<Runner>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static IS_MAIN: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
+}
+
+/// How many forks lie between this process and the one that imported syncline.
+pub fn epoch() -> u32 {
+    EPOCH.load(Acquire)
+}
+
+pub fn is_exiting() -> bool {
+    EXITING.load(Acquire)
+}
+
+/// Whether this is the thread in which Python runs signal handlers.
+pub fn is_main_thread(py: Python<'_>) -> bool {
+    if let Some((epoch, is_main)) = IS_MAIN.get()
+        && epoch == self::epoch()
+    {
+        return is_main;
+    }
+    let ask = || -> PyResult<bool> {
+        let main = names::main_thread(py)?.call0()?.getattr(intern!(py, "ident"))?;
+        main.eq(names::get_ident(py)?.call0()?)
+    };
+    let is_main = ask().unwrap_or(false);
+    IS_MAIN.set(Some((epoch(), is_main)));
+    is_main
+}
+
+/// Adds a runner to those that are closed at exit.
+pub fn remember(runner: &Arc<Runner>) {
+    let mut all = lock(&ALL);
+    all.retain(|known| known.strong_count() > 0);
+    all.push(Arc::downgrade(runner));
+}
+
+fn alive() -> Vec<Arc<Runner>> {
+    lock(&ALL).iter().filter_map(Weak::upgrade).filter(|runner| !runner.has_ended()).collect()
+}
+
+pub fn install(py: Python<'_>) -> PyResult<()> {
+    let after_fork = |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+        // By 1. `ALL` itself is only ever locked while attached, so no other thread held it at the fork.
+        let orphans = std::mem::take(&mut *lock(&ALL));
+        for runner in orphans.iter().filter_map(Weak::upgrade) {
+            std::mem::forget(runner);
+        }
+        EPOCH.fetch_add(1, Release);
+    };
+    let at_exit = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| close_all(args.py());
+    let options = PyDict::new(py);
+    options.set_item("after_in_child", PyCFunction::new_closure(py, Some(c"syncline_after_fork"), None, after_fork)?)?;
+    let os = py.import("os")?;
+    if os.hasattr("register_at_fork")? {
+        os.call_method("register_at_fork", (), Some(&options))?;
+    }
+    let at_exit = PyCFunction::new_closure(py, Some(c"syncline_at_exit"), None, at_exit)?;
+    py.import("atexit")?.call_method1("register", (at_exit,)).map(drop)
+}
+
+fn close_all(py: Python<'_>) -> PyResult<()> {
+    EXITING.store(true, Release);
+    let runners = alive();
+    for runner in &runners {
+        runner.begin_closing(py);
+    }
+    for runner in &runners {
+        runner.finish_closing(py)?;
+    }
+    thread_end::run_now(py);
+    Ok(())
+}
+
+/// Maps `id(loop)` to words for it, for every runner.
+pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let owners = PyDict::new(py);
+    for runner in alive() {
+        if let Some(event_loop) = runner.event_loop(py) {
+            owners.set_item(event_loop.as_ptr() as usize, runner.description())?;
+        }
+    }
+    Ok(owners)
+}
+
+/// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if not.
+pub fn find_deadlock(py: Python<'_>, runner: &Runner, has_stood_still: bool) -> PyResult<Option<String>> {
+    let me = names::get_ident(py)?.call0()?;
+    let diagnosis = |name: &str| py.import("syncline._diagnosis")?.getattr(name);
+    if runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()) {
+        let report = diagnosis("blocked_on_lock")?.call1((runner.thread_id(), &me))?;
+        if !report.is_none() {
+            return report.extract();
+        }
+    }
+    if !has_stood_still || !runner.is_asleep() {
+        return Ok(None);
+    }
+    let (Some(waiting), Some(ours)) = (names::running_loop(py)?, runner.event_loop(py)) else { return Ok(None) };
+    let threads = PySet::new(py, alive().iter().map(|runner| runner.thread_id()))?;
+    diagnosis("blocked_loop_is_needed")?.call1((waiting, ours, threads))?.extract()
+}

@@ -1,0 +1,557 @@
+//! A runner: one event loop on one thread of its own.
+//!
+//! Invariants:
+//! 1. The loop is made, driven and closed by its own thread. 2. `ended` opens after the mailbox was closed and every
+//!    call was settled, so that a waiter which sees it open finds its result or will never get one.
+//! 3. `stop`, an exception out of the loop and `close` all end in the same shutdown: mail refused, tasks cancelled,
+//!    async generators finalized, loop closed, within the cleanup time.
+
+use crate::call::{Call, Outcome};
+use crate::errors;
+use crate::names;
+use crate::process;
+use crate::target::Target;
+use crate::tasks;
+use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::time::{Duration, Instant};
+use syncline_core::latch::Latch;
+use syncline_core::mailbox::{Mailbox, SendError, Sent};
+use syncline_core::slot::Slot;
+use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
+use syncline_core::sync::{Mutex, lock};
+use syncline_core::waits::Node;
+
+/// A result waits for others at most that long while its loop is busy.
+const LONGEST_DELAY: Duration = Duration::from_micros(100);
+/// What closing may take beyond the cleanup time, for a busy machine.
+const CLOSING_SLACK: Duration = Duration::from_secs(1);
+
+pub enum Job {
+    Start(Arc<Call>, Target, Py<PyAny>),
+    Cancel(Arc<Call>),
+    Stop,
+}
+
+/// How a sender gets the loop's attention.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Feeder {
+    /// The loop sleeps in our selector: a write to a descriptor wakes it, no interpreter needed.
+    Selector,
+    /// Any other loop: `call_soon_threadsafe`, once for all mail that is there when it comes round.
+    Callback,
+}
+
+/// Results that are known, and wait for the loop thread to let go of the interpreter.
+pub struct Outbox {
+    calls: Mutex<Vec<Arc<Call>>>,
+    oldest: Mutex<Option<Instant>>,
+    /// Whether somebody will flush soon; else each result is published at once.
+    deferring: AtomicBool,
+}
+
+impl Outbox {
+    fn new(deferring: bool) -> Arc<Self> {
+        Arc::new(Self { calls: Mutex::default(), oldest: Mutex::default(), deferring: AtomicBool::new(deferring) })
+    }
+
+    pub fn add(&self, call: &Arc<Call>) {
+        if !self.deferring.load(Relaxed) {
+            call.publish();
+            return;
+        }
+        lock(&self.calls).push(Arc::clone(call));
+        let is_late = lock(&self.oldest).get_or_insert_with(Instant::now).elapsed() > LONGEST_DELAY;
+        if is_late {
+            self.flush();
+        }
+    }
+
+    pub fn flush(&self) {
+        let calls = std::mem::take(&mut *lock(&self.calls));
+        if calls.is_empty() {
+            return;
+        }
+        *lock(&self.oldest) = None;
+        for call in &calls {
+            call.publish();
+        }
+        // Keeps the vector's memory for the next batch.
+        let mut kept = calls;
+        kept.clear();
+        let mut current = lock(&self.calls);
+        if current.is_empty() {
+            *current = kept;
+        }
+    }
+
+    /// Flushes, detached if there is anything.
+    pub fn flush_soon(&self, py: Python<'_>) {
+        if !lock(&self.calls).is_empty() {
+            py.detach(|| self.flush());
+        }
+    }
+}
+
+/// What a runner is made with.
+#[derive(Clone)]
+pub struct Plan {
+    pub name: String,
+    pub bridge_id: u64,
+    pub cleanup: Duration,
+    pub loop_factory: Option<Arc<Py<PyAny>>>,
+}
+
+pub struct Runner {
+    pub name: String,
+    pub bridge_id: u64,
+    pub epoch: u32,
+    pub mailbox: Mailbox<Job>,
+    pub outbox: Arc<Outbox>,
+    pub node: Arc<Node>,
+    pub caller_spin: Spin,
+    pub loop_spin: Spin,
+    pub caller_cpu: AtomicU32,
+    pub loop_cpu: AtomicU32,
+    cleanup: Duration,
+    feeder: Feeder,
+    /// "file:line" of the call that started it.
+    started_at: String,
+    #[cfg(target_os = "linux")]
+    wake_fd: std::os::fd::OwnedFd,
+    event_loop: PyOnceLock<Py<PyAny>>,
+    drain: PyOnceLock<Py<PyAny>>,
+    thread: PyOnceLock<Py<PyAny>>,
+    thread_id: AtomicU64,
+    turns: AtomicU64,
+    asleep: AtomicBool,
+    stalled_turn: AtomicU64,
+    closing: AtomicBool,
+    ended: Latch,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Runner>>> = const { RefCell::new(None) };
+}
+
+/// The runner whose loop this thread drives.
+pub fn current() -> Option<Arc<Runner>> {
+    let runner = CURRENT.with_borrow(Clone::clone);
+    // In a forked child the thread that forked drives nothing of ours any more.
+    runner.filter(|runner| runner.epoch == process::epoch())
+}
+
+impl Runner {
+    /// Starts a runner and waits until its loop runs, or until it is known why it can't.
+    pub fn start(py: Python<'_>, plan: Plan) -> PyResult<Arc<Self>> {
+        let feeder = if plan.loop_factory.is_none() && cfg!(target_os = "linux") { Feeder::Selector } else { Feeder::Callback };
+        let cores = usable_cores();
+        let runner = Arc::new(Self {
+            name: plan.name.clone(),
+            bridge_id: plan.bridge_id,
+            epoch: process::epoch(),
+            mailbox: Mailbox::new(),
+            outbox: Outbox::new(feeder == Feeder::Selector),
+            node: Node::new(),
+            caller_spin: Spin::new(cores),
+            loop_spin: Spin::new(cores),
+            caller_cpu: AtomicU32::new(UNKNOWN_CPU),
+            loop_cpu: AtomicU32::new(UNKNOWN_CPU),
+            cleanup: plan.cleanup,
+            feeder,
+            started_at: place_of_call(py),
+            #[cfg(target_os = "linux")]
+            wake_fd: new_wake_fd()?,
+            event_loop: PyOnceLock::new(),
+            drain: PyOnceLock::new(),
+            thread: PyOnceLock::new(),
+            thread_id: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            stalled_turn: AtomicU64::new(u64::MAX),
+            closing: AtomicBool::new(false),
+            ended: Latch::new(),
+        });
+        let started: Arc<Slot<PyResult<()>>> = Arc::new(Slot::new());
+        let thread = spawn(py, &runner, plan.loop_factory, Arc::clone(&started))?;
+        py.detach(|| while started.wait(None) != syncline_core::latch::Waited::Open {});
+        if let Some(Err(error)) = started.take() {
+            return Err(error);
+        }
+        // Nobody else sets it.
+        let _ = runner.thread.set(py, thread);
+        process::remember(&runner);
+        Ok(runner)
+    }
+
+    pub fn feeder(&self) -> Feeder {
+        self.feeder
+    }
+
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Relaxed)
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Acquire)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_open()
+    }
+
+    pub fn takes_calls(&self) -> bool {
+        !self.is_closing() && self.epoch == process::epoch()
+    }
+
+    pub fn thread_id(&self) -> u64 {
+        self.thread_id.load(Relaxed)
+    }
+
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.event_loop.get(py).map(|event_loop| event_loop.bind(py))
+    }
+
+    pub fn description(&self) -> String {
+        format!("the loop of the runner {:?} (started at {})", self.name, self.started_at)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub fn wake_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.wake_fd)
+    }
+
+    /// Wakes a loop that sleeps in our selector.
+    pub fn wake(&self) {
+        #[cfg(target_os = "linux")]
+        // Fails only if the counter is full, and then the loop is awake.
+        let _ = rustix::io::write(&self.wake_fd, &1_u64.to_ne_bytes());
+    }
+
+    /// Sends a job and wakes the loop if need be; attached. Gives the job back if the runner takes no more.
+    pub fn post(self: &Arc<Self>, py: Python<'_>, job: Job) -> Result<(), SendError<Job>> {
+        match (self.mailbox.send(job)?, self.feeder) {
+            (Sent::LoopIsAwake, _) => {}
+            (Sent::WakeTheLoop, Feeder::Selector) => self.wake(),
+            (Sent::WakeTheLoop, Feeder::Callback) => self.call_drain(py),
+        }
+        Ok(())
+    }
+
+    fn call_drain(self: &Arc<Self>, py: Python<'_>) {
+        let scheduled = || -> PyResult<()> {
+            let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
+            let drain = self.drain.get_or_try_init(py, || {
+                let runner = Arc::downgrade(self);
+                let callback = PyCFunction::new_closure(py, Some(c"syncline_drain"), None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                    runner.upgrade().map_or(Ok(()), |runner| runner.drain_batch(args.py()))
+                })?;
+                PyResult::Ok(callback.into_any().unbind())
+            })?;
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
+        };
+        // A loop that is closed is past its shutdown, which has settled every call.
+        if let Err(error) = scheduled()
+            && !self.is_closing()
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// A callback on a loop that is not ours.
+    fn drain_batch(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        self.begin_turn();
+        self.outbox.deferring.store(true, Relaxed);
+        let mut seen_to = self.see_to_mail(py);
+        // Parked, for this feeder, means that no drain is scheduled.
+        while seen_to.is_ok() && !self.mailbox.park() {
+            seen_to = self.see_to_mail(py);
+        }
+        self.outbox.deferring.store(false, Relaxed);
+        self.outbox.flush_soon(py);
+        seen_to
+    }
+
+    pub fn begin_turn(&self) {
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    pub fn fall_asleep(&self) {
+        self.asleep.store(true, Relaxed);
+    }
+
+    pub fn wake_up(&self) {
+        self.asleep.store(false, Relaxed);
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    /// Turns all mail into tasks; on the loop's thread.
+    pub fn see_to_mail(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
+        let mut mail = VecDeque::new();
+        self.mailbox.drain(&mut mail);
+        while let Some(job) = mail.pop_front() {
+            match job {
+                Job::Start(call, target, context) => tasks::start(py, event_loop, &call, target, &context)?,
+                Job::Cancel(call) => call.cancel(py)?,
+                Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How many timers the loop has; `None` where it doesn't say.
+    pub fn scheduled(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        let Some(event_loop) = self.event_loop(py) else { return Ok(None) };
+        event_loop.getattr(intern!(py, "_scheduled"))?.len().map(Some)
+    }
+
+    /// Whether the loop has handles to run or was told to stop.
+    pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(event_loop) = self.event_loop(py) else { return Ok(true) };
+        Ok(event_loop.getattr(intern!(py, "_ready"))?.len()? > 0 || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
+    }
+
+    /// Logs, once for each stall, who blocks the loop.
+    pub fn report_stall(&self, py: Python<'_>, turn: u64, stalled: Duration, waiters: u64) {
+        if self.stalled_turn.swap(turn, Relaxed) == turn {
+            return;
+        }
+        let report = || -> PyResult<String> {
+            let waiter = names::get_ident(py)?.call0()?;
+            let report = py.import("syncline._diagnosis")?.getattr("stall_report")?;
+            report.call1((self.thread_id(), waiter, self.name.as_str(), stalled.as_secs_f64(), waiters))?.extract()
+        };
+        match report() {
+            Ok(text) => names::log(py, "warning", &text, None),
+            Err(error) => error.write_unraisable(py, None),
+        }
+    }
+
+    /// Tells the runner to end, without waiting for it.
+    pub fn begin_closing(self: &Arc<Self>, py: Python<'_>) {
+        self.closing.store(true, Release);
+        // One that takes no more mail is ending already.
+        let _ = self.post(py, Job::Stop);
+    }
+
+    /// Waits for the end of a runner that was told to. False if it did not come in time.
+    pub fn finish_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        let ended = py.detach(|| self.ended.wait_through(Some(self.cleanup * 2 + CLOSING_SLACK)));
+        if !ended {
+            let message = format!("the runner {:?} does not end: something blocks its loop; it is left behind", self.name);
+            names::log(py, "warning", &message, None);
+            return Ok(false);
+        }
+        if let Some(thread) = self.thread.get(py) {
+            thread.call_method1(py, intern!(py, "join"), (CLOSING_SLACK.as_secs_f64(),))?;
+        }
+        Ok(true)
+    }
+
+    fn make_loop<'py>(self: &Arc<Self>, py: Python<'py>, factory: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let event_loop = match factory {
+            Some(factory) => factory.call0()?,
+            #[cfg(target_os = "linux")]
+            None => {
+                let selector = Bound::new(py, crate::selector::Selector::new(py, self)?)?;
+                names::selector_event_loop(py)?.call1((selector,))?
+            }
+            #[cfg(not(target_os = "linux"))]
+            None => names::new_event_loop(py)?.call0()?,
+        };
+        if !event_loop.hasattr(intern!(py, "run_forever"))? {
+            let kind = errors::type_name(&event_loop);
+            return Err(PyRuntimeError::new_err(format!(
+                "loop_factory must return a new event loop, and returned {kind}; give it a function such as uvloop.new_event_loop"
+            )));
+        }
+        event_loop.call_method1(intern!(py, "set_exception_handler"), (exception_handler(py)?,))?;
+        Ok(event_loop)
+    }
+
+    /// The thread's main function.
+    fn main(self: &Arc<Self>, py: Python<'_>, factory: Option<&Bound<'_, PyAny>>, started: &Slot<PyResult<()>>) {
+        let made = self.make_loop(py, factory).and_then(|event_loop| {
+            self.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
+            Ok(event_loop)
+        });
+        let event_loop = match made {
+            Ok(event_loop) => event_loop,
+            Err(error) => {
+                self.closing.store(true, Release);
+                self.ended.open();
+                let _ = started.fill(Err(error));
+                started.publish();
+                return;
+            }
+        };
+        let _ = self.event_loop.set(py, event_loop.clone().unbind());
+        CURRENT.set(Some(Arc::clone(self)));
+        if self.feeder == Feeder::Callback {
+            self.mailbox.park();
+        }
+        let _ = started.fill(Ok(()));
+        started.publish();
+        self.drive(py, &event_loop);
+        self.closing.store(true, Release);
+        if let Err(error) = self.shut_down(py, &event_loop) {
+            names::log(py, "error", "the loop could not be closed cleanly", Some(&error));
+        }
+        self.outbox.deferring.store(false, Relaxed);
+        self.outbox.flush();
+        self.ended.open();
+        CURRENT.set(None);
+    }
+
+    fn drive(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) {
+        loop {
+            match event_loop.call_method0(intern!(py, "run_forever")) {
+                Ok(_) => return,
+                // `SystemExit` and the like in a background task: logged, and the loop lives on.
+                Err(error) if !error.is_instance_of::<PyException>(py) => {
+                    names::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+                }
+                Err(error) => {
+                    names::log(py, "error", "the loop died", Some(&error));
+                    return;
+                }
+            }
+            if self.is_closing() {
+                return;
+            }
+        }
+    }
+
+    /// By 2 and 3.
+    fn shut_down(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        for job in self.mailbox.close() {
+            if let Job::Start(call, target, _) = job {
+                target.discard(py);
+                call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
+            }
+        }
+        let cleaned = clean_up(py, event_loop, self.cleanup, &self.name);
+        let closed = event_loop.call_method0(intern!(py, "close"));
+        cleaned.and(closed.map(drop))
+    }
+}
+
+/// Cancels a loop's tasks, waits for them, finalizes its async generators; each within `bound`.
+pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, name: &str) -> PyResult<()> {
+    let seconds = bound.as_secs_f64();
+    let tasks = names::all_tasks(py)?.call1((event_loop,))?;
+    if tasks.is_truthy()? {
+        for task in tasks.try_iter()? {
+            task?.call_method0(intern!(py, "cancel"))?;
+        }
+        let options = PyDict::new(py);
+        options.set_item("timeout", seconds)?;
+        let both = run_to_end(event_loop, names::asyncio_wait(py)?.call((&tasks,), Some(&options))?)?;
+        for task in both.get_item(0)?.try_iter()? {
+            report_failure(event_loop, &task?)?;
+        }
+        let refused = both.get_item(1)?;
+        if refused.is_truthy()? {
+            let message = format!("the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}");
+            names::log(py, "warning", &message, None);
+        }
+    }
+    let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
+    run_to_end(event_loop, names::wait_for(py)?.call1((finalized, seconds))?).map(drop)
+}
+
+/// `run_until_complete`, also after a stop that was still under way.
+fn run_to_end<'py>(event_loop: &Bound<'py, PyAny>, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let task = event_loop.call_method1(intern!(py, "create_task"), (coroutine,))?;
+    loop {
+        let result = event_loop.call_method1(intern!(py, "run_until_complete"), (&task,));
+        if result.is_ok() || task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return result;
+        }
+    }
+}
+
+/// As `asyncio.run`: an error that a task raised while it was cancelled goes to the exception handler.
+fn report_failure(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = task.py();
+    if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+        return Ok(());
+    }
+    let error = task.call_method0(intern!(py, "exception"))?;
+    if error.is_none() {
+        return Ok(());
+    }
+    let what = PyDict::new(py);
+    what.set_item("message", "unhandled exception while the loop was closed")?;
+    what.set_item("exception", error)?;
+    what.set_item("task", task)?;
+    event_loop.call_method1(intern!(py, "call_exception_handler"), (what,)).map(drop)
+}
+
+/// The loops' exception handler: logs to "syncline".
+pub fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let handler = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        let py = args.py();
+        let what = args.get_item(1)?;
+        let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?.to_string();
+        let details = ["task", "future", "handle"].into_iter().filter_map(|key| what.get_item(key).ok());
+        let message = details.fold(message, |message, detail| format!("{message}: {detail:?}"));
+        let error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
+        names::log(py, "error", &message, error.as_ref());
+        Ok(())
+    };
+    Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())
+}
+
+fn spawn(
+    py: Python<'_>,
+    runner: &Arc<Runner>,
+    factory: Option<Arc<Py<PyAny>>>,
+    started: Arc<Slot<PyResult<()>>>,
+) -> PyResult<Py<PyAny>> {
+    let main = {
+        let runner = Arc::clone(runner);
+        PyCFunction::new_closure(py, Some(c"syncline_runner"), None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            let py = args.py();
+            runner.main(py, factory.as_ref().map(|factory| factory.bind(py)), &started);
+        })?
+    };
+    let options = PyDict::new(py);
+    options.set_item("target", main)?;
+    options.set_item("name", &runner.name)?;
+    options.set_item("daemon", true)?;
+    let thread = names::thread(py)?.call((), Some(&options))?;
+    thread.call_method0(intern!(py, "start"))?;
+    Ok(thread.unbind())
+}
+
+#[cfg(target_os = "linux")]
+fn new_wake_fd() -> PyResult<std::os::fd::OwnedFd> {
+    use rustix::event::{EventfdFlags, eventfd};
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|errno| pyo3::exceptions::PyOSError::new_err(errno.raw_os_error()))
+}
+
+/// "file:line" of the Python code that made the present call.
+fn place_of_call(py: Python<'_>) -> String {
+    let place = || -> PyResult<String> {
+        let frame = names::getframe(py)?.call0()?;
+        let file = frame.getattr("f_code")?.getattr("co_filename")?;
+        Ok(format!("{file}:{}", frame.getattr("f_lineno")?))
+    };
+    place().unwrap_or_else(|_| "an unknown place".to_owned())
+}

@@ -1,0 +1,25 @@
+"""syncline: synchronous code calls asynchronous code, from anywhere.
+
+    import syncline
+    page = syncline.run_sync(client.get, url)
+
+The functions of this module are the methods of one default bridge, whose loop runs on a thread of its own and is shared
+by all threads. A `Bridge(...)` of your own can decide otherwise.
+"""
+
+from __future__ import annotations
+
+from ._bridge import Bridge, BridgeStats, run, run_sync, submit, synced
+from ._core import DeadlockError, RunnerClosedError, SynclineError
+
+__all__ = [
+    "Bridge",
+    "BridgeStats",
+    "DeadlockError",
+    "RunnerClosedError",
+    "SynclineError",
+    "run",
+    "run_sync",
+    "submit",
+    "synced",
+]

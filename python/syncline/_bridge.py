@@ -1,0 +1,98 @@
+"""The public bridge: the core's, with futures and decorators.
+
+Imports nothing heavy: `import syncline` has to be cheap, and asyncio comes with the first call.
+"""
+
+from __future__ import annotations
+
+from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from concurrent.futures import Future
+    from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar, overload
+
+    from ._synced import Synced
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    S = TypeVar("S")
+    Y = TypeVar("Y")
+
+    class BridgeStats(TypedDict):
+        """Counters of one bridge, read at about the same time."""
+
+        runners: int
+        """Loops that are alive."""
+        calls: int
+        """Calls begun."""
+        active: int
+        """Calls in flight."""
+        nested: int
+        """Calls made by sync code that a coroutine on one of our loops called."""
+        wakes: int
+        """System calls made to wake a sleeping loop."""
+        spins_won: int
+        """Short spins that met what they waited for."""
+        spins_lost: int
+        """Short spins that ended in a sleep."""
+else:
+    BridgeStats = dict
+
+    def overload(function):
+        return function
+
+
+class Bridge(_core.Bridge):
+    """Decides where coroutines run that synchronous code calls.
+
+    scope: which loop gets a call. "process": one loop, on a thread of its own, for all threads. "thread": one loop, on a
+        thread of its own, for each calling thread; it goes when that thread ends. "caller": the calling thread's own
+        loop, which that thread drives while it waits; inside a running loop, as "process".
+    nested: what a call does that sync code makes which a coroutine on our loop called. "thread": it runs on a loop one
+        level deeper, which is kept for the next such call. "error": RuntimeError.
+    context: "share": what a coroutine changes in contextvars, its caller sees. "copy": it doesn't.
+    loop_factory: makes the event loops (such as `uvloop.new_event_loop`); asyncio's own by default.
+    name: for threads and messages; "syncline" by default.
+    cleanup_timeout: seconds that a cancelled coroutine may take to clean up before its caller goes on without it, and a
+        closing loop before it is closed all the same.
+    stall_after: seconds. When a loop has not turned for that long while a caller waits, the logger "syncline" names what
+        blocks it. Off by default.
+
+    All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
+    """
+
+    def submit(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Starts the async function `fn` and returns a `concurrent.futures.Future` for its result.
+
+        Cancelling the future cancels the task. Waiting for it on the loop's own thread raises DeadlockError. Changes to
+        contextvars stay in the task. In scope "caller" the process runner runs it, as it must move by itself.
+        """
+        from ._futures import SubmittedFuture
+
+        future: SubmittedFuture[R] = SubmittedFuture()
+        future.bind(self._submit(future, fn, args, kwargs or None))
+        return future
+
+    @overload
+    def synced(self, fn: Callable[P, AsyncGenerator[Y, S]], /) -> Synced[P, Generator[Y, S, None]]: ...
+    @overload
+    def synced(self, fn: Callable[P, Awaitable[R]], /) -> Synced[P, R]: ...
+    def synced(self, fn: Callable[..., Any], /) -> Any:
+        """Makes a sync function of an async one; a sync generator function of an async generator function.
+
+        Works on functions, methods, static and class methods (above or below `@staticmethod` and `@classmethod`).
+        Signature, docstring and name are kept; `.aio` is the original.
+        """
+        from ._synced import Synced
+
+        return Synced(self, fn)
+
+
+_default = Bridge()
+
+run_sync = _default.run_sync
+run = _default.run
+submit = _default.submit
+synced = _default.synced

@@ -1,0 +1,531 @@
+"""Ctrl-C and other signals while a call waits: real signals sent to real processes.
+
+Each script prints "ready" from inside its coroutine, and only then is it interrupted, so that the signal
+always finds a call in flight. Where the main thread is at that moment (before its wait, in it) is left open
+on purpose: every one of these places must behave the same.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from child import Child, Finished, run_script
+
+pytestmark = pytest.mark.timeout(60)
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+
+WORK = """
+import asyncio, os, signal, sys, threading
+import syncline
+
+bridge = syncline.Bridge(scope="{scope}", cleanup_timeout={cleanup_timeout})
+
+async def work():
+    print("ready", flush=True)
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+        raise
+    finally:
+        await asyncio.sleep(0.01)
+        print("cleaned up", flush=True)
+
+async def answer():
+    await asyncio.sleep(0)
+    return 42
+
+"""
+
+
+def started(scope: str, script: str, cleanup_timeout: float = 60.0) -> Child:
+    """A child that runs `script` after the definitions above, up to its first "ready"."""
+    child = Child(WORK.format(scope=scope, cleanup_timeout=cleanup_timeout) + script)
+    child.expect("ready")
+    return child
+
+
+def interrupted(scope: str, script: str, cleanup_timeout: float = 60.0) -> Finished:
+    """What became of such a child after one Ctrl-C."""
+    with started(scope, script, cleanup_timeout) as child:
+        child.signal()
+        return child.finish()
+
+
+@scopes
+def test_ctrl_c_cancels_the_coroutine_and_runs_its_cleanup(scope: str) -> None:
+    """The coroutine sees CancelledError and finishes its async cleanup before KeyboardInterrupt (case 44)."""
+    end = interrupted(scope, "bridge.run_sync(work)")
+    assert end.lines == ["cancelled", "cleaned up"], end.err
+    assert end.err.splitlines()[-1].startswith("KeyboardInterrupt"), end.err
+    assert end.seconds < 15
+
+
+@scopes
+def test_ctrl_c_ends_the_process_as_it_ends_a_sync_program(scope: str) -> None:
+    """The exit status of an interrupted call is that of an interrupted time.sleep() (case 44)."""
+    with Child("import time\nprint('ready', flush=True)\ntime.sleep(3600)") as plain:
+        plain.expect("ready")
+        plain.signal()
+        expected = plain.finish().status
+    assert expected in (-signal.SIGINT, 130)
+    assert interrupted(scope, "bridge.run_sync(work)").status == expected
+
+
+@scopes
+@pytest.mark.parametrize(
+    "call", ["bridge.run_sync(work)", "bridge.run(work())", "bridge.run(work(), timeout=600)", "synced()"]
+)
+def test_keyboard_interrupt_can_be_caught_and_the_bridge_goes_on(scope: str, call: str) -> None:
+    """Whatever started the call, KeyboardInterrupt is an ordinary exception for its caller (case 44)."""
+    script = f"""
+synced = bridge.synced(work)
+try:
+    {call}
+except KeyboardInterrupt as error:
+    print("caught", flush=True)
+print(bridge.run_sync(answer), flush=True)
+"""
+    end = interrupted(scope, script)
+    assert end.lines == ["cancelled", "cleaned up", "caught", "42"]
+    end.assert_clean()
+
+
+@scopes
+def test_each_of_many_ctrl_cs_cancels_its_own_call(scope: str) -> None:
+    """30 interrupts in a row, each as soon as its coroutine runs: 30 cleanups and 30 KeyboardInterrupts
+    (case 44)."""
+    script = """
+for _ in range(30):
+    try:
+        bridge.run_sync(work)
+    except KeyboardInterrupt:
+        print("caught", flush=True)
+        sys.stdin.readline()
+print(bridge.run_sync(answer), flush=True)
+"""
+    with started(scope, script) as child:
+        for turn in range(30):
+            if turn:
+                child.expect("ready")
+            child.signal()
+            child.expect("cancelled")
+            child.expect("cleaned up")
+            child.expect("caught")
+            child.tell("next")
+        end = child.finish()
+    assert end.lines == ["42"]
+    end.assert_clean()
+
+
+REFUSES = """
+async def refuses():
+    print("ready", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("refused", flush=True)
+"""
+
+
+@scopes
+def test_a_second_ctrl_c_stops_waiting_at_once(scope: str) -> None:
+    """A coroutine that refuses to be cancelled keeps its caller only until the second Ctrl-C (case 45)."""
+    script = f"""
+{REFUSES}
+try:
+    bridge.run_sync(refuses)
+except KeyboardInterrupt:
+    print("caught", flush=True)
+    os._exit(0)  # the task would otherwise have its minute at exit, too
+"""
+    with started(scope, script) as child:
+        child.signal()
+        child.expect("refused")
+        child.signal()
+        child.expect("caught")
+        end = child.finish()
+    assert end.status == 0
+    assert end.seconds < 15
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_a_second_ctrl_c_stops_waiting_for_a_blocked_loop(scope: str) -> None:
+    """A coroutine that blocks its loop thread can't be cancelled, yet its caller can leave (case 45)."""
+    script = """
+seen = threading.Event()
+
+async def blocks():
+    print("ready", flush=True)
+    seen.wait()
+
+def count(number, frame):
+    print("interrupt", flush=True)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, count)
+try:
+    bridge.run_sync(blocks)
+except KeyboardInterrupt:
+    print("caught", flush=True)
+seen.set()
+print(bridge.run_sync(answer), flush=True)
+"""
+    with started(scope, script) as child:
+        child.signal()
+        child.expect("interrupt")
+        child.signal()
+        end = child.finish()
+    assert end.lines == ["interrupt", "caught", "42"]
+    assert end.seconds < 15
+
+
+@scopes
+def test_after_ctrl_c_a_coroutine_that_refuses_to_end_is_left_behind_and_reported(scope: str) -> None:
+    """The caller is free after cleanup_timeout, and the log names the coroutine that goes on (cases 44,
+    51)."""
+    script = f"""
+{REFUSES}
+import logging, time
+logging.basicConfig(format="%(name)s %(levelname)s %(message)s", stream=sys.stdout)
+try:
+    bridge.run_sync(refuses)
+except KeyboardInterrupt:
+    print("caught", flush=True)
+os._exit(0)
+"""
+    end = interrupted(scope, script, cleanup_timeout=0.3)
+    assert end.status == 0
+    assert "caught" in end.lines
+    reports = [line for line in end.lines if line.startswith("syncline ")]
+    assert any("refuses" in line for line in reports), end.out
+    assert end.seconds < 15
+
+
+@scopes
+def test_ctrl_c_in_a_nested_call_cleans_up_every_level(scope: str) -> None:
+    """sync -> async -> sync -> async: the innermost cleanup runs first, then the outer ones (cases 3, 44)."""
+    script = """
+async def level(depth):
+    try:
+        if depth:
+            bridge.run_sync(level, depth - 1)
+        else:
+            await work()
+    finally:
+        await asyncio.sleep(0)
+        print("level", depth, flush=True)
+
+try:
+    bridge.run_sync(level, 2)
+except KeyboardInterrupt:
+    print("caught", flush=True)
+print(bridge.run_sync(answer), flush=True)
+"""
+    end = interrupted(scope, script)
+    assert end.lines == ["cancelled", "cleaned up", "level 0", "level 1", "level 2", "caught", "42"], end.err
+    assert end.status == 0
+    assert end.seconds < 15
+
+
+@scopes
+def test_ctrl_c_inside_a_running_foreign_loop_reaches_the_blocked_caller(scope: str) -> None:
+    """A loop run by run_until_complete() has no handler of its own: one Ctrl-C cancels the call (cases
+    1, 44)."""
+    script = """
+async def main():
+    try:
+        bridge.run_sync(work)
+    finally:
+        print("main left", flush=True)
+
+loop = asyncio.new_event_loop()
+try:
+    loop.run_until_complete(main())
+except KeyboardInterrupt:
+    print("caught", flush=True)
+print(loop.run_until_complete(answer()), flush=True)
+loop.close()
+"""
+    end = interrupted(scope, script)
+    assert end.lines == ["cancelled", "cleaned up", "main left", "caught", "42"]
+    end.assert_clean()
+
+
+@scopes
+def test_under_asyncio_run_the_second_ctrl_c_reaches_the_blocked_caller(scope: str) -> None:
+    """asyncio.run's own handler takes the first Ctrl-C (it raises nothing); its second one raises (cases
+    44, 47)."""
+    script = """
+async def polite():
+    # Interleaving: the second signal is sent only when asyncio has handled the first one.
+    print("ready", flush=True)
+    while not main_task.cancelling():
+        await asyncio.sleep(0.01)
+    print("first", flush=True)
+    await work()
+
+async def main():
+    global main_task
+    main_task = asyncio.current_task()
+    bridge.run_sync(polite)
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("caught", flush=True)
+"""
+    with started(scope, script) as child:
+        child.signal()
+        child.expect("first")
+        child.expect("ready")
+        child.signal()
+        end = child.finish()
+    assert end.lines == ["cancelled", "cleaned up", "caught"]
+    end.assert_clean()
+
+
+@scopes
+def test_a_signal_handler_that_raises_cancels_the_call_and_its_error_arrives(scope: str) -> None:
+    """Any exception of any handler is treated like KeyboardInterrupt (case 44)."""
+    script = """
+class Alarm(Exception):
+    pass
+
+alarm = Alarm()
+
+def handler(number, frame):
+    raise alarm
+
+signal.signal(signal.SIGUSR1, handler)
+try:
+    bridge.run_sync(work)
+except Alarm as error:
+    print(error is alarm, flush=True)
+print(bridge.run_sync(answer), flush=True)
+"""
+    with started(scope, script) as child:
+        child.signal(signal.SIGUSR1)
+        end = child.finish()
+    assert end.lines == ["cancelled", "cleaned up", "True", "42"]
+    end.assert_clean()
+
+
+@scopes
+def test_sys_exit_in_a_sigterm_handler_cleans_up_and_sets_the_exit_status(scope: str) -> None:
+    """The usual way to end a server: SIGTERM, sys.exit() in the handler, cleanup, that status (case 44)."""
+    script = """
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+bridge.run_sync(work)
+"""
+    with started(scope, script) as child:
+        child.signal(signal.SIGTERM)
+        end = child.finish()
+    assert end.lines == ["cancelled", "cleaned up"]
+    assert (end.status, end.err) == (143, "")
+
+
+@scopes
+def test_a_signal_handler_that_returns_does_not_end_the_call(scope: str) -> None:
+    """The handler runs at once, while the caller waits, and the call goes on to its result (case 44)."""
+    script = """
+handled = threading.Event()
+signal.signal(signal.SIGUSR1, lambda number, frame: handled.set())
+
+async def until_handled():
+    print("ready", flush=True)
+    while not handled.is_set():
+        await asyncio.sleep(0.01)
+    return "done"
+
+print(bridge.run_sync(until_handled), flush=True)
+"""
+    with started(scope, script) as child:
+        child.signal(signal.SIGUSR1)
+        end = child.finish()
+    assert end.lines == ["done"]
+    end.assert_clean()
+
+
+@scopes
+@pytest.mark.parametrize("waiting", ["suspended", "running"])
+def test_a_signal_handler_can_call_the_bridge_mid_call(scope: str, waiting: str) -> None:
+    """A call made by a handler runs while the interrupted one waits, and both return their values (case
+    71)."""
+    # Interleavings: "suspended" - the loop sleeps in its selector when the handler calls;
+    # "running" - a coroutine runs Python code just then (in scope "caller": in the very frame below
+    # the handler).
+    step = "await asyncio.sleep(0.01)" if waiting == "suspended" else "sum(range(1000))"
+    script = f"""
+handled = []
+
+def handler(number, frame):
+    handled.append(None)
+    print("handler", bridge.run_sync(answer), flush=True)
+
+signal.signal(signal.SIGUSR1, handler)
+
+async def until_handled():
+    print("ready", flush=True)
+    while not handled:
+        {step}
+    await asyncio.sleep(0)
+    return "done"
+
+print(bridge.run_sync(until_handled), flush=True)
+print(bridge.run_sync(answer), flush=True)
+"""
+    with started(scope, script) as child:
+        child.signal(signal.SIGUSR1)
+        end = child.finish()
+    assert end.lines == ["handler 42", "done", "42"], end.err
+    end.assert_clean()
+
+
+@scopes
+def test_the_bridge_never_touches_signal_handlers(scope: str) -> None:
+    """No handler, no wakeup descriptor and no interval timer changes at import, in a call or after it
+    (case 47)."""
+    script = """
+import signal
+
+def state():
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+before = state()
+changed = []
+for name in ("signal", "set_wakeup_fd", "siginterrupt", "setitimer", "pthread_sigmask"):
+    def spy(*args, _name=name, _original=getattr(signal, name)):
+        changed.append(_name)
+        return _original(*args)
+    setattr(signal, name, spy)
+
+import asyncio
+import syncline
+
+async def look():
+    await asyncio.sleep(0)
+    return state()
+
+bridge = syncline.Bridge(scope="SCOPE")
+assert bridge.run_sync(look) == before
+assert bridge.run(look(), timeout=10) == before
+assert bridge.submit(look).result() if "SCOPE" != "caller" else True
+assert state() == before
+bridge.close()
+assert state() == before
+assert changed == [], changed
+assert signal.set_wakeup_fd(-1) == -1
+print("ok")
+""".replace("SCOPE", scope)
+    end = run_script(script)
+    assert end.lines == ["ok"], end.err
+    end.assert_clean()
+
+
+@scopes
+def test_ctrl_c_in_the_main_thread_leaves_the_calls_of_other_threads_alone(scope: str) -> None:
+    """Another thread waits in a call, the main one in an Event: only the main one is interrupted (case
+    44)."""
+    script = """
+go = threading.Event()
+
+async def until_go():
+    print("ready", flush=True)
+    while not go.is_set():
+        await asyncio.sleep(0.01)
+    return "worker done"
+
+worker = threading.Thread(target=lambda: print(bridge.run_sync(until_go), flush=True))
+worker.start()
+try:
+    threading.Event().wait()
+except KeyboardInterrupt:
+    print("caught", flush=True)
+go.set()
+worker.join()
+"""
+    end = interrupted(scope, script)
+    assert end.lines == ["caught", "worker done"]
+    end.assert_clean()
+
+
+@scopes
+def test_ctrl_c_cancels_only_the_main_threads_call(scope: str) -> None:
+    """Two threads wait in calls of one bridge: the main one's is cancelled, the other returns (case 44)."""
+    script = """
+go = threading.Event()
+begun = threading.Event()
+
+async def until_go():
+    begun.set()
+    while not go.is_set():
+        await asyncio.sleep(0.01)
+    return "worker done"
+
+worker = threading.Thread(target=lambda: print(bridge.run_sync(until_go), flush=True))
+worker.start()
+begun.wait()
+try:
+    bridge.run_sync(work)
+except KeyboardInterrupt:
+    print("caught", flush=True)
+go.set()
+worker.join()
+"""
+    end = interrupted(scope, script)
+    assert end.lines == ["cancelled", "cleaned up", "caught", "worker done"]
+    end.assert_clean()
+
+
+def test_ctrl_c_in_result_leaves_the_submitted_coroutine_running() -> None:
+    """A future is only looked at by result(): Ctrl-C there cancels nothing (case 53)."""
+    script = """
+go = threading.Event()
+
+async def until_go():
+    print("ready", flush=True)
+    while not go.is_set():
+        await asyncio.sleep(0.01)
+    return "done"
+
+future = bridge.submit(until_go)
+try:
+    future.result()
+except KeyboardInterrupt:
+    print("caught", flush=True)
+go.set()
+print(future.result(), flush=True)
+"""
+    end = interrupted("process", script)
+    assert end.lines == ["caught", "done"]
+    end.assert_clean()
+
+
+@scopes
+def test_ctrl_c_while_a_synced_generator_is_iterated_runs_its_finally(scope: str) -> None:
+    """The async generator's cleanup runs when the step that waits is interrupted (case 44)."""
+    script = """
+@bridge.synced
+async def numbers():
+    try:
+        yield 1
+        print("ready", flush=True)
+        await asyncio.sleep(3600)
+        yield 2
+    finally:
+        await asyncio.sleep(0)
+        print("closed", flush=True)
+
+try:
+    for number in numbers():
+        assert number == 1
+except KeyboardInterrupt:
+    print("caught", flush=True)
+print(bridge.run_sync(answer), flush=True)
+"""
+    end = interrupted(scope, script)
+    assert end.lines == ["closed", "caught", "42"]
+    end.assert_clean()

@@ -1,0 +1,538 @@
+"""Waits that could never end raise DeadlockError; waits that merely take long never do.
+
+"In time" means the check interval of about a second, with room for a busy machine; the limit below only has
+to be far from "for ever". The long waits without deadlock last for 2.5 seconds, several check intervals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, Literal
+
+import pytest
+import syncline
+
+Scope = Literal["process", "thread", "caller"]
+pytestmark = pytest.mark.timeout(60)
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+IN_TIME = 6.0
+LONG = 2.5
+
+
+@pytest.fixture
+def bridge() -> Iterator[syncline.Bridge]:
+    """A bridge of this test's own, with a short time for cleanup so that a failing test ends soon."""
+    with syncline.Bridge(name="knot", cleanup_timeout=1.0) as one:
+        yield one
+
+
+@contextlib.contextmanager
+def in_time() -> Iterator[None]:
+    """The block ends in time."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < IN_TIME
+
+
+def after(seconds: float, action: Callable[[], object]) -> threading.Timer:
+    """Do something from another thread after a while."""
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+async def answer() -> int:
+    """A call that must work after everything else."""
+    await asyncio.sleep(0)
+    return 42
+
+
+# --- waits on a loop's own thread ---
+
+
+@pytest.mark.parametrize("method", ["result", "exception"])
+def test_a_future_waited_for_on_its_own_loop_thread_raises(bridge: syncline.Bridge, method: str) -> None:
+    """submit() inside a coroutine and result() at once: DeadlockError; awaited instead, it works (case
+    15)."""
+
+    async def outer() -> int:
+        future = bridge.submit(answer)
+        with pytest.raises(syncline.DeadlockError, match="answer"):
+            getattr(future, method)()
+        with pytest.raises(syncline.DeadlockError):
+            getattr(future, method)(timeout=30)
+        value = await asyncio.wrap_future(future)
+        assert future.result() == 42  # done: nothing to wait for
+        return value
+
+    with in_time():
+        assert bridge.run_sync(outer) == 42
+        assert bridge.run_sync(answer) == 42
+
+
+def test_a_call_that_waits_for_its_own_future_raises(bridge: syncline.Bridge) -> None:
+    """A coroutine that asks for its own result (case 15)."""
+    mine: Future[Future[Any]] = Future()
+
+    async def ouroboros() -> str:
+        future = mine.result(10)
+        with pytest.raises(syncline.DeadlockError):
+            future.result()
+        return "told"
+
+    future = bridge.submit(ouroboros)
+    mine.set_result(future)
+    with in_time():
+        assert future.result(20) == "told"
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_nested_call_that_waits_for_its_ancestor_raises(bridge: syncline.Bridge, depth: int) -> None:
+    """The outer call can't end before the inner one, which waits for it from a deeper thread (case 15)."""
+    ancestor: Future[Future[Any]] = Future()
+
+    async def descend(left: int) -> str:
+        if left:
+            return bridge.run_sync(descend, left - 1)
+        future = ancestor.result(10)
+        with pytest.raises(syncline.DeadlockError):
+            future.result()
+        return "told"
+
+    future = bridge.submit(descend, depth)
+    ancestor.set_result(future)
+    with in_time():
+        assert future.result(20) == "told"
+    assert bridge.run_sync(answer) == 42
+
+
+def test_a_nested_call_that_awaits_its_ancestor_raises(bridge: syncline.Bridge) -> None:
+    """As before, but the inner coroutine awaits the outer future instead of blocking on it (cases 2, 15)."""
+    ancestor: Future[Future[Any]] = Future()
+
+    async def inner() -> str:
+        return str(await asyncio.wrap_future(ancestor.result(10)))
+
+    async def outer() -> str:
+        with pytest.raises(syncline.DeadlockError):
+            bridge.run_sync(inner)
+        return "told"
+
+    future = bridge.submit(outer)
+    ancestor.set_result(future)
+    with in_time():
+        assert future.result(20) == "told"
+    assert bridge.run_sync(answer) == 42
+
+
+def test_two_bridges_that_wait_for_each_other_raise() -> None:
+    """Each loop thread blocks on a future of the other one: at least one of them is told, none hangs
+    (case 6)."""
+    # Interleaving: both coroutines run, and know each other's future, before either of them waits.
+    with syncline.Bridge(name="one") as one, syncline.Bridge(name="two") as two:
+        both = threading.Barrier(2)
+        futures: dict[str, Future[str]] = {}
+        exchange = threading.Event()
+
+        async def wait_for(other: str) -> str:
+            both.wait(10)
+            exchange.wait(10)
+            try:
+                return f"got {futures[other].result(30)}"
+            except syncline.DeadlockError:
+                return "told"
+
+        futures["one"] = one.submit(wait_for, "two")
+        futures["two"] = two.submit(wait_for, "one")
+        exchange.set()
+        with in_time():
+            outcomes = sorted(future.result(20) for future in futures.values())
+        assert outcomes in (["got told", "told"], ["told", "told"])
+
+
+# --- a foreign loop that is blocked by the call and needed by it ---
+
+
+def needs_the_loop(how: str, loop: asyncio.AbstractEventLoop) -> Any:
+    """An awaitable that only a turn of `loop` can finish."""
+    if how == "run_coroutine_threadsafe":
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "never"), loop))
+    done = asyncio.get_running_loop().create_future()
+    # When it does turn, after the DeadlockError, the future is cancelled already.
+    finish = lambda: done.cancelled() or done.set_result("never")  # noqa: E731
+    loop.call_soon_threadsafe(done.get_loop().call_soon_threadsafe, finish)
+    return done
+
+
+@scopes
+@pytest.mark.parametrize("how", ["run_coroutine_threadsafe", "call_soon_threadsafe"])
+def test_a_call_that_needs_the_loop_it_blocks_raises(scope: Scope, how: str) -> None:
+    """DeadlockError names the blocked caller and the coroutine that waits for its loop; both loops live
+    (case 2)."""
+    cleaned: list[str] = []
+
+    async def needs_the_blocked_loop(loop: asyncio.AbstractEventLoop) -> Any:
+        try:
+            return await needs_the_loop(how, loop)
+        finally:
+            cleaned.append("cleaned")
+
+    with syncline.Bridge(scope=scope) as bridge:
+
+        async def main() -> None:
+            def blocks_its_loop() -> None:
+                bridge.run_sync(needs_the_blocked_loop, asyncio.get_running_loop())
+
+            with pytest.raises(syncline.DeadlockError) as caught, in_time():
+                blocks_its_loop()
+            assert "blocks_its_loop" in str(caught.value)
+            assert "needs_the_blocked_loop" in str(caught.value)
+            assert cleaned == ["cleaned"]
+            await asyncio.sleep(0.01)
+            assert bridge.run_sync(answer) == 42
+
+        asyncio.run(main())
+        assert bridge.run_sync(answer) == 42
+
+
+def test_a_deadlock_deep_inside_a_coroutine_is_found(bridge: syncline.Bridge) -> None:
+    """The wait for the blocked loop is in a child task, through gather and wait_for (case 2)."""
+
+    async def leaf(loop: asyncio.AbstractEventLoop) -> Any:
+        return await needs_the_loop("run_coroutine_threadsafe", loop)
+
+    async def middle(loop: asyncio.AbstractEventLoop) -> Any:
+        return await asyncio.gather(asyncio.wait_for(leaf(loop), 3600), asyncio.create_task(leaf(loop)))
+
+    async def main() -> None:
+        with pytest.raises(syncline.DeadlockError), in_time():
+            bridge.run_sync(middle, asyncio.get_running_loop())
+
+    asyncio.run(main())
+    assert bridge.run_sync(answer) == 42
+
+
+# --- locks ---
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+@pytest.mark.parametrize("make_lock", [threading.Lock, threading.RLock], ids=["Lock", "RLock"])
+def test_a_coroutine_that_takes_its_callers_lock_is_reported(
+    scope: Scope, make_lock: Callable[[], Any]
+) -> None:
+    """DeadlockError names both; the lock is free again, and the loop that stood still goes on (case 73)."""
+    lock = make_lock()
+    with syncline.Bridge(scope=scope) as bridge:
+
+        async def takes_the_lock() -> None:
+            with lock:
+                pass
+
+        def holds_the_lock() -> None:
+            with lock:
+                bridge.run_sync(takes_the_lock)
+
+        with pytest.raises(syncline.DeadlockError) as caught, in_time():
+            holds_the_lock()
+        assert "holds_the_lock" in str(caught.value)
+        assert "takes_the_lock" in str(caught.value)
+        assert lock.acquire(timeout=5)
+        lock.release()
+        assert bridge.run_sync(answer) == 42
+
+
+def test_a_lock_of_a_third_thread_is_not_a_deadlock(bridge: syncline.Bridge) -> None:
+    """The coroutine waits for a lock that its caller doesn't hold, and gets it in the end (case 73)."""
+    lock = threading.Lock()
+    lock.acquire()
+    after(LONG, lock.release)
+
+    async def takes_the_lock() -> str:
+        with lock:
+            return "got it"
+
+    assert bridge.run_sync(takes_the_lock) == "got it"
+
+
+def test_an_unrelated_lock_of_the_caller_is_not_a_deadlock(bridge: syncline.Bridge) -> None:
+    """The caller holds one lock while the coroutine waits for another one, which a third thread frees
+    (case 73)."""
+    mine, other = threading.Lock(), threading.Lock()
+    other.acquire()
+    after(LONG, other.release)
+
+    async def takes_the_other() -> str:
+        with other:
+            return "got it"
+
+    with mine:
+        assert bridge.run_sync(takes_the_other) == "got it"
+
+
+def test_a_callers_lock_during_a_slow_call_is_not_a_deadlock(bridge: syncline.Bridge) -> None:
+    """Holding a lock across a long call harms nobody as long as the coroutine doesn't want it (case 73)."""
+    lock = threading.RLock()
+    with lock:
+        assert bridge.run_sync(asyncio.sleep, LONG, "slept") == "slept"
+
+
+# --- long waits in a blocked foreign loop that are no deadlock ---
+
+
+def long_waits(bridge: syncline.Bridge) -> dict[str, Callable[[], Any]]:
+    """Coroutine functions that wait LONG seconds and return "done"."""
+
+    async def in_executor() -> str:
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, LONG)
+        return "done"
+
+    async def asleep() -> str:
+        return await asyncio.sleep(LONG, "done")
+
+    async def blocking() -> str:
+        time.sleep(LONG)
+        return "done"
+
+    async def on_a_socket() -> str:
+        left, right = socket.socketpair()
+        with left, right:
+            left.setblocking(False)
+            after(LONG, lambda: right.send(b"done"))
+            return (await asyncio.get_running_loop().sock_recv(left, 10)).decode()
+
+    async def for_another_thread() -> str:
+        # No timer, no descriptor: the loop looks idle, but a thread that nobody blocks will end the wait.
+        done = asyncio.get_running_loop().create_future()
+        after(LONG, lambda: done.get_loop().call_soon_threadsafe(done.set_result, "done"))
+        return await done
+
+    async def for_a_process() -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", f"import time; time.sleep({LONG})"
+        )
+        return "done" if await process.wait() == 0 else "failed"
+
+    async def nested() -> str:
+        return bridge.run_sync(for_another_thread)
+
+    async def for_a_concurrent_future() -> str:
+        future: Future[str] = Future()
+        after(LONG, lambda: future.set_result("done"))
+        return await asyncio.wrap_future(future)
+
+    return {
+        function.__name__: function
+        for function in (
+            in_executor, asleep, blocking, on_a_socket, for_another_thread, for_a_process, nested,
+            for_a_concurrent_future,
+        )
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ["in_executor", "asleep", "blocking", "on_a_socket", "for_another_thread", "for_a_process", "nested",
+     "for_a_concurrent_future"],
+)  # fmt: skip
+def test_a_long_call_inside_a_foreign_loop_is_not_a_deadlock(bridge: syncline.Bridge, wait: str) -> None:
+    """Whatever the coroutine waits for, it can come without the blocked loop: the value arrives (case 2)."""
+    function = long_waits(bridge)[wait]
+
+    async def main() -> Any:
+        # Work that waits for the blocked loop, but that the call doesn't need, must not confuse the check.
+        loop = asyncio.get_running_loop()
+        bystander = asyncio.create_task(asyncio.sleep(0, "bystander"))
+        other = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop)
+        after(0.2, lambda: loop.call_soon_threadsafe(int))
+        value = bridge.run_sync(function)
+        assert await bystander == "bystander"
+        await asyncio.wrap_future(other)
+        return value
+
+    assert asyncio.run(main()) == "done"
+
+
+@pytest.mark.parametrize("wait", ["in_executor", "blocking", "for_another_thread", "nested"])
+def test_a_long_call_from_plain_code_is_not_a_deadlock(bridge: syncline.Bridge, wait: str) -> None:
+    """Without a blocked loop there is nothing to suspect at all (case 2)."""
+    assert bridge.run_sync(long_waits(bridge)[wait]) == "done"
+
+
+def test_two_threads_whose_loops_serve_each_other_are_not_a_deadlock(bridge: syncline.Bridge) -> None:
+    """The call needs a foreign loop that runs in another, free thread (case 2)."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def needs_the_free_loop() -> str:
+        future = asyncio.run_coroutine_threadsafe(asyncio.sleep(LONG, "done"), loop)
+        return await asyncio.wrap_future(future)
+
+    async def main() -> str:
+        return bridge.run_sync(needs_the_free_loop)
+
+    try:
+        assert asyncio.run(main()) == "done"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+# --- loops that end or stand still while someone waits ---
+
+
+@scopes
+def test_a_coroutine_that_stops_its_loop_frees_its_caller(scope: Scope) -> None:
+    """loop.stop() by user code: RunnerClosedError for the waiter, and the next call works on a new
+    runner (case 7)."""
+    with syncline.Bridge(scope=scope, cleanup_timeout=1.0) as bridge:
+
+        async def stops() -> None:
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(3600)
+
+        for _ in range(3):
+            with pytest.raises(syncline.RunnerClosedError), in_time():
+                bridge.run_sync(stops)
+            assert bridge.run_sync(answer) == 42
+        assert bridge.stats()["runners"] == 1
+        assert bridge.stats()["active"] == 0
+
+
+def test_everyone_who_waits_on_a_stopped_loop_is_freed(bridge: syncline.Bridge) -> None:
+    """Callers in other threads and submitted futures get RunnerClosedError, and cleanups run (case 7)."""
+    all_begun = threading.Event()
+    begun: list[int] = []
+    outcomes: list[str] = []
+    cleaned: list[int] = []
+
+    async def forever(number: int) -> None:
+        try:
+            begun.append(number)
+            if len(begun) == 3:
+                all_begun.set()
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(number)
+
+    async def stops() -> str:
+        asyncio.get_running_loop().stop()
+        return "stopped"
+
+    def caller(number: int) -> None:
+        try:
+            bridge.run_sync(forever, number)
+        except syncline.RunnerClosedError:
+            outcomes.append("told")
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    future = bridge.submit(forever, 2)
+    assert all_begun.wait(10)
+    with contextlib.suppress(syncline.RunnerClosedError), in_time():
+        assert bridge.run_sync(stops) == "stopped"
+    for thread in threads:
+        thread.join(20)
+    with pytest.raises(syncline.RunnerClosedError):
+        future.result(20)
+    assert outcomes == ["told", "told"]
+    assert sorted(cleaned) == [0, 1, 2]
+    assert bridge.run_sync(answer) == 42
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_callback_that_raises_system_exit_leaves_no_caller_waiting(
+    bridge: syncline.Bridge, error: type[BaseException]
+) -> None:
+    """Not in a coroutine but in a plain callback: the loop goes on or its callers are told (case 48)."""
+
+    async def schedules() -> str:
+        def raises() -> None:
+            raise error
+
+        asyncio.get_running_loop().call_soon(raises)
+        return await asyncio.sleep(0.1, "went on")
+
+    with in_time():
+        with contextlib.suppress(syncline.RunnerClosedError, error):
+            assert bridge.run_sync(schedules) == "went on"
+        assert bridge.run_sync(answer) == 42
+
+
+def test_a_finalizer_on_the_loop_thread_that_calls_the_bridge_does_not_hang(bridge: syncline.Bridge) -> None:
+    """A __del__ that runs inside a coroutine gets its value or RuntimeError (case 70)."""
+    outcomes: list[object] = []
+
+    class Thing:
+        def __del__(self) -> None:
+            try:
+                outcomes.append(bridge.run_sync(answer))
+            except RuntimeError:
+                outcomes.append(42)
+
+    async def drops() -> str:
+        thing = Thing()
+        await asyncio.sleep(0)
+        del thing
+        return "dropped"
+
+    with in_time():
+        assert bridge.run_sync(drops) == "dropped"
+    assert outcomes == [42]
+
+
+def test_a_stalled_loop_is_reported_with_its_stack_and_the_waiting_callers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One coroutine sleeps in time.sleep: a warning names it, and the caller that waits behind it (case
+    65)."""
+    # Interleaving: the second call is made when the first coroutine is already in its time.sleep.
+    asleep = threading.Event()
+
+    async def hogs_the_loop() -> None:
+        asleep.set()
+        time.sleep(1.0)
+
+    with syncline.Bridge(stall_after=0.2) as bridge, caplog.at_level(logging.WARNING, "syncline"):
+        hog = threading.Thread(target=bridge.run_sync, args=(hogs_the_loop,))
+        hog.start()
+        assert asleep.wait(10)
+
+        def waits_behind_it() -> int:
+            return bridge.run_sync(answer)
+
+        assert waits_behind_it() == 42
+        hog.join()
+    warnings = [
+        r.getMessage() for r in caplog.records if r.name == "syncline" and r.levelno == logging.WARNING
+    ]
+    assert any("hogs_the_loop" in warning for warning in warnings), warnings
+    assert any("waits_behind_it" in warning for warning in warnings), warnings
+    assert len(warnings) <= 10
+
+
+@pytest.mark.parametrize("stall_after", [None, 0.2])
+def test_nothing_is_reported_without_a_stall(
+    stall_after: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A loop that turns is not stalled, however long its coroutines take; and by default nothing is
+    (case 65)."""
+
+    async def blocks() -> None:
+        time.sleep(0.6 if stall_after is None else 0.05)
+
+    with syncline.Bridge(stall_after=stall_after) as bridge, caplog.at_level(logging.WARNING, "syncline"):
+        bridge.run_sync(blocks)
+        bridge.run_sync(asyncio.sleep, 0.6)
+    assert caplog.records == []

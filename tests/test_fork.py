@@ -1,0 +1,548 @@
+"""os.fork() in a process that uses bridges: the child starts clean, the parent goes on.
+
+The scripts fork for real. A child that hangs is killed by SIGALRM with a dump of its stacks on stderr, so
+that "nothing on stderr, status 0" is a proof of life too.
+"""
+
+from __future__ import annotations
+
+import pytest
+from child import Finished, run_script
+
+pytestmark = pytest.mark.timeout(60)
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+
+HELPERS = """
+import asyncio, gc, os, socket, sys, threading, traceback, warnings
+import syncline
+
+warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning)
+bridge = syncline.Bridge(scope="{scope}", name="fork")
+
+async def pid():
+    await asyncio.sleep(0)
+    return os.getpid()
+
+def call():
+    # A call that works returns the id of the process it ran in.
+    assert bridge.run_sync(pid) == os.getpid()
+
+def in_child(function):
+    # Exit status of a forked child that calls `function` and then ends without any exit hooks.
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            function()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+"""
+
+
+def forking(scope: str, script: str, *, flags: tuple[str, ...] = ()) -> Finished:
+    """Run `script` after the definitions above."""
+    return run_script(HELPERS.format(scope=scope) + script, flags=flags)
+
+
+@scopes
+def test_parent_and_child_call_before_and_after_a_fork(scope: str) -> None:
+    """A bridge used before the fork works in the child and goes on working in the parent (case 80)."""
+    end = forking(
+        scope,
+        """
+call()
+print("child", in_child(call))
+call()
+print("child", in_child(lambda: [call() for _ in range(100)]))
+call()
+""",
+    )
+    assert end.lines == ["child 0", "child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_a_bridge_first_used_in_the_child_works_in_both(scope: str) -> None:
+    """Nothing has started at the fork: the child's first call and then the parent's first call work
+    (case 80)."""
+    end = forking(scope, "print('child', in_child(call))\ncall()\nprint('child', in_child(call))")
+    assert end.lines == ["child 0", "child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_the_default_bridge_survives_a_fork(scope: str) -> None:
+    """The module's functions are no exception to any of this, whatever other bridges exist (case 80)."""
+    end = forking(
+        scope,
+        """
+def default():
+    assert syncline.run_sync(pid) == os.getpid()
+    assert syncline.run(pid(), timeout=20) == os.getpid()
+    assert syncline.submit(pid).result(20) == os.getpid()
+    call()
+
+default()
+print("child", in_child(default))
+default()
+""",
+    )
+    assert end.lines == ["child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_the_child_ends_quietly_with_status_zero(scope: str) -> None:
+    """A child that goes through the whole interpreter exit prints nothing and returns 0 (cases 80, 84)."""
+    end = forking(
+        scope,
+        """
+tasks = []
+
+async def background(label):
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0)
+        print(label, "cleanup in", "child" if os.getpid() != parent else "parent", flush=True)
+
+async def start(label):
+    tasks.append(asyncio.create_task(background(label)))
+    await asyncio.sleep(0)
+
+parent = os.getpid()
+bridge.run_sync(start, "first")
+for uses_bridge in (False, True):
+    child = os.fork()
+    if child == 0:
+        if uses_bridge:
+            bridge.run_sync(start, "second")
+        sys.exit(0)
+    print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+call()
+""",
+    )
+    # The parent's task is the parent's alone: it is cleaned up once, and not by the children.
+    assert end.lines == ["status 0", "second cleanup in child", "status 0", "first cleanup in parent"]
+    end.assert_clean()
+
+
+@scopes
+def test_forks_during_calls_of_other_threads(scope: str) -> None:
+    """Four threads call without a pause while the main one forks 20 times: every call and child ends
+    well (case 80)."""
+    end = forking(
+        scope,
+        """
+stop = threading.Event()
+counts = []
+
+def caller():
+    done = 0
+    while not stop.is_set():
+        call()
+        done += 1
+    counts.append(done)
+
+threads = [threading.Thread(target=caller) for _ in range(4)]
+for thread in threads:
+    thread.start()
+statuses = [in_child(lambda: [call() for _ in range(5)]) for _ in range(20)]
+stop.set()
+for thread in threads:
+    thread.join()
+print(statuses == [0] * 20, len(counts), min(counts) > 0)
+""",
+    )
+    assert end.lines == ["True 4 True"], end.err
+    end.assert_clean()
+
+
+@scopes
+def test_a_call_in_flight_at_the_fork_returns_in_the_parent(scope: str) -> None:
+    """A thread that waits in a call during the fork gets its result after it (case 80)."""
+    # Interleaving: the coroutine has begun and is suspended, and its caller waits, when the fork happens.
+    end = forking(
+        scope,
+        """
+begun = threading.Event()
+go = threading.Event()
+
+async def until_go():
+    begun.set()
+    while not go.is_set():
+        await asyncio.sleep(0.005)
+    return "done"
+
+thread = threading.Thread(target=lambda: print(bridge.run_sync(until_go), flush=True))
+thread.start()
+begun.wait()
+print("child", in_child(call), flush=True)
+call()
+go.set()
+thread.join()
+""",
+    )
+    assert end.lines == ["child 0", "done"]
+    end.assert_clean()
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_a_fork_while_another_thread_starts_the_first_runner(scope: str) -> None:
+    """The child doesn't inherit a start that is half done: its own first call starts a runner (case 80)."""
+    # Interleaving: the runner's loop is being made (its factory is on the stack) when the main thread forks.
+    end = forking(
+        scope,
+        """
+parent = os.getpid()
+entered = threading.Event()
+release = threading.Event()
+
+def factory():
+    if os.getpid() == parent:
+        entered.set()
+        release.wait()
+    return asyncio.SelectorEventLoop()
+
+bridge = syncline.Bridge(scope="SCOPE", loop_factory=factory)
+thread = threading.Thread(target=call)
+thread.start()
+entered.wait()
+print("child", in_child(call), flush=True)
+release.set()
+thread.join()
+call()
+""".replace("SCOPE", scope),
+    )
+    assert end.lines == ["child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_the_parents_loop_and_descriptors_go_on_after_the_child_ended(scope: str) -> None:
+    """The child closes its copies of everything: the parent's readers, wakeups and executor don't notice
+    (case 80)."""
+    end = forking(
+        scope,
+        """
+left, right = socket.socketpair()
+left.setblocking(False)
+state = {}
+
+async def watch():
+    loop = asyncio.get_running_loop()
+    state["loop"] = loop
+    state["bytes"] = asyncio.Queue()
+    loop.add_reader(left, lambda: state["bytes"].put_nowait(left.recv(100)))
+
+async def next_bytes():
+    return await asyncio.wait_for(state["bytes"].get(), 10)
+
+async def woken_by_another_thread():
+    event = asyncio.Event()
+    threading.Thread(target=state["loop"].call_soon_threadsafe, args=(event.set,)).start()
+    await asyncio.wait_for(event.wait(), 10)
+    return await state["loop"].run_in_executor(None, os.getpid)
+
+def in_parent():
+    right.send(b"hello")
+    assert bridge.run_sync(next_bytes) == b"hello"
+    assert bridge.run_sync(woken_by_another_thread) == os.getpid()
+
+bridge.run_sync(watch)
+in_parent()
+
+def child():
+    call()
+    bridge.close()
+    state.clear()
+    gc.collect()
+
+print("child", in_child(child), flush=True)
+in_parent()
+
+pid_of_child = os.fork()  # and one whose interpreter closes everything at its exit
+if pid_of_child == 0:
+    call()
+    sys.exit(0)
+print("child", os.waitstatus_to_exitcode(os.waitpid(pid_of_child, 0)[1]), flush=True)
+in_parent()
+""",
+    )
+    assert end.lines == ["child 0", "child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_a_child_of_a_child_works(scope: str) -> None:
+    """Three generations, each calls before and after it forks (case 80)."""
+    end = forking(
+        scope,
+        """
+def generation(number):
+    call()
+    if number < 3:
+        assert in_child(lambda: generation(number + 1)) == 0
+    call()
+    print("generation", number)
+
+generation(0)
+""",
+    )
+    assert end.lines == [f"generation {number}" for number in (3, 2, 1, 0)]
+    end.assert_clean()
+
+
+@scopes
+def test_a_fork_inside_a_coroutine(scope: str) -> None:
+    """The child of a fork on the loop thread can call, and the parent's coroutine goes on (case 80)."""
+    end = forking(
+        scope,
+        """
+async def forks():
+    await asyncio.sleep(0)
+    status = in_child(call)
+    await asyncio.sleep(0)
+    return status
+
+print("child", bridge.run_sync(forks), flush=True)
+call()
+""",
+    )
+    assert end.lines == ["child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_a_fork_in_a_thread_that_calls(scope: str) -> None:
+    """Not only the main thread forks: the forking thread is the child's main thread (case 80)."""
+    end = forking(
+        scope,
+        """
+def work():
+    call()
+    print("child", in_child(call), flush=True)
+    call()
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+call()
+""",
+    )
+    assert end.lines == ["child 0"] * 3
+    end.assert_clean()
+
+
+@scopes
+def test_nested_calls_work_on_both_sides_of_a_fork(scope: str) -> None:
+    """Runners of deeper levels are as fresh in the child as the first one (cases 3, 80)."""
+    end = forking(
+        scope,
+        """
+async def level(depth):
+    return bridge.run_sync(level, depth - 1) if depth else os.getpid()
+
+def nested():
+    assert bridge.run_sync(level, 3) == os.getpid()
+
+nested()
+print("child", in_child(nested), flush=True)
+nested()
+""",
+    )
+    assert end.lines == ["child 0"]
+    end.assert_clean()
+
+
+def test_a_uvloop_bridge_works_on_both_sides_of_a_fork() -> None:
+    """A loop that is not ours is left alone in the child and replaced by a new one (case 80)."""
+    pytest.importorskip("uvloop")
+    end = forking(
+        "process",
+        """
+import uvloop
+bridge = syncline.Bridge(loop_factory=uvloop.new_event_loop)
+call()
+print("child", in_child(lambda: [call() for _ in range(10)]), flush=True)
+call()
+child = os.fork()
+if child == 0:
+    call()
+    sys.exit(0)
+print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+call()
+""",
+    )
+    assert end.lines == ["child 0", "child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_a_closed_bridge_is_closed_in_the_child_too(scope: str) -> None:
+    """close() before the fork holds on both sides of it (case 80)."""
+    end = forking(
+        scope,
+        """
+def refused():
+    try:
+        bridge.run(pid())
+    except syncline.RunnerClosedError:
+        return
+    raise AssertionError
+
+call()
+bridge.close()
+print("child", in_child(refused), flush=True)
+refused()
+""",
+    )
+    assert end.lines == ["child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_forks_leave_no_descriptor_behind_in_the_parent(scope: str) -> None:
+    """After 20 forks the parent has the descriptors and threads that it had before (case 80)."""
+    end = forking(
+        scope,
+        """
+call()
+before = (len(os.listdir("/proc/self/fd")), threading.active_count())
+for _ in range(20):
+    assert in_child(call) == 0
+    call()
+print((len(os.listdir("/proc/self/fd")), threading.active_count()) == before)
+""",
+    )
+    assert end.lines == ["True"]
+    end.assert_clean()
+
+
+@scopes
+def test_multiprocessing_with_the_fork_context(scope: str) -> None:
+    """Process and Pool children call the bridge that their parent uses, and end with status 0 (cases 80,
+    81)."""
+    end = forking(
+        scope,
+        """
+import multiprocessing
+
+def work(number):
+    call()
+    return number * 2
+
+context = multiprocessing.get_context("fork")
+call()
+processes = [context.Process(target=work, args=(number,)) for number in range(3)]
+for process in processes:
+    process.start()
+call()
+for process in processes:
+    process.join()
+print([process.exitcode for process in processes])
+with context.Pool(2) as pool:
+    print(pool.map(work, range(6)))
+    call()
+    pool.close()
+    pool.join()
+call()
+""",
+    )
+    assert end.lines == ["[0, 0, 0]", "[0, 2, 4, 6, 8, 10]"]
+    end.assert_clean()
+
+
+@scopes
+def test_a_prefork_server(scope: str) -> None:
+    """A master that made calls itself forks workers, which serve with one loop each, not an inherited
+    one (case 81)."""
+    end = forking(
+        scope,
+        """
+import signal
+
+listener = socket.create_server(("127.0.0.1", 0))
+loops = set()
+
+async def handle(text):
+    loops.add(id(asyncio.get_running_loop()))
+    await asyncio.sleep(0)
+    return f"{text} {os.getpid()} {len(loops)}"
+
+def serve():
+    loops.clear()
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            text = connection.recv(100).decode()
+            if text == "stop":
+                return
+            connection.sendall(bridge.run_sync(handle, text).encode())
+
+def ask(text):
+    with socket.create_connection(listener.getsockname()) as client:
+        client.sendall(text.encode())
+        return client.recv(100).decode()
+
+bridge.run_sync(handle, "preload")
+workers = []
+for _ in range(2):
+    worker = os.fork()
+    if worker == 0:
+        serve()
+        sys.exit(0)
+    workers.append(worker)
+answers = [ask(f"question{number}").split() for number in range(40)]
+print([answer[0] for answer in answers] == [f"question{number}" for number in range(40)])
+print({int(answer[1]) for answer in answers} <= set(workers), {answer[2] for answer in answers})
+for _ in workers:
+    ask("stop")
+print([os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers])
+bridge.run_sync(handle, "after")
+listener.close()
+""",
+    )
+    assert end.lines == ["True", "True {'1'}", "[0, 0]"]
+    end.assert_clean()
+
+
+def test_a_future_of_the_parent_ends_in_the_child() -> None:
+    """Waiting in the child for a call that only the parent runs raises instead of hanging (case 80)."""
+    end = forking(
+        "process",
+        """
+go = threading.Event()
+
+async def until_go():
+    while not go.is_set():
+        await asyncio.sleep(0.005)
+    return "done"
+
+future = bridge.submit(until_go)
+call()
+
+def child():
+    call()
+    try:
+        future.result(20)
+    except syncline.RunnerClosedError:
+        return
+    raise AssertionError
+
+print("child", in_child(child), flush=True)
+go.set()
+print(future.result(20))
+""",
+    )
+    assert end.lines == ["child 0", "done"]
+    end.assert_clean()

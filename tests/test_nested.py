@@ -1,0 +1,403 @@
+"""Calls from inside event loops: sync code that a coroutine called, and that calls a bridge again.
+
+On a loop of ours the nested call goes to a runner one level deeper, which is kept; on any other loop the
+call runs on the process runner while that loop waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import pytest
+import syncline
+from child import eventually, open_descriptors
+
+Scope = Literal["process", "thread", "caller"]
+pytestmark = pytest.mark.timeout(60)
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+
+
+@pytest.fixture
+def bridge() -> Iterator[syncline.Bridge]:
+    """A bridge of this test's own."""
+    with syncline.Bridge(name="nest") as one:
+        yield one
+
+
+async def level(bridge: syncline.Bridge, depth: int) -> list[tuple[str, int]]:
+    """Name and id of the thread at this level and at `depth` deeper ones, each reached through a sync
+    call."""
+    await asyncio.sleep(0)
+    here = (threading.current_thread().name, threading.get_ident())
+    deeper = bridge.run_sync(level, bridge, depth - 1) if depth else []
+    await asyncio.sleep(0)
+    return [here, *deeper]
+
+
+def uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's loop factory, or a skip."""
+    module = pytest.importorskip("uvloop")
+    factory: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+    return factory
+
+
+def run_on(kind: str, main: Callable[[], Any]) -> Any:
+    """Run a coroutine function on a loop of the user's: asyncio's or uvloop's."""
+    factory = uvloop_factory() if kind == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())
+
+
+hosts = pytest.mark.parametrize("host", ["asyncio", "uvloop"])
+
+
+@scopes
+@pytest.mark.parametrize("depth", [1, 3, 5])
+def test_sync_and_async_code_alternate(scope: Scope, depth: int) -> None:
+    """sync -> async -> sync -> async: 2, 4 and 6 coroutines deep, no two of them in one thread (case 3)."""
+    with syncline.Bridge(scope=scope) as bridge:
+        for _ in range(3):
+            threads = bridge.run_sync(level, bridge, depth)
+            assert len(threads) == len(set(threads)) == depth + 1
+
+
+def test_nested_runners_are_daemon_threads_named_by_level(bridge: syncline.Bridge) -> None:
+    """threading.enumerate() shows how deep a runner is: "nest", "nest-nested-1", ... (case 3)."""
+    names = [name for name, _ in bridge.run_sync(level, bridge, 3)]
+    assert names == ["nest", "nest-nested-1", "nest-nested-2", "nest-nested-3"]
+    assert all(one.daemon for one in threading.enumerate() if one.name.startswith("nest"))
+
+
+def test_calls_50_deep_use_bounded_threads_and_free_them_at_close(bridge: syncline.Bridge) -> None:
+    """50 levels work with one thread each, again and again; close() ends them all (case 4)."""
+    before = threading.active_count(), open_descriptors()
+    for _ in range(3):
+        assert len(bridge.run_sync(level, bridge, 49)) == 50
+        assert threading.active_count() - before[0] <= 50
+    assert bridge.stats()["runners"] <= 50
+    bridge.close()
+    gc.collect()
+    assert eventually(lambda: threading.active_count() <= before[0] and open_descriptors() <= before[1])
+    assert bridge.stats()["runners"] == 0
+
+
+@scopes
+def test_a_chain_100_deep_works(scope: Scope) -> None:
+    """100 levels, in every scope, and nothing is left after close() (case 4)."""
+    before = threading.active_count()
+    with syncline.Bridge(scope=scope) as bridge:
+        assert len(bridge.run_sync(level, bridge, 99)) == 100
+    assert eventually(lambda: threading.active_count() <= before)
+
+
+@scopes
+def test_100_chains_3_deep_start_at_most_2_extra_threads(scope: Scope) -> None:
+    """The deeper runners are kept and reused: the same threads serve all the chains (case 4)."""
+    with syncline.Bridge(scope=scope) as bridge:
+        first = {bridge.run_sync(level, bridge, 0)[0]}
+        used = set(first)
+        for _ in range(100):
+            used.update(bridge.run_sync(level, bridge, 2))
+        assert len(used - first) <= 2
+        assert bridge.stats()["nested"] == 200
+
+
+@scopes
+def test_chains_of_many_threads_do_not_disturb_each_other(scope: Scope) -> None:
+    """Eight threads run 3-deep chains at once, each gets its own value back (cases 3, 67)."""
+    with syncline.Bridge(scope=scope) as bridge:
+
+        async def add(value: int, depth: int) -> int:
+            await asyncio.sleep(0)
+            return bridge.run_sync(add, value, depth - 1) + 1 if depth else value
+
+        results: dict[int, list[int]] = {}
+
+        def work(number: int) -> None:
+            results[number] = [bridge.run_sync(add, number * 1000 + turn, 2) for turn in range(25)]
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == {n: [n * 1000 + turn + 2 for turn in range(25)] for n in range(8)}
+
+
+def test_errors_cross_every_level_as_the_same_object(bridge: syncline.Bridge) -> None:
+    """An error of the innermost coroutine arrives outside unchanged, through 4 levels (case 3)."""
+    error = ValueError("deep")
+
+    async def fail(depth: int) -> None:
+        if depth:
+            bridge.run_sync(fail, depth - 1)
+        raise error
+
+    with pytest.raises(ValueError, match="deep") as caught:
+        bridge.run_sync(fail, 3)
+    assert caught.value is error
+
+
+def test_a_timeout_reaches_the_innermost_level(bridge: syncline.Bridge) -> None:
+    """The deadline of a nested call is kept while the outer loop is blocked (case 50)."""
+    ended: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("inner")
+
+    async def outer() -> str:
+        with pytest.raises(TimeoutError):
+            bridge.run(inner(), timeout=0.05)
+        return "went on"
+
+    assert bridge.run_sync(outer) == "went on"
+    assert ended == ["inner"]
+
+
+def test_current_task_timeouts_and_task_groups_work_in_nested_calls(bridge: syncline.Bridge) -> None:
+    """A nested coroutine is an ordinary task of an ordinary loop (cases 16, 17)."""
+
+    async def inner() -> int:
+        assert asyncio.current_task() is not None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(3600)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(asyncio.sleep(0, number)) for number in range(3)]
+        return sum(task.result() for task in tasks)
+
+    async def outer() -> int:
+        task = asyncio.current_task()
+        value = bridge.run_sync(inner)
+        assert asyncio.current_task() is task
+        return value
+
+    assert bridge.run_sync(outer) == 3
+
+
+def test_nested_error_refuses_with_advice() -> None:
+    """nested="error": RuntimeError that names the cure; the bridge and the outer coroutine go on (case 1)."""
+    with syncline.Bridge(nested="error") as bridge:
+
+        async def inner() -> None:
+            raise AssertionError("must not run")
+
+        async def outer() -> str:
+            with pytest.raises(RuntimeError, match="await") as caught:
+                bridge.run_sync(inner)
+            assert not isinstance(caught.value, syncline.DeadlockError)
+            with pytest.raises(RuntimeError, match='nested="thread"'):
+                bridge.run(inner())
+            return "went on"
+
+        assert bridge.run_sync(outer) == "went on"
+        assert bridge.run_sync(outer) == "went on"
+        assert bridge.stats()["runners"] == 1
+
+
+def test_nested_error_concerns_only_the_bridges_own_loops() -> None:
+    """On a loop that is not ours, such a bridge works as any other (case 1)."""
+    with syncline.Bridge(nested="error") as bridge:
+
+        async def main() -> int:
+            return len(bridge.run_sync(level, bridge, 0))
+
+        assert asyncio.run(main()) == 1
+
+
+@scopes
+@pytest.mark.parametrize("depth", [1, 2, 3, 8])
+def test_two_bridges_that_call_each_other_in_a_circle_never_hang(scope: Scope, depth: int) -> None:
+    """A -> B -> A -> B ...: a value, or DeadlockError if a bridge can't go deeper, but no freeze (cases
+    6, 15)."""
+    with syncline.Bridge(scope=scope, name="a") as a, syncline.Bridge(scope=scope, name="b") as b:
+
+        async def ping(left: int) -> int:
+            await asyncio.sleep(0)
+            other = b if left % 2 == depth % 2 else a  # it runs on the other one
+            return 1 + (other.run_sync(ping, left - 1) if left else 0)
+
+        with contextlib.suppress(syncline.DeadlockError):
+            assert a.run_sync(ping, depth) == depth + 1
+        assert a.run_sync(ping, 0) == b.run_sync(ping, 0) == 1
+
+
+@scopes
+def test_two_threads_that_enter_the_circle_from_both_ends_never_hang(scope: Scope) -> None:
+    """One thread goes A -> B and another B -> A at the same time: each gets a value or DeadlockError
+    (case 6)."""
+    # Interleaving: both coroutines hold their loops before either calls the other bridge.
+    with syncline.Bridge(scope=scope, name="a") as a, syncline.Bridge(scope=scope, name="b") as b:
+        both = threading.Barrier(2)
+        outcomes: list[object] = []
+
+        async def leaf() -> str:
+            return "value"
+
+        async def cross(other: syncline.Bridge) -> str:
+            both.wait(10)
+            return other.run_sync(leaf)
+
+        def work(mine: syncline.Bridge, other: syncline.Bridge) -> None:
+            try:
+                outcomes.append(mine.run_sync(cross, other))
+            except syncline.DeadlockError:
+                outcomes.append("value")
+
+        threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in ((a, b), (b, a))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert outcomes == ["value", "value"]
+        assert a.run_sync(leaf) == b.run_sync(leaf) == "value"
+
+
+@hosts
+@scopes
+def test_a_call_inside_a_running_loop_returns_its_value(scope: Scope, host: str) -> None:
+    """A coroutine on a loop of the user's calls sync code that calls the bridge: it works (cases 1, 9)."""
+    with syncline.Bridge(scope=scope, name="host") as bridge:
+
+        async def main() -> list[tuple[str, int]]:
+            return [bridge.run_sync(level, bridge, 0)[0], *bridge.run(level(bridge, 2))]
+
+        found = run_on(host, main)
+        assert [name for name, _ in found] == ["host", "host", "host-nested-1", "host-nested-2"]
+        assert threading.get_ident() not in {ident for _, ident in found}
+
+
+@hosts
+@pytest.mark.parametrize("how", ["create_task", "gather", "wait_for", "shield", "task_group", "to_thread"])
+def test_a_call_works_under_every_way_to_start_a_task(bridge: syncline.Bridge, host: str, how: str) -> None:
+    """create_task, gather, wait_for, shield, task groups and threads, on loops of the user's (cases 5, 9)."""
+
+    async def leaf(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    async def calls(number: int) -> int:
+        await asyncio.sleep(0)
+        return bridge.run_sync(leaf, number)
+
+    async def main() -> list[int]:
+        if how == "create_task":
+            return [await task for task in [asyncio.create_task(calls(n)) for n in range(3)]]
+        if how == "gather":
+            return await asyncio.gather(*(calls(n) for n in range(3)))
+        if how == "wait_for":
+            return [await asyncio.wait_for(calls(n), 10) for n in range(3)]
+        if how == "shield":
+            return [await asyncio.shield(calls(n)) for n in range(3)]
+        if how == "to_thread":
+            return [await asyncio.to_thread(bridge.run_sync, leaf, n) for n in range(3)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(calls(n)) for n in range(3)]
+        return [task.result() for task in tasks]
+
+    assert run_on(host, main) == [0, 1, 2]
+    assert bridge.run_sync(main) == [0, 1, 2]
+
+
+def test_wait_for_around_a_call_that_is_too_slow(
+    bridge: syncline.Bridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The blocked loop's timeout comes due when the call is over, and leaves no log behind (case 56)."""
+
+    async def calls() -> str:
+        bridge.run_sync(asyncio.sleep, 0.1)
+        await asyncio.sleep(3600)
+        return "never"
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(calls(), 0.01)
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+def test_a_call_inside_except_cancelled_error_works(bridge: syncline.Bridge) -> None:
+    """A task that is being cancelled can call the bridge for its cleanup (case 57)."""
+    cleaned: list[int] = []
+
+    async def calls() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cleaned.append(bridge.run_sync(asyncio.sleep, 0, 42))
+            raise
+
+    async def main() -> None:
+        task = asyncio.create_task(calls())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    bridge.run_sync(main)
+    assert cleaned == [42, 42]
+
+
+def test_a_call_in_a_callback_of_a_running_loop(bridge: syncline.Bridge) -> None:
+    """As under Jupyter: run_forever() in this thread, and the call comes from a callback, not a task
+    (cases 1, 5)."""
+    loop = asyncio.new_event_loop()
+    results: list[object] = []
+
+    def cell() -> None:
+        assert asyncio.current_task() is None
+        results.append(bridge.run_sync(level, bridge, 1)[0][0])
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(cell)
+    loop.run_forever()
+    loop.close()
+    assert results == ["nest"]
+
+
+def test_the_host_loop_is_untouched_by_calls(bridge: syncline.Bridge) -> None:
+    """Its running loop, current task and default loop are the same after a call as before (cases 16, 20)."""
+
+    async def main() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        tasks = asyncio.all_tasks()
+        bridge.run_sync(asyncio.sleep, 0)
+        assert asyncio.get_running_loop() is loop
+        assert asyncio.current_task() is task
+        assert asyncio.all_tasks() == tasks
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.asyncio
+async def test_a_call_inside_a_pytest_asyncio_test() -> None:
+    """The loop that pytest-asyncio runs this test on is a foreign one like any other (case 1)."""
+    with syncline.Bridge(name="pytest") as bridge:
+        await asyncio.sleep(0)
+        names = [name for name, _ in bridge.run_sync(level, bridge, 1)]
+        assert names == ["pytest", "pytest-nested-1"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_inside_an_anyio_program(bridge: syncline.Bridge, backend: str) -> None:
+    """Under anyio.run, on trio too, the call blocks its host and returns its value (case 10)."""
+    anyio = pytest.importorskip("anyio")
+    if backend == "trio":
+        pytest.importorskip("trio")
+
+    async def main() -> str:
+        await anyio.sleep(0)
+        return bridge.run_sync(level, bridge, 0)[0][0]
+
+    assert anyio.run(main, backend=backend) == "nest"
