@@ -1,8 +1,10 @@
 """Ctrl-C and other signals while a call waits: real signals sent to real processes.
 
-Each script prints "ready" from inside its coroutine, and only then is it interrupted, so that the signal
-always finds a call in flight. Where the main thread is at that moment (before its wait, in it) is left open
-on purpose: every one of these places must behave the same.
+Each script says "ready" from inside its coroutine, and only then is it interrupted, so that the signal always
+finds a call in flight. Where the main thread is at that moment (before its wait, in it) is left open on purpose
+on runners of ours: every one of these places must behave the same. In scope "caller" the main thread itself
+runs the coroutine, and would be hit in the middle of its code: there "ready" comes when that thread stands still
+in its selector, and one test of its own hits the code.
 """
 
 from __future__ import annotations
@@ -16,14 +18,30 @@ pytestmark = pytest.mark.timeout(60)
 scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
 
 WORK = """
-import asyncio, os, signal, sys, threading
+import asyncio, os, signal, sys, threading, time
 import syncline
 
 bridge = syncline.Bridge(scope="{scope}", cleanup_timeout={cleanup_timeout})
 
-async def work():
+def when_still():
+    # Returns when the main thread has not moved for a while: it waits.
+    seen, times = None, 0
+    while times < 5:
+        frame = sys._current_frames()[threading.main_thread().ident]
+        now, frame = (id(frame), frame.f_lasti), None
+        seen, times = now, times + 1 if now == seen else 0
+        time.sleep(0.01)
     print("ready", flush=True)
+
+def ready(still=bridge.scope == "caller"):
+    if still:
+        threading.Thread(target=when_still, daemon=True).start()
+    else:
+        print("ready", flush=True)
+
+async def work():
     try:
+        ready()
         await asyncio.sleep(3600)
     except asyncio.CancelledError:
         print("cancelled", flush=True)
@@ -119,9 +137,33 @@ print(bridge.run_sync(answer), flush=True)
     end.assert_clean()
 
 
+def test_ctrl_c_amid_a_coroutine_on_the_main_threads_own_loop_runs_its_cleanup() -> None:
+    """Scope "caller": KeyboardInterrupt is raised in the coroutine's code, as in any sync code (case 44)."""
+    # Interleaving: the coroutine runs Python code and never suspends until it is interrupted.
+    script = """
+async def busy():
+    try:
+        print("ready", flush=True)
+        while True:
+            sum(range(1000))
+    finally:
+        await asyncio.sleep(0.01)
+        print("cleaned up", flush=True)
+
+try:
+    bridge.run_sync(busy)
+except KeyboardInterrupt:
+    print("caught", flush=True)
+print(bridge.run_sync(answer), flush=True)
+"""
+    end = interrupted("caller", script)
+    assert end.lines == ["cleaned up", "caught", "42"]
+    end.assert_clean()
+
+
 REFUSES = """
 async def refuses():
-    print("ready", flush=True)
+    ready()
     while True:
         try:
             await asyncio.sleep(3600)
@@ -158,7 +200,7 @@ def test_a_second_ctrl_c_stops_waiting_for_a_blocked_loop(scope: str) -> None:
 seen = threading.Event()
 
 async def blocks():
-    print("ready", flush=True)
+    ready()
     seen.wait()
 
 def count(number, frame):
@@ -188,7 +230,7 @@ def test_after_ctrl_c_a_coroutine_that_refuses_to_end_is_left_behind_and_reporte
     51)."""
     script = f"""
 {REFUSES}
-import logging, time
+import logging
 logging.basicConfig(format="%(name)s %(levelname)s %(message)s", stream=sys.stdout)
 try:
     bridge.run_sync(refuses)
@@ -433,7 +475,7 @@ def test_ctrl_c_in_the_main_thread_leaves_the_calls_of_other_threads_alone(scope
 go = threading.Event()
 
 async def until_go():
-    print("ready", flush=True)
+    ready(still=True)
     while not go.is_set():
         await asyncio.sleep(0.01)
     return "worker done"
@@ -486,7 +528,7 @@ def test_ctrl_c_in_result_leaves_the_submitted_coroutine_running() -> None:
 go = threading.Event()
 
 async def until_go():
-    print("ready", flush=True)
+    ready(still=True)
     while not go.is_set():
         await asyncio.sleep(0.01)
     return "done"
@@ -512,7 +554,7 @@ def test_ctrl_c_while_a_synced_generator_is_iterated_runs_its_finally(scope: str
 async def numbers():
     try:
         yield 1
-        print("ready", flush=True)
+        ready()
         await asyncio.sleep(3600)
         yield 2
     finally:

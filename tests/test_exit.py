@@ -32,7 +32,7 @@ async def background(label="background"):
         await asyncio.sleep(3600)
     finally:
         await asyncio.sleep(0.01)
-        print(label, "cleaned up", flush=True)
+        os.write(1, f"{{label}} cleaned up\\n".encode())  # whole lines, from any thread
 
 async def start(label="background"):
     # Returns when the task is in its try block.

@@ -328,7 +328,7 @@ def test_a_fork_in_a_thread_that_calls(scope: str) -> None:
         """
 def work():
     call()
-    print("child", in_child(call), flush=True)
+    os.write(1, f"child {in_child(call)}\\n".encode())  # whole lines, from any thread
     call()
 
 threads = [threading.Thread(target=work) for _ in range(3)]

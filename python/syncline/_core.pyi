@@ -52,7 +52,7 @@ class Submitted:
 
 @final
 class Pinned:
-    def run(self, awaitable: Awaitable[R]) -> R: ...
+    def run_sync(self, step: Callable[..., Awaitable[R]], /, *args: Any) -> R: ...
 
 @final
 class BridgedCoroutine:

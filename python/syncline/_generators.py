@@ -20,10 +20,10 @@ def drive(bridge: _core.Bridge, agen: AsyncGenerator[Y, S]) -> Generator[Y, S, N
     """
     pinned = bridge._pin()
     try:
-        step: Any = agen.__anext__()
+        step: tuple[Any, ...] = (agen.__anext__,)
         while True:
             try:
-                item = pinned.run(step)
+                item = pinned.run_sync(*step)
             except StopAsyncIteration:
                 return
             try:
@@ -31,8 +31,8 @@ def drive(bridge: _core.Bridge, agen: AsyncGenerator[Y, S]) -> Generator[Y, S, N
             except GeneratorExit:
                 raise
             except BaseException as error:
-                step = agen.athrow(error)
+                step = (agen.athrow, error)
             else:
-                step = agen.asend(sent)
+                step = (agen.asend, sent)
     finally:
-        pinned.run(agen.aclose())
+        pinned.run_sync(agen.aclose)

@@ -56,6 +56,8 @@ struct Shared {
     closed: AtomicBool,
     /// With the epoch that it belongs to (by 2).
     registry: Mutex<(u32, Arc<Registry>)>,
+    /// Scope "caller": the threads' own loops, for show.
+    own_loops: Mutex<Vec<Weak<OwnLoop>>>,
     stats: Arc<Stats>,
 }
 
@@ -102,6 +104,7 @@ impl Shared {
             return Err(errors::bridge_closed(py, &self.name));
         }
         if process::is_exiting() {
+            process::end_daemon_thread(py)?;
             return Ok(Place::Inline);
         }
         if let Some(current) = runner::current() {
@@ -109,6 +112,8 @@ impl Shared {
         }
         match self.scope {
             Scope::Process => self.runner(py, &Key::Level(0), &self.name),
+            // A loop that is not ours waits while its thread waits; there the process runner serves all scopes.
+            Scope::Thread if names::running_loop(py)?.is_some() => self.runner(py, &Key::Level(0), &self.name),
             Scope::Thread => self.thread_runner(py),
             Scope::Caller => self.own_place(py),
         }
@@ -149,8 +154,25 @@ impl Shared {
         }
     }
 
+    fn make_own_loop(&self, py: Python<'_>) -> PyResult<Arc<OwnLoop>> {
+        let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
+        let own = OwnLoop::new(py, &self.name, factory, self.cleanup)?;
+        let mut all = lock(&self.own_loops);
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(&own));
+        Ok(own)
+    }
+
+    /// Closes the loop that this bridge has for this thread, if it is at rest.
+    fn close_own_loop(&self, py: Python<'_>) {
+        let own = OWN.with_borrow_mut(|own| own.remove(&self.id));
+        if let Some(own) = own.filter(|own| own.epoch == process::epoch() && !own.is_busy()) {
+            own.close(py);
+        }
+    }
+
     fn new_own_loop(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<OwnLoop>> {
-        let own = OwnLoop::new(py, &self.name, self.loop_factory.as_ref().map(|factory| factory.bind(py)), self.cleanup)?;
+        let own = self.make_own_loop(py)?;
         let id = self.id;
         let closer = Arc::downgrade(&own);
         thread_end::defer(py, move |py| {
@@ -280,12 +302,13 @@ impl Shared {
     }
 
     fn run_inline(&self, py: Python<'_>, target: Target, carried: &Carried, patience: Patience) -> PyResult<Py<PyAny>> {
-        let can_run = !names::is_finalizing(py)?.call0()?.is_truthy()? && names::running_loop(py)?.is_none();
-        if !can_run {
+        // Late in the interpreter's end nothing can be imported, not even asyncio.
+        let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
+        let made = if is_free { self.make_own_loop(py).ok() } else { None };
+        let Some(own) = made else {
             target.discard(py);
             return Err(errors::shutting_down());
-        }
-        let own = OwnLoop::new(py, &self.name, self.loop_factory.as_ref().map(|factory| factory.bind(py)), self.cleanup)?;
+        };
         let result = own.run(py, target, carried, patience, &self.stats);
         own.close(py);
         result
@@ -348,10 +371,7 @@ impl Shared {
                 runner.finish_closing(py)?;
             }
         }
-        let own = OWN.with_borrow_mut(|own| own.remove(&self.id));
-        if let Some(own) = own.filter(|own| own.epoch == process::epoch() && !own.is_busy()) {
-            own.close(py);
-        }
+        self.close_own_loop(py);
         Ok(())
     }
 }
@@ -428,6 +448,7 @@ impl Bridge {
                 stall_after: seconds("stall_after", stall_after)?,
                 closed: AtomicBool::new(false),
                 registry: Mutex::new((process::epoch(), Arc::new(Registry::new()))),
+                own_loops: Mutex::default(),
                 stats: Arc::default(),
             }),
         })
@@ -488,7 +509,8 @@ impl Bridge {
         let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
         let stats = PyDict::new(py);
-        stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count())?;
+        let own_loops = lock(&shared.own_loops).iter().filter_map(Weak::upgrade).filter(|own| own.is_open()).count();
+        stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count() + own_loops)?;
         stats.set_item("calls", shared.stats.calls.get())?;
         stats.set_item("active", shared.stats.calls.get().saturating_sub(shared.stats.ended.get()))?;
         stats.set_item("nested", shared.stats.nested.get())?;
@@ -540,6 +562,7 @@ impl Drop for Bridge {
                 for runner in self.shared.registry().close() {
                     runner.begin_closing(py);
                 }
+                self.shared.close_own_loop(py);
             }
         });
     }
@@ -556,12 +579,19 @@ pub struct Submitted {
 impl Submitted {
     /// Cancels the task, on its loop.
     fn cancel(&self, py: Python<'_>) {
+        self.call.begin_cancelling();
         // A runner that takes no more mail is ending, and cancels all its tasks.
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(&self.call)));
     }
 
     /// Calls `wait(timeout)`, which waits for the future, unless that could never end.
     fn wait(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        if self.runner.epoch != process::epoch() {
+            return Err(errors::runner_closed(
+                py,
+                "the call belongs to the process that this one was forked from; submit it again here".to_owned(),
+            ));
+        }
         let current = runner::current();
         let edge = current.as_ref().map(|current| current.node.wait_for(&self.runner.node));
         if let Some(Err(_)) = edge
@@ -601,8 +631,11 @@ pub struct Pinned {
 
 #[pymethods]
 impl Pinned {
-    fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let target = Target::from_awaitable(awaitable)?;
+    /// Calls `step` on the loop and waits for the awaitable that it returns. (Async generators must take their steps
+    /// there: the first tells the loop, by a hook of the thread's, to finalize them.)
+    #[pyo3(signature = (step, /, *args))]
+    fn run_sync(&self, py: Python<'_>, step: Py<PyAny>, args: Py<PyTuple>) -> PyResult<Py<PyAny>> {
+        let target = Target::Function { function: step, args, kwargs: None };
         if matches!(self.place, Place::Own(_)) && self.thread != thread_key() {
             target.discard(py);
             return Err(PyRuntimeError::new_err(

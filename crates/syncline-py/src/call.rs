@@ -12,9 +12,10 @@ use crate::names;
 use crate::process;
 use crate::runner::{Feeder, Job, Outbox, Runner};
 use crate::target::Target;
-use pyo3::exceptions::{PyRuntimeError, PySystemExit, PyTimeoutError};
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ use syncline_core::sync::{Mutex, lock};
 /// delivered to another thread, for results that wait for a loop which does not come round, for runners that died.
 const FIRST_TICK: Duration = Duration::from_millis(5);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
+/// A nested wait has to notice that the call around it is to end.
+const LONGEST_NESTED_TICK: Duration = Duration::from_millis(10);
 /// How often a long wait is examined for deadlocks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -46,6 +49,12 @@ pub struct Call {
     /// The future to settle, for `submit`; else the slot is filled.
     future: Mutex<Option<Py<PyAny>>>,
     is_submitted: bool,
+    /// Whether the loop that runs it is being closed.
+    closing: Option<Arc<AtomicBool>>,
+    /// When its caller will cancel it, for a caller that drives the loop itself and so can't.
+    deadline: Option<Instant>,
+    /// Its caller has asked for its end; a nested call that blocks the loop sees that, and delivers it.
+    cancelling: AtomicBool,
     settled: AtomicBool,
     abandoned: AtomicBool,
     stats: Arc<Stats>,
@@ -53,15 +62,23 @@ pub struct Call {
 
 impl Call {
     pub fn on_runner(runner: &Runner, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
-        Self::new(Some(Arc::clone(&runner.outbox)), runner.name.clone(), stats, future)
+        let closing = Some(Arc::clone(&runner.closing));
+        Self::new(Some(Arc::clone(&runner.outbox)), runner.name.clone(), closing, None, stats, future)
     }
 
     /// For a loop that the caller drives itself: nobody has to be woken.
-    pub fn on_own_loop(name: &str, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
-        Self::new(None, name.to_owned(), stats, future)
+    pub fn on_own_loop(name: &str, deadline: Option<Instant>, stats: Arc<Stats>) -> Arc<Self> {
+        Self::new(None, name.to_owned(), None, deadline, stats, None)
     }
 
-    fn new(outbox: Option<Arc<Outbox>>, runner_name: String, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
+    fn new(
+        outbox: Option<Arc<Outbox>>,
+        runner_name: String,
+        closing: Option<Arc<AtomicBool>>,
+        deadline: Option<Instant>,
+        stats: Arc<Stats>,
+        future: Option<Py<PyAny>>,
+    ) -> Arc<Self> {
         stats.calls.add(1);
         Arc::new(Self {
             slot: Slot::new(),
@@ -70,6 +87,9 @@ impl Call {
             task: Mutex::new(None),
             is_submitted: future.is_some(),
             future: Mutex::new(future),
+            closing,
+            deadline,
+            cancelling: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             stats,
@@ -96,6 +116,20 @@ impl Call {
         lock(&self.task).as_ref().map(|task| task.bind(py).clone())
     }
 
+    /// Asks for the end of the call. A `Job::Cancel` has to follow.
+    pub fn begin_cancelling(&self) {
+        self.cancelling.store(true, Relaxed);
+    }
+
+    fn is_to_be_cancelled(&self, now: Instant) -> bool {
+        self.cancelling.load(Relaxed) || self.deadline.is_some_and(|at| at <= now)
+    }
+
+    /// For `Job::Cancel`: cancels the task, unless a nested call has delivered that already.
+    pub fn cancel_if_asked(&self, py: Python<'_>) -> PyResult<()> {
+        if self.cancelling.swap(false, Relaxed) { self.cancel(py) } else { Ok(()) }
+    }
+
     /// Cancels the task; for the loop's thread.
     pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         match self.task(py) {
@@ -120,7 +154,7 @@ impl Call {
             self.stats.ended.add(1);
             let future = lock(&self.future).take();
             if let Some(future) = future
-                && let Err(error) = settle_future(future.bind(py), outcome)
+                && let Err(error) = settle_future(future.bind(py), self.explained(py, outcome))
             {
                 error.write_unraisable(py, Some(future.bind(py)));
             }
@@ -131,6 +165,17 @@ impl Call {
         match &self.outbox {
             Some(outbox) => outbox.add(self),
             None => self.slot.publish(),
+        }
+    }
+
+    /// What cancelled a submitted call, if its loop was closed.
+    fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
+        let is_closing = self.closing.as_ref().is_some_and(|closing| closing.load(Relaxed));
+        match outcome {
+            Outcome::Raised(error) if is_closing && is_cancelled(py, &error) => {
+                Outcome::Raised(errors::from_cause(py, errors::closed_meanwhile(py, &self.runner_name), error))
+            }
+            outcome => outcome,
         }
     }
 
@@ -164,6 +209,13 @@ fn settle_future(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
 
 pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class))
+}
+
+fn cancelled_error(py: Python<'_>) -> PyErr {
+    match names::cancelled_error(py).and_then(|class| class.call0()) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
 }
 
 /// asyncio names a wrong loop by its address only; a note says which loop that is and what to do.
@@ -208,6 +260,21 @@ struct Cancelled {
 enum Reason {
     Timeout,
     Signal(PyErr),
+    /// The call that this one is nested in is to end, and its loop's thread is the one that waits here.
+    Outer,
+}
+
+thread_local! {
+    /// The call whose coroutine this thread runs a step of.
+    static STEPPING: RefCell<Option<Arc<Call>>> = const { RefCell::new(None) };
+}
+
+/// Runs `step` as a part of `call`.
+pub fn stepping<T>(call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
+    let outer = STEPPING.replace(Some(Arc::clone(call)));
+    let result = step();
+    STEPPING.set(outer);
+    result
 }
 
 /// Hands the target to the runner and waits for its result. `Err(target)` if the runner takes no more calls.
@@ -245,7 +312,8 @@ pub fn hop(
             Job::Cancel(_) | Job::Stop => unreachable!("the job is the one made above"),
         };
     }
-    let mut wait = Wait { runner, call: &call, patience, begun, cancelled: None, tick: FIRST_TICK, next_check: begun + CHECK_INTERVAL, seen_turns: None };
+    let outer = STEPPING.with_borrow(Clone::clone);
+    let mut wait = Wait { runner, outer, call: &call, patience, begun, cancelled: None, tick: FIRST_TICK, next_check: begun + CHECK_INTERVAL, seen_turns: None };
     let result = wait.to_the_end(py);
     stats.ended.add(1);
     Ok(result)
@@ -254,6 +322,8 @@ pub fn hop(
 struct Wait<'a> {
     runner: &'a Arc<Runner>,
     call: &'a Arc<Call>,
+    /// The call that this one is nested in.
+    outer: Option<Arc<Call>>,
     patience: Patience,
     begun: Instant,
     cancelled: Option<Cancelled>,
@@ -272,8 +342,11 @@ impl Wait<'_> {
             if self.runner.has_ended() {
                 // It may have settled the call after we looked.
                 let late = self.call.take();
-                let outcome = late.unwrap_or_else(|| Outcome::Raised(errors::closed_meanwhile(py, &self.runner.name)));
-                return self.deliver(py, outcome);
+                let closed = || {
+                    let exiting = process::end_daemon_thread(py).err();
+                    Outcome::Raised(exiting.unwrap_or_else(|| errors::closed_meanwhile(py, &self.runner.name)))
+                };
+                return self.deliver(py, late.unwrap_or_else(closed));
             }
             if let Some(given_up) = self.look_after(py) {
                 self.call.abandon();
@@ -286,6 +359,7 @@ impl Wait<'_> {
 
     /// Sleeps until there is something that needs the interpreter.
     fn sleep(&mut self, is_main: bool) {
+        let longest = if self.outer.is_some() { LONGEST_NESTED_TICK } else { LONGEST_TICK };
         loop {
             let now = Instant::now();
             let due = self.due(now);
@@ -294,13 +368,18 @@ impl Wait<'_> {
                 Waited::Open => return,
                 Waited::Interrupted if is_main => return,
                 Waited::Interrupted => {}
-                Waited::TimedOut => self.tick = (self.tick * 2).min(LONGEST_TICK),
+                Waited::TimedOut => self.tick = (self.tick * 2).min(longest),
             }
-            let now_due = due.is_some_and(|at| at <= Instant::now());
+            let now = Instant::now();
+            let now_due = due.is_some_and(|at| at <= now) || self.outer_is_to_end(now);
             if self.call.slot.is_filled() || self.runner.has_ended() || is_main || now_due {
                 return;
             }
         }
+    }
+
+    fn outer_is_to_end(&self, now: Instant) -> bool {
+        self.cancelled.is_none() && self.outer.as_ref().is_some_and(|outer| outer.is_to_be_cancelled(now))
     }
 
     /// The next time at which this wait has something to do.
@@ -327,6 +406,11 @@ impl Wait<'_> {
                 let deadline = self.patience.timeout.and_then(|timeout| self.begun.checked_add(timeout));
                 if deadline.is_some_and(|at| at <= now) {
                     self.cancel(py, Reason::Timeout);
+                } else if self.outer_is_to_end(now) {
+                    if let Some(outer) = &self.outer {
+                        outer.cancelling.store(false, Relaxed);
+                    }
+                    self.cancel(py, Reason::Outer);
                 }
             }
             Some(cancelled) if cancelled.give_up_at.is_some_and(|at| at <= now) => return self.give_up(py),
@@ -337,6 +421,7 @@ impl Wait<'_> {
 
     fn cancel(&mut self, py: Python<'_>, reason: Reason) {
         self.cancelled = Some(Cancelled { reason, give_up_at: Instant::now().checked_add(self.patience.cleanup) });
+        self.call.begin_cancelling();
         // A runner that takes no more mail is ending, and cancels all its tasks.
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
     }
@@ -347,12 +432,15 @@ impl Wait<'_> {
         self.cancelled.take().map(|cancelled| match cancelled.reason {
             Reason::Timeout => timed_out(self.patience.timeout),
             Reason::Signal(error) => error,
+            Reason::Outer => cancelled_error(py),
         })
     }
 
     fn deliver(&mut self, py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
         match (self.cancelled.take().map(|cancelled| cancelled.reason), outcome) {
-            (None, outcome) => result_of(py, outcome, || self.runner.is_closing(), &self.runner.name),
+            (None | Some(Reason::Outer), outcome) => {
+                result_of(py, outcome, || self.runner.is_closing(), &self.runner.name)
+            }
             (Some(Reason::Timeout), Outcome::Raised(error)) if is_cancelled(py, &error) => {
                 Err(errors::from_cause(py, timed_out(self.patience.timeout), error))
             }
@@ -383,6 +471,7 @@ impl Wait<'_> {
         match process::find_deadlock(py, self.runner, now > since) {
             Ok(None) => None,
             Ok(Some(report)) => {
+                self.call.begin_cancelling();
                 let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
                 Some(errors::deadlock(py, report))
             }
@@ -399,10 +488,7 @@ pub fn result_of(py: Python<'_>, outcome: Outcome, is_closing: impl Fn() -> bool
     match outcome {
         Outcome::Returned(value) => Ok(value),
         Outcome::Raised(error) if is_cancelled(py, &error) && is_closing() => {
-            if process::is_exiting() && !process::is_main_thread(py) {
-                // Only daemon threads are left; a traceback of theirs would be noise, and `SystemExit` leaves none.
-                return Err(PySystemExit::new_err(()));
-            }
+            process::end_daemon_thread(py)?;
             Err(errors::from_cause(py, errors::closed_meanwhile(py, name), error))
         }
         Outcome::Raised(error) => Err(error),

@@ -22,7 +22,6 @@ lazy! {
     cancelled_error = "asyncio"."CancelledError";
     selector_event_loop = "asyncio"."SelectorEventLoop";
     get_running_loop = "asyncio.events"."_get_running_loop";
-    set_running_loop = "asyncio.events"."_set_running_loop";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";
     main_thread = "threading"."main_thread";
@@ -30,7 +29,6 @@ lazy! {
     current_thread = "threading"."current_thread";
     get_logger = "logging"."getLogger";
     getframe = "sys"."_getframe";
-    is_finalizing = "sys"."is_finalizing";
     partial = "functools"."partial";
     async_generator_type = "types"."AsyncGeneratorType";
     concurrent_future = "concurrent.futures"."Future";

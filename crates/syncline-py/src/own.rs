@@ -15,7 +15,7 @@ use crate::process;
 use crate::runner;
 use crate::target::Target;
 use crate::tasks;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct OwnLoop {
     /// Whether it is our class, which can be marked as running for an eager first step.
     is_ours: bool,
     busy: AtomicBool,
-    cleanup: Duration,
+    pub cleanup: Duration,
 }
 
 /// By 2.
@@ -46,19 +46,32 @@ impl Drop for Busy<'_> {
 
 impl OwnLoop {
     pub fn new(py: Python<'_>, name: &str, factory: Option<&Bound<'_, PyAny>>, cleanup: Duration) -> PyResult<Arc<Self>> {
-        let event_loop = match factory {
-            Some(factory) => factory.call0()?,
-            None => names::caller_loop(py)?.call0()?,
-        };
-        event_loop.call_method1(intern!(py, "set_exception_handler"), (runner::exception_handler(py)?,))?;
-        Ok(Arc::new(Self {
+        let event_loop = runner::make_loop(match factory {
+            Some(factory) => factory,
+            None => names::caller_loop(py)?,
+        })?;
+        let own = Arc::new(Self {
             name: name.to_owned(),
             epoch: process::epoch(),
             event_loop: Mutex::new(Some(event_loop.unbind())),
             is_ours: factory.is_none(),
             busy: AtomicBool::new(false),
             cleanup,
-        }))
+        });
+        process::remember_own(&own);
+        Ok(own)
+    }
+
+    /// Asks the thread that drives the loop to leave it; for any thread.
+    pub fn stop_from_outside(&self, py: Python<'_>) {
+        let event_loop = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py));
+        let stopped = event_loop.map_or(Ok(()), |event_loop| {
+            let stop = event_loop.getattr(py, intern!(py, "stop"))?;
+            event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (stop,)).map(drop)
+        });
+        if let Err(error) = stopped {
+            error.write_unraisable(py, None);
+        }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -83,17 +96,23 @@ impl OwnLoop {
             return Err(errors::bridge_closed(py, &self.name));
         };
         let event_loop = event_loop.bind(py);
+        if let Err(exiting) = process::end_daemon_thread(py) {
+            target.discard(py);
+            return Err(exiting);
+        }
         self.busy.store(true, Relaxed);
         let _busy = Busy(&self.busy);
-        let call = Call::on_own_loop(&self.name, Arc::clone(stats), None);
         let begun = Instant::now();
+        let deadline = patience.timeout.and_then(|timeout| begun.checked_add(timeout));
+        let call = Call::on_own_loop(&self.name, deadline, Arc::clone(stats));
+        let drive = Drive { own: self, event_loop, call: &call, patience, begun };
         self.first_step(py, event_loop, &call, target, carried)?;
         let result = match call.take() {
             Some(outcome) => {
                 self.turn_if_needed(py, event_loop)?;
-                call::result_of(py, outcome, || false, &self.name)
+                drive.deliver(py, None, outcome)
             }
-            None => Drive { own: self, event_loop, call: &call, patience, begun }.to_the_end(py),
+            None => drive.to_the_end(py),
         };
         stats.ended.add(1);
         result
@@ -111,11 +130,9 @@ impl OwnLoop {
         if !self.is_ours || !names::has_eager_tasks(py) {
             return tasks::start(py, event_loop, call, target, &context);
         }
-        event_loop.setattr(intern!(py, "is_stepping"), true)?;
-        names::set_running_loop(py)?.call1((event_loop,))?;
+        let outer_hooks = event_loop.call_method0(intern!(py, "begin_step"))?;
         let started = tasks::start(py, event_loop, call, target, &context);
-        names::set_running_loop(py)?.call1((py.None(),))?;
-        event_loop.setattr(intern!(py, "is_stepping"), false)?;
+        event_loop.call_method1(intern!(py, "end_step"), (outer_hooks,))?;
         started
     }
 
@@ -138,6 +155,8 @@ impl OwnLoop {
     pub fn close(&self, py: Python<'_>) {
         let Some(event_loop) = lock(&self.event_loop).take() else { return };
         let event_loop = event_loop.bind(py);
+        self.busy.store(true, Relaxed);
+        let _busy = Busy(&self.busy);
         let cleaned = runner::clean_up(py, event_loop, self.cleanup, &self.name);
         let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
         if let Err(error) = cleaned.and(closed) {
@@ -190,7 +209,10 @@ impl Drive<'_, '_> {
                 return self.deliver(py, stopped, outcome);
             }
             let now = Instant::now();
-            let error = turned.err().filter(|error| !error.is_instance_of::<PyException>(py));
+            // What a signal handler raised, unless it is asyncio's word for `loop.stop()`.
+            let error = turned.err().filter(|error| {
+                !(error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("stopped before Future completed"))
+            });
             match (error, stopped.is_some()) {
                 // A second signal stops the waiting.
                 (Some(error), true) => {
@@ -209,14 +231,17 @@ impl Drive<'_, '_> {
                 }
                 (None, true) => continue,
                 (None, false) => {
-                    let is_late = self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() >= timeout);
-                    stopped = Some(if is_late { Stopped::Timeout } else { Stopped::ByUser });
+                    stopped = Some(if self.is_late() { Stopped::Timeout } else { Stopped::ByUser });
                 }
             }
             self.call.cancel(py)?;
             give_up_at = now.checked_add(self.patience.cleanup);
             timers.push(later(self.patience.cleanup)?);
         }
+    }
+
+    fn is_late(&self) -> bool {
+        self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() >= timeout)
     }
 
     /// Turns the loop until the call is settled or something stops it.
@@ -229,8 +254,14 @@ impl Drive<'_, '_> {
         let was_cancelled = matches!(&outcome, Outcome::Raised(error) if call::is_cancelled(py, error));
         match (stopped, outcome) {
             (Some(Stopped::Signal(signal)), outcome) => Err(call::interrupted(py, signal, outcome)),
-            (Some(Stopped::Timeout), Outcome::Raised(error)) if was_cancelled => {
+            (stopped, Outcome::Raised(error))
+                if was_cancelled
+                    && (matches!(stopped, Some(Stopped::Timeout)) || (stopped.is_none() && self.is_late())) =>
+            {
                 Err(errors::from_cause(py, call::timed_out(self.patience.timeout), error))
+            }
+            (Some(Stopped::ByUser), _) if process::is_exiting() && !process::is_main_thread(py) => {
+                Err(PySystemExit::new_err(()))
             }
             (Some(Stopped::ByUser), outcome) => call::result_of(py, outcome, || true, &self.own.name),
             (_, outcome) => call::result_of(py, outcome, || false, &self.own.name),

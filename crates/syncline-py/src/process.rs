@@ -6,8 +6,10 @@
 //! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
 
 use crate::names;
+use crate::own::OwnLoop;
 use crate::runner::{Feeder, Runner};
 use crate::thread_end;
+use pyo3::exceptions::PySystemExit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
@@ -15,10 +17,12 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
+static OWN: Mutex<Vec<Weak<OwnLoop>>> = Mutex::new(Vec::new());
 static ALL: Mutex<Vec<Weak<Runner>>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -57,6 +61,19 @@ pub fn remember(runner: &Arc<Runner>) {
     all.push(Arc::downgrade(runner));
 }
 
+/// Adds a thread's own loop to those that are stopped at exit.
+pub fn remember_own(own: &Arc<OwnLoop>) {
+    let mut all = lock(&OWN);
+    all.retain(|known| known.strong_count() > 0);
+    all.push(Arc::downgrade(own));
+}
+
+/// At exit only daemon threads are left besides the main one. They end here, without a traceback: were they to run on,
+/// the interpreter would kill them wherever they are, unwinding frames that can't be unwound (before Python 3.14).
+pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
+    if is_exiting() && !is_main_thread(py) { Err(PySystemExit::new_err(())) } else { Ok(()) }
+}
+
 fn alive() -> Vec<Arc<Runner>> {
     lock(&ALL).iter().filter_map(Weak::upgrade).filter(|runner| !runner.has_ended()).collect()
 }
@@ -68,6 +85,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
         for runner in orphans.iter().filter_map(Weak::upgrade) {
             std::mem::forget(runner);
         }
+        lock(&OWN).clear();
         EPOCH.fetch_add(1, Release);
     };
     let at_exit = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| close_all(args.py());
@@ -82,6 +100,8 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
 }
 
 fn close_all(py: Python<'_>) -> PyResult<()> {
+    // Later on it can't be asked any more: atexit runs in the main thread.
+    IS_MAIN.set(Some((epoch(), true)));
     EXITING.store(true, Release);
     let runners = alive();
     for runner in &runners {
@@ -90,8 +110,26 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
     for runner in &runners {
         runner.finish_closing(py)?;
     }
+    stop_own_loops(py);
     thread_end::run_now(py);
     Ok(())
+}
+
+/// Makes daemon threads leave the loops that they drive themselves.
+fn stop_own_loops(py: Python<'_>) {
+    let busy: Vec<_> = lock(&OWN).iter().filter_map(Weak::upgrade).filter(|own| own.is_busy() && own.epoch == epoch()).collect();
+    for own in &busy {
+        own.stop_from_outside(py);
+    }
+    for own in busy {
+        let deadline = Instant::now() + own.cleanup + Duration::from_secs(1);
+        // A poll and not an event: calls would pay for it, and this happens once.
+        py.detach(|| {
+            while own.is_busy() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
 }
 
 /// Maps `id(loop)` to words for it, for every runner.

@@ -12,7 +12,7 @@ use crate::names;
 use crate::process;
 use crate::target::Target;
 use crate::tasks;
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -134,7 +134,7 @@ pub struct Runner {
     turns: AtomicU64,
     asleep: AtomicBool,
     stalled_turn: AtomicU64,
-    closing: AtomicBool,
+    pub closing: Arc<AtomicBool>,
     ended: Latch,
 }
 
@@ -177,7 +177,7 @@ impl Runner {
             turns: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             stalled_turn: AtomicU64::new(u64::MAX),
-            closing: AtomicBool::new(false),
+            closing: Arc::default(),
             ended: Latch::new(),
         });
         let started: Arc<Slot<PyResult<()>>> = Arc::new(Slot::new());
@@ -305,7 +305,7 @@ impl Runner {
         while let Some(job) = mail.pop_front() {
             match job {
                 Job::Start(call, target, context) => tasks::start(py, event_loop, &call, target, &context)?,
-                Job::Cancel(call) => call.cancel(py)?,
+                Job::Cancel(call) => call.cancel_if_asked(py)?,
                 Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop)?,
             }
         }
@@ -362,24 +362,17 @@ impl Runner {
     }
 
     fn make_loop<'py>(self: &Arc<Self>, py: Python<'py>, factory: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        let event_loop = match factory {
-            Some(factory) => factory.call0()?,
+        match factory {
+            Some(factory) => make_loop(factory),
             #[cfg(target_os = "linux")]
             None => {
                 let selector = Bound::new(py, crate::selector::Selector::new(py, self)?)?;
-                names::selector_event_loop(py)?.call1((selector,))?
+                let factory = names::partial(py)?.call1((names::selector_event_loop(py)?, selector))?;
+                make_loop(&factory)
             }
             #[cfg(not(target_os = "linux"))]
-            None => names::new_event_loop(py)?.call0()?,
-        };
-        if !event_loop.hasattr(intern!(py, "run_forever"))? {
-            let kind = errors::type_name(&event_loop);
-            return Err(PyRuntimeError::new_err(format!(
-                "loop_factory must return a new event loop, and returned {kind}; give it a function such as uvloop.new_event_loop"
-            )));
+            None => make_loop(names::caller_loop(py)?),
         }
-        event_loop.call_method1(intern!(py, "set_exception_handler"), (exception_handler(py)?,))?;
-        Ok(event_loop)
     }
 
     /// The thread's main function.
@@ -447,6 +440,21 @@ impl Runner {
         let closed = event_loop.call_method0(intern!(py, "close"));
         cleaned.and(closed.map(drop))
     }
+}
+
+/// A new loop of the factory's, which logs unhandled errors to our logger.
+pub fn make_loop<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = factory.py();
+    let event_loop = factory.call0()?;
+    if !event_loop.hasattr(intern!(py, "run_forever"))? {
+        let kind = errors::type_name(&event_loop);
+        return Err(PyTypeError::new_err(format!(
+            "loop_factory must return a new event loop, and returned {kind}; give it a function such as \
+             uvloop.new_event_loop"
+        )));
+    }
+    event_loop.call_method1(intern!(py, "set_exception_handler"), (exception_handler(py)?,))?;
+    Ok(event_loop)
 }
 
 /// Cancels a loop's tasks, waits for them, finalizes its async generators; each within `bound`.

@@ -6,7 +6,7 @@
 //! 1. Every end of the user's coroutine settles the call, exactly once, before the task learns of it.
 //! 2. The task never sees an exception but `CancelledError`, which marks it cancelled; the caller gets the others.
 
-use crate::call::{Call, Outcome};
+use crate::call::{self, Call, Outcome};
 use crate::errors;
 use crate::names;
 use crate::target::Target;
@@ -54,13 +54,13 @@ impl BridgedCoroutine {
     }
 
     fn step(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        let inner = match self.begin(py) {
-            Ok(inner) => inner,
-            Err(error) => return self.end(py, Outcome::Raised(error)),
-        };
-        // SAFETY: `send` only hands its object to `PyIter_Send`, which takes coroutines as well as iterators.
-        let inner = unsafe { inner.cast_unchecked::<PyIterator>() };
-        match inner.send(value) {
+        let stepped = call::stepping(&self.call, || {
+            let inner = self.begin(py)?;
+            // SAFETY: `send` only hands its object to `PyIter_Send`, which takes coroutines as well as iterators.
+            let inner = unsafe { inner.cast_unchecked::<PyIterator>() };
+            inner.send(value)
+        });
+        match stepped {
             Ok(PySendResult::Next(awaited)) => Ok(Some(self.suspend(awaited))),
             Ok(PySendResult::Return(value)) => self.end(py, Outcome::Returned(value.unbind())),
             Err(error) => self.end(py, Outcome::Raised(error)),
@@ -114,10 +114,10 @@ impl BridgedCoroutine {
         explain_wrong_loop(kind, awaited.as_ref().map(|awaited| awaited.bind(py)));
         let stepped = match self.inner(py) {
             // `throw` with several arguments is deprecated; the task gives one.
-            Some(inner) => match (value, traceback) {
+            Some(inner) => call::stepping(&self.call, || match (value, traceback) {
                 (None, None) => inner.call_method1(intern!(py, "throw"), (kind,)),
                 _ => inner.call_method1(intern!(py, "throw"), (kind, value, traceback)),
-            },
+            }),
             // Cancelled before its first step: what never began is never called.
             None => {
                 if let Some(target) = lock(&self.target).take() {

@@ -3,6 +3,7 @@
 //! The thread state's own dict is cleared in the thread itself, while it is still attached and before `join` returns:
 //! the only moment at which a thread can still close a loop of its own. (`threading.local` works the same way.)
 
+use crate::process;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,8 +29,9 @@ impl ThreadEnd {
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
-            // A forked child clears the states of threads that only its parent has.
+        if self.process != std::process::id() || process::is_exiting() {
+            // A forked child clears the states of threads that only its parent has. And a thread that ends while the
+            // interpreter does may be killed wherever it is: it must not start to run loops now.
             std::mem::forget(std::mem::take(&mut *lock(&self.closers)));
             return;
         }
@@ -65,7 +67,9 @@ pub fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -
 /// Runs what this thread has deferred now: the main thread's state is cleared when Python is no more.
 pub fn run_now(py: Python<'_>) {
     let end = of_this_thread(py).and_then(|dict| dict.get_item(intern!(py, "syncline")).ok().flatten());
-    if let Some(Ok(end)) = end.map(|end| end.cast_into::<ThreadEnd>()) {
+    if let Some(Ok(end)) = end.map(|end| end.cast_into::<ThreadEnd>())
+        && end.get().process == std::process::id()
+    {
         end.get().run(py);
     }
 }

@@ -1,0 +1,32 @@
+# Thin on purpose: noxfile.py names every check. `.venv` holds nox, and nox makes the rest.
+
+PYTHON ?= python3
+NOX := .venv/bin/nox
+
+.PHONY: demo test lint bench venv clean
+
+demo: venv
+	$(NOX) -s demo
+
+test: venv
+	$(NOX)
+
+lint: venv
+	$(NOX) -s lint
+
+bench: venv
+	$(NOX) -s bench
+
+venv: .venv/.nox-installed
+
+# Without pip inside, since not every Python brings the parts to put it there; the pip outside does the work.
+.venv/.nox-installed: Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "syncline needs Python 3.11 or newer")'
+	$(PYTHON) -m venv --clear --without-pip .venv
+	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'nox==2026.10.*'
+	touch $@
+
+clean:
+	rm -rf .venv .nox build dist target docs/_build bench/results .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find python tests examples bench docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -f python/syncline/*.so

@@ -1,0 +1,208 @@
+"""Every check of the project, by name; CI and the Makefile run these and nothing else.
+
+1. Python code is tested as users get it: a wheel built from this tree is installed, never the tree itself.
+2. Plain `nox` runs what has to hold for every commit, on the Python that runs nox. `nox -s tests` runs the
+   tests on every supported Python that is on this machine.
+3. Nothing but Python with pip, and Rust, is needed; a check that can't run here says what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import nox
+
+Form = Literal["quick", "full"]
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "virtualenv"  # brings a pip of its own, where Python's venv module may not
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
+CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = list(dict.fromkeys(["3.11", "3.12", "3.13", CURRENT]))
+
+nox.options.sessions = [
+    "rust",
+    "loom(form='quick')",
+    f"tests-{CURRENT}",
+    "stress(form='quick')",
+    "doctests",
+    "types",
+    "docs",
+]
+
+forms = nox.parametrize("form", ["quick", "full"])
+wheels: dict[str, Path] = {}
+
+
+def find_pythons() -> None:
+    """Puts the Pythons that pyenv has, but doesn't show, at the end of PATH, where nox finds them."""
+    if (pyenv := shutil.which("pyenv")) is None:
+        return
+    root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=False).stdout.strip()
+    for version in PYTHONS:
+        for folder in sorted(Path(root).glob(f"versions/{version}.*/bin")):
+            os.environ["PATH"] += os.pathsep + str(folder)
+
+
+find_pythons()
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Installs dependency groups of pyproject.toml."""
+    session.install(*nox.project.dependency_groups(GROUPS, *groups))
+
+
+def install_wheel(session: nox.Session) -> None:
+    """Installs the wheel of this tree, built once for each Python in one run of nox (by 1)."""
+    tag = session.run("python", "-c", "import sys; print(sys.implementation.cache_tag)", silent=True)
+    assert isinstance(tag, str)
+    tag = tag.strip()
+    if tag not in wheels:
+        folder = ROOT / "build" / "wheels" / tag
+        shutil.rmtree(folder, ignore_errors=True)
+        # Two Pythons that share a target folder would each rebuild what the other built.
+        env = {"CARGO_TARGET_DIR": str(TARGET / tag), "MATURIN_PEP517_ARGS": "--locked"}
+        options = ["--quiet", "--no-deps", f"--wheel-dir={folder}"]
+        session.run("python", "-m", "pip", "wheel", *options, str(ROOT), env=env)
+        (wheels[tag],) = folder.glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(wheels[tag]))
+
+
+def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
+    """Runs pytest with the wheel; tests/conftest.py sees to it that nothing else gets tested."""
+    install(session, "test")
+    install_wheel(session)
+    session.run("python", "-m", "pytest", *args, env={"SYNCLINE_TEST_WHEEL": "1", **(env or {})})
+
+
+def cargo(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
+    """Runs cargo; PyO3 builds against the Python that runs nox."""
+    if shutil.which("cargo") is None:
+        session.error("cargo is not on PATH: install a Rust toolchain")
+    session.run("cargo", *args, env={"PYO3_PYTHON": sys.executable, **(env or {})}, external=True)
+
+
+def cargo_loom(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
+    """Runs cargo on the core with loom's primitives in the place of std's, in a target folder of its own."""
+    flags = f"{os.environ.get('RUSTFLAGS', '')} --cfg loom".strip()
+    env = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(TARGET / "loom"), **(env or {})}
+    cargo(session, *args, env=env)
+
+
+def has_component(*command: str) -> bool:
+    """Whether the Rust toolchain has what this command needs."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting and lints, of Rust and Python."""
+    for component, command in {"rustfmt": "fmt", "clippy": "clippy"}.items():
+        if not has_component("cargo", command, "--version"):
+            session.error(f"`cargo {command}` doesn't run: rustup component add {component}")
+    install(session, "lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    cargo(session, "fmt", "--all", "--check")
+    cargo(session, "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings")
+    cargo_loom(session, "clippy", "--locked", "-p", "syncline-core", "--all-targets", "--", "-D", "warnings")
+
+
+@nox.session(python=False)
+def rust(session: nox.Session) -> None:
+    """The core's own tests."""
+    cargo(session, "test", "--locked", "-p", "syncline-core", *session.posargs)
+
+
+@nox.session(python=False)
+@forms
+def loom(session: nox.Session, form: Form) -> None:
+    """The core's races, in every order: all orders with few preemptions (quick), or simply all (full)."""
+    env = {"LOOM_MAX_PREEMPTIONS": "2"} if form == "quick" else {}
+    args = ["test", "--locked", "--release", "-p", "syncline-core", "--test", "loom"]
+    cargo_loom(session, *args, *session.posargs, env=env)
+
+
+@nox.session(python=False)
+def miri(session: nox.Session) -> None:
+    """The core's own tests under Miri, which sees undefined behaviour."""
+    if not has_component("cargo", "+nightly", "miri", "--version"):
+        session.skip("needs Miri: rustup toolchain install nightly --component miri,rust-src")
+    env = {"MIRIFLAGS": "-Zmiri-disable-isolation", "CARGO_TARGET_DIR": str(TARGET / "miri")}
+    cargo(session, "+nightly", "miri", "test", "-p", "syncline-core", *session.posargs, env=env)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The Python tests, against the built wheel. Arguments go to pytest."""
+    pytest(session, *(session.posargs or ["--ignore=tests/stress", "tests"]))
+
+
+@nox.session
+@forms
+def stress(session: nox.Session, form: Form) -> None:
+    """Many threads that call in every way, close and fork: in a minute (quick) or in half an hour (full)."""
+    limit = "faulthandler_timeout=1800"  # beyond the limits that these tests set themselves
+    pytest(session, "-o", limit, "tests/stress", *session.posargs, env={"SYNCLINE_STRESS": form})
+
+
+@nox.session
+def doctests(session: nox.Session) -> None:
+    """The examples in README.md and docs/, run by Sybil."""
+    # Sybil stumbles over chained exceptions in all other styles.
+    pytest(session, "--tb=native", *(session.posargs or ["README.md", "docs"]))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The package and its typing tests under mypy and pyright; the stub against the built extension."""
+    install(session, "types")
+    install_wheel(session)
+    checked = [path for path in ("python", "tests/typing") if (ROOT / path).is_dir()]
+    session.run("mypy", *checked)
+    session.run("pyright", *checked)
+    session.run("python", "-m", "mypy.stubtest", "syncline._core")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the documentation; a warning is an error."""
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Runs examples/quickstart.py."""
+    install(session, "examples")
+    install_wheel(session)
+    session.run("python", "examples/quickstart.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measures against the peers, in a quick form unless arguments say otherwise."""
+    install(session, "bench")
+    install_wheel(session)
+    session.run("python", "bench/bench.py", *(session.posargs or ["--quick"]))
+
+
+@nox.session
+def dev(session: nox.Session) -> None:
+    """Makes .nox/dev: what the checks use, and this tree's package (`maturin develop` rebuilds it)."""
+    install(session, "lint", "types", "test", "docs", "examples")
+    session.install("maturin>=1.16,<2")
+    session.run("maturin", "develop", "--release", "--locked")
