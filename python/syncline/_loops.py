@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio.events import _set_running_loop
-from sys import get_asyncgen_hooks, set_asyncgen_hooks
+from sys import get_asyncgen_hooks
 from typing import Any
 
 if sys.platform == "win32":
@@ -17,32 +16,20 @@ else:
 class CallerLoop(_StockLoop):
     """A thread's own loop, which can take the first step of a task without turning.
 
-    Between `begin_step` and `end_step` it is the running loop of its thread, so that the step may start eagerly, and the
-    one that finalizes the async generators which the step begins.
+    The core sets `is_stepping` around such a step, so that the step may start eagerly.
     """
 
-    _is_stepping = False
+    is_stepping = False
 
     def __init__(self) -> None:
         super().__init__()
-        self._hooks = self.run_until_complete(_current_hooks())
+        self.hooks = self.run_until_complete(_current_hooks())
 
     def is_running(self) -> bool:
-        return self._is_stepping or super().is_running()
-
-    def begin_step(self) -> tuple[Any, Any]:
-        outer = get_asyncgen_hooks()
-        set_asyncgen_hooks(*self._hooks)
-        self._is_stepping = True
-        _set_running_loop(self)
-        return outer
-
-    def end_step(self, outer: tuple[Any, Any]) -> None:
-        _set_running_loop(None)
-        self._is_stepping = False
-        set_asyncgen_hooks(*outer)
+        return self.is_stepping or super().is_running()
 
 
 async def _current_hooks() -> tuple[Any, Any]:
     """The hooks that a loop installs while it runs: asked of it here, as their names are private."""
-    return get_asyncgen_hooks()
+    hooks = get_asyncgen_hooks()
+    return hooks.firstiter, hooks.finalizer

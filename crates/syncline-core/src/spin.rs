@@ -6,7 +6,9 @@
 //! Rules:
 //! 1. Never where the process may use one core only, nor when the other thread last ran on our own core.
 //! 2. One spinning thread at a time for each `Spin`. 3. Each failure in a row doubles the number of turns that are
-//!    passed over (up to 256), one success resets it. 4. `hold_off` stops it where the interpreter is contended.
+//!    passed over (up to 32), one success resets it. 4. `note_attach` stops it where the interpreter is contended.
+//! 5. Two threads that both sleep are slow to meet: each wakes too late for the other's spin. So after some failures the
+//!    rare spin is a longer one, which outlasts a wake-up.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -14,7 +16,14 @@ use std::time::{Duration, Instant};
 
 /// About what one sleep and wake-up costs: spinning longer than that loses even when it wins.
 pub const BUDGET: Duration = Duration::from_micros(20);
-const MOST_PASSED_OVER: u32 = 256;
+const MOST_PASSED_OVER: u32 = 32;
+/// By 5.
+const PROBE: Duration = Duration::from_micros(60);
+const FAILURES_BEFORE_PROBE: u32 = 3;
+
+/// Attaching without contention takes well under a microsecond.
+const SLOW_ATTACH: Duration = Duration::from_micros(200);
+const TURNS_HELD_OFF: u32 = 256;
 
 /// The core that a thread last ran on, as far as is known.
 pub const UNKNOWN_CPU: u32 = u32::MAX;
@@ -62,11 +71,11 @@ impl Spin {
         if !self.may_start(other_cpu) {
             return false;
         }
-        let backoff = crossbeam_utils::Backoff::new();
-        let end = Instant::now() + BUDGET;
+        let probes = self.failures.load(Relaxed) >= FAILURES_BEFORE_PROBE;
+        let end = Instant::now() + if probes { PROBE } else { BUDGET };
+        // The clock is read between polls: it takes about as long as a poll may be late.
         let won = loop {
-            // `spin` never yields to the kernel, which would cost as much as the sleep that we avoid.
-            backoff.spin();
+            std::hint::spin_loop();
             if done() {
                 break true;
             }
@@ -79,9 +88,11 @@ impl Spin {
         won
     }
 
-    /// Passes over the next `turns` occasions.
-    pub fn hold_off(&self, turns: u32) {
-        self.pass_over.fetch_max(turns, Relaxed);
+    /// Tells how long it took to get the interpreter back; where others contend for it, a spin is stolen from them.
+    pub fn note_attach(&self, took: Duration) {
+        if took > SLOW_ATTACH {
+            self.pass_over.fetch_max(TURNS_HELD_OFF, Relaxed);
+        }
     }
 
     /// How many spins met what they waited for, and how many did not.
@@ -136,7 +147,7 @@ mod tests {
         }
         let (won, lost) = spin.counts();
         assert_eq!(won, 0);
-        assert!(lost < 20, "{lost} spins were lost");
+        assert!(lost < 50, "{lost} spins were lost");
         while spin.counts().0 == 0 {
             let polls = Cell::new(0);
             spin.attempt(ELSEWHERE, || polls.replace(polls.get() + 1) > 0);

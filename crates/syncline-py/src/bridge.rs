@@ -103,8 +103,8 @@ impl Shared {
         if self.closed.load(Acquire) {
             return Err(errors::bridge_closed(py, &self.name));
         }
+        let _inside = process::enter(py)?;
         if process::is_exiting() {
-            process::end_daemon_thread(py)?;
             return Ok(Place::Inline);
         }
         if let Some(current) = runner::current() {
@@ -131,7 +131,11 @@ impl Shared {
         let first_level = u32::from(is_ours && self.scope == Scope::Thread);
         // By 1. Of our own runners, one whose thread is held up by a deeper call is passed over too.
         self.level(py, first_level, |runner| {
-            if is_ours { runner.node.is_waiting() || Arc::ptr_eq(runner, current) } else { runner.node.leads_to(&current.node) }
+            if is_ours {
+                runner.node.is_waiting() || Arc::ptr_eq(runner, current)
+            } else {
+                runner.node.leads_to(&current.node)
+            }
         })
     }
 
@@ -396,7 +400,9 @@ fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
 fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
     match value {
         None => Ok(None),
-        Some(value) if value.is_nan() => Err(PyValueError::new_err(format!("{name} must be a number of seconds or None, not nan"))),
+        Some(value) if value.is_nan() => {
+            Err(PyValueError::new_err(format!("{name} must be a number of seconds or None, not nan")))
+        }
         // What is longer than a Duration holds is as good as for ever.
         Some(value) => Ok(Duration::try_from_secs_f64(value.max(0.0)).ok()),
     }
@@ -672,4 +678,3 @@ impl Pinned {
         }
     }
 }
-

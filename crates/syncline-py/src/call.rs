@@ -43,7 +43,7 @@ pub enum Outcome {
 pub struct Call {
     slot: Slot<Outcome>,
     outbox: Option<Arc<Outbox>>,
-    runner_name: String,
+    runner_name: Arc<str>,
     /// By 3: there while the call is suspended.
     task: Mutex<Option<Py<PyAny>>>,
     /// The future to settle, for `submit`; else the slot is filled.
@@ -63,17 +63,17 @@ pub struct Call {
 impl Call {
     pub fn on_runner(runner: &Runner, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
         let closing = Some(Arc::clone(&runner.closing));
-        Self::new(Some(Arc::clone(&runner.outbox)), runner.name.clone(), closing, None, stats, future)
+        Self::new(Some(Arc::clone(&runner.outbox)), Arc::clone(&runner.name), closing, None, stats, future)
     }
 
     /// For a loop that the caller drives itself: nobody has to be woken.
-    pub fn on_own_loop(name: &str, deadline: Option<Instant>, stats: Arc<Stats>) -> Arc<Self> {
-        Self::new(None, name.to_owned(), None, deadline, stats, None)
+    pub fn on_own_loop(name: &Arc<str>, deadline: Option<Instant>, stats: Arc<Stats>) -> Arc<Self> {
+        Self::new(None, Arc::clone(name), None, deadline, stats, None)
     }
 
     fn new(
         outbox: Option<Arc<Outbox>>,
-        runner_name: String,
+        runner_name: Arc<str>,
         closing: Option<Arc<AtomicBool>>,
         deadline: Option<Instant>,
         stats: Arc<Stats>,
@@ -290,20 +290,27 @@ pub fn hop(
     let job = Job::Start(Arc::clone(&call), target, carried.context(py));
     let begun = Instant::now();
     let sent = match runner.feeder() {
-        Feeder::Selector => py.detach(|| {
-            runner.caller_cpu.store(current_cpu(), Relaxed);
-            let sent = runner.mailbox.send(job)?;
-            if sent == Sent::WakeTheLoop {
-                stats.wakes.add(1);
-                runner.wake();
-            }
-            runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), || call.slot.is_published());
-            if !call.slot.is_published() {
-                // The first sleep; most calls end in it, and never enter the loop below.
-                call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
-            }
-            Ok(())
-        }),
+        Feeder::Selector => {
+            let (sent, detached_until) = py.detach(|| {
+                runner.caller_cpu.store(current_cpu(), Relaxed);
+                let sent = match runner.mailbox.send(job) {
+                    Ok(sent) => sent,
+                    Err(refused) => return (Err(refused), Instant::now()),
+                };
+                if sent == Sent::WakeTheLoop {
+                    stats.wakes.add(1);
+                    runner.wake();
+                }
+                runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), || call.slot.is_published());
+                if !call.slot.is_published() {
+                    // The first sleep; most calls end in it, and never enter the loop below.
+                    call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+                }
+                (Ok(()), Instant::now())
+            });
+            runner.caller_spin.note_attach(detached_until.elapsed());
+            sent
+        }
         Feeder::Callback => runner.post(py, job),
     };
     if let Err(syncline_core::mailbox::SendError(job)) = sent {
@@ -313,7 +320,17 @@ pub fn hop(
         };
     }
     let outer = STEPPING.with_borrow(Clone::clone);
-    let mut wait = Wait { runner, outer, call: &call, patience, begun, cancelled: None, tick: FIRST_TICK, next_check: begun + CHECK_INTERVAL, seen_turns: None };
+    let mut wait = Wait {
+        runner,
+        outer,
+        call: &call,
+        patience,
+        begun,
+        cancelled: None,
+        tick: FIRST_TICK,
+        next_check: begun + CHECK_INTERVAL,
+        seen_turns: None,
+    };
     let result = wait.to_the_end(py);
     stats.ended.add(1);
     Ok(result)
@@ -514,6 +531,8 @@ pub fn timed_out(timeout: Option<Duration>) -> PyErr {
 /// Reports a coroutine that goes on though its caller no longer waits.
 pub fn orphaned(py: Python<'_>, call: &Call, runner: &str, seconds: f64) {
     let task = call.task(py).map_or_else(|| "a call".to_owned(), |task| format!("{task:?}"));
-    let message = format!("{task} on the runner {runner:?} has not ended {seconds} s after it was cancelled; its caller goes on without it");
+    let message = format!(
+        "{task} on the runner {runner:?} has not ended {seconds} s after it was cancelled; its caller goes on without it"
+    );
     names::log(py, "warning", &message, None);
 }

@@ -139,7 +139,11 @@ pub fn copy(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(copy_current(py)?.unbind())
 }
 
-fn get<'py>(context: &Bound<'py, PyAny>, variable: &Bound<'py, PyAny>, missing: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+fn get<'py>(
+    context: &Bound<'py, PyAny>,
+    variable: &Bound<'py, PyAny>,
+    missing: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     context.call_method1(intern!(context.py(), "get"), (variable, missing))
 }
 

@@ -11,8 +11,11 @@ struct Lazy {
     cell: PyOnceLock<Py<PyType>>,
 }
 
-static BASE: Lazy =
-    Lazy { name: "SynclineError", doc: "Base class of the errors that syncline itself raises.", cell: PyOnceLock::new() };
+static BASE: Lazy = Lazy {
+    name: "SynclineError",
+    doc: "Base class of the errors that syncline itself raises.",
+    cell: PyOnceLock::new(),
+};
 static CLOSED: Lazy = Lazy {
     name: "RunnerClosedError",
     doc: "The bridge, or the loop that ran the call, was closed, was stopped or died.",
@@ -75,7 +78,9 @@ pub fn bridge_closed(py: Python<'_>, name: &str) -> PyErr {
 pub fn closed_meanwhile(py: Python<'_>, name: &str) -> PyErr {
     runner_closed(
         py,
-        format!("the runner {name:?} was closed, or its loop was stopped, before the call ended; the coroutine was cancelled"),
+        format!(
+            "the runner {name:?} was closed, or its loop was stopped, before the call ended; the coroutine was cancelled"
+        ),
     )
 }
 

@@ -21,6 +21,9 @@ lazy! {
     wait_for = "asyncio"."wait_for";
     cancelled_error = "asyncio"."CancelledError";
     selector_event_loop = "asyncio"."SelectorEventLoop";
+    get_asyncgen_hooks = "sys"."get_asyncgen_hooks";
+    set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
+    set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop = "asyncio.events"."_get_running_loop";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";

@@ -18,6 +18,7 @@ use crate::tasks;
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,11 +27,11 @@ use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 
 pub struct OwnLoop {
-    pub name: String,
+    pub name: Arc<str>,
     pub epoch: u32,
     event_loop: Mutex<Option<Py<PyAny>>>,
-    /// Whether it is our class, which can be marked as running for an eager first step.
-    is_ours: bool,
+    /// The loop's hooks for async generators, if it is our class, which can take a first step outside of its turns.
+    hooks: Option<Py<PyTuple>>,
     busy: AtomicBool,
     pub cleanup: Duration,
 }
@@ -45,16 +46,25 @@ impl Drop for Busy<'_> {
 }
 
 impl OwnLoop {
-    pub fn new(py: Python<'_>, name: &str, factory: Option<&Bound<'_, PyAny>>, cleanup: Duration) -> PyResult<Arc<Self>> {
+    pub fn new(
+        py: Python<'_>,
+        name: &str,
+        factory: Option<&Bound<'_, PyAny>>,
+        cleanup: Duration,
+    ) -> PyResult<Arc<Self>> {
         let event_loop = runner::make_loop(match factory {
             Some(factory) => factory,
             None => names::caller_loop(py)?,
         })?;
+        let hooks = match factory {
+            Some(_) => None,
+            None => Some(event_loop.getattr(intern!(py, "hooks"))?.cast_into::<PyTuple>()?.unbind()),
+        };
         let own = Arc::new(Self {
-            name: name.to_owned(),
+            name: name.into(),
             epoch: process::epoch(),
             event_loop: Mutex::new(Some(event_loop.unbind())),
-            is_ours: factory.is_none(),
+            hooks,
             busy: AtomicBool::new(false),
             cleanup,
         });
@@ -96,10 +106,13 @@ impl OwnLoop {
             return Err(errors::bridge_closed(py, &self.name));
         };
         let event_loop = event_loop.bind(py);
-        if let Err(exiting) = process::end_daemon_thread(py) {
-            target.discard(py);
-            return Err(exiting);
-        }
+        let _inside = match process::enter(py) {
+            Ok(inside) => inside,
+            Err(exiting) => {
+                target.discard(py);
+                return Err(exiting);
+            }
+        };
         self.busy.store(true, Relaxed);
         let _busy = Busy(&self.busy);
         let begun = Instant::now();
@@ -127,18 +140,25 @@ impl OwnLoop {
         carried: &Carried,
     ) -> PyResult<()> {
         let context = carried.context(py);
-        if !self.is_ours || !names::has_eager_tasks(py) {
+        let Some(hooks) = self.hooks.as_ref().filter(|_| names::has_eager_tasks(py)) else {
             return tasks::start(py, event_loop, call, target, &context);
-        }
-        let outer_hooks = event_loop.call_method0(intern!(py, "begin_step"))?;
+        };
+        // What `run_forever` does around its turns: the loop is the running one, and the one that finalizes the async
+        // generators which are begun meanwhile.
+        let outer_hooks = names::get_asyncgen_hooks(py)?.call0()?.cast_into::<PyTuple>()?;
+        names::set_asyncgen_hooks(py)?.call1(hooks.bind(py))?;
+        event_loop.setattr(intern!(py, "is_stepping"), true)?;
+        names::set_running_loop(py)?.call1((event_loop,))?;
         let started = tasks::start(py, event_loop, call, target, &context);
-        event_loop.call_method1(intern!(py, "end_step"), (outer_hooks,))?;
+        names::set_running_loop(py)?.call1((py.None(),))?;
+        event_loop.setattr(intern!(py, "is_stepping"), false)?;
+        names::set_asyncgen_hooks(py)?.call1((outer_hooks.get_item(0)?, outer_hooks.get_item(1)?))?;
         started
     }
 
     /// Gives background tasks their turn after a call that did not suspend.
     fn turn_if_needed(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        if !self.is_ours {
+        if self.hooks.is_none() {
             return Ok(());
         }
         let is_idle = event_loop.getattr(intern!(py, "_ready"))?.len()? == 0
@@ -155,8 +175,7 @@ impl OwnLoop {
     pub fn close(&self, py: Python<'_>) {
         let Some(event_loop) = lock(&self.event_loop).take() else { return };
         let event_loop = event_loop.bind(py);
-        self.busy.store(true, Relaxed);
-        let _busy = Busy(&self.busy);
+        let Ok(_inside) = process::enter(py) else { return };
         let cleaned = runner::clean_up(py, event_loop, self.cleanup, &self.name);
         let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
         if let Err(error) = cleaned.and(closed) {
@@ -211,7 +230,8 @@ impl Drive<'_, '_> {
             let now = Instant::now();
             // What a signal handler raised, unless it is asyncio's word for `loop.stop()`.
             let error = turned.err().filter(|error| {
-                !(error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("stopped before Future completed"))
+                !(error.is_instance_of::<PyRuntimeError>(py)
+                    && error.to_string().contains("stopped before Future completed"))
             });
             match (error, stopped.is_some()) {
                 // A second signal stops the waiting.

@@ -14,13 +14,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
 use std::cell::Cell;
-use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
+static INSIDE: AtomicUsize = AtomicUsize::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static OWN: Mutex<Vec<Weak<OwnLoop>>> = Mutex::new(Vec::new());
 static ALL: Mutex<Vec<Weak<Runner>>> = Mutex::new(Vec::new());
@@ -68,8 +69,29 @@ pub fn remember_own(own: &Arc<OwnLoop>) {
     all.push(Arc::downgrade(own));
 }
 
-/// At exit only daemon threads are left besides the main one. They end here, without a traceback: were they to run on,
-/// the interpreter would kill them wherever they are, unwinding frames that can't be unwound (before Python 3.14).
+/// Python code runs below frames of ours: the exit waits until it has returned. Before Python 3.14 the interpreter kills
+/// a daemon thread by unwinding its stack, and frames of Rust can't be unwound.
+pub struct Inside(u32);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // A fork inside has set the child's count to nothing.
+        if self.0 == epoch() {
+            INSIDE.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+/// Refuses daemon threads once the exit has begun.
+pub fn enter(py: Python<'_>) -> PyResult<Inside> {
+    INSIDE.fetch_add(1, SeqCst);
+    let inside = Inside(epoch());
+    // Counted first: either the exit sees us, or we see it.
+    end_daemon_thread(py)?;
+    Ok(inside)
+}
+
+/// At exit only daemon threads are left besides the main one. They end here, without a traceback.
 pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
     if is_exiting() && !is_main_thread(py) { Err(PySystemExit::new_err(())) } else { Ok(()) }
 }
@@ -86,11 +108,13 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
             std::mem::forget(runner);
         }
         lock(&OWN).clear();
+        INSIDE.store(0, SeqCst);
         EPOCH.fetch_add(1, Release);
     };
     let at_exit = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| close_all(args.py());
     let options = PyDict::new(py);
-    options.set_item("after_in_child", PyCFunction::new_closure(py, Some(c"syncline_after_fork"), None, after_fork)?)?;
+    options
+        .set_item("after_in_child", PyCFunction::new_closure(py, Some(c"syncline_after_fork"), None, after_fork)?)?;
     let os = py.import("os")?;
     if os.hasattr("register_at_fork")? {
         os.call_method("register_at_fork", (), Some(&options))?;
@@ -102,7 +126,8 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
 fn close_all(py: Python<'_>) -> PyResult<()> {
     // Later on it can't be asked any more: atexit runs in the main thread.
     IS_MAIN.set(Some((epoch(), true)));
-    EXITING.store(true, Release);
+    EXITING.store(true, SeqCst);
+    stop_own_loops(py);
     let runners = alive();
     for runner in &runners {
         runner.begin_closing(py);
@@ -110,26 +135,25 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
     for runner in &runners {
         runner.finish_closing(py)?;
     }
-    stop_own_loops(py);
     thread_end::run_now(py);
     Ok(())
 }
 
 /// Makes daemon threads leave the loops that they drive themselves.
 fn stop_own_loops(py: Python<'_>) {
-    let busy: Vec<_> = lock(&OWN).iter().filter_map(Weak::upgrade).filter(|own| own.is_busy() && own.epoch == epoch()).collect();
+    let busy: Vec<_> =
+        lock(&OWN).iter().filter_map(Weak::upgrade).filter(|own| own.is_busy() && own.epoch == epoch()).collect();
     for own in &busy {
         own.stop_from_outside(py);
     }
-    for own in busy {
-        let deadline = Instant::now() + own.cleanup + Duration::from_secs(1);
-        // A poll and not an event: calls would pay for it, and this happens once.
-        py.detach(|| {
-            while own.is_busy() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-    }
+    let cleanup = busy.iter().map(|own| own.cleanup).max().unwrap_or_default();
+    let deadline = Instant::now() + cleanup + Duration::from_secs(1);
+    // A poll and not an event: calls would pay for it, and this happens once.
+    py.detach(|| {
+        while INSIDE.load(SeqCst) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
 }
 
 /// Maps `id(loop)` to words for it, for every runner.

@@ -111,7 +111,7 @@ pub struct Plan {
 }
 
 pub struct Runner {
-    pub name: String,
+    pub name: Arc<str>,
     pub bridge_id: u64,
     pub epoch: u32,
     pub mailbox: Mailbox<Job>,
@@ -152,10 +152,11 @@ pub fn current() -> Option<Arc<Runner>> {
 impl Runner {
     /// Starts a runner and waits until its loop runs, or until it is known why it can't.
     pub fn start(py: Python<'_>, plan: Plan) -> PyResult<Arc<Self>> {
-        let feeder = if plan.loop_factory.is_none() && cfg!(target_os = "linux") { Feeder::Selector } else { Feeder::Callback };
+        let feeder =
+            if plan.loop_factory.is_none() && cfg!(target_os = "linux") { Feeder::Selector } else { Feeder::Callback };
         let cores = usable_cores();
         let runner = Arc::new(Self {
-            name: plan.name.clone(),
+            name: plan.name.as_str().into(),
             bridge_id: plan.bridge_id,
             epoch: process::epoch(),
             mailbox: Mailbox::new(),
@@ -255,9 +256,14 @@ impl Runner {
             let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
             let drain = self.drain.get_or_try_init(py, || {
                 let runner = Arc::downgrade(self);
-                let callback = PyCFunction::new_closure(py, Some(c"syncline_drain"), None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-                    runner.upgrade().map_or(Ok(()), |runner| runner.drain_batch(args.py()))
-                })?;
+                let callback = PyCFunction::new_closure(
+                    py,
+                    Some(c"syncline_drain"),
+                    None,
+                    move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                        runner.upgrade().map_or(Ok(()), |runner| runner.drain_batch(args.py()))
+                    },
+                )?;
                 PyResult::Ok(callback.into_any().unbind())
             })?;
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
@@ -321,7 +327,8 @@ impl Runner {
     /// Whether the loop has handles to run or was told to stop.
     pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(event_loop) = self.event_loop(py) else { return Ok(true) };
-        Ok(event_loop.getattr(intern!(py, "_ready"))?.len()? > 0 || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
+        Ok(event_loop.getattr(intern!(py, "_ready"))?.len()? > 0
+            || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
     }
 
     /// Logs, once for each stall, who blocks the loop.
@@ -332,7 +339,7 @@ impl Runner {
         let report = || -> PyResult<String> {
             let waiter = names::get_ident(py)?.call0()?;
             let report = py.import("syncline._diagnosis")?.getattr("stall_report")?;
-            report.call1((self.thread_id(), waiter, self.name.as_str(), stalled.as_secs_f64(), waiters))?.extract()
+            report.call1((self.thread_id(), waiter, &*self.name, stalled.as_secs_f64(), waiters))?.extract()
         };
         match report() {
             Ok(text) => names::log(py, "warning", &text, None),
@@ -351,7 +358,8 @@ impl Runner {
     pub fn finish_closing(&self, py: Python<'_>) -> PyResult<bool> {
         let ended = py.detach(|| self.ended.wait_through(Some(self.cleanup * 2 + CLOSING_SLACK)));
         if !ended {
-            let message = format!("the runner {:?} does not end: something blocks its loop; it is left behind", self.name);
+            let message =
+                format!("the runner {:?} does not end: something blocks its loop; it is left behind", self.name);
             names::log(py, "warning", &message, None);
             return Ok(false);
         }
@@ -361,7 +369,11 @@ impl Runner {
         Ok(true)
     }
 
-    fn make_loop<'py>(self: &Arc<Self>, py: Python<'py>, factory: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn make_loop<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        factory: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         match factory {
             Some(factory) => make_loop(factory),
             #[cfg(target_os = "linux")]
@@ -415,7 +427,12 @@ impl Runner {
                 Ok(_) => return,
                 // `SystemExit` and the like in a background task: logged, and the loop lives on.
                 Err(error) if !error.is_instance_of::<PyException>(py) => {
-                    names::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+                    names::log(
+                        py,
+                        "error",
+                        "a background task or callback raised this, and the loop goes on",
+                        Some(&error),
+                    );
                 }
                 Err(error) => {
                     names::log(py, "error", "the loop died", Some(&error));
@@ -473,7 +490,9 @@ pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, 
         }
         let refused = both.get_item(1)?;
         if refused.is_truthy()? {
-            let message = format!("the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}");
+            let message = format!(
+                "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}"
+            );
             names::log(py, "warning", &message, None);
         }
     }
@@ -533,14 +552,19 @@ fn spawn(
 ) -> PyResult<Py<PyAny>> {
     let main = {
         let runner = Arc::clone(runner);
-        PyCFunction::new_closure(py, Some(c"syncline_runner"), None, move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            let py = args.py();
-            runner.main(py, factory.as_ref().map(|factory| factory.bind(py)), &started);
-        })?
+        PyCFunction::new_closure(
+            py,
+            Some(c"syncline_runner"),
+            None,
+            move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                let py = args.py();
+                runner.main(py, factory.as_ref().map(|factory| factory.bind(py)), &started);
+            },
+        )?
     };
     let options = PyDict::new(py);
     options.set_item("target", main)?;
-    options.set_item("name", &runner.name)?;
+    options.set_item("name", &*runner.name)?;
     options.set_item("daemon", true)?;
     let thread = names::thread(py)?.call((), Some(&options))?;
     thread.call_method0(intern!(py, "start"))?;

@@ -9,6 +9,7 @@
 //!    than at the next `select`. 2. The wake-up descriptor is edge-triggered and never read: each write is an edge.
 //! 3. `select` returns as soon as the loop has anything else to do: ready handles, new timers, events, a stop.
 
+use crate::errors;
 use crate::runner::Runner;
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
@@ -16,11 +17,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use crate::errors;
 use rustix::io::Errno;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::spin::current_cpu;
 
@@ -135,7 +135,8 @@ impl Selector {
         runner.begin_turn();
         loop {
             runner.fall_asleep();
-            let woken = py.detach(|| self.sleep(runner, left));
+            let (woken, detached_until) = py.detach(|| (self.sleep(runner, left), Instant::now()));
+            runner.loop_spin.note_attach(detached_until.elapsed());
             runner.wake_up();
             let events = match woken {
                 Woken::Events(events) => events,
@@ -161,7 +162,13 @@ impl Selector {
         }
     }
 
-    fn register(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>, events: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    fn register(
+        &self,
+        py: Python<'_>,
+        fileobj: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
         self.inner.call_method1(py, intern!(py, "register"), (fileobj, events, data))
     }
 
@@ -169,7 +176,13 @@ impl Selector {
         self.inner.call_method1(py, intern!(py, "unregister"), (fileobj,))
     }
 
-    fn modify(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>, events: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    fn modify(
+        &self,
+        py: Python<'_>,
+        fileobj: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
         self.inner.call_method1(py, intern!(py, "modify"), (fileobj, events, data))
     }
 
