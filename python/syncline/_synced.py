@@ -35,8 +35,6 @@ class Synced(Generic[P, R]):
         if not callable(inner):
             raise TypeError(f"synced() takes an async function, not {type(fn).__name__}")
         self._is_generator = inspect.isasyncgenfunction(inspect.unwrap(inner))
-        if not self._is_generator and inspect.isfunction(inner) and not _may_be_async(inner):
-            raise TypeError(f"synced() got the sync function {inner.__name__!r}, which needs no bridge: call it directly")
         functools.update_wrapper(self, inner)
 
     @property
@@ -67,15 +65,3 @@ class Synced(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<synced {self._fn!r}>"
-
-
-def _may_be_async(fn: Callable[..., Any]) -> bool:
-    """False only for what is surely sync: a plain function that says it returns something else than an awaitable."""
-    if inspect.iscoroutinefunction(fn) or hasattr(fn, "__wrapped__"):
-        return True
-    return fn.__code__.co_name == "<lambda>" or "return" not in fn.__annotations__ or _names_awaitable(fn)
-
-
-def _names_awaitable(fn: Callable[..., Any]) -> bool:
-    said = str(fn.__annotations__["return"])
-    return any(word in said for word in ("Awaitable", "Coroutine", "Future", "Task", "Any", "AsyncGenerator"))

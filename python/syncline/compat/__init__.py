@@ -1,3 +1,1 @@
-"""Other packages' names and behaviour, on syncline's bridge: one changed import migrates a code base."""
-
-from __future__ import annotations
+"""The peers' own names and behaviour, so that one changed import migrates a code base."""

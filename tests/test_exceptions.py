@@ -1,0 +1,154 @@
+"""Exceptions arrive as the same object, with the user's frames, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import traceback
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+import syncline
+
+
+@pytest.fixture(params=["process", "thread", "caller"])
+def bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
+    with syncline.Bridge(scope=request.param) as bridge:
+        yield bridge
+
+
+async def raise_it(error: BaseException, suspend: bool) -> None:
+    if suspend:
+        await asyncio.sleep(0)
+    raise error
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("plain"),
+        ExceptionGroup("group", [ValueError(1), KeyError(2)]),
+        RuntimeError("no running event loop"),
+        SystemExit(3),
+        KeyboardInterrupt("inside"),
+        GeneratorExit("odd"),
+        asyncio.CancelledError("mine"),
+        TimeoutError("mine"),
+        BaseException("bare"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_same_object_arrives_and_the_loop_lives_on(
+    bridge: syncline.Bridge, error: BaseException, suspend: bool
+) -> None:
+    """Whatever a coroutine raises reaches its caller (cases 22, 48, 49, 61), and the next call works on the same loop."""
+
+    async def loop() -> int:
+        return id(asyncio.get_running_loop())
+
+    before = bridge.run_sync(loop)
+    with pytest.raises(type(error)) as caught:
+        bridge.run_sync(raise_it, error, suspend)
+    assert caught.value is error
+    assert bridge.run_sync(loop) == before
+
+
+def test_stop_iteration_becomes_a_runtime_error(bridge: syncline.Bridge) -> None:
+    """As in any coroutine."""
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        bridge.run_sync(raise_it, StopIteration(1), True)
+
+
+def test_the_traceback_shows_the_users_frames(bridge: syncline.Bridge) -> None:
+    """Caller, coroutine, and what it called; at most one frame of the bridge (case 59)."""
+
+    async def inner() -> None:
+        raise ValueError("deep")
+
+    async def outer() -> None:
+        await asyncio.sleep(0)
+        await inner()
+
+    with pytest.raises(ValueError, match="deep") as caught:
+        bridge.run_sync(outer)
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert names == ["test_the_traceback_shows_the_users_frames", "outer", "inner"]
+
+
+def test_cause_and_context_are_kept(bridge: syncline.Bridge) -> None:
+    """The chain that the coroutine built is the one that the caller sees."""
+    cause = KeyError("cause")
+
+    async def chained() -> None:
+        try:
+            raise LookupError("context")
+        except LookupError:
+            raise ValueError("top") from cause
+
+    with pytest.raises(ValueError, match="top") as caught:
+        bridge.run_sync(chained)
+    assert caught.value.__cause__ is cause
+    assert isinstance(caught.value.__context__, LookupError)
+
+
+def test_a_failed_call_frees_its_arguments_at_once(bridge: syncline.Bridge) -> None:
+    """No reference cycle: the argument is gone without a garbage collection (case 60)."""
+
+    class Big:
+        pass
+
+    async def fail(big: Big) -> None:
+        await asyncio.sleep(0)
+        raise ValueError
+
+    def call() -> weakref.ref[Big]:
+        big = Big()
+        try:
+            bridge.run_sync(fail, big)
+        except ValueError:
+            pass
+        return weakref.ref(big)
+
+    gc.disable()
+    try:
+        ref = call()
+        # The loop's thread drops the finished task at the end of its turn: one more call, and that is over.
+        bridge.run_sync(asyncio.sleep, 0)
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
+def test_raising_one_object_again_adds_no_frames_of_ours(bridge: syncline.Bridge) -> None:
+    """Each call adds the frames that a plain call would add, and none of the bridge (case 59)."""
+    error = ValueError("again")
+    for _ in range(3):
+        with pytest.raises(ValueError, match="again"):
+            bridge.run_sync(raise_it, error, False)
+    names = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+    assert names == {"test_raising_one_object_again_adds_no_frames_of_ours", "raise_it"}
+
+
+def test_an_object_of_another_loop_is_explained() -> None:
+    """The error names both loops, and where they were made (case 27)."""
+    with syncline.Bridge(name="one") as one, syncline.Bridge(name="two") as two:
+
+        async def make() -> asyncio.Event:
+            event = asyncio.Event()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(event.wait(), 0)
+            task = asyncio.create_task(event.wait())
+            await asyncio.sleep(0)
+            task.cancel()
+            return event
+
+        event = one.run_sync(make)
+        with pytest.raises(RuntimeError, match="different event loop") as caught:
+            two.run_sync(event.wait)
+        (note,) = caught.value.__notes__
+        assert '"one"' in note
+        assert '"two"' in note
+        assert "test_exceptions.py" in note
