@@ -70,11 +70,15 @@ def test_the_example_of_synced() -> None:
 
 def test_each_thread_has_its_own_loop_on_a_daemon_thread() -> None:
     """The loops' threads are daemons; two threads never share one."""
-    mine, name = run_sync(where)
-    assert run_sync(where) == (mine, name)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == name]
-    assert thread.daemon
-    assert in_thread(lambda: run_sync(where))[1] != name
+
+    async def thread() -> threading.Thread:
+        return threading.current_thread()
+
+    mine = run_sync(thread)
+    assert mine.daemon
+    assert mine is not threading.current_thread()
+    assert run_sync(thread) is mine
+    assert in_thread(lambda: run_sync(thread)) is not mine
 
 
 def test_the_keys_of_the_map_carry_thread_name_and_pid() -> None:

@@ -9,9 +9,9 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
     from concurrent.futures import Future
-    from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar, overload
+    from typing import Any, ParamSpec, TypedDict, TypeVar, overload
 
     from ._synced import Synced
 
@@ -75,10 +75,18 @@ class Bridge(_core.Bridge):
         future.bind(self._submit(future, fn, args, kwargs or None))
         return future
 
+    @overload  # What is narrower comes first: an async generator is an async iterator, a coroutine an awaitable.
+    def synced(  # pyright: ignore[reportOverlappingOverload]
+        self, fn: Callable[P, AsyncGenerator[Y, S]], /
+    ) -> Synced[P, Generator[Y, S, None], AsyncGenerator[Y, S]]: ...
     @overload
-    def synced(self, fn: Callable[P, AsyncGenerator[Y, S]], /) -> Synced[P, Generator[Y, S, None]]: ...
+    def synced(self, fn: Callable[P, AsyncIterator[Y]], /) -> Synced[P, Generator[Y, None, None], AsyncIterator[Y]]: ...
     @overload
-    def synced(self, fn: Callable[P, Awaitable[R]], /) -> Synced[P, R]: ...
+    def synced(  # pyright: ignore[reportOverlappingOverload]
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Synced[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def synced(self, fn: Callable[P, Awaitable[R]], /) -> Synced[P, R, Awaitable[R]]: ...
     def synced(self, fn: Callable[..., Any], /) -> Any:
         """Makes a sync function of an async one; a sync generator function of an async generator function.
 
@@ -87,7 +95,8 @@ class Bridge(_core.Bridge):
         """
         from ._synced import Synced
 
-        return Synced(self, fn)
+        made: Any = Synced[..., Any, Any](self, fn)
+        return made
 
 
 _default = Bridge()

@@ -3,15 +3,20 @@ from concurrent.futures import Future
 from types import CodeType, FrameType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
+from typing_extensions import disjoint_base
+
 from ._bridge import BridgeStats
 
-P = ParamSpec("P")
-R = TypeVar("R")
+__all__ = ["Bridge", "BridgedCoroutine", "DeadlockError", "Pinned", "RunnerClosedError", "Selector", "Submitted", "SynclineError"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 class SynclineError(Exception): ...
 class RunnerClosedError(SynclineError, RuntimeError): ...
 class DeadlockError(SynclineError, RuntimeError): ...
 
+@disjoint_base
 class Bridge:
     def __new__(
         cls,
@@ -24,8 +29,8 @@ class Bridge:
         cleanup_timeout: float = 5.0,
         stall_after: float | None = None,
     ) -> Self: ...
-    def run_sync(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    def run(self, awaitable: Awaitable[R], *, timeout: float | None = None) -> R: ...
+    def run_sync(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def run(self, awaitable: Awaitable[_R], *, timeout: float | None = None) -> _R: ...
     def _submit(
         self,
         future: Future[Any],
@@ -48,11 +53,11 @@ class Bridge:
 @final
 class Submitted:
     def cancel(self) -> None: ...
-    def wait(self, wait: Callable[[float | None], R], timeout: float | None) -> R: ...
+    def wait(self, wait: Callable[[float | None], _R], timeout: float | None) -> _R: ...
 
 @final
 class Pinned:
-    def run_sync(self, step: Callable[..., Awaitable[R]], /, *args: Any) -> R: ...
+    def run_sync(self, step: Callable[..., Awaitable[_R]], /, *args: Any) -> _R: ...
 
 @final
 class BridgedCoroutine:

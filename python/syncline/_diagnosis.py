@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -155,13 +155,16 @@ def _evaluate(frame: FrameType, before: Sequence[dis.Instruction]) -> Any:
 
 
 def _variable(frame: FrameType, load: dis.Instruction) -> Any:
+    # A fused load (3.13) has the names of both.
+    argument = cast("Any", load).argval
+    if isinstance(argument, tuple):
+        argument = cast("Any", argument)[-1]
     if load.opname.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_NAME")):
-        name = load.argval[-1] if isinstance(load.argval, tuple) else load.argval
-        value = frame.f_locals.get(name, _MISSING)
+        value = frame.f_locals.get(argument, _MISSING)
         if value is not _MISSING or not load.opname.startswith("LOAD_NAME"):
             return value
     if load.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME")):
-        return frame.f_globals.get(load.argval, _MISSING)
+        return frame.f_globals.get(argument, _MISSING)
     return _MISSING
 
 
@@ -174,7 +177,7 @@ def _attribute(owner: Any, name: str) -> Any:
         found = _MISSING
     if found is _MISSING:
         # A slot, or a class's attribute; a property would run code, and is left alone.
-        for cls in type.__mro__.__get__(type(owner)):
+        for cls in cast("Any", type).__mro__.__get__(type(owner)):
             found = cls.__dict__.get(name, _MISSING)
             if type(found).__name__ == "member_descriptor":
                 try:
@@ -232,7 +235,7 @@ def _locks_held_in(frame: FrameType) -> Iterator[Any]:
 
 def _exception_table(code: CodeType) -> list[tuple[int, int, int]]:
     # `dis` parses the table; there is no public way to have it without printing.
-    entries = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    entries: list[Any] = cast("Any", dis)._parse_exception_table(code)
     return [(entry.start, entry.end, entry.target) for entry in entries]
 
 

@@ -50,9 +50,8 @@ impl Latch {
     pub fn wait(&self, timeout: Option<Duration>) -> Waited {
         // By 2: between this exchange and the sleep `open` may run; then the word is no longer AWAITED and the sleep
         // returns at once.
-        match self.word.compare_exchange(CLOSED, AWAITED, Relaxed, Acquire) {
-            Err(OPEN) => return Waited::Open,
-            Ok(_) | Err(_) => {}
+        if self.word.compare_exchange(CLOSED, AWAITED, Relaxed, Acquire) == Err(OPEN) {
+            return Waited::Open;
         }
         let waited = self.sleepers.sleep(&self.word, AWAITED, timeout);
         if self.is_open() { Waited::Open } else { waited }

@@ -331,7 +331,7 @@ pub fn hop(
         next_check: begun + CHECK_INTERVAL,
         seen_turns: None,
     };
-    let result = wait.to_the_end(py);
+    let result = wait.wait_to_the_end(py);
     stats.ended.add(1);
     Ok(result)
 }
@@ -351,7 +351,7 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn to_the_end(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn wait_to_the_end(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         loop {
             if let Some(outcome) = self.call.take() {
                 return self.deliver(py, outcome);

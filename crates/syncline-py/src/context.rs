@@ -42,13 +42,17 @@ fn variables_of(context: &Bound<'_, PyAny>) -> Variables {
 }
 
 fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    // SAFETY: attached; returns a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+    // SAFETY: attached.
+    let copy = unsafe { ffi::PyContext_CopyCurrent() };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, copy) }
 }
 
 fn copy_of<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: attached, and only contexts come here; returns a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
+    // SAFETY: attached, and only contexts come here.
+    let copy = unsafe { ffi::PyContext_Copy(context.as_ptr()) };
+    // SAFETY: a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(context.py(), copy) }
 }
 
 /// A context that changed in one call, kept for the thread's next one (by 2).

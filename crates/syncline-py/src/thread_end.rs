@@ -41,8 +41,10 @@ impl Drop for ThreadEnd {
 }
 
 fn of_this_thread(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
-    // SAFETY: attached; returns a borrowed reference to the thread state's dict, or null without an exception.
-    let dict = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict()) };
+    // SAFETY: attached.
+    let dict = unsafe { ffi::PyThreadState_GetDict() };
+    // SAFETY: a borrowed reference to the thread state's dict, or null without an exception.
+    let dict = unsafe { Bound::from_borrowed_ptr_or_opt(py, dict) };
     dict.and_then(|dict| dict.cast_into::<PyDict>().ok())
 }
 

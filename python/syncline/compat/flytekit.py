@@ -17,10 +17,10 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from syncline import Bridge
+from syncline import Bridge, RunnerClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
 __all__ = ["loop_manager", "run_sync"]
 
@@ -33,7 +33,7 @@ _MANY_RUNNERS = 500
 
 
 @contextmanager
-def _selector_policy() -> Iterator[None]:
+def _selector_policy() -> Generator[None]:
     """Does nothing: flytekit swaps the event loop policy here, syncline's loops need none."""
     yield
 
@@ -55,7 +55,13 @@ class _TaskRunner:
 
     def run(self, coro: Awaitable[T]) -> T:
         """Waits for the coroutine's result; raises what it raises, or RunnerClosedError after `_close`."""
-        return self._bridge.run(self._serve(coro))
+        try:
+            return self._bridge.run(self._serve(coro))
+        except RunnerClosedError:
+            # Refused before it began, or ended: closing the second is nothing, closing the first spares a warning.
+            if asyncio.iscoroutine(coro):
+                coro.close()
+            raise
 
     async def _serve(self, coro: Awaitable[T]) -> T:
         if getattr(_serving, "runner", None) is not self:
