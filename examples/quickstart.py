@@ -151,7 +151,9 @@ def main() -> None:
         assert pages == list(range(20))
 
         received = list(make_lines(client)(1000))
-        print(f"{len(received)} lines, streamed through a sync generator: {received[0]!r} ... {received[-1]!r}")
+        print(
+            f"{len(received)} lines, streamed through a sync generator: {received[0]!r} ... {received[-1]!r}"
+        )
         assert received == [f"line {n}" for n in range(1000)]
 
         page = inside_a_running_loop(client)

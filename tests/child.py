@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 PRELUDE = """\
 def _prelude(limit):
@@ -86,7 +87,7 @@ class Child:
         self._killer.daemon = True
         self._killer.start()
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

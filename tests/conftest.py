@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 import syncline
 from child import eventually, open_descriptors
 

@@ -43,8 +43,12 @@ def test_an_unhandled_error_is_logged_with_its_traceback(
     assert record.exc_info[1] is error
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
-def test_an_exit_in_a_callback_does_not_end_the_loop(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), KeyboardInterrupt()], ids=lambda error: type(error).__name__
+)
+def test_an_exit_in_a_callback_does_not_end_the_loop(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     """asyncio lets it out of run_forever; the runner logs it and goes on (case 48)."""
     raised = threading.Event()
 
@@ -83,8 +87,7 @@ def test_a_tasks_error_at_close_is_logged(caplog: pytest.LogCaptureFixture) -> N
     async def begin() -> None:
         kept.append(asyncio.create_task(fail_late()))
 
-    with caplog.at_level(logging.ERROR, "syncline"):
-        with syncline.Bridge() as bridge:
-            bridge.run_sync(begin)
-            assert begun.wait(10)
+    with caplog.at_level(logging.ERROR, "syncline"), syncline.Bridge() as bridge:
+        bridge.run_sync(begin)
+        assert begun.wait(10)
     assert "in cleanup" in caplog.text

@@ -130,7 +130,9 @@ def test_the_loop_is_chosen_at_the_call_not_at_the_decoration() -> None:
 def test_many_threads_get_their_own_results() -> None:
     """Results are never mixed up (case 72)."""
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda n: syncline.run_sync(double, n), range(500))) == [2 * n for n in range(500)]
+        assert list(pool.map(lambda n: syncline.run_sync(double, n), range(500))) == [
+            2 * n for n in range(500)
+        ]
 
 
 def test_independent_calls_run_in_parallel() -> None:

@@ -45,8 +45,7 @@ def test_the_example_of_run_sync() -> None:
         return f"Data from {url}"
 
     def process_request(url: str) -> str:
-        data = manager.run_sync(fetch_data, url)
-        return data
+        return manager.run_sync(fetch_data, url)
 
     assert process_request("https://example.com/api/data") == "Data from https://example.com/api/data"
 

@@ -1,10 +1,10 @@
-"""Ctrl-C and other signals while a call waits: real signals sent to real processes.
+"""Ctrl-C while a call waits: a real SIGINT sent to real processes.
 
 Each script says "ready" from inside its coroutine, and only then is it interrupted, so that the signal always
-finds a call in flight. Where the main thread is at that moment (before its wait, in it) is left open on purpose
-on runners of ours: every one of these places must behave the same. In scope "caller" the main thread itself
-runs the coroutine, and would be hit in the middle of its code: there "ready" comes when that thread stands still
-in its selector, and one test of its own hits the code.
+finds a call in flight. Where the main thread is at that moment (before its wait, in it) is left open on
+purpose on runners of ours: every one of these places must behave the same. In scope "caller" the main thread
+itself runs the coroutine, and would be hit in the middle of its code: there "ready" comes when that thread
+stands still in its selector, and one test of its own hits the code.
 """
 
 from __future__ import annotations
@@ -12,63 +12,12 @@ from __future__ import annotations
 import signal
 
 import pytest
-from child import Child, Finished, run_script
+
+from child import Child
+from scripts import interrupted, started
 
 pytestmark = pytest.mark.timeout(60)
 scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
-
-WORK = """
-import asyncio, os, signal, sys, threading, time
-import syncline
-
-bridge = syncline.Bridge(scope="{scope}", cleanup_timeout={cleanup_timeout})
-
-def when_still():
-    # Returns when the main thread has not moved for a while: it waits.
-    seen, times = None, 0
-    while times < 5:
-        frame = sys._current_frames()[threading.main_thread().ident]
-        now, frame = (id(frame), frame.f_lasti), None
-        seen, times = now, times + 1 if now == seen else 0
-        time.sleep(0.01)
-    print("ready", flush=True)
-
-def ready(still=bridge.scope == "caller"):
-    if still:
-        threading.Thread(target=when_still, daemon=True).start()
-    else:
-        print("ready", flush=True)
-
-async def work():
-    try:
-        ready()
-        await asyncio.sleep(3600)
-    except asyncio.CancelledError:
-        print("cancelled", flush=True)
-        raise
-    finally:
-        await asyncio.sleep(0.01)
-        print("cleaned up", flush=True)
-
-async def answer():
-    await asyncio.sleep(0)
-    return 42
-
-"""
-
-
-def started(scope: str, script: str, cleanup_timeout: float = 60.0) -> Child:
-    """A child that runs `script` after the definitions above, up to its first "ready"."""
-    child = Child(WORK.format(scope=scope, cleanup_timeout=cleanup_timeout) + script)
-    child.expect("ready")
-    return child
-
-
-def interrupted(scope: str, script: str, cleanup_timeout: float = 60.0) -> Finished:
-    """What became of such a child after one Ctrl-C."""
-    with started(scope, script, cleanup_timeout) as child:
-        child.signal()
-        return child.finish()
 
 
 @scopes
@@ -328,144 +277,6 @@ except KeyboardInterrupt:
         child.signal()
         end = child.finish()
     assert end.lines == ["cancelled", "cleaned up", "caught"]
-    end.assert_clean()
-
-
-@scopes
-def test_a_signal_handler_that_raises_cancels_the_call_and_its_error_arrives(scope: str) -> None:
-    """Any exception of any handler is treated like KeyboardInterrupt (case 44)."""
-    script = """
-class Alarm(Exception):
-    pass
-
-alarm = Alarm()
-
-def handler(number, frame):
-    raise alarm
-
-signal.signal(signal.SIGUSR1, handler)
-try:
-    bridge.run_sync(work)
-except Alarm as error:
-    print(error is alarm, flush=True)
-print(bridge.run_sync(answer), flush=True)
-"""
-    with started(scope, script) as child:
-        child.signal(signal.SIGUSR1)
-        end = child.finish()
-    assert end.lines == ["cancelled", "cleaned up", "True", "42"]
-    end.assert_clean()
-
-
-@scopes
-def test_sys_exit_in_a_sigterm_handler_cleans_up_and_sets_the_exit_status(scope: str) -> None:
-    """The usual way to end a server: SIGTERM, sys.exit() in the handler, cleanup, that status (case 44)."""
-    script = """
-signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
-bridge.run_sync(work)
-"""
-    with started(scope, script) as child:
-        child.signal(signal.SIGTERM)
-        end = child.finish()
-    assert end.lines == ["cancelled", "cleaned up"]
-    assert (end.status, end.err) == (143, "")
-
-
-@scopes
-def test_a_signal_handler_that_returns_does_not_end_the_call(scope: str) -> None:
-    """The handler runs at once, while the caller waits, and the call goes on to its result (case 44)."""
-    script = """
-handled = threading.Event()
-signal.signal(signal.SIGUSR1, lambda number, frame: handled.set())
-
-async def until_handled():
-    print("ready", flush=True)
-    while not handled.is_set():
-        await asyncio.sleep(0.01)
-    return "done"
-
-print(bridge.run_sync(until_handled), flush=True)
-"""
-    with started(scope, script) as child:
-        child.signal(signal.SIGUSR1)
-        end = child.finish()
-    assert end.lines == ["done"]
-    end.assert_clean()
-
-
-@scopes
-@pytest.mark.parametrize("waiting", ["suspended", "running"])
-def test_a_signal_handler_can_call_the_bridge_mid_call(scope: str, waiting: str) -> None:
-    """A call made by a handler runs while the interrupted one waits, and both return their values (case
-    71)."""
-    # Interleavings: "suspended" - the loop sleeps in its selector when the handler calls;
-    # "running" - a coroutine runs Python code just then (in scope "caller": in the very frame below
-    # the handler).
-    step = "await asyncio.sleep(0.01)" if waiting == "suspended" else "sum(range(1000))"
-    script = f"""
-handled = []
-
-def handler(number, frame):
-    handled.append(None)
-    print("handler", bridge.run_sync(answer), flush=True)
-
-signal.signal(signal.SIGUSR1, handler)
-
-async def until_handled():
-    print("ready", flush=True)
-    while not handled:
-        {step}
-    await asyncio.sleep(0)
-    return "done"
-
-print(bridge.run_sync(until_handled), flush=True)
-print(bridge.run_sync(answer), flush=True)
-"""
-    with started(scope, script) as child:
-        child.signal(signal.SIGUSR1)
-        end = child.finish()
-    assert end.lines == ["handler 42", "done", "42"], end.err
-    end.assert_clean()
-
-
-@scopes
-def test_the_bridge_never_touches_signal_handlers(scope: str) -> None:
-    """No handler, no wakeup descriptor and no interval timer changes at import, in a call or after it
-    (case 47)."""
-    script = """
-import signal
-
-def state():
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}
-
-before = state()
-changed = []
-for name in ("signal", "set_wakeup_fd", "siginterrupt", "setitimer", "pthread_sigmask"):
-    def spy(*args, _name=name, _original=getattr(signal, name)):
-        changed.append(_name)
-        return _original(*args)
-    setattr(signal, name, spy)
-
-import asyncio
-import syncline
-
-async def look():
-    await asyncio.sleep(0)
-    return state()
-
-bridge = syncline.Bridge(scope="SCOPE")
-assert bridge.run_sync(look) == before
-assert bridge.run(look(), timeout=10) == before
-assert bridge.submit(look).result() if "SCOPE" != "caller" else True
-assert state() == before
-bridge.close()
-assert state() == before
-assert changed == [], changed
-assert signal.set_wakeup_fd(-1) == -1
-print("ok")
-""".replace("SCOPE", scope)
-    end = run_script(script)
-    assert end.lines == ["ok"], end.err
     end.assert_clean()
 
 

@@ -42,20 +42,32 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("flags", [[], ["-X", "dev"], ["-W", "error"], ["-X", "dev", "-W", "error"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags", [[], ["-X", "dev"], ["-W", "error"], ["-X", "dev", "-W", "error"]], ids=" ".join
+)
 @pytest.mark.parametrize("debug", ["", "1"], ids=["plain", "asyncio debug"])
 def test_every_mode_is_silent(flags: list[str], debug: str) -> None:
     """No warning, no unclosed loop, no slow-callback report (cases 21, 87)."""
     environment = {**os.environ, "PYTHONASYNCIODEBUG": debug}
     ended = subprocess.run(
-        [sys.executable, *flags, "-c", SCRIPT], capture_output=True, text=True, timeout=50, env=environment, check=False
+        [sys.executable, *flags, "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env=environment,
+        check=False,
     )
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "done\n")
 
 
 def test_import_loads_nothing_heavy() -> None:
     """asyncio, anyio and greenlet come with the first call."""
-    script = "import sys, syncline; print([m for m in ('asyncio', 'anyio', 'greenlet', 'inspect', 'typing') if m in sys.modules])"
-    ended = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {script}"],
-                           capture_output=True, text=True, timeout=50, check=True)  # fmt: skip
+    script = """
+import sys
+sys.path[:0] = PATH
+import syncline
+print([name for name in ("asyncio", "anyio", "greenlet", "inspect", "typing") if name in sys.modules])
+"""
+    command = [sys.executable, "-I", "-S", "-c", script.replace("PATH", repr(sys.path))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
     assert ended.stdout == "[]\n"

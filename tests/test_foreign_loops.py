@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Literal
 
 import pytest
+
 import syncline
 from child import eventually, open_descriptors
 

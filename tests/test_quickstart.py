@@ -11,7 +11,9 @@ QUICKSTART = Path(__file__).parent.parent / "examples" / "quickstart.py"
 
 def test_the_quickstart_runs() -> None:
     """Against a real server, with rc 0 and nothing on stderr."""
-    ended = subprocess.run([sys.executable, QUICKSTART], capture_output=True, text=True, timeout=55, check=False)
+    ended = subprocess.run(
+        [sys.executable, QUICKSTART], capture_output=True, text=True, timeout=55, check=False
+    )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "20 pages" in ended.stdout
     assert "one HTTP request" in ended.stdout

@@ -123,7 +123,9 @@ class Log:
                 self.lines.append(sent)
         finally:
             await asyncio.sleep(0)
-            self.lines.append("closed on its loop" if asyncio.get_running_loop() is loop else "closed elsewhere")
+            self.lines.append(
+                "closed on its loop" if asyncio.get_running_loop() is loop else "closed elsewhere"
+            )
 
 
 @pytest.fixture(params=["process", "thread", "caller"])

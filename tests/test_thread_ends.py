@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Literal
 
 import pytest
+
 import syncline
 from child import eventually, open_descriptors
 

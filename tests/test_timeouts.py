@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -110,10 +111,8 @@ def test_a_coroutine_that_refuses_to_end_is_left_behind_and_reported(
 
     async def stubborn() -> None:
         while not released.is_set():
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.02)
-            except asyncio.CancelledError:
-                pass
 
     begun = time.monotonic()
     with caplog.at_level(logging.WARNING, "syncline"), pytest.raises(TimeoutError):

@@ -85,7 +85,11 @@ def test_a_missing_argument_is_the_functions_own_error() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"scope": "planet"}, ValueError, r"scope must be one of \"process\", \"thread\", \"caller\", not \"planet\""),
+        (
+            {"scope": "planet"},
+            ValueError,
+            r"scope must be one of \"process\", \"thread\", \"caller\", not \"planet\"",
+        ),
         ({"nested": "never"}, ValueError, r"nested must be one of"),
         ({"context": "lose"}, ValueError, r"context must be one of"),
         ({"loop_factory": 5}, TypeError, r"such as uvloop\.new_event_loop, not int"),

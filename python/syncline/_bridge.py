@@ -47,8 +47,8 @@ else:
 class Bridge(_core.Bridge):
     """Decides where coroutines run that synchronous code calls.
 
-    scope: which loop gets a call. "process": one loop, on a thread of its own, for all threads. "thread": one loop, on a
-        thread of its own, for each calling thread; it goes when that thread ends. "caller": the calling thread's own
+    scope: which loop gets a call. "process": one loop, on a thread of its own, for all threads. "thread": one loop, on
+        a thread of its own, for each calling thread; it goes when that thread ends. "caller": the calling thread's own
         loop, which that thread drives while it waits; inside a running loop, as "process".
     nested: what a call does that sync code makes which a coroutine on our loop called. "thread": it runs on a loop one
         level deeper, which is kept for the next such call. "error": RuntimeError.
@@ -57,8 +57,8 @@ class Bridge(_core.Bridge):
     name: for threads and messages; "syncline" by default.
     cleanup_timeout: seconds that a cancelled coroutine may take to clean up before its caller goes on without it, and a
         closing loop before it is closed all the same.
-    stall_after: seconds. When a loop has not turned for that long while a caller waits, the logger "syncline" names what
-        blocks it. Off by default.
+    stall_after: seconds. When a loop has not turned for that long while a caller waits, the logger "syncline" names
+        what blocks it. Off by default.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
     """
@@ -80,7 +80,9 @@ class Bridge(_core.Bridge):
         self, fn: Callable[P, AsyncGenerator[Y, S]], /
     ) -> Synced[P, Generator[Y, S, None], AsyncGenerator[Y, S]]: ...
     @overload
-    def synced(self, fn: Callable[P, AsyncIterator[Y]], /) -> Synced[P, Generator[Y, None, None], AsyncIterator[Y]]: ...
+    def synced(
+        self, fn: Callable[P, AsyncIterator[Y]], /
+    ) -> Synced[P, Generator[Y, None, None], AsyncIterator[Y]]: ...
     @overload
     def synced(  # pyright: ignore[reportOverlappingOverload]
         self, fn: Callable[P, Coroutine[Any, Any, R]], /
@@ -95,7 +97,7 @@ class Bridge(_core.Bridge):
         """
         from ._synced import Synced
 
-        made: Any = Synced[..., Any, Any](self, fn)
+        made: Synced[..., Any, Any] = Synced(self, fn)
         return made
 
 

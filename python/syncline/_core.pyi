@@ -7,7 +7,16 @@ from typing_extensions import disjoint_base
 
 from ._bridge import BridgeStats
 
-__all__ = ["Bridge", "BridgedCoroutine", "DeadlockError", "Pinned", "RunnerClosedError", "Selector", "Submitted", "SynclineError"]
+__all__ = [
+    "Bridge",
+    "BridgedCoroutine",
+    "DeadlockError",
+    "Pinned",
+    "RunnerClosedError",
+    "Selector",
+    "Submitted",
+    "SynclineError",
+]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -77,14 +77,19 @@ def _copy(read: Any, *args: Any) -> list[Any]:
 
 
 def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
-    """Says so, with both stacks, if the loop's thread waits for a lock that the thread which waits for the loop holds."""
+    """Says so, with both stacks, if the loop's thread waits for a lock that the thread which waits for it holds."""
     first = _acquiring(loop_thread_id)
     if first is None or not _holds(waiter_thread_id, first[2]):
         return None
     # Production code that polls another thread: there is no event to wait for.
     time.sleep(_SECOND_LOOK_AFTER)
     second = _acquiring(loop_thread_id)
-    if second is None or first[:2] != second[:2] or first[2] is not second[2] or not _holds(waiter_thread_id, first[2]):
+    if (
+        second is None
+        or first[:2] != second[:2]
+        or first[2] is not second[2]
+        or not _holds(waiter_thread_id, first[2])
+    ):
         return None
     return (
         f"the coroutine waits for {first[2]!r}, which the thread that waits for the coroutine holds; release the lock "
@@ -266,8 +271,8 @@ def blocked_loop_is_needed(
 ) -> str | None:
     """Says so, with both stacks, if only the loop that waits could let the coroutine go on that it waits for.
 
-    That is certain if the coroutine's loop has nothing to do and nothing to wait for, the waiting loop has, and no other
-    thread is there that could change it.
+    That is certain if the coroutine's loop has nothing to do and nothing to wait for, the waiting loop has, and no
+    other thread is there that could change it.
     """
     if not _has_work(waiting_loop) or not _is_quiescent(runner_loop) or not _nobody_else(our_threads):
         return None
@@ -281,7 +286,10 @@ def blocked_loop_is_needed(
 def _has_work(loop: Any) -> bool:
     if getattr(loop, "_ready", ()):
         return True
-    return any(not timer.cancelled() and timer.when() <= loop.time() for timer in list(getattr(loop, "_scheduled", ())))
+    return any(
+        not timer.cancelled() and timer.when() <= loop.time()
+        for timer in list(getattr(loop, "_scheduled", ()))
+    )
 
 
 def _is_quiescent(loop: Any) -> bool:
@@ -309,13 +317,17 @@ def _nobody_else(our_threads: set[int]) -> bool:
 
 def _is_idle(frame: FrameType | None) -> bool:
     """Whether this is a pool's thread that waits for work."""
-    return frame is not None and frame.f_code.co_name == "_worker" and "concurrent" in frame.f_code.co_filename
+    return (
+        frame is not None and frame.f_code.co_name == "_worker" and "concurrent" in frame.f_code.co_filename
+    )
 
 
 # A loop that does not turn
 
 
-def stall_report(loop_thread_id: int, waiter_thread_id: int, loop_name: str, seconds: float, waiters: int) -> str:
+def stall_report(
+    loop_thread_id: int, waiter_thread_id: int, loop_name: str, seconds: float, waiters: int
+) -> str:
     """Words for a loop that has not turned for a while: what blocks it, who waits, and what to do."""
     frame = sys._current_frames().get(loop_thread_id)
     culprit = "unknown code" if frame is None else _culprit(frame)
@@ -328,7 +340,11 @@ def stall_report(loop_thread_id: int, waiter_thread_id: int, loop_name: str, sec
 
 def _culprit(frame: FrameType) -> str:
     summaries = traceback.extract_stack(frame)
-    users = [each for each in summaries if not each.filename.startswith((_OUR_FOLDER, os.path.dirname(os.__file__)))]
+    users = [
+        each
+        for each in summaries
+        if not each.filename.startswith((_OUR_FOLDER, os.path.dirname(os.__file__)))
+    ]
     last = (users or list(summaries))[-1]
     return f"{last.name}() at {last.filename}:{last.lineno} ({last.line})"
 
@@ -351,8 +367,8 @@ def explain_loop_mixup(error: BaseException, owners: dict[int, str], awaited: ob
     if theirs is None:
         return None
     return (
-        f"the object belongs to {_describe(theirs, owners)}, and was used on {_describe(here, owners)}; use it in calls "
-        f"through the same bridge, from code that is not itself on one of its loops"
+        f"the object belongs to {_describe(theirs, owners)}, and was used on {_describe(here, owners)}; use it "
+        f"in calls through the same bridge, from code that is not itself on one of its loops"
     )
 
 

@@ -29,7 +29,8 @@ class SubmittedFuture(Future[R]):
         return True
 
     def result(self, timeout: float | None = None) -> R:
-        """Waits at most `timeout` seconds. Raises what the coroutine raised, TimeoutError, CancelledError or DeadlockError."""
+        """Waits at most `timeout` seconds. Raises what the coroutine raised, TimeoutError, CancelledError
+        or DeadlockError."""
         if self.done():
             return super().result(timeout)
         return self._submitted.wait(super().result, timeout)

@@ -64,7 +64,10 @@ class Synced(Generic[P, R, A]):
         bound: Any = bind(instance, owner)
         if bound is self._fn:
             return cast("Any", self)
-        return Synced[..., Any, Any](self._bridge, bound)
+        # For each access to a method: what was found out about the function holds for the bound one.
+        made = cast("Synced[..., Any, Any]", object.__new__(Synced))
+        made.__dict__.update(self.__dict__, _fn=bound, __wrapped__=bound)
+        return made
 
     def __reduce__(self) -> str:
         # By reference: the name under which the module or class holds this very object.

@@ -22,6 +22,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any, Literal
 
 import pytest
+
 import syncline
 
 Scope = Literal["process", "thread", "caller"]

@@ -1,9 +1,12 @@
 //! The one place that names `std`'s or loom's primitives, so that loom can take their place under `--cfg loom`.
 
+// Never loom's: `self` can't be one of its, and all it would add is a search for leaks.
+pub use std::sync::Arc;
+
 #[cfg(loom)]
-pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
+pub use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
 #[cfg(not(loom))]
-pub use std::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
+pub use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 
 /// Locks, whatever a panic elsewhere did: none of our critical sections can leave its data half changed.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -49,7 +49,9 @@ class _TaskRunner:
 
         def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             error = context.get("exception")
-            logger.error("%s: %s", self._bridge.name, context.get("message", "unhandled error"), exc_info=error)
+            logger.error(
+                "%s: %s", self._bridge.name, context.get("message", "unhandled error"), exc_info=error
+            )
 
         return handle
 
@@ -105,7 +107,9 @@ class _AsyncLoopManager:
         """Calls the async function and waits for its result on the runner of this thread."""
         if asyncio.iscoroutine(coro_func):
             coro_func.close()
-            raise TypeError("run_sync() takes an async function and its arguments: run_sync(f, ...), not run_sync(f(...))")
+            raise TypeError(
+                "run_sync() takes an async function and its arguments: run_sync(f, ...), not run_sync(f(...))"
+            )
         made = coro_func(*args, **kwargs)
         return self._runner().run(made)
 
@@ -133,7 +137,9 @@ class _AsyncLoopManager:
             # Another thread of the same name; flytekit would make the two share a loop.
             key += f"TID:{threading.get_ident()}"
         if len(self._runner_map) > _MANY_RUNNERS:
-            logger.warning("more than %d runners: are threads left running that call run_sync?", _MANY_RUNNERS)
+            logger.warning(
+                "more than %d runners: are threads left running that call run_sync?", _MANY_RUNNERS
+            )
         runner = self._runner_map[key] = _TaskRunner()
         self._owned.here = _Owned(self, key, runner)
         return runner

@@ -1,0 +1,318 @@
+"""Calls that are made, or still run, while the process ends; each in an interpreter of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from child import DEV, run_script
+from scripts import EXITING, exiting
+
+pytestmark = pytest.mark.timeout(60)
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+
+
+@scopes
+@pytest.mark.parametrize("used", [False, True], ids=["first-call", "used-before"])
+@pytest.mark.parametrize("registered", ["before-import", "after-import"])
+def test_a_call_inside_atexit_runs(scope: str, used: bool, registered: str) -> None:
+    """A call in an atexit handler returns its value, wherever ours stands among the handlers (case 82)."""
+    script = f"""
+import atexit, sys
+
+def last():
+    slept = bridge.run(asyncio.sleep(0.01, "slept"), timeout=10)
+    print(bridge.run_sync(answer), slept, syncline.run_sync(answer), flush=True)
+
+if {registered == "before-import"}:
+    atexit.register(last)
+import asyncio
+import syncline
+if {registered == "after-import"}:
+    atexit.register(last)
+
+async def answer():
+    await asyncio.sleep(0)
+    return 42
+
+bridge = syncline.Bridge(scope="{scope}")
+if {used}:
+    bridge.run_sync(answer)
+"""
+    end = run_script(script)
+    assert end.lines == ["42 slept 42"], end.err
+    end.assert_clean()
+
+
+@scopes
+def test_a_call_inside_atexit_cleans_up_behind_itself(scope: str) -> None:
+    """Tasks that a call in atexit leaves behind are cancelled too, and the loop is closed (cases 82, 84,
+    87)."""
+    end = run_script(
+        f"""
+import atexit
+
+def last():
+    bridge.run_sync(start)
+
+atexit.register(last)
+{EXITING.format(scope=scope, cleanup_timeout=5.0)}
+""",
+        flags=DEV,
+    )
+    assert end.lines == ["background cleaned up"]
+    end.assert_clean()
+
+
+@scopes
+@pytest.mark.parametrize("used", [False, True], ids=["first-call", "used-before"])
+@pytest.mark.parametrize("holder", ["global", "cycle", "builtins", "thread-local"])
+def test_a_call_in_del_at_exit_runs_or_raises_at_once(scope: str, used: bool, holder: str) -> None:
+    """A module-level object whose __del__ calls the bridge gets its value or a RuntimeError, never a
+    hang (case 83)."""
+    hold = {
+        "global": "thing = Thing()",
+        "cycle": "cycle = [Thing()]; cycle.append(cycle); del cycle",
+        "builtins": "import builtins; builtins.thing = Thing()",
+        "thread-local": "local = threading.local(); local.thing = Thing()",
+    }[holder]
+    end = exiting(
+        scope,
+        f"""
+import gc
+gc.disable()
+
+class Thing:
+    # everything it needs is bound here, since a module's globals may be gone by then
+    def __del__(self, bridge=bridge, answer=answer, write=os.write, error=RuntimeError):
+        try:
+            result = bridge.run_sync(answer)
+        except error as caught:
+            result = "refused"
+        write(1, f"{{result}}\\n".encode())
+
+if {used}:
+    assert bridge.run_sync(answer) == 42
+{hold}
+""",
+    )
+    assert end.lines in (["42"], ["refused"]), end.err
+    end.assert_clean()
+    assert end.seconds < 15
+
+
+@scopes
+def test_a_daemon_thread_mid_call_does_not_disturb_the_exit(scope: str) -> None:
+    """Its coroutine is cancelled where its loop can still turn, its caller told, and nothing is printed
+    (case 84)."""
+    end = exiting(
+        scope,
+        """
+begun = threading.Event()
+
+async def forever():
+    begun.set()
+    await asyncio.sleep(3600)
+
+def caller():
+    try:
+        bridge.run_sync(forever)
+    except syncline.RunnerClosedError:
+        pass
+
+threading.Thread(target=caller, daemon=True).start()
+begun.wait()
+""",
+        flags=DEV,
+    )
+    assert end.out == ""
+    end.assert_clean()
+    assert end.seconds < 15
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_the_coroutine_of_a_daemon_threads_call_is_cleaned_up(scope: str) -> None:
+    """On a runner of ours, the coroutine that a daemon thread waits for ends with its cleanup (case 84)."""
+    end = exiting(
+        scope,
+        """
+begun = threading.Event()
+
+async def forever():
+    begun.set()
+    await background()
+
+def caller():
+    try:
+        bridge.run_sync(forever)
+    except syncline.RunnerClosedError:
+        pass
+
+threading.Thread(target=caller, daemon=True).start()
+begun.wait()
+""",
+    )
+    assert end.lines == ["background cleaned up"]
+    end.assert_clean()
+
+
+@scopes
+@pytest.mark.parametrize("turn", range(5))
+def test_daemon_threads_that_call_without_a_pause_never_crash_the_exit(scope: str, turn: int) -> None:
+    """Calls begin, wait and end at every moment of the exit: no crash, no hang, no output (cases 84, 86)."""
+    end = exiting(
+        scope,
+        """
+running = threading.Barrier(5)
+
+def caller():
+    running.wait()
+    try:
+        while True:
+            bridge.run_sync(answer)
+    except RuntimeError:  # RunnerClosedError, or the interpreter refuses
+        pass
+
+for _ in range(4):
+    threading.Thread(target=caller, daemon=True).start()
+running.wait()
+assert bridge.run_sync(answer) == 42
+""",
+    )
+    assert end.out == ""
+    end.assert_clean()
+    assert end.seconds < 15
+
+
+@scopes
+@pytest.mark.parametrize("used", [False, True], ids=["first-call", "used-before"])
+def test_a_non_daemon_thread_can_call_after_the_main_thread_ended(scope: str, used: bool) -> None:
+    """The process lives until its last ordinary thread ends, and so do its bridges (case 82)."""
+    # Interleaving: the thread calls only when the main thread has ended and waits for it at exit.
+    end = exiting(
+        scope,
+        f"""
+def caller():
+    threading.main_thread().join()
+    print(bridge.run_sync(answer), syncline.run_sync(answer), flush=True)
+
+if {used}:
+    bridge.run_sync(answer)
+threading.Thread(target=caller).start()
+""",
+    )
+    assert end.lines == ["42 42"], end.err
+    end.assert_clean()
+
+
+@scopes
+def test_a_call_of_a_non_daemon_thread_outlives_the_main_thread(scope: str) -> None:
+    """A call in flight when the main thread ends is finished, not cancelled (case 84)."""
+    end = exiting(
+        scope,
+        """
+begun = threading.Event()
+
+async def until_main_ended():
+    begun.set()
+    while threading.main_thread().is_alive():
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    return "finished"
+
+threading.Thread(target=lambda: print(bridge.run_sync(until_main_ended), flush=True)).start()
+begun.wait()
+""",
+    )
+    assert end.lines == ["finished"], end.err
+    end.assert_clean()
+
+
+@scopes
+def test_executor_work_that_ends_after_close_harms_nothing(scope: str) -> None:
+    """A late completion finds a closed loop: no error, no log, and its caller was freed long before
+    (cases 85, 86)."""
+    # Interleaving: the executor's thread is in its function when the bridge closes, and ends after that.
+    end = exiting(
+        scope,
+        """
+entered = threading.Event()
+release = threading.Event()
+ended = threading.Event()
+
+def slow():
+    entered.set()
+    release.wait()
+    ended.set()
+
+async def uses_executor():
+    keep.append(asyncio.get_running_loop().run_in_executor(None, slow))
+    await asyncio.sleep(0)
+
+bridge.run_sync(uses_executor)
+entered.wait()
+bridge.close()
+release.set()
+ended.wait()
+print("closed", bridge.closed)
+""",
+        flags=DEV,
+        cleanup_timeout=0.5,
+    )
+    assert end.lines == ["closed True"]
+    assert end.status == 0
+    assert "Traceback" not in end.err
+    assert end.seconds < 15
+
+
+@scopes
+def test_executor_work_that_runs_at_exit_harms_nothing(scope: str) -> None:
+    """Python itself waits for executor threads at exit: their completions meet no closed loop (cases 85,
+    86)."""
+    end = exiting(
+        scope,
+        """
+entered = threading.Event()
+
+def slow():
+    entered.set()
+    time.sleep(0.5)
+
+async def uses_executor():
+    keep.append(asyncio.get_running_loop().run_in_executor(None, slow))
+    await asyncio.sleep(0)
+
+bridge.run_sync(uses_executor)
+entered.wait()
+""",
+        flags=DEV,
+    )
+    assert end.out == ""
+    end.assert_clean()
+
+
+@scopes
+def test_call_soon_threadsafe_after_the_exit_began_is_refused_politely(scope: str) -> None:
+    """A thread of the user's that feeds the loop until the end gets asyncio's own RuntimeError (case 85)."""
+    end = exiting(
+        scope,
+        """
+async def loop():
+    return asyncio.get_running_loop()
+
+target = bridge.run_sync(loop)
+feeding = threading.Event()
+
+def feed():
+    try:
+        while True:
+            target.call_soon_threadsafe(int)
+            feeding.set()
+    except RuntimeError:
+        pass
+
+threading.Thread(target=feed, daemon=True).start()
+feeding.wait()
+""",
+    )
+    assert end.out == ""
+    end.assert_clean()
