@@ -112,7 +112,7 @@ def test_ended_threads_give_their_runners_back() -> None:
     for _ in range(200):
         in_thread(lambda: manager.run_sync(where))
     assert manager._runner_map == {}
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_nested_calls_work_and_keep_their_threads() -> None:

@@ -115,25 +115,6 @@ def test_a_nested_call_that_waits_for_its_ancestor_raises(bridge: syncline.Bridg
     assert bridge.run_sync(answer) == 42
 
 
-def test_a_nested_call_that_awaits_its_ancestor_raises(bridge: syncline.Bridge) -> None:
-    """As before, but the inner coroutine awaits the outer future instead of blocking on it (cases 2, 15)."""
-    ancestor: Future[Future[Any]] = Future()
-
-    async def inner() -> str:
-        return str(await asyncio.wrap_future(ancestor.result(10)))
-
-    async def outer() -> str:
-        with pytest.raises(syncline.DeadlockError):
-            bridge.run_sync(inner)
-        return "told"
-
-    future = bridge.submit(outer)
-    ancestor.set_result(future)
-    with in_time():
-        assert future.result(20) == "told"
-    assert bridge.run_sync(answer) == 42
-
-
 def test_two_bridges_that_wait_for_each_other_raise() -> None:
     """Each loop thread blocks on a future of the other one: at least one of them is told, none hangs
     (case 6)."""
@@ -219,44 +200,6 @@ def test_a_deadlock_deep_inside_a_coroutine_is_found(bridge: syncline.Bridge) ->
 
     asyncio.run(main())
     assert bridge.run_sync(answer) == 42
-
-
-@pytest.mark.parametrize("company", ["timer", "descriptor", "task", "thread"])
-def test_a_deadlock_is_found_in_the_company_of_unrelated_things(
-    bridge: syncline.Bridge, company: str
-) -> None:
-    """A shared runner has timers, sockets and tasks of others, and a process other threads (case 2)."""
-    left, right = socket.socketpair()
-    left.setblocking(False)
-    kept: list[object] = []
-    stop = threading.Event()
-
-    async def keep_company() -> None:
-        loop = asyncio.get_running_loop()
-        if company == "timer":
-            kept.append(loop.call_later(3600, int))
-        elif company == "descriptor":
-            loop.add_reader(left, int)
-        elif company == "task":
-            kept.append(asyncio.create_task(asyncio.Event().wait()))
-
-    async def leaf(loop: asyncio.AbstractEventLoop) -> Any:
-        return await needs_the_loop("run_coroutine_threadsafe", loop)
-
-    async def main() -> None:
-        with pytest.raises(syncline.DeadlockError), in_time():
-            bridge.run_sync(leaf, asyncio.get_running_loop())
-
-    thread = threading.Thread(target=stop.wait, daemon=True)
-    if company == "thread":
-        thread.start()
-    with left, right:
-        bridge.run_sync(keep_company)
-        try:
-            asyncio.run(main())
-        finally:
-            stop.set()
-            bridge.close()
 
 
 # --- locks ---

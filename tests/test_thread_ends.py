@@ -252,10 +252,10 @@ def test_the_end_of_one_thread_disturbs_no_other(scope: Scope) -> None:
         assert results == ["done"]
 
 
-@own_loop_scopes
-def test_a_submitted_call_of_a_thread_that_ended_ends_too(scope: Scope) -> None:
-    """Its loop is gone, so its future doesn't stay pending: whoever waits for it is told (cases 34, 62)."""
-    with syncline.Bridge(scope=scope) as bridge:
+def test_a_submitted_call_of_a_thread_that_ended_ends_too() -> None:
+    """Its loop is gone, so its future doesn't stay pending: whoever waits for it is told (cases 34, 62). In scope
+    "caller" a submitted call runs on the process runner, which stays."""
+    with syncline.Bridge(scope="thread") as bridge:
         futures: list[Future[None]] = []
         tidied = threading.Event()
 
@@ -267,7 +267,7 @@ def test_a_submitted_call_of_a_thread_that_ended_ends_too(scope: Scope) -> None:
 
         def work() -> None:
             futures.append(bridge.submit(forever))
-            bridge.run_sync(own_loop)  # in scope "caller" only a call turns the loop: forever() begins here
+            bridge.run_sync(own_loop)  # when this is over, forever() has begun: it was sent before
 
         in_threads(1, work)
         with pytest.raises((syncline.RunnerClosedError, CancelledError)):

@@ -76,6 +76,12 @@ thread_local! {
     static OWN: RefCell<HashMap<u64, Arc<OwnLoop>>> = RefCell::default();
 }
 
+/// Leaves this thread's loops to the end of the process: they can neither be closed any more nor be freed unclosed,
+/// which asyncio would complain of.
+pub fn leave_own_loops() {
+    std::mem::forget(OWN.take());
+}
+
 fn next_id() -> u64 {
     NEXT_ID.fetch_add(1, Relaxed)
 }
