@@ -17,8 +17,6 @@ from typing import Literal
 
 import nox
 
-Form = Literal["quick", "full"]
-
 nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "virtualenv"  # brings a pip of its own, where Python's venv module may not
 nox.options.reuse_venv = "yes"
@@ -32,7 +30,7 @@ PYTHONS = list(dict.fromkeys(["3.11", "3.12", "3.13", CURRENT]))
 
 nox.options.sessions = [
     "rust",
-    "loom(form='quick')",
+    "loom",
     f"tests-{CURRENT}",
     "stress(form='quick')",
     "doctests",
@@ -40,7 +38,6 @@ nox.options.sessions = [
     "docs",
 ]
 
-forms = nox.parametrize("form", ["quick", "full"])
 wheels: dict[str, Path] = {}
 
 
@@ -92,12 +89,15 @@ def cargo(session: nox.Session, *args: str, env: dict[str, str] | None = None) -
     session.run("cargo", *args, env={"PYO3_PYTHON": sys.executable, **(env or {})}, external=True)
 
 
-def cargo_loom(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
+def cargo_loom(session: nox.Session, *args: str) -> None:
     """Runs cargo on the core with loom's primitives in the place of std's, in a target folder of its own."""
-    flags = f"{os.environ.get('RUSTFLAGS', '')} --cfg loom".strip()
-    # Optimized for loom's sake, but not as long as a wheel is.
-    profile = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
-    env = {"RUSTFLAGS": flags, "CARGO_TARGET_DIR": str(TARGET / "loom"), **profile, **(env or {})}
+    env = {
+        "RUSTFLAGS": f"{os.environ.get('RUSTFLAGS', '')} --cfg loom".strip(),
+        "CARGO_TARGET_DIR": str(TARGET / "loom"),
+        # Optimized for loom's sake, but not at the length that a wheel is.
+        "CARGO_PROFILE_RELEASE_LTO": "off",
+        "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+    }
     cargo(session, *args, env=env)
 
 
@@ -130,12 +130,11 @@ def rust(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
-@forms
-def loom(session: nox.Session, form: Form) -> None:
-    """The core's races, in every order: all orders with few preemptions (quick), or simply all (full)."""
-    env = {"LOOM_MAX_PREEMPTIONS": "2"} if form == "quick" else {}
-    args = ["test", "--locked", "--release", "-p", "syncline-core", "--test", "loom"]
-    cargo_loom(session, *args, *session.posargs, env=env)
+def loom(session: nox.Session) -> None:
+    """The core's races, in every order that loom can think of."""
+    cargo_loom(
+        session, "test", "--locked", "--release", "-p", "syncline-core", "--test", "loom", *session.posargs
+    )
 
 
 @nox.session(python=False)
@@ -154,8 +153,8 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
-@forms
-def stress(session: nox.Session, form: Form) -> None:
+@nox.parametrize("form", ["quick", "full"])
+def stress(session: nox.Session, form: Literal["quick", "full"]) -> None:
     """Many threads that call in every way, close and fork: in a minute (quick) or in half an hour (full)."""
     limit = "faulthandler_timeout=1800"  # beyond the limits that these tests set themselves
     pytest(session, "-o", limit, "tests/stress", *session.posargs, env={"SYNCLINE_STRESS": form})

@@ -1,6 +1,7 @@
 """A server that answers each byte with a byte, in a process of its own so that it takes no one's interpreter.
 
-`WAIT` is answered after a millisecond, anything else at once. It prints its port, and ends when its standard input does.
+`WAIT` is answered after a millisecond, anything else at once. It prints its port, and ends when its standard input
+does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from types import TracebackType
+from typing import Self
 
 NOW = b"n"
 WAIT = b"w"
@@ -36,7 +38,7 @@ class EchoServer:
         connected.setblocking(False)
         return connected
 
-    def __enter__(self) -> EchoServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

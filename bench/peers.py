@@ -1,6 +1,7 @@
 """The ways to call an async function from sync code that we compare, all behind one protocol.
 
-1. `call` is what a user of that library would write, with everything warm that may be kept between calls.
+1. `call` is what a user of that library would write, with everything warm that may be kept between calls. Where a
+   library has a function with just this signature, `call` is that function, and nobody pays for a wrapper.
 2. A peer that can't do what a scenario asks just raises: what it says is what the table shows.
 3. Libraries are imported in `open`, so that listing the peers needs none of them.
 """
@@ -13,11 +14,14 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
 from typing import Any
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def imported(module: str, name: str) -> Any:
+    """Something out of a library that may not be installed."""
+    return getattr(importlib.import_module(module), name)
 
 
 class Peer:
@@ -32,6 +36,9 @@ class Peer:
     patches = False
     """Whether it changes asyncio for the whole process: then the reference is measured before that."""
 
+    call: Callable[..., Any]
+    """`call(fn, *args)` calls the async function `fn`, waits, and returns what it returns. Made by `open`."""
+
     @classmethod
     def missing(cls) -> str | None:
         """What is not installed that this needs."""
@@ -39,14 +46,11 @@ class Peer:
         return f"not installed: {', '.join(absent)}" if absent else None
 
     def open(self) -> None:
-        """Makes what is kept between calls."""
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        """Calls `fn`, waits, and returns what it returns."""
+        """Makes `call`, and what is kept between calls."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Undoes `open`."""
+        """Undoes `open`, as far as the library can."""
 
     async def inside_loop(self) -> None:
         """Awaited by a task on another loop whose sync code is going to call."""
@@ -59,30 +63,30 @@ class Reference(Peer):
     module = "asyncio"
 
     def open(self) -> None:
-        self._loop = self._loop_factory()()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        loop = self._loop = self._new_loop()
+        self._thread = threading.Thread(target=loop.run_forever, daemon=True)
         self._thread.start()
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(fn(*args), self._loop).result()
+        self.call = lambda fn, *args: asyncio.run_coroutine_threadsafe(fn(*args), loop).result()
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _loop_factory(self) -> LoopFactory:
-        return asyncio.new_event_loop
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
 
 
 class ReferenceOnUvloop(Reference):
+    """The reference with a faster loop."""
+
     name = "uvloop"
     module = "uvloop"
     needs = ("uvloop",)
 
-    def _loop_factory(self) -> LoopFactory:
-        factory: LoopFactory = importlib.import_module("uvloop").new_event_loop
-        return factory
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop = imported("uvloop", "new_event_loop")()
+        return loop
 
 
 class AsyncioRun(Peer):
@@ -91,8 +95,8 @@ class AsyncioRun(Peer):
     name = "asyncio.run"
     module = "asyncio"
 
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return asyncio.run(fn(*args))
+    def open(self) -> None:
+        self.call = lambda fn, *args: asyncio.run(fn(*args))
 
 
 class AsyncioRunner(Peer):
@@ -102,14 +106,16 @@ class AsyncioRunner(Peer):
     module = "asyncio"
 
     def open(self) -> None:
-        self._own = threading.local()
+        own = self._own = threading.local()
 
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        try:
-            runner = self._own.runner
-        except AttributeError:
-            runner = self._own.runner = asyncio.Runner()
-        return runner.run(fn(*args))
+        def call(fn: AsyncFunction, *args: Any) -> Any:
+            try:
+                runner = own.runner
+            except AttributeError:
+                runner = own.runner = asyncio.Runner()
+            return runner.run(fn(*args))
+
+        self.call = call
 
     def close(self) -> None:
         if (runner := getattr(self._own, "runner", None)) is not None:
@@ -117,82 +123,76 @@ class AsyncioRunner(Peer):
 
 
 class AnyioPortal(Peer):
-    name = "anyio portal"
+    """A loop in another thread, with anyio's portal to it."""
+
+    name = "anyio-portal"
     module = "anyio.from_thread"
     needs = ("anyio",)
 
     def open(self) -> None:
-        start = importlib.import_module("anyio.from_thread").start_blocking_portal
-        self._portal: AbstractContextManager[Any] = start()
-        self._call = self._portal.__enter__().call
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._call(fn, *args)
+        self._portal = imported("anyio.from_thread", "start_blocking_portal")()
+        self.call = self._portal.__enter__().call
 
     def close(self) -> None:
         self._portal.__exit__(None, None, None)
 
 
 class AnySync(Peer):
+    """A new loop for each call; a loop in another thread for calls from inside a loop."""
+
     name = "anysync"
     module = "anysync"
     needs = ("anysync",)
 
     def open(self) -> None:
-        self._run = importlib.import_module("anysync").run
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._run(fn(*args))
+        run = imported("anysync", "run")
+        self.call = lambda fn, *args: run(fn(*args))
 
 
-class Decorating(Peer):
-    """A library that makes a sync function of an async one, which is kept."""
+class Asgiref(Peer):
+    """A new loop in a new thread for each call, unless a loop sent the caller to its thread."""
 
-    def open(self) -> None:
-        self._wrapped = functools.cache(self._decorator())
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._wrapped(fn)(*args)
-
-    def _decorator(self) -> Callable[[AsyncFunction], Callable[..., Any]]:
-        raise NotImplementedError
-
-
-class Asgiref(Decorating):
     name = "asgiref"
     module = "asgiref.sync"
     needs = ("asgiref",)
 
-    def _decorator(self) -> Callable[[AsyncFunction], Callable[..., Any]]:
-        decorator: Callable[[AsyncFunction], Callable[..., Any]] = importlib.import_module("asgiref.sync").async_to_sync
-        return decorator
+    def open(self) -> None:
+        wrapped = functools.cache(imported("asgiref.sync", "async_to_sync"))
+        self.call = lambda fn, *args: wrapped(fn)(*args)
 
 
-class Unsync(Decorating):
+class Unsync(Peer):
+    """A loop in another thread, and futures that wait for it."""
+
     name = "unsync"
     module = "unsync"
     needs = ("unsync",)
 
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._wrapped(fn)(*args).result()
-
-    def _decorator(self) -> Callable[[AsyncFunction], Callable[..., Any]]:
-        decorator: Callable[[AsyncFunction], Callable[..., Any]] = importlib.import_module("unsync").unsync
-        return decorator
+    def open(self) -> None:
+        wrapped = functools.cache(imported("unsync", "unsync"))
+        self.call = lambda fn, *args: wrapped(fn)(*args).result()
 
 
-class Synchronicity(Decorating):
+class Synchronicity(Peer):
+    """A loop in another thread, and functions made to call it."""
+
     name = "synchronicity"
     module = "synchronicity"
     needs = ("synchronicity",)
 
-    def _decorator(self) -> Callable[[AsyncFunction], Callable[..., Any]]:
-        synchronizer = importlib.import_module("synchronicity").Synchronizer()
-        return lambda fn: synchronizer.create_blocking(fn, fn.__name__)
+    def open(self) -> None:
+        synchronizer = imported("synchronicity", "Synchronizer")()
+
+        @functools.cache
+        def wrapped(fn: AsyncFunction) -> Callable[..., Any]:
+            made: Callable[..., Any] = synchronizer.create_blocking(fn, fn.__name__)
+            return made
+
+        self.call = lambda fn, *args: wrapped(fn)(*args)
 
 
 class NestAsyncio2(Peer):
-    """Patches asyncio, so that asyncio.run works inside a loop and keeps its loop."""
+    """Patches asyncio, so that asyncio.run works inside a loop, and keeps its loop."""
 
     name = "nest_asyncio2"
     module = "nest_asyncio2"
@@ -200,113 +200,110 @@ class NestAsyncio2(Peer):
     patches = True
 
     def open(self) -> None:
-        importlib.import_module("nest_asyncio2").apply()
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return asyncio.run(fn(*args))
+        imported("nest_asyncio2", "apply")()
+        self.call = lambda fn, *args: asyncio.run(fn(*args))
 
 
 class Greenback(Peer):
-    """Works in tasks that asked for it only: inside a running loop."""
+    """Switches greenlets in tasks that asked for it, and so works inside a running loop only."""
 
     name = "greenback"
     module = "greenback"
     needs = ("greenback",)
 
     def open(self) -> None:
-        self._library = importlib.import_module("greenback")
-        self._await = self._library.await_
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._await(fn(*args))
+        wait = imported("greenback", "await_")
+        self.call = lambda fn, *args: wait(fn(*args))
 
     async def inside_loop(self) -> None:
-        await self._library.ensure_portal()
+        await imported("greenback", "ensure_portal")()
 
 
 class Flytekit(Peer):
+    """A loop in another thread for each calling thread."""
+
     name = "flytekit"
     module = "flytekit.utils.asyn"
     needs = ("flytekit",)
 
     def open(self) -> None:
-        self._run_sync = importlib.import_module("flytekit.utils.asyn").run_sync
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._run_sync(fn, *args)
+        self.call = imported("flytekit.utils.asyn", "run_sync")
 
 
 class Prefect(Peer):
+    """A loop in another thread, shared by all."""
+
     name = "prefect"
     module = "prefect.utilities.asyncutils"
     needs = ("prefect",)
 
     def open(self) -> None:
-        self._run = importlib.import_module("prefect.utilities.asyncutils").run_coro_as_sync
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._run(fn(*args))
+        run = imported("prefect.utilities.asyncutils", "run_coro_as_sync")
+        self.call = lambda fn, *args: run(fn(*args))
 
 
 class Syncline(Peer):
+    """A loop in another thread, shared by all."""
+
     name = "syncline"
     module = "syncline"
-    needs = ("syncline",)
+    needs: tuple[str, ...] = ("syncline",)
     ours = True
     scope = "process"
 
     def open(self) -> None:
-        self._bridge = importlib.import_module("syncline").Bridge(scope=self.scope, loop_factory=self._loop_factory())
-        self._run_sync = self._bridge.run_sync
-
-    def call(self, fn: AsyncFunction, /, *args: Any) -> Any:
-        return self._run_sync(fn, *args)
+        self._bridge = imported("syncline", "Bridge")(scope=self.scope, loop_factory=self._loop_factory())
+        self.call = self._bridge.run_sync
 
     def close(self) -> None:
         self._bridge.close()
 
-    def _loop_factory(self) -> LoopFactory | None:
+    def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
 
 
 class SynclineThread(Syncline):
-    name = "syncline thread"
+    """A loop in another thread for each calling thread."""
+
+    name = "syncline-thread"
     scope = "thread"
 
 
 class SynclineCaller(Syncline):
-    name = "syncline caller"
+    """A loop for each thread, which that thread runs."""
+
+    name = "syncline-caller"
     scope = "caller"
 
 
 class SynclineOnUvloop(Syncline):
-    name = "syncline uvloop"
+    """As the first, with uvloop's loop in the place of asyncio's."""
+
+    name = "syncline-uvloop"
     needs = ("syncline", "uvloop")
 
-    def _loop_factory(self) -> LoopFactory:
-        factory: LoopFactory = importlib.import_module("uvloop").new_event_loop
+    def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        factory: Callable[[], asyncio.AbstractEventLoop] = imported("uvloop", "new_event_loop")
         return factory
 
 
-PEERS: dict[str, type[Peer]] = {
-    peer.name: peer
-    for peer in (
-        Syncline,
-        SynclineThread,
-        SynclineCaller,
-        SynclineOnUvloop,
-        Reference,
-        ReferenceOnUvloop,
-        AsyncioRun,
-        AsyncioRunner,
-        AnyioPortal,
-        AnySync,
-        Asgiref,
-        Unsync,
-        Synchronicity,
-        NestAsyncio2,
-        Greenback,
-        Flytekit,
-        Prefect,
-    )
-}
+_IN_ORDER: tuple[type[Peer], ...] = (
+    Syncline,
+    SynclineThread,
+    SynclineCaller,
+    SynclineOnUvloop,
+    Reference,  # against itself: shows the noise
+    ReferenceOnUvloop,
+    AsyncioRun,
+    AsyncioRunner,
+    AnyioPortal,
+    AnySync,
+    Asgiref,
+    Unsync,
+    Synchronicity,
+    NestAsyncio2,
+    Greenback,
+    Flytekit,
+    Prefect,
+)
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in _IN_ORDER}

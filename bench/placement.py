@@ -2,8 +2,8 @@
 
 1. A placement is chosen before anything else happens in the process, so that whoever asks how many cores there are
    gets the answer that a user who had placed the process like that would get.
-2. Threads are pinned only after their first calls. A thread hands its cores down to the threads it starts: `free` undoes
-   that for a thread that is about to make its first call.
+2. Threads are pinned only after their first calls. A thread hands its cores down to the threads it starts: `free`
+   undoes that for a thread that is about to make its first call.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Placement:
 class OneCore(Placement):
     """All threads on one core, as in a container with one CPU."""
 
-    name = "one core"
+    name = "one-core"
     title = "one core for all threads"
     cores_needed = 1
 
@@ -62,7 +62,7 @@ class OneCore(Placement):
 class TwoCores(Placement):
     """Callers on one core, loops on another. Threads that a call starts stay on their caller's core."""
 
-    name = "two cores"
+    name = "two-cores"
     title = "two cores: callers on one, loops on the other"
     cores_needed = 2
 
