@@ -125,8 +125,9 @@ pub struct Runner {
     feeder: Feeder,
     /// "file:line" of the call that started it.
     started_at: String,
+    /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
     #[cfg(target_os = "linux")]
-    wake_fd: std::os::fd::OwnedFd,
+    wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
     event_loop: PyOnceLock<Py<PyAny>>,
     drain: PyOnceLock<Py<PyAny>>,
     thread: PyOnceLock<Py<PyAny>>,
@@ -170,7 +171,7 @@ impl Runner {
             feeder,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
-            wake_fd: new_wake_fd()?,
+            wake_fd: Mutex::new(Some(new_wake_fd()?)),
             event_loop: PyOnceLock::new(),
             drain: PyOnceLock::new(),
             thread: PyOnceLock::new(),
@@ -229,16 +230,23 @@ impl Runner {
         format!("the loop of the runner {:?} (started at {})", self.name, self.started_at)
     }
 
+    /// Shows the descriptor to `watch`, and returns its number.
     #[cfg(target_os = "linux")]
-    pub fn wake_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.wake_fd)
+    pub fn watch_wake_fd(&self, watch: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> PyResult<()>) -> PyResult<i32> {
+        use std::os::fd::{AsFd, AsRawFd};
+        match lock(&self.wake_fd).as_ref() {
+            Some(fd) => watch(fd.as_fd()).map(|()| fd.as_raw_fd()),
+            None => Err(errors::shutting_down()),
+        }
     }
 
     /// Wakes a loop that sleeps in our selector.
     pub fn wake(&self) {
         #[cfg(target_os = "linux")]
-        // Fails only if the counter is full, and then the loop is awake.
-        let _ = rustix::io::write(&self.wake_fd, &1_u64.to_ne_bytes());
+        if let Some(fd) = lock(&self.wake_fd).as_ref() {
+            // Fails only if the counter is full, and then the loop is awake.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Sends a job and wakes the loop if need be; attached. Gives the job back if the runner takes no more.
@@ -356,17 +364,23 @@ impl Runner {
 
     /// Waits for the end of a runner that was told to. False if it did not come in time.
     pub fn finish_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        let ended = self.wait_for_end(py);
+        if let (true, Some(thread)) = (ended, self.thread.get(py)) {
+            thread.call_method1(py, intern!(py, "join"), (CLOSING_SLACK.as_secs_f64(),))?;
+        }
+        Ok(ended)
+    }
+
+    /// The same without joining the thread: in a thread that ends itself, `join` would make `threading` believe that
+    /// it has a new one.
+    pub fn wait_for_end(&self, py: Python<'_>) -> bool {
         let ended = py.detach(|| self.ended.wait_through(Some(self.cleanup * 2 + CLOSING_SLACK)));
         if !ended {
             let message =
                 format!("the runner {:?} does not end: something blocks its loop; it is left behind", self.name);
             names::log(py, "warning", &message, None);
-            return Ok(false);
         }
-        if let Some(thread) = self.thread.get(py) {
-            thread.call_method1(py, intern!(py, "join"), (CLOSING_SLACK.as_secs_f64(),))?;
-        }
-        Ok(true)
+        ended
     }
 
     fn make_loop<'py>(
@@ -417,6 +431,8 @@ impl Runner {
         }
         self.outbox.deferring.store(false, Relaxed);
         self.outbox.flush();
+        #[cfg(target_os = "linux")]
+        drop(lock(&self.wake_fd).take());
         self.ended.open();
         CURRENT.set(None);
     }

@@ -18,7 +18,7 @@ use pyo3::types::PyList;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -47,12 +47,12 @@ impl Selector {
     pub fn new(py: Python<'_>, runner: &Arc<Runner>) -> PyResult<Self> {
         let inner = py.import("selectors")?.getattr("EpollSelector")?.call0()?;
         let epoll_fd = inner.call_method0("fileno")?.extract::<RawFd>()?;
-        let wake = runner.wake_fd();
-        let wake_fd = std::os::fd::AsRawFd::as_raw_fd(&wake);
-        let selector = Self { inner: inner.unbind(), epoll_fd, wake_fd, runner: Arc::downgrade(runner) };
-        let data = epoll::EventData::new_u64(wake_fd.unsigned_abs().into());
-        epoll::add(selector.epoll(), wake, data, epoll::EventFlags::IN | epoll::EventFlags::ET)
-            .map_err(|errno| PyOSError::new_err(errno.raw_os_error()))?;
+        let mut selector = Self { inner: inner.unbind(), epoll_fd, wake_fd: -1, runner: Arc::downgrade(runner) };
+        selector.wake_fd = runner.watch_wake_fd(|fd| {
+            let data = epoll::EventData::new_u64(fd.as_raw_fd().unsigned_abs().into());
+            epoll::add(selector.epoll(), fd, data, epoll::EventFlags::IN | epoll::EventFlags::ET)
+                .map_err(|errno| PyOSError::new_err(errno.raw_os_error()))
+        })?;
         Ok(selector)
     }
 
@@ -85,7 +85,9 @@ impl Selector {
             // Python runs its signal handlers when we attach; the loop may turn once for nothing.
             Ok(_) | Err(Errno::INTR) => {
                 let woken_by_us = u64::from(self.wake_fd.unsigned_abs());
-                let events = events.iter().map(|event| (event.data.u64(), event.flags));
+                // Python's `epoll.register` sets the lower half of the data only; the upper one is whatever was there.
+                let fd_of = |event: &epoll::Event| event.data.u64() & u64::from(u32::MAX);
+                let events = events.iter().map(|event| (fd_of(event), event.flags));
                 Woken::Events(events.filter(|(fd, _)| *fd != woken_by_us).collect())
             }
             Err(errno) => Woken::Failed(errno),
