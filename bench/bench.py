@@ -224,8 +224,8 @@ def main() -> int:
         return 0
     print("\ntargets")
     outcomes = list(verdicts(results))
-    print(*outcomes, sep="\n")
-    return int(any(not outcome.reached for outcome in outcomes))
+    print("\n".join(map(str, outcomes)) or "none of them is about what was measured")
+    return 0 if outcomes and all(outcome.reached for outcome in outcomes) else 1
 
 
 if __name__ == "__main__":

@@ -108,13 +108,14 @@ def plot(results: Results, path: Path) -> None:
         squeeze=False,
         layout="constrained",
     )
+    colors = matplotlib.colormaps["PiYG_r"].with_extremes(bad="0.93")
     norm = TwoSlopeNorm(0.0, -math.log2(BRIGHTEST_AT), math.log2(BRIGHTEST_AT))
     for axes, placement in zip(all_axes[:, 0], placements, strict=True):
         columns = _columns(results, placement)
         found = [[results.find(peer, placement, column.name) for column in columns] for peer in peers]
         shades = [[_shade(result) for result in row] for row in found]
-        axes.set_facecolor("0.93")
-        axes.imshow(shades, cmap="PiYG_r", norm=norm, aspect="auto")
+        axes.imshow(shades, cmap=colors, norm=norm, aspect="auto")
+        axes.set_xlim(-0.5, widest - 0.5)
         for y, row in enumerate(found):
             for x, result in enumerate(row):
                 color = "white" if abs(shades[y][x]) > 0.75 * math.log2(BRIGHTEST_AT) else "black"

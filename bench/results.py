@@ -15,8 +15,8 @@ class Result:
     peer: str
     placement: str
     scenario: str
-    values: list[float] = field(default_factory=list)
-    reference: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list[float])
+    reference: list[float] = field(default_factory=list[float])
     why: str = ""
     """Why there are no samples."""
 
@@ -47,8 +47,8 @@ class Results:
     peers: list[str]
     placements: list[str]
     scenarios: list[str]
-    missing: dict[str, str] = field(default_factory=dict)
-    results: list[Result] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict[str, str])
+    results: list[Result] = field(default_factory=list[Result])
 
     def find(self, peer: str, placement: str, scenario: str) -> Result | None:
         """The result, if this was measured, or at least tried."""

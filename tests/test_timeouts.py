@@ -18,6 +18,13 @@ import syncline
 
 @pytest.fixture(params=["process", "thread", "caller"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
+    with syncline.Bridge(scope=request.param) as bridge:
+        yield bridge
+
+
+@pytest.fixture(params=["process", "thread", "caller"])
+def impatient(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
+    """For coroutines that refuse to end: elsewhere a busy machine must not look like one of these."""
     with syncline.Bridge(scope=request.param, cleanup_timeout=0.3) as bridge:
         yield bridge
 
@@ -39,7 +46,17 @@ class Sleeper:
             self.ended.append("cleaned up")
 
 
-@pytest.mark.parametrize("timeout", [0.05, 0, -1])
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_no_time_at_all_is_over_at_once(bridge: syncline.Bridge, timeout: float) -> None:
+    """A call without any time left raises; its coroutine never begins, or begins and cleans up (before Python 3.12 a
+    task is cancelled before its first step)."""
+    sleeper = Sleeper()
+    with pytest.raises(TimeoutError):
+        bridge.run(sleeper.sleep(), timeout=timeout)
+    assert sleeper.ended in ([], ["cancelled", "cleaned up"])
+
+
+@pytest.mark.parametrize("timeout", [0.05, 0.2])
 def test_a_late_coroutine_is_cancelled_and_cleans_up_first(bridge: syncline.Bridge, timeout: float) -> None:
     """TimeoutError, from the CancelledError, after the cleanup, and soon (case 50)."""
     sleeper = Sleeper()

@@ -145,7 +145,11 @@ impl Call {
         }
         drop(lock(&self.task).take());
         if let Outcome::Raised(error) = &outcome {
-            explain_loop_mixup(error.value(py).as_any(), None);
+            if error.is_instance_of::<PyRuntimeError>(py) {
+                // Before Python 3.12 an exception does not have its traceback until it is raised again.
+                let _ = error.value(py).setattr(intern!(py, "__traceback__"), error.traceback(py));
+                explain_loop_mixup(error.value(py).as_any(), None);
+            }
             if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
                 names::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
             }
@@ -330,6 +334,7 @@ pub fn hop(
         tick: FIRST_TICK,
         next_check: begun + CHECK_INTERVAL,
         seen_turns: None,
+        told_of: None,
     };
     let result = wait.wait_to_the_end(py);
     stats.ended.add(1);
@@ -348,6 +353,8 @@ struct Wait<'a> {
     next_check: Instant,
     /// The loop's turns at the last check, and since when they have been that many.
     seen_turns: Option<(u64, Instant)>,
+    /// The turn whose stall has been reported to this caller.
+    told_of: Option<u64>,
 }
 
 impl Wait<'_> {
@@ -478,8 +485,11 @@ impl Wait<'_> {
         if let Some(span) = self.patience.stall_after
             && !self.runner.is_asleep()
             && now - since >= span
+            && self.told_of != Some(turns)
         {
-            self.runner.report_stall(py, turns, now - since, self.call.stats.calls.get() - self.call.stats.ended.get());
+            self.told_of = Some(turns);
+            let waiting = self.call.stats.calls.get() - self.call.stats.ended.get();
+            self.runner.report_stall(py, now - since, waiting);
         }
         if now < self.next_check {
             return None;

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 
+const TIMER_SLACK: Duration = Duration::from_millis(10);
+
 pub struct OwnLoop {
     pub name: Arc<str>,
     pub epoch: u32,
@@ -261,7 +263,8 @@ impl Drive<'_, '_> {
     }
 
     fn is_late(&self) -> bool {
-        self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() >= timeout)
+        // Loops round their timers, and uvloop reads its clock once a turn: they may be early by a little.
+        self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() + TIMER_SLACK >= timeout)
     }
 
     /// Turns the loop until the call is settled or something stops it.

@@ -134,7 +134,6 @@ pub struct Runner {
     thread_id: AtomicU64,
     turns: AtomicU64,
     asleep: AtomicBool,
-    stalled_turn: AtomicU64,
     pub closing: Arc<AtomicBool>,
     ended: Latch,
 }
@@ -178,7 +177,6 @@ impl Runner {
             thread_id: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
-            stalled_turn: AtomicU64::new(u64::MAX),
             closing: Arc::default(),
             ended: Latch::new(),
         });
@@ -339,11 +337,8 @@ impl Runner {
             || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
     }
 
-    /// Logs, once for each stall, who blocks the loop.
-    pub fn report_stall(&self, py: Python<'_>, turn: u64, stalled: Duration, waiters: u64) {
-        if self.stalled_turn.swap(turn, Relaxed) == turn {
-            return;
-        }
+    /// Logs who blocks the loop.
+    pub fn report_stall(&self, py: Python<'_>, stalled: Duration, waiters: u64) {
         let report = || -> PyResult<String> {
             let waiter = names::get_ident(py)?.call0()?;
             let report = py.import("syncline._diagnosis")?.getattr("stall_report")?;
@@ -364,23 +359,21 @@ impl Runner {
 
     /// Waits for the end of a runner that was told to. False if it did not come in time.
     pub fn finish_closing(&self, py: Python<'_>) -> PyResult<bool> {
-        let ended = self.wait_for_end(py);
-        if let (true, Some(thread)) = (ended, self.thread.get(py)) {
-            thread.call_method1(py, intern!(py, "join"), (CLOSING_SLACK.as_secs_f64(),))?;
-        }
-        Ok(ended)
-    }
-
-    /// The same without joining the thread: in a thread that ends itself, `join` would make `threading` believe that
-    /// it has a new one.
-    pub fn wait_for_end(&self, py: Python<'_>) -> bool {
         let ended = py.detach(|| self.ended.wait_through(Some(self.cleanup * 2 + CLOSING_SLACK)));
         if !ended {
             let message =
                 format!("the runner {:?} does not end: something blocks its loop; it is left behind", self.name);
             names::log(py, "warning", &message, None);
+            return Ok(false);
         }
-        ended
+        let Some(thread) = self.thread.get(py) else { return Ok(true) };
+        // The last few steps of the thread. Not `join`: called in a thread that ends itself, it would make `threading`
+        // believe that there is a new one.
+        let deadline = Instant::now() + CLOSING_SLACK;
+        while thread.call_method0(py, intern!(py, "is_alive"))?.is_truthy(py)? && Instant::now() < deadline {
+            py.detach(|| std::thread::sleep(Duration::from_micros(50)));
+        }
+        Ok(true)
     }
 
     fn make_loop<'py>(

@@ -1,1 +1,3 @@
-"""The peers' own names and behaviour, so that one changed import migrates a code base."""
+"""Other packages' names and behaviour, on syncline's bridge: one changed import migrates a code base."""
+
+from __future__ import annotations

@@ -1,120 +1,176 @@
-"""The names of `flytekit.utils.asyn`, on syncline.
+"""What `flytekit.utils.asyn` offers, under the same names: change the import, and nothing else.
 
-    from syncline.compat.flytekit import loop_manager, run_sync
+    from syncline.compat.flytekit import run_sync
 
-As there, each calling thread has a loop of its own, on a daemon thread. Mended here: threads that share a name share
-nothing else; the loop of a thread that ended is given back; a nested call reuses the loops of the call around it; no
-event loop policy is touched; a coroutine that raises SystemExit does not take its loop along.
+    async def async_add(a: int, b: int) -> int:
+        return a + b
+
+    result = run_sync(async_add, a=10, b=12)
+
+As there, each calling thread has an event loop of its own, on a daemon thread of its own, and a nested call
+gets the loop of the loop thread that makes it. Otherwise than there:
+
+1. The loop of a thread that has ended is closed, its tasks cancelled, its thread ended: nothing piles up.
+2. Threads that share a name share nothing else. The first has flytekit's key in `_runner_map`, others add
+   "#2" and so on to it.
+3. Every wait ends: a coroutine that raises SystemExit, a runner that is closed, an exit, a fork leave nobody
+   waiting.
+4. At exit pending tasks are cancelled and their cleanup runs. No event loop policy is ever touched.
+
+A coroutine sees its caller's contextvars, and as in flytekit its caller doesn't see what it changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import os
+import sys
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from syncline import Bridge, RunnerClosedError
+from syncline import Bridge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
-
-__all__ = ["loop_manager", "run_sync"]
-
-logger = logging.getLogger("syncline.compat.flytekit")
+    from collections.abc import Awaitable, Callable, Generator
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _MANY_RUNNERS = 500
 
 
 @contextmanager
 def _selector_policy() -> Generator[None]:
-    """Does nothing: flytekit swaps the event loop policy here, syncline's loops need none."""
-    yield
+    """Within it, `asyncio.new_event_loop()` makes a selector loop on Windows too. Ours need none."""
+    if sys.platform != "win32":
+        # All others make selector loops anyway, and setting a policy, even the same one, is deprecated.
+        yield
+        return
+    original = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop_policy(original)
 
 
 class _TaskRunner:
-    """One event loop on a daemon thread, started by the first `run`. Thread-safe."""
+    """One event loop on a daemon thread of its own, which starts with the first call. Any thread may call it.
+
+    Nothing has to be done at exit: syncline's own exit hook ends all runners.
+    """
+
+    _bridge: Bridge | None = None
+    _has_handler = False
+    _closed = False
 
     def __init__(self) -> None:
-        self._bridge = Bridge(name=f"flytekit-{threading.current_thread().name}")
-
-    def get_exc_handler(self) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-        """The handler for errors that nobody retrieves: it logs them."""
-
-        def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            error = context.get("exception")
-            logger.error(
-                "%s: %s", self._bridge.name, context.get("message", "unhandled error"), exc_info=error
-            )
-
-        return handle
-
-    def run(self, coro: Awaitable[T]) -> T:
-        """Waits for the coroutine's result; raises what it raises, or RunnerClosedError after `_close`."""
-        try:
-            return self._bridge.run(self._serve(coro))
-        except RunnerClosedError:
-            # Refused before it began, or ended: closing the second is nothing, closing the first spares a warning.
-            if asyncio.iscoroutine(coro):
-                coro.close()
-            raise
-
-    async def _serve(self, coro: Awaitable[T]) -> T:
-        if getattr(_serving, "runner", None) is not self:
-            # The first call on this thread: nested calls made here come back to this runner.
-            _serving.runner = self
-            asyncio.get_running_loop().set_exception_handler(self.get_exc_handler())
-        return await coro
+        """Starts nothing yet."""
 
     def _close(self) -> None:
-        """Cancels what runs, closes the loop and ends its thread."""
-        self._bridge.close()
+        """Ends the loop, cancels what runs there, and waits for that. Later calls raise RunnerClosedError."""
+        if self._bridge is not None:
+            self._closed = True
+            self._bridge.close()
+
+    def get_exc_handler(self) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+        """Returns the loop's exception handler, which logs what nobody else will see as an error."""
+
+        # Not asked of `self` later: a loop must not keep alive the runner without which it is to end.
+        name = "no thread" if self._bridge is None else self._bridge.name
+
+        def exc_handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            error = context.get("exception")
+            logger.error("Taskrunner for %s caught exception in %s: %s", name, loop, context, exc_info=error)
+
+        return exc_handler
+
+    def run(self, coro: Any) -> Any:
+        """Runs a coroutine, or another awaitable, on the loop; returns its result or raises its exception."""
+        bridge = self._bridge
+        if bridge is None or not self._has_handler:
+            try:
+                bridge = self._start()
+            except BaseException:
+                if asyncio.iscoroutine(coro):
+                    coro.close()
+                raise
+        return bridge.run(coro)
+
+    def _start(self) -> Bridge:
+        name = f"{threading.current_thread().name} : loop-runner"
+        # Of several threads that come first, one wins: `setdefault` is atomic, where a lock could be held at
+        # a fork. A bridge that was never called is only an object.
+        bridge: Bridge = vars(self).setdefault("_bridge", Bridge(name=name, context="copy"))
+        bridge.run_sync(_handle_errors_with, self.get_exc_handler())
+        self._has_handler = True
+        return bridge
 
 
-_serving = threading.local()
-"""On a loop's thread: the runner whose loop it is."""
+async def _handle_errors_with(handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]) -> None:
+    asyncio.get_running_loop().set_exception_handler(handler)
 
 
-class _Owned:
-    """A thread's hold on its runner. It goes with the thread's locals, and takes the runner along."""
+class _Seat:
+    """A thread's place in a manager. Lives in a thread-local: it dies in that thread, when that one ends."""
 
-    def __init__(self, manager: _AsyncLoopManager, key: str, runner: _TaskRunner) -> None:
-        self.runner = runner
-        self._manager = manager
-        self._key = key
+    def __init__(self, manager: _AsyncLoopManager) -> None:
+        self._manager = weakref.ref(manager)
+        # Kept here, as a module's globals may be gone by the time that `__del__` needs them.
+        self._getpid = os.getpid
         self._pid = os.getpid()
+        self.key = manager._claim(f"{threading.current_thread().name}PID:{self._pid}")
 
     def __del__(self) -> None:
-        if self._pid == os.getpid():
-            self._manager._runner_map.pop(self._key, None)
-            self.runner._close()
+        manager = self._manager()
+        # A forked child drops the thread-locals of threads that only its parent has.
+        if manager is not None and self._getpid() == self._pid:
+            manager._vacate(self.key)
+
+
+class _Seats(threading.local):
+    mine: _Seat | None = None
+
+
+class _RunnerMap(dict[str, _TaskRunner]):
+    """A thread may end at any moment, and its entry with it: who goes through the keys may come too late."""
+
+    def __missing__(self, key: str) -> _TaskRunner:
+        return _TaskRunner()
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key, None)
 
 
 class _AsyncLoopManager:
-    """Gives each calling thread a runner. Thread-safe."""
+    """Knows the runner of each thread: `_runner_map`, by thread name and process id."""
 
     def __init__(self) -> None:
-        self._runner_map: dict[str, _TaskRunner] = {}
-        self._owned = threading.local()
+        self._runner_map: dict[str, _TaskRunner] = _RunnerMap()
+        self._claims: dict[str, object] = {}
+        self._seats = _Seats()
+        _managers.add(self)
 
     def run_sync(self, coro_func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls the async function and waits for its result on the runner of this thread."""
-        if asyncio.iscoroutine(coro_func):
-            coro_func.close()
-            raise TypeError(
-                "run_sync() takes an async function and its arguments: run_sync(f, ...), not run_sync(f(...))"
-            )
-        made = coro_func(*args, **kwargs)
-        return self._runner().run(made)
+        """
+        This should be called from synchronous functions to run an async function.
 
-    def synced(self, coro_func: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-        """Makes a sync function of an async one."""
+        Returns its result, or raises its exception. The function runs on the calling thread's own runner.
+        """
+        coro = coro_func(*args, **kwargs)
+        if not hasattr(coro, "__await__"):
+            raise TypeError(_not_async(coro_func, coro))
+        return self._runner().run(coro)  # type: ignore[no-any-return]
+
+    def synced(self, coro_func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
+        """Makes a sync function of an async one: it runs on the runner of the thread that calls it."""
 
         @functools.wraps(coro_func)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -123,27 +179,55 @@ class _AsyncLoopManager:
         return wrapped
 
     def _runner(self) -> _TaskRunner:
-        serving: _TaskRunner | None = getattr(_serving, "runner", None)
-        if serving is not None and asyncio.events._get_running_loop() is not None:
-            return serving
-        owned: _Owned | None = getattr(self._owned, "here", None)
-        if owned is not None and owned._pid == os.getpid():
-            return owned.runner
-        return self._new_runner()
-
-    def _new_runner(self) -> _TaskRunner:
-        key = threading.current_thread().name + f"PID:{os.getpid()}"
-        if key in self._runner_map:
-            # Another thread of the same name; flytekit would make the two share a loop.
-            key += f"TID:{threading.get_ident()}"
-        if len(self._runner_map) > _MANY_RUNNERS:
-            logger.warning(
-                "more than %d runners: are threads left running that call run_sync?", _MANY_RUNNERS
-            )
-        runner = self._runner_map[key] = _TaskRunner()
-        self._owned.here = _Owned(self, key, runner)
+        seat = self._seats.mine
+        if seat is None:
+            seat = self._seats.mine = _Seat(self)
+        runner = self._runner_map.get(seat.key)
+        if runner is None or runner._closed:
+            runner = self._runner_map[seat.key] = _TaskRunner()
+            if len(self._runner_map) > _MANY_RUNNERS:
+                logger.warning(
+                    "More than %d event loop runners are alive: each thread that calls run_sync has one, and "
+                    "so has each level of nesting. This could be a case of runaway recursion.",
+                    _MANY_RUNNERS,
+                )
         return runner
 
+    def _claim(self, name: str) -> str:
+        """A key that no other living thread has: the name if it is free. Takes no lock, as `_start`."""
+        claim = object()
+        keys = itertools.chain([name], (f"{name}#{number}" for number in itertools.count(2)))
+        return next(key for key in keys if self._claims.setdefault(key, claim) is claim)
+
+    def _vacate(self, key: str) -> None:
+        runner = self._runner_map.pop(key, None)
+        self._claims.pop(key, None)
+        if runner is not None:
+            runner._close()
+
+    def _start_over(self) -> None:
+        """For a forked child: its parent's runners are not its own."""
+        self._seats = _Seats()
+        self._claims.clear()
+        self._runner_map.clear()
+
+
+def _not_async(fn: Callable[..., Any], returned: Any) -> str:
+    name = getattr(fn, "__name__", repr(fn))
+    if hasattr(returned, "__anext__"):
+        return f"run_sync() got the async generator function {name!r}; iterate: syncline.synced({name})(...)"
+    return f"run_sync() got the sync function {name!r}; call it directly: {name}(...)"
+
+
+def _after_fork_in_child() -> None:
+    for manager in list(_managers):
+        manager._start_over()
+
+
+_managers: weakref.WeakSet[_AsyncLoopManager] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    # After syncline's own hook, by which bridges know that they are in a child.
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 loop_manager = _AsyncLoopManager()
 run_sync = loop_manager.run_sync
