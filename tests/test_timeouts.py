@@ -18,7 +18,7 @@ import syncline
 
 @pytest.fixture(params=["process", "thread", "caller"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
-    with syncline.Bridge(scope=request.param) as bridge:
+    with syncline.Bridge(scope=request.param, cleanup_timeout=0.5) as bridge:
         yield bridge
 
 
