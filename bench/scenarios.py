@@ -29,6 +29,8 @@ Unit = Literal["s", "calls/s", "left"]
 NAP_SECONDS = 0.001
 BUSY_BEFORE_SECONDS = 0.02
 """Some turns of the interpreter: long enough for the computing thread to be at it, and to hold the interpreter."""
+BUSY_SECONDS = 0.3
+"""Some sixty turns of the interpreter, which changes hands every 5 ms: in a few calls, who held it first decides."""
 SHORT_THREADS = 200
 AT_A_TIME = 8
 LEFTOVERS_MAY_TAKE = 0.5
@@ -135,7 +137,7 @@ def inside_loop(setting: Setting, peer: Peer, count: int) -> float:
 
 
 def beside_busy_thread(setting: Setting, peer: Peer, count: int) -> float:
-    """While another thread computes in Python."""
+    """While another thread computes in Python: for a time, not a number of calls, `count` at a time."""
     started, done = threading.Event(), False
 
     def compute() -> None:
@@ -150,7 +152,11 @@ def beside_busy_thread(setting: Setting, peer: Peer, count: int) -> float:
     try:
         started.wait()
         time.sleep(BUSY_BEFORE_SECONDS)
-        return _seconds_a_call(peer, answer, count)
+        made, start = 0, time.perf_counter()
+        while (took := time.perf_counter() - start) < BUSY_SECONDS:
+            _seconds_a_call(peer, answer, count)
+            made += count
+        return took / made
     finally:
         done = True
         busy.join()
@@ -276,7 +282,7 @@ _IN_ORDER = (
         )
         for number in (1, 2, 4, 8)
     ),
-    Scenario("busy", "beside a thread that computes", beside_busy_thread, slices=3),
+    Scenario("busy", "beside a thread that computes", beside_busy_thread, fixed_count=3),
     Scenario("cpu", "CPU time, never suspends", calling(answer, time.process_time)),
     Scenario("cpu-nap", "CPU time, asyncio.sleep of 1 ms", calling(nap, time.process_time), slices=2),
     Scenario(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ class Target:
     placements: tuple[str, ...] = EVERYWHERE
     absolute: bool = False
     """Seconds, rather than a ratio to the reference."""
+    since: tuple[int, int] = (3, 11)
+    """The first Python that it is meant for."""
 
 
 TARGETS = (
@@ -32,7 +35,7 @@ TARGETS = (
     Target("busy", "syncline-caller", 0.02),
     Target("cpu-nap", "syncline", 1.05),
     Target("cpu-socket", "syncline", 1.05),
-    Target("plain", "syncline-caller", 0.05),
+    Target("plain", "syncline-caller", 0.05, since=(3, 12)),  # where tasks can start eagerly
     Target("import", "syncline", 0.008, ("unpinned",), absolute=True),
 )
 
@@ -69,6 +72,8 @@ class Verdict:
 def verdicts(results: Results) -> Iterator[Verdict]:
     """One for each target and placement that this run was about."""
     for target in TARGETS:
+        if sys.version_info < target.since:
+            continue
         for placement in target.placements:
             if not results.includes(target.peer, placement, target.scenario):
                 continue

@@ -39,6 +39,7 @@ class Measurement:
         before: dict[str, list[float]] = {}
         if self._peer.patches:  # by 2
             for scenario in scenarios:
+                _say(out, {"begin": scenario.name})
                 before[scenario.name] = self._samples(scenario, self._reference)[0]
         self._peer.open()
         for scenario in scenarios:
