@@ -212,9 +212,13 @@ def main() -> int:
         show_list(pythons)
         return 0
     results = run(options, pythons, missing)
-    print(*report.tables(results), sep="\n")
+    for line in report.tables(results):
+        print(line)
     if options.best:
-        print(*report.tables(results, best=True), sep="\n")
+        for line in report.tables(results, best=True):
+            print(line)
+    for line in report.reasons(results):
+        print(line)
     results.write(options.json)
     try:
         report.plot(results, options.plot)

@@ -23,7 +23,7 @@ BRIGHTEST_AT = 16.0
 
 
 def tables(results: Results, *, best: bool = False) -> Iterator[str]:
-    """The lines of all tables, of medians or of the best samples; of what could not be measured, and why."""
+    """The lines of all tables, of medians or of the best samples."""
     for placement in results.placements:
         scenarios = _columns(results, placement)
         if not scenarios:
@@ -36,7 +36,6 @@ def tables(results: Results, *, best: bool = False) -> Iterator[str]:
             found = (results.find(peer, placement, scenario.name) for scenario in scenarios)
             rows.append([peer, *(_cell(result, best=best) for result in found)])
         yield from _aligned(rows)
-    yield from _reasons(results)
 
 
 def _columns(results: Results, placement: str) -> list[Scenario]:
@@ -51,16 +50,17 @@ def _aligned(rows: list[list[str]]) -> Iterator[str]:
         yield "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
 
 
-def _reasons(results: Results) -> Iterator[str]:
-    reasons: dict[tuple[str, str], list[str]] = {}
+def reasons(results: Results) -> Iterator[str]:
+    """The lines that say what could not be measured, and why."""
+    found: dict[tuple[str, str], list[str]] = {}
     for result in results.results:
         if result.why:
-            scenarios = reasons.setdefault((result.peer, result.why), [])
+            scenarios = found.setdefault((result.peer, result.why), [])
             if result.scenario not in scenarios:
                 scenarios.append(result.scenario)
-    if reasons or results.missing:
+    if found or results.missing:
         yield "\nnot measured"
-    for (peer, why), scenarios in reasons.items():
+    for (peer, why), scenarios in found.items():
         yield f"  {peer}: {', '.join(scenarios)}: {why}"
     for peer, why in results.missing.items():
         yield f"  {peer}: {why}"
