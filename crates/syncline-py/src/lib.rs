@@ -1,34 +1,46 @@
 //! The extension module `syncline._core`: everything of the bridge that touches Python.
 //!
-//! [`bridge`] decides where a coroutine runs; [`call`] carries it there and waits; [`runner`] is the loop on its thread,
-//! fed through [`selector`] or `call_soon_threadsafe`; [`shim`] is the coroutine that the loop sees; [`own`] is the loop
-//! of a thread that drives it itself; [`context`] takes contextvars there and back; [`process`] and [`thread_end`] see
-//! to fork, exit and threads that end.
+//! A call's way: [`bridge`] takes it, [`placement`] chooses the loop, [`target`] checks what is to run, [`wait`] hands it
+//! over and waits, [`call`] is what both sides know of it. On the loop's side: [`runner`] is the loop on its thread, fed
+//! through [`selector`] or `call_soon_threadsafe`; [`tasks`] makes the task, [`shim`] is the coroutine that the task
+//! sees, [`outbox`] publishes results, [`shutdown`] ends the loop. [`own`] is the loop of a thread that drives it itself,
+//! [`submitted`] a call that nobody waits for, [`context`] takes contextvars there and back; [`process`] and
+//! [`thread_end`] see to fork, exit and threads that end.
 
 mod bridge;
 mod call;
 mod context;
 mod errors;
 mod names;
+mod outbox;
 mod own;
+mod pinned;
+mod placement;
 mod process;
 mod runner;
 #[cfg(target_os = "linux")]
 mod selector;
 mod shim;
+mod shutdown;
+mod submitted;
 mod target;
 mod tasks;
 mod thread_end;
+mod wait;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::bridge::{Bridge, Pinned, Submitted};
+    use crate::bridge::Bridge;
+    #[pymodule_export]
+    use crate::pinned::Pinned;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::selector::Selector;
     #[pymodule_export]
     use crate::shim::BridgedCoroutine;
+    #[pymodule_export]
+    use crate::submitted::Submitted;
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

@@ -7,14 +7,16 @@
 //! 1. Only its own thread touches a loop. 2. While it is driven, or a first step runs, it is the running loop of its
 //!    thread, and `busy`: a call made meanwhile (a nested one, a signal handler's) goes to a runner.
 
-use crate::call::{self, Call, Outcome, Patience};
+use crate::call::{self, Call, Outcome};
 use crate::context::Carried;
 use crate::errors;
 use crate::names;
 use crate::process;
 use crate::runner;
+use crate::shutdown;
 use crate::target::Target;
 use crate::tasks;
+use crate::wait::{self, Patience};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -178,7 +180,7 @@ impl OwnLoop {
         let Some(event_loop) = lock(&self.event_loop).take() else { return };
         let event_loop = event_loop.bind(py);
         let Ok(_inside) = process::enter(py) else { return };
-        let cleaned = runner::clean_up(py, event_loop, self.cleanup, &self.name);
+        let cleaned = shutdown::clean_up(py, event_loop, self.cleanup, &self.name);
         let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
         if let Err(error) = cleaned.and(closed) {
             names::log(py, "error", "the loop could not be closed cleanly", Some(&error));
@@ -244,11 +246,11 @@ impl Drive<'_, '_> {
                 (Some(error), false) => stopped = Some(Stopped::Signal(error)),
                 (None, true) if give_up_at.is_some_and(|at| at <= now) => {
                     self.call.abandon();
-                    call::orphaned(py, self.call, &self.own.name, self.patience.cleanup.as_secs_f64());
+                    wait::orphaned(py, self.call, &self.own.name, self.patience.cleanup.as_secs_f64());
                     return Err(match stopped {
                         Some(Stopped::Signal(error)) => error,
                         Some(Stopped::ByUser) => errors::closed_meanwhile(py, &self.own.name),
-                        Some(Stopped::Timeout) | None => call::timed_out(self.patience.timeout),
+                        Some(Stopped::Timeout) | None => wait::timed_out(self.patience.timeout),
                     });
                 }
                 (None, true) => continue,
@@ -276,18 +278,18 @@ impl Drive<'_, '_> {
     fn deliver(&self, py: Python<'_>, stopped: Option<Stopped>, outcome: Outcome) -> PyResult<Py<PyAny>> {
         let was_cancelled = matches!(&outcome, Outcome::Raised(error) if call::is_cancelled(py, error));
         match (stopped, outcome) {
-            (Some(Stopped::Signal(signal)), outcome) => Err(call::interrupted(py, signal, outcome)),
+            (Some(Stopped::Signal(signal)), outcome) => Err(wait::interrupted(py, signal, outcome)),
             (stopped, Outcome::Raised(error))
                 if was_cancelled
                     && (matches!(stopped, Some(Stopped::Timeout)) || (stopped.is_none() && self.is_late())) =>
             {
-                Err(errors::from_cause(py, call::timed_out(self.patience.timeout), error))
+                Err(errors::from_cause(py, wait::timed_out(self.patience.timeout), error))
             }
             (Some(Stopped::ByUser), _) if process::is_exiting() && !process::is_main_thread(py) => {
                 Err(PySystemExit::new_err(()))
             }
-            (Some(Stopped::ByUser), outcome) => call::result_of(py, outcome, || true, &self.own.name),
-            (_, outcome) => call::result_of(py, outcome, || false, &self.own.name),
+            (Some(Stopped::ByUser), outcome) => wait::result_of(py, outcome, || true, &self.own.name),
+            (_, outcome) => wait::result_of(py, outcome, || false, &self.own.name),
         }
     }
 }

@@ -9,7 +9,9 @@
 use crate::call::{Call, Outcome};
 use crate::errors;
 use crate::names;
+use crate::outbox::Outbox;
 use crate::process;
+use crate::shutdown::clean_up;
 use crate::target::Target;
 use crate::tasks;
 use pyo3::exceptions::{PyException, PyTypeError};
@@ -30,8 +32,6 @@ use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::Node;
 
-/// A result waits for others at most that long while its loop is busy.
-const LONGEST_DELAY: Duration = Duration::from_micros(100);
 /// What closing may take beyond the cleanup time, for a busy machine.
 const CLOSING_SLACK: Duration = Duration::from_secs(1);
 
@@ -48,57 +48,6 @@ pub enum Feeder {
     Selector,
     /// Any other loop: `call_soon_threadsafe`, once for all mail that is there when it comes round.
     Callback,
-}
-
-/// Results that are known, and wait for the loop thread to let go of the interpreter.
-pub struct Outbox {
-    calls: Mutex<Vec<Arc<Call>>>,
-    oldest: Mutex<Option<Instant>>,
-    /// Whether somebody will flush soon; else each result is published at once.
-    deferring: AtomicBool,
-}
-
-impl Outbox {
-    fn new(deferring: bool) -> Arc<Self> {
-        Arc::new(Self { calls: Mutex::default(), oldest: Mutex::default(), deferring: AtomicBool::new(deferring) })
-    }
-
-    pub fn add(&self, call: &Arc<Call>) {
-        if !self.deferring.load(Relaxed) {
-            call.publish();
-            return;
-        }
-        lock(&self.calls).push(Arc::clone(call));
-        let is_late = lock(&self.oldest).get_or_insert_with(Instant::now).elapsed() > LONGEST_DELAY;
-        if is_late {
-            self.flush();
-        }
-    }
-
-    pub fn flush(&self) {
-        let calls = std::mem::take(&mut *lock(&self.calls));
-        if calls.is_empty() {
-            return;
-        }
-        *lock(&self.oldest) = None;
-        for call in &calls {
-            call.publish();
-        }
-        // Keeps the vector's memory for the next batch.
-        let mut kept = calls;
-        kept.clear();
-        let mut current = lock(&self.calls);
-        if current.is_empty() {
-            *current = kept;
-        }
-    }
-
-    /// Flushes, detached if there is anything.
-    pub fn flush_soon(&self, py: Python<'_>) {
-        if !lock(&self.calls).is_empty() {
-            py.detach(|| self.flush());
-        }
-    }
 }
 
 /// What a runner is made with.
@@ -481,61 +430,6 @@ pub fn make_loop<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>
     }
     event_loop.call_method1(intern!(py, "set_exception_handler"), (exception_handler(py)?,))?;
     Ok(event_loop)
-}
-
-/// Cancels a loop's tasks, waits for them, finalizes its async generators; each within `bound`.
-pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, name: &str) -> PyResult<()> {
-    let seconds = bound.as_secs_f64();
-    let tasks = names::all_tasks(py)?.call1((event_loop,))?;
-    if tasks.is_truthy()? {
-        for task in tasks.try_iter()? {
-            task?.call_method0(intern!(py, "cancel"))?;
-        }
-        let options = PyDict::new(py);
-        options.set_item("timeout", seconds)?;
-        let both = run_to_end(event_loop, names::asyncio_wait(py)?.call((&tasks,), Some(&options))?)?;
-        for task in both.get_item(0)?.try_iter()? {
-            report_failure(event_loop, &task?)?;
-        }
-        let refused = both.get_item(1)?;
-        if refused.is_truthy()? {
-            let message = format!(
-                "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}"
-            );
-            names::log(py, "warning", &message, None);
-        }
-    }
-    let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
-    run_to_end(event_loop, names::wait_for(py)?.call1((finalized, seconds))?).map(drop)
-}
-
-/// `run_until_complete`, also after a stop that was still under way.
-fn run_to_end<'py>(event_loop: &Bound<'py, PyAny>, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = event_loop.py();
-    let task = event_loop.call_method1(intern!(py, "create_task"), (coroutine,))?;
-    loop {
-        let result = event_loop.call_method1(intern!(py, "run_until_complete"), (&task,));
-        if result.is_ok() || task.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return result;
-        }
-    }
-}
-
-/// As `asyncio.run`: an error that a task raised while it was cancelled goes to the exception handler.
-fn report_failure(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = task.py();
-    if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-        return Ok(());
-    }
-    let error = task.call_method0(intern!(py, "exception"))?;
-    if error.is_none() {
-        return Ok(());
-    }
-    let what = PyDict::new(py);
-    what.set_item("message", "unhandled exception while the loop was closed")?;
-    what.set_item("exception", error)?;
-    what.set_item("task", task)?;
-    event_loop.call_method1(intern!(py, "call_exception_handler"), (what,)).map(drop)
 }
 
 /// The loops' exception handler: logs to "syncline".

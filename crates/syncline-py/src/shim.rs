@@ -6,10 +6,11 @@
 //! 1. Every end of the user's coroutine settles the call, exactly once, before the task learns of it.
 //! 2. The task never sees an exception but `CancelledError`, which marks it cancelled; the caller gets the others.
 
-use crate::call::{self, Call, Outcome};
+use crate::call::{Call, Outcome};
 use crate::errors;
 use crate::names;
 use crate::target::Target;
+use crate::wait;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -54,7 +55,7 @@ impl BridgedCoroutine {
     }
 
     fn step(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        let stepped = call::stepping(&self.call, || {
+        let stepped = wait::stepping(&self.call, || {
             let inner = self.begin(py)?;
             // SAFETY: `send` only hands its object to `PyIter_Send`, which takes coroutines as well as iterators.
             let inner = unsafe { inner.cast_unchecked::<PyIterator>() };
@@ -114,7 +115,7 @@ impl BridgedCoroutine {
         explain_wrong_loop(kind, awaited.as_ref().map(|awaited| awaited.bind(py)));
         let stepped = match self.inner(py) {
             // `throw` with several arguments is deprecated; the task gives one.
-            Some(inner) => call::stepping(&self.call, || match (value, traceback) {
+            Some(inner) => wait::stepping(&self.call, || match (value, traceback) {
                 (None, None) => inner.call_method1(intern!(py, "throw"), (kind,)),
                 _ => inner.call_method1(intern!(py, "throw"), (kind, value, traceback)),
             }),

@@ -3,7 +3,7 @@
 //! The thread state's own dict is cleared in the thread itself, while it is still attached and before `join` returns:
 //! the only moment at which a thread can still close a loop of its own. (`threading.local` works the same way.)
 
-use crate::bridge;
+use crate::placement;
 use crate::process;
 use pyo3::ffi;
 use pyo3::intern;
@@ -34,7 +34,7 @@ impl Drop for ThreadEnd {
             // A forked child clears the states of threads that only its parent has. And a thread that ends while the
             // interpreter does may be killed wherever it is: it must not start to run loops now.
             std::mem::forget(std::mem::take(&mut *lock(&self.closers)));
-            bridge::leave_own_loops();
+            placement::leave_own_loops();
             return;
         }
         // Python drops us while it clears the thread's state, attached.

@@ -1,0 +1,360 @@
+//! Placement: which loop gets a call, and the loops that a bridge has.
+//!
+//! Invariants:
+//! 1. A call made on a loop thread never waits for a thread that waits for it: it goes to the first runner that does
+//!    not. 2. In a forked child a bridge starts over, with no runner. 3. No lock is held while a runner starts.
+
+use crate::context::Carried;
+use crate::errors;
+use crate::names;
+use crate::own::OwnLoop;
+use crate::process;
+use crate::runner::{self, Plan, Runner};
+use crate::target::Target;
+use crate::thread_end;
+use crate::wait::{Patience, hop};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use syncline_core::runners::{Find, Runners};
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, lock};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Process,
+    Thread,
+    Caller,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// 0 is the process runner; those above serve nested calls.
+    Level(u32),
+    /// Scope "thread": by a number that no other thread ever has.
+    Thread(u64),
+}
+
+pub type Registry = Runners<Key, Arc<Runner>>;
+
+pub struct Shared {
+    pub id: u64,
+    pub name: String,
+    pub scope: Scope,
+    pub nested_is_error: bool,
+    pub shares_context: bool,
+    pub loop_factory: Option<Arc<Py<PyAny>>>,
+    pub cleanup: Duration,
+    pub stall_after: Option<Duration>,
+    pub closed: AtomicBool,
+    /// With the epoch that it belongs to (by 2).
+    pub registry: Mutex<(u32, Arc<Registry>)>,
+    /// Scope "caller": the threads' own loops, for show.
+    pub own_loops: Mutex<Vec<Weak<OwnLoop>>>,
+    pub stats: Arc<Stats>,
+}
+
+pub enum Place {
+    Runner(Arc<Runner>),
+    Own(Arc<OwnLoop>),
+    /// No thread can be started any more: a loop for this one call, in this thread.
+    Inline,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static THREAD_KEY: Cell<Option<u64>> = const { Cell::new(None) };
+    /// The loops of this thread, by bridge.
+    static OWN: RefCell<HashMap<u64, Arc<OwnLoop>>> = RefCell::default();
+}
+
+/// Leaves this thread's loops to the end of the process: they can neither be closed any more nor be freed unclosed,
+/// which asyncio would complain of.
+pub fn leave_own_loops() {
+    std::mem::forget(OWN.take());
+}
+
+pub fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Relaxed)
+}
+
+pub fn thread_key() -> u64 {
+    THREAD_KEY.get().unwrap_or_else(|| {
+        let key = next_id();
+        THREAD_KEY.set(Some(key));
+        key
+    })
+}
+
+impl Shared {
+    pub fn registry(&self) -> Arc<Registry> {
+        let mut registry = lock(&self.registry);
+        if registry.0 != process::epoch() {
+            // By 2; the parent's runners are never freed here.
+            let parents = std::mem::replace(&mut *registry, (process::epoch(), Arc::new(Registry::new())));
+            std::mem::forget(parents);
+        }
+        Arc::clone(&registry.1)
+    }
+
+    pub fn place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+        if self.closed.load(Acquire) {
+            return Err(errors::bridge_closed(py, &self.name));
+        }
+        let _inside = process::enter(py)?;
+        if process::is_exiting() {
+            return Ok(Place::Inline);
+        }
+        if let Some(current) = runner::current() {
+            return self.place_nested(py, &current);
+        }
+        match self.scope {
+            Scope::Process => self.runner(py, &Key::Level(0), &self.name),
+            // A loop that is not ours waits while its thread waits; there the process runner serves all scopes.
+            Scope::Thread if names::running_loop(py)?.is_some() => self.runner(py, &Key::Level(0), &self.name),
+            Scope::Thread => self.thread_runner(py),
+            Scope::Caller => self.own_place(py),
+        }
+    }
+
+    /// For a thread that drives one of our loops.
+    fn place_nested(self: &Arc<Self>, py: Python<'_>, current: &Arc<Runner>) -> PyResult<Place> {
+        let is_ours = current.bridge_id == self.id;
+        if is_ours {
+            if self.nested_is_error {
+                return Err(errors::nested(&self.name));
+            }
+            self.stats.nested.add(1);
+        }
+        let first_level = u32::from(is_ours && self.scope == Scope::Thread);
+        // By 1. Of our own runners, one whose thread is held up by a deeper call is passed over too.
+        self.level(py, first_level, |runner| {
+            if is_ours {
+                runner.node.is_waiting() || Arc::ptr_eq(runner, current)
+            } else {
+                runner.node.leads_to(&current.node)
+            }
+        })
+    }
+
+    fn own_place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+        let known = OWN.with_borrow(|own| own.get(&self.id).cloned());
+        let known = known.filter(|own| own.epoch == process::epoch() && own.is_open());
+        if known.as_ref().is_some_and(|own| own.is_busy()) {
+            if self.nested_is_error {
+                return Err(errors::nested(&self.name));
+            }
+            self.stats.nested.add(1);
+        }
+        if names::running_loop(py)?.is_some() {
+            return self.runner(py, &Key::Level(0), &self.name);
+        }
+        match known {
+            Some(own) if own.is_busy() => self.runner(py, &Key::Level(0), &self.name),
+            Some(own) => Ok(Place::Own(own)),
+            None => self.new_own_loop(py).map(Place::Own),
+        }
+    }
+
+    fn make_own_loop(&self, py: Python<'_>) -> PyResult<Arc<OwnLoop>> {
+        let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
+        let own = OwnLoop::new(py, &self.name, factory, self.cleanup)?;
+        let mut all = lock(&self.own_loops);
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(&own));
+        Ok(own)
+    }
+
+    /// Closes the loop that this bridge has for this thread, if it is at rest.
+    pub fn close_own_loop(&self, py: Python<'_>) {
+        let own = OWN.with_borrow_mut(|own| own.remove(&self.id));
+        if let Some(own) = own.filter(|own| own.epoch == process::epoch() && !own.is_busy()) {
+            own.close(py);
+        }
+    }
+
+    fn new_own_loop(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<OwnLoop>> {
+        let own = self.make_own_loop(py)?;
+        let id = self.id;
+        let closer = Arc::downgrade(&own);
+        thread_end::defer(py, move |py| {
+            if let Some(own) = closer.upgrade() {
+                own.close(py);
+            }
+            OWN.with_borrow_mut(|own| own.remove(&id));
+        })?;
+        let replaced = OWN.with_borrow_mut(|known| known.insert(id, Arc::clone(&own)));
+        if let Some(stale) = replaced.filter(|stale| stale.epoch != process::epoch()) {
+            // A parent's loop is not a child's to free.
+            std::mem::forget(stale);
+        }
+        Ok(own)
+    }
+
+    pub fn thread_runner(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+        let key = Key::Thread(thread_key());
+        let is_new = match self.registry().find(&key, |runner| runner.takes_calls()) {
+            Find::Alive(runner) => return Ok(Place::Runner(runner)),
+            Find::Start(_) => true,
+            Find::Wait(_) | Find::Closed => false,
+        };
+        let thread: String = names::current_thread(py)?.call0()?.getattr(intern!(py, "name"))?.extract()?;
+        let place = self.runner(py, &key, &format!("{}-thread-{thread}", self.name))?;
+        if let (true, Place::Runner(runner)) = (is_new, &place) {
+            let (shared, runner) = (Arc::downgrade(self), Arc::downgrade(runner));
+            thread_end::defer(py, move |py| end_thread_runner(py, &shared, &runner, &key))?;
+        }
+        Ok(place)
+    }
+
+    /// The first runner from that level up that is not to be avoided.
+    fn level(self: &Arc<Self>, py: Python<'_>, first: u32, avoid: impl Fn(&Arc<Runner>) -> bool) -> PyResult<Place> {
+        for level in first.. {
+            let name = if level == 0 { self.name.clone() } else { format!("{}-nested-{level}", self.name) };
+            match self.runner(py, &Key::Level(level), &name)? {
+                Place::Runner(runner) if avoid(&runner) => {}
+                place => return Ok(place),
+            }
+        }
+        Err(PyRuntimeError::new_err("nested too deeply"))
+    }
+
+    pub fn runner(self: &Arc<Self>, py: Python<'_>, key: &Key, name: &str) -> PyResult<Place> {
+        let registry = self.registry();
+        loop {
+            match registry.find(key, |runner| runner.takes_calls()) {
+                Find::Alive(runner) => return Ok(Place::Runner(runner)),
+                Find::Wait(latch) => py.detach(|| latch.wait_through(None)),
+                Find::Closed => return Err(errors::bridge_closed(py, &self.name)),
+                Find::Start(start) => {
+                    let plan = Plan {
+                        name: name.to_owned(),
+                        bridge_id: self.id,
+                        cleanup: self.cleanup,
+                        loop_factory: self.loop_factory.clone(),
+                    };
+                    let runner = match Runner::start(py, plan) {
+                        Ok(runner) => runner,
+                        Err(error) if is_too_late(py, &error) => return Ok(Place::Inline),
+                        Err(error) => return Err(error),
+                    };
+                    if let Err(late) = start.ready(Arc::clone(&runner)) {
+                        late.begin_closing(py);
+                        return Err(errors::bridge_closed(py, &self.name));
+                    }
+                    return Ok(Place::Runner(runner));
+                }
+            };
+        }
+    }
+
+    fn patience(&self, timeout: Option<Duration>) -> Patience {
+        Patience { timeout, cleanup: self.cleanup, stall_after: self.stall_after }
+    }
+
+    pub fn execute(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
+        let mut target = target;
+        loop {
+            let place = match self.place(py) {
+                Ok(place) => place,
+                Err(error) => {
+                    target.discard(py);
+                    return Err(error);
+                }
+            };
+            let carried = Carried::from_caller(py)?;
+            let result = match self.execute_at(py, &place, target, &carried, timeout) {
+                Ok(result) => result,
+                // The runner ended between our finding it and our sending: there is another one, or an error.
+                Err(returned) => {
+                    target = returned;
+                    continue;
+                }
+            };
+            if self.shares_context {
+                carried.write_back(py, true)?;
+            }
+            return result;
+        }
+    }
+
+    /// `Err(target)` if the place takes no calls any more.
+    pub fn execute_at(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        place: &Place,
+        target: Target,
+        carried: &Carried,
+        timeout: Option<Duration>,
+    ) -> Result<PyResult<Py<PyAny>>, Target> {
+        let patience = self.patience(timeout);
+        match place {
+            Place::Own(own) => Ok(own.run(py, target, carried, patience, &self.stats)),
+            Place::Inline => Ok(self.run_inline(py, target, carried, patience)),
+            Place::Runner(runner) => {
+                let current = runner::current();
+                let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
+                if let Some(Err(_)) = edge {
+                    // Two threads chose each other's runner at the same moment: choose again, the edge is there now.
+                    return Err(target);
+                }
+                hop(py, runner, target, carried, patience, &self.stats)
+            }
+        }
+    }
+
+    fn run_inline(&self, py: Python<'_>, target: Target, carried: &Carried, patience: Patience) -> PyResult<Py<PyAny>> {
+        // Late in the interpreter's end nothing can be imported, not even asyncio.
+        let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
+        let made = if is_free { self.make_own_loop(py).ok() } else { None };
+        let Some(own) = made else {
+            target.discard(py);
+            return Err(errors::shutting_down());
+        };
+        let result = own.run(py, target, carried, patience, &self.stats);
+        own.close(py);
+        result
+    }
+
+    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.closed.store(true, Release);
+        let here = runner::current();
+        let runners = self.registry().close();
+        for runner in &runners {
+            runner.begin_closing(py);
+        }
+        for runner in &runners {
+            // A thread can't wait for its own end, nor for one that waits for it.
+            let is_circle = here.as_ref().is_some_and(|here| runner.node.leads_to(&here.node));
+            if !is_circle {
+                runner.finish_closing(py)?;
+            }
+        }
+        self.close_own_loop(py);
+        Ok(())
+    }
+}
+
+/// Scope "thread": the runner goes with its thread.
+fn end_thread_runner(py: Python<'_>, shared: &Weak<Shared>, runner: &Weak<Runner>, key: &Key) {
+    let Some(runner) = runner.upgrade() else { return };
+    runner.begin_closing(py);
+    if let Some(shared) = shared.upgrade() {
+        shared.registry().forget(key, |known| Arc::ptr_eq(known, &runner));
+    }
+    if let Err(error) = runner.finish_closing(py) {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Python starts no thread once the interpreter shuts down (3.12 and later).
+fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("interpreter shutdown")
+}

@@ -1,0 +1,62 @@
+//! How a loop ends: tasks cancelled, async generators finalized, each within a bound.
+
+use crate::names;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::time::Duration;
+
+/// Cancels a loop's tasks, waits for them, finalizes its async generators; each within `bound`.
+pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, name: &str) -> PyResult<()> {
+    let seconds = bound.as_secs_f64();
+    let tasks = names::all_tasks(py)?.call1((event_loop,))?;
+    if tasks.is_truthy()? {
+        for task in tasks.try_iter()? {
+            task?.call_method0(intern!(py, "cancel"))?;
+        }
+        let options = PyDict::new(py);
+        options.set_item("timeout", seconds)?;
+        let both = run_to_end(event_loop, names::asyncio_wait(py)?.call((&tasks,), Some(&options))?)?;
+        for task in both.get_item(0)?.try_iter()? {
+            report_failure(event_loop, &task?)?;
+        }
+        let refused = both.get_item(1)?;
+        if refused.is_truthy()? {
+            let message = format!(
+                "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}"
+            );
+            names::log(py, "warning", &message, None);
+        }
+    }
+    let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
+    run_to_end(event_loop, names::wait_for(py)?.call1((finalized, seconds))?).map(drop)
+}
+
+/// `run_until_complete`, also after a stop that was still under way.
+fn run_to_end<'py>(event_loop: &Bound<'py, PyAny>, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let task = event_loop.call_method1(intern!(py, "create_task"), (coroutine,))?;
+    loop {
+        let result = event_loop.call_method1(intern!(py, "run_until_complete"), (&task,));
+        if result.is_ok() || task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return result;
+        }
+    }
+}
+
+/// As `asyncio.run`: an error that a task raised while it was cancelled goes to the exception handler.
+fn report_failure(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = task.py();
+    if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+        return Ok(());
+    }
+    let error = task.call_method0(intern!(py, "exception"))?;
+    if error.is_none() {
+        return Ok(());
+    }
+    let what = PyDict::new(py);
+    what.set_item("message", "unhandled exception while the loop was closed")?;
+    what.set_item("exception", error)?;
+    what.set_item("task", task)?;
+    event_loop.call_method1(intern!(py, "call_exception_handler"), (what,)).map(drop)
+}
