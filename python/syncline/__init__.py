@@ -9,15 +9,39 @@ by all threads. A `Bridge(...)` of your own can decide otherwise.
 
 from __future__ import annotations
 
-from ._bridge import Bridge, BridgeStats, run, run_sync, submit, synced
+from ._bridge import (
+    Bridge,
+    BridgeStats,
+    contextmanager,
+    coroutine,
+    enter,
+    generator,
+    iterate,
+    iterator,
+    run,
+    run_sync,
+    submit,
+    synced,
+)
 from ._core import DeadlockError, RunnerClosedError, SynclineError
+from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
 
 __all__ = [
     "Bridge",
     "BridgeStats",
     "DeadlockError",
+    "DualContextManager",
+    "DualCoroutine",
+    "DualGenerator",
+    "DualIterator",
     "RunnerClosedError",
     "SynclineError",
+    "contextmanager",
+    "coroutine",
+    "enter",
+    "generator",
+    "iterate",
+    "iterator",
     "run",
     "run_sync",
     "submit",

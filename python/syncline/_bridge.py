@@ -9,10 +9,20 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Generator,
+    )
     from concurrent.futures import Future
+    from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypedDict, TypeVar, overload
 
+    from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
     from ._synced import Synced
 
     P = ParamSpec("P")
@@ -59,6 +69,8 @@ class Bridge(_core.Bridge):
         closing loop before it is closed all the same.
     stall_after: seconds. When a loop has not turned for that long while a caller waits, the logger "syncline" names
         what blocks it. Off by default.
+    backend: "asyncio", or "trio": then coroutines run with trio (the extra `syncline[trio]`), in scope "process" or
+        "thread". Raises ImportError if trio is not there.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
     """
@@ -100,6 +112,58 @@ class Bridge(_core.Bridge):
         made: Synced[..., Any, Any] = Synced(self, fn)
         return made
 
+    def coroutine(self, fn: Callable[P, Awaitable[R]], /) -> Callable[P, DualCoroutine[R]]:
+        """Makes an async function's coroutines serve both worlds: `await f()`, or `f().run(timeout=None)` in sync code.
+
+        Raises TypeError for an async generator function. `run` raises what the coroutine raises, TimeoutError,
+        RunnerClosedError or DeadlockError.
+        """
+        from . import _dual
+
+        return _dual.coroutine(self, fn)
+
+    def iterator(self, fn: Callable[P, AsyncIterator[Y]], /) -> Callable[P, DualIterator[Y]]:
+        """Makes what an async generator function (or one that returns an async iterator) returns serve both worlds:
+        `async for`, and `for` in sync code."""
+        from . import _dual
+
+        return _dual.iterator(self, fn)
+
+    def generator(self, fn: Callable[P, AsyncGenerator[Y, S]], /) -> Callable[P, DualGenerator[Y, S]]:
+        """As `iterator`, with `send`, `throw` and `close` besides `asend`, `athrow` and `aclose`."""
+        from . import _dual
+
+        return _dual.generator(self, fn)
+
+    def contextmanager(self, fn: Callable[P, AsyncIterator[Y]], /) -> Callable[P, DualContextManager[Y]]:
+        """As `contextlib.asynccontextmanager`, for `async with` and for `with`."""
+        from . import _dual
+
+        return _dual.contextmanager(self, fn)
+
+    def iterate(self, aiterable: AsyncIterable[Y], /, *, prefetch: int = 0) -> DualIterator[Y]:
+        """Iterates over any async iterable in sync code: `for item in bridge.iterate(response.aiter_lines())`.
+
+        prefetch: how many items may be fetched ahead of the loop. They arrive in order, an error after the items before
+        it, and whoever produces them waits while that many lie there. 0 fetches nothing ahead. (In scope "caller"
+        nothing runs ahead: its loop turns only during calls.)
+        """
+        from ._dual import DualIterator
+
+        made = DualIterator(aiterable, prefetch=prefetch)
+        if self is not _default:
+            made.bridge = self
+        return made
+
+    def enter(self, acm: AbstractAsyncContextManager[Y, Any], /) -> DualContextManager[Y]:
+        """Uses any async context manager in sync code: `with bridge.enter(client.stream("GET", url)) as response`."""
+        from ._dual import DualContextManager
+
+        made = DualContextManager(acm)
+        if self is not _default:
+            made.bridge = self
+        return made
+
 
 _default = Bridge()
 
@@ -107,3 +171,9 @@ run_sync = _default.run_sync
 run = _default.run
 submit = _default.submit
 synced = _default.synced
+coroutine = _default.coroutine
+iterator = _default.iterator
+generator = _default.generator
+contextmanager = _default.contextmanager
+iterate = _default.iterate
+enter = _default.enter

@@ -6,12 +6,12 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
-from ._generators import drive
+from ._dual import DualGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from . import _core
+    from ._bridge import Bridge
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,10 +30,9 @@ class Synced(Generic[P, R, A]):
     __name__: str
     __qualname__: str
 
-    def __init__(self, bridge: _core.Bridge, fn: Callable[P, A]) -> None:
+    def __init__(self, bridge: Bridge, fn: Callable[P, A]) -> None:
         self._bridge = bridge
         self._fn = fn
-        # Below `@staticmethod` or `@classmethod` the function is inside.
         # Below `@staticmethod` or `@classmethod` the function is inside.
         inner: Any = getattr(fn, "__func__", fn)
         if not callable(inner):
@@ -48,7 +47,9 @@ class Synced(Generic[P, R, A]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._is_generator:
-            return cast("R", drive(self._bridge, cast("Any", self._fn(*args, **kwargs))))
+            made: DualGenerator[Any, Any] = DualGenerator(cast("Any", self._fn(*args, **kwargs)))
+            made.bridge = self._bridge
+            return cast("R", made)
         return cast("R", self._bridge.run_sync(cast("Callable[P, Any]", self._fn), *args, **kwargs))
 
     @overload

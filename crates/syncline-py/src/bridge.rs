@@ -1,22 +1,22 @@
 //! The class that users see: its options, checked, and its methods, which placement carries out.
 
-use crate::context;
+use crate::call::HAS_TRIO;
 use crate::errors;
-use crate::pinned::Pinned;
-use crate::placement::{Registry, Scope, Shared, next_id, thread_key};
+use crate::placement::{Registry, Scope, Shared, next_id};
 use crate::process;
+use crate::runner::Backend;
 use crate::submitted::Submitted;
 use crate::target::Target;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use syncline_core::sync::{Mutex, lock};
 
-fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
     match value {
         None => Ok(None),
         Some(value) if value.is_nan() => {
@@ -35,17 +35,44 @@ fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T
     })
 }
 
+/// What a bridge that runs trio needs, and what it can't have.
+fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<()> {
+    if has_loop_factory {
+        return Err(PyTypeError::new_err("loop_factory is for asyncio's loops; backend=\"trio\" makes none"));
+    }
+    if scope == "caller" {
+        return Err(PyValueError::new_err(
+            "backend=\"trio\" has no scope \"caller\", since a trio run can't be left and entered again; use scope \
+             \"process\" or \"thread\"",
+        ));
+    }
+    py.import("trio").map_err(|error| {
+        let missing = PyImportError::new_err("backend=\"trio\" needs trio: pip install \"syncline[trio]\"");
+        errors::from_cause(py, missing, error)
+    })?;
+    HAS_TRIO.store(true, Relaxed);
+    Ok(())
+}
+
 /// The bridge without its decorators; `syncline.Bridge` adds them.
 #[pyclass(frozen, subclass, module = "syncline._core")]
 pub struct Bridge {
     shared: Arc<Shared>,
 }
 
+impl Bridge {
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+}
+
 #[pymethods]
 impl Bridge {
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested="thread", context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None))]
+    #[pyo3(signature = (*, scope="process", nested="thread", context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio"))]
     fn new(
+        py: Python<'_>,
         scope: &str,
         nested: &str,
         context: &str,
@@ -53,12 +80,17 @@ impl Bridge {
         name: Option<String>,
         cleanup_timeout: f64,
         stall_after: Option<f64>,
+        backend: &str,
     ) -> PyResult<Self> {
+        let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
             let kind = errors::type_name(factory);
             return Err(PyTypeError::new_err(format!(
                 "loop_factory must be a function that returns a new event loop, such as uvloop.new_event_loop, not {kind}"
             )));
+        }
+        if backend == Backend::Trio {
+            check_trio(py, scope, loop_factory.is_some())?;
         }
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
@@ -68,6 +100,7 @@ impl Bridge {
                 scope: choose("scope", scope, &scopes)?,
                 nested_is_error: choose("nested", nested, &[("thread", false), ("error", true)])?,
                 shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                backend,
                 loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
                 cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(Duration::MAX / 4),
                 stall_after: seconds("stall_after", stall_after)?,
@@ -114,12 +147,6 @@ impl Bridge {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
         self.shared.submit(py, Target::from_function(r#fn, args, kwargs)?, &future)
-    }
-
-    /// One loop and one context for several calls.
-    fn _pin(&self, py: Python<'_>) -> PyResult<Pinned> {
-        let place = self.shared.place(py)?;
-        Ok(Pinned { shared: Arc::clone(&self.shared), place, context: context::copy(py)?, thread: thread_key() })
     }
 
     /// Cancels what runs, closes the loops and ends their threads. Calls that come later raise RunnerClosedError.

@@ -14,7 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Instant;
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
@@ -31,6 +31,8 @@ pub struct Call {
     runner_name: Arc<str>,
     /// By 2: there while the call is suspended.
     task: Mutex<Option<Py<PyAny>>>,
+    /// `loop.stop` of a loop that its caller drives until the call is settled.
+    stop: Mutex<Option<Py<PyAny>>>,
     /// The future to settle, for `submit`; else the slot is filled.
     future: Mutex<Option<Py<PyAny>>>,
     is_submitted: bool,
@@ -40,6 +42,7 @@ pub struct Call {
     deadline: Option<Instant>,
     /// Its caller has asked for its end; a nested call that blocks the loop sees that, and delivers it.
     cancelling: AtomicBool,
+    cancellations: AtomicU32,
     settled: AtomicBool,
     abandoned: AtomicBool,
     pub stats: Arc<Stats>,
@@ -70,11 +73,13 @@ impl Call {
             outbox,
             runner_name,
             task: Mutex::new(None),
+            stop: Mutex::new(None),
             is_submitted: future.is_some(),
             future: Mutex::new(future),
             closing,
             deadline,
             cancelling: AtomicBool::new(false),
+            cancellations: AtomicU32::new(0),
             settled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             stats,
@@ -101,6 +106,12 @@ impl Call {
         lock(&self.task).as_ref().map(|task| task.bind(py).clone())
     }
 
+    /// For the caller that drives the loop of a suspended call.
+    pub fn stop_when_settled(&self, stop: Option<Py<PyAny>>) {
+        let replaced = std::mem::replace(&mut *lock(&self.stop), stop);
+        drop(replaced);
+    }
+
     /// Asks for the end of the call. A `Job::Cancel` has to follow.
     pub fn begin_cancelling(&self) {
         self.cancelling.store(true, Relaxed);
@@ -123,9 +134,17 @@ impl Call {
     /// Cancels the task; for the loop's thread.
     pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         match self.task(py) {
-            Some(task) if !self.is_settled() => task.call_method0(intern!(py, "cancel")).map(drop),
+            Some(task) if !self.is_settled() => {
+                self.cancellations.fetch_add(1, Relaxed);
+                task.call_method0(intern!(py, "cancel")).map(drop)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// How often its task was cancelled on its behalf.
+    pub fn take_cancellations(&self) -> u32 {
+        self.cancellations.swap(0, Relaxed)
     }
 
     /// The call has ended; for any thread, attached.
@@ -159,6 +178,10 @@ impl Call {
         match &self.outbox {
             Some(outbox) => outbox.add(self),
             None => self.slot.publish(),
+        }
+        let stop = lock(&self.stop).take();
+        if let Some(Err(error)) = stop.map(|stop| stop.call0(py)) {
+            error.write_unraisable(py, None);
         }
     }
 
@@ -201,8 +224,12 @@ fn settle_future(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
     .map(drop)
 }
 
+/// Whether a bridge was made that runs coroutines with trio.
+pub static HAS_TRIO: AtomicBool = AtomicBool::new(false);
+
 pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class))
+    let is_a = |class: PyResult<&Bound<'_, PyAny>>| class.is_ok_and(|class| error.is_instance(py, class));
+    is_a(names::cancelled_error(py)) || (HAS_TRIO.load(Relaxed) && is_a(names::trio_cancelled(py)))
 }
 
 /// asyncio names a wrong loop by its address only; a note says which loop that is and what to do.

@@ -104,6 +104,14 @@ pub fn not_async(function: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("run_sync() got the sync function {name:?}; call it directly: {name}(...)"))
 }
 
+/// What a step of an async iterator or manager returned, where an awaitable is due.
+pub fn not_awaitable(name: &str, made: &Bound<'_, PyAny>) -> PyErr {
+    let kind = type_name(made);
+    PyTypeError::new_err(format!(
+        "{name}() must return an awaitable, as an `async def` method does; it returned {kind}"
+    ))
+}
+
 /// What to call a function in a message.
 pub fn name_of(function: &Bound<'_, PyAny>) -> String {
     let named = function.getattr("__name__").and_then(|name| name.extract::<String>());

@@ -10,16 +10,19 @@
 mod bridge;
 mod call;
 mod context;
+mod dual;
 mod errors;
+mod execution;
 mod names;
 mod outbox;
 mod own;
-mod pinned;
 mod placement;
 mod process;
+mod rest;
 mod runner;
 #[cfg(target_os = "linux")]
 mod selector;
+mod session;
 mod shim;
 mod shutdown;
 mod submitted;
@@ -33,7 +36,13 @@ mod _core {
     #[pymodule_export]
     use crate::bridge::Bridge;
     #[pymodule_export]
-    use crate::pinned::Pinned;
+    use crate::dual::coroutine::CoroutineBase;
+    #[pymodule_export]
+    use crate::dual::generator::GeneratorBase;
+    #[pymodule_export]
+    use crate::dual::iterator::IteratorBase;
+    #[pymodule_export]
+    use crate::dual::manager::ManagerBase;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::selector::Selector;

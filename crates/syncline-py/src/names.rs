@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
 
 macro_rules! lazy {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
@@ -25,14 +25,22 @@ lazy! {
     set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop = "asyncio.events"."_get_running_loop";
+    enter_task = "asyncio.tasks"."_enter_task";
+    leave_task = "asyncio.tasks"."_leave_task";
+    idle = "syncline._loops"."Idle";
+    trio_loop = "syncline._trio"."TrioLoop";
+    trio_cancelled = "trio"."Cancelled";
+    in_trio_run = "trio.lowlevel"."in_trio_run";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";
     main_thread = "threading"."main_thread";
     get_ident = "threading"."get_ident";
     current_thread = "threading"."current_thread";
     get_logger = "logging"."getLogger";
+    modules = "sys"."modules";
     getframe = "sys"."_getframe";
     partial = "functools"."partial";
+    generic_alias = "types"."GenericAlias";
     async_generator_type = "types"."AsyncGeneratorType";
     concurrent_future = "concurrent.futures"."Future";
 }
@@ -46,6 +54,11 @@ pub fn has_eager_tasks(py: Python<'_>) -> bool {
 pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let running = get_running_loop(py)?.call0()?;
     Ok((!running.is_none()).then_some(running))
+}
+
+/// `cls[item]`: for type checkers, and the same class at run time.
+pub fn parametrized<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    generic_alias(class.py())?.call1((class, item))
 }
 
 /// Logs to the logger "syncline"; an error in logging itself is reported, not raised.

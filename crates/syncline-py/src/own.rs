@@ -8,16 +8,15 @@
 //!    thread, and `busy`: a call made meanwhile (a nested one, a signal handler's) goes to a runner.
 
 use crate::call::{self, Call, Outcome};
-use crate::context::Carried;
 use crate::errors;
 use crate::names;
 use crate::process;
 use crate::runner;
 use crate::shutdown;
 use crate::target::Target;
-use crate::tasks;
+use crate::tasks::{self, Home};
 use crate::wait::{self, Patience};
-use pyo3::exceptions::{PyRuntimeError, PySystemExit};
+use pyo3::exceptions::PySystemExit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -100,7 +99,7 @@ impl OwnLoop {
         &self,
         py: Python<'_>,
         target: Target,
-        carried: &Carried,
+        home: Home,
         patience: Patience,
         stats: &Arc<Stats>,
     ) -> PyResult<Py<PyAny>> {
@@ -123,7 +122,7 @@ impl OwnLoop {
         let deadline = patience.timeout.and_then(|timeout| begun.checked_add(timeout));
         let call = Call::on_own_loop(&self.name, deadline, Arc::clone(stats));
         let drive = Drive { own: self, event_loop, call: &call, patience, begun };
-        self.first_step(py, event_loop, &call, target, carried)?;
+        self.first_step(py, event_loop, &call, target, home)?;
         let result = match call.take() {
             Some(outcome) => {
                 self.turn_if_needed(py, event_loop)?;
@@ -141,11 +140,11 @@ impl OwnLoop {
         event_loop: &Bound<'_, PyAny>,
         call: &Arc<Call>,
         target: Target,
-        carried: &Carried,
+        home: Home,
     ) -> PyResult<()> {
-        let context = carried.context(py);
-        let Some(hooks) = self.hooks.as_ref().filter(|_| names::has_eager_tasks(py)) else {
-            return tasks::start(py, event_loop, call, target, &context);
+        let can_step = home.is_session() || names::has_eager_tasks(py);
+        let Some(hooks) = self.hooks.as_ref().filter(|_| can_step) else {
+            return tasks::start(event_loop, call, target, home, false);
         };
         // What `run_forever` does around its turns: the loop is the running one, and the one that finalizes the async
         // generators which are begun meanwhile.
@@ -153,7 +152,7 @@ impl OwnLoop {
         names::set_asyncgen_hooks(py)?.call1(hooks.bind(py))?;
         event_loop.setattr(intern!(py, "is_stepping"), true)?;
         names::set_running_loop(py)?.call1((event_loop,))?;
-        let started = tasks::start(py, event_loop, call, target, &context);
+        let started = tasks::start(event_loop, call, target, home, true);
         names::set_running_loop(py)?.call1((py.None(),))?;
         event_loop.setattr(intern!(py, "is_stepping"), false)?;
         names::set_asyncgen_hooks(py)?.call1((outer_hooks.get_item(0)?, outer_hooks.get_item(1)?))?;
@@ -208,6 +207,8 @@ impl Drive<'_, '_> {
     fn to_the_end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let mut timers = Vec::new();
         let result = self.turn_until_settled(py, &mut timers);
+        // A call that is left behind must not stop the loop under a later one.
+        self.call.stop_when_settled(None);
         for timer in timers {
             timer.call_method0(intern!(py, "cancel"))?;
         }
@@ -224,20 +225,17 @@ impl Drive<'_, '_> {
         if let Some(timeout) = self.patience.timeout {
             timers.push(later(timeout.saturating_sub(self.begun.elapsed()))?);
         }
+        self.call.stop_when_settled(Some(stop.clone().unbind()));
         let mut stopped: Option<Stopped> = None;
         let mut give_up_at = None;
         loop {
-            let turned = self.turn(py, &event_loop);
+            let turned = event_loop.call_method0(intern!(py, "run_forever"));
             if let Some(outcome) = self.call.take() {
                 return self.deliver(py, stopped, outcome);
             }
             let now = Instant::now();
-            // What a signal handler raised, unless it is asyncio's word for `loop.stop()`.
-            let error = turned.err().filter(|error| {
-                !(error.is_instance_of::<PyRuntimeError>(py)
-                    && error.to_string().contains("stopped before Future completed"))
-            });
-            match (error, stopped.is_some()) {
+            // An error is what a signal handler raised.
+            match (turned.err(), stopped.is_some()) {
                 // A second signal stops the waiting.
                 (Some(error), true) => {
                     self.call.abandon();
@@ -267,12 +265,6 @@ impl Drive<'_, '_> {
     fn is_late(&self) -> bool {
         // Loops round their timers, and uvloop reads its clock once a turn: they may be early by a little.
         self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() + TIMER_SLACK >= timeout)
-    }
-
-    /// Turns the loop until the call is settled or something stops it.
-    fn turn<'py>(&self, py: Python<'py>, event_loop: &Bound<'py, PyAny>) -> PyResult<()> {
-        let Some(task) = self.call.task(py) else { return Ok(()) };
-        event_loop.call_method1(intern!(py, "run_until_complete"), (task,)).map(drop)
     }
 
     fn deliver(&self, py: Python<'_>, stopped: Option<Stopped>, outcome: Outcome) -> PyResult<Py<PyAny>> {

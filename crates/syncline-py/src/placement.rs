@@ -9,8 +9,9 @@ use crate::errors;
 use crate::names;
 use crate::own::OwnLoop;
 use crate::process;
-use crate::runner::{self, Plan, Runner};
+use crate::runner::{self, Backend, Plan, Runner};
 use crate::target::Target;
+use crate::tasks::Home;
 use crate::thread_end;
 use crate::wait::{Patience, hop};
 use pyo3::exceptions::PyRuntimeError;
@@ -49,6 +50,7 @@ pub struct Shared {
     pub scope: Scope,
     pub nested_is_error: bool,
     pub shares_context: bool,
+    pub backend: Backend,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,
@@ -153,7 +155,7 @@ impl Shared {
             }
             self.stats.nested.add(1);
         }
-        if names::running_loop(py)?.is_some() {
+        if names::running_loop(py)?.is_some() || is_in_trio(py)? {
             return self.runner(py, &Key::Level(0), &self.name);
         }
         match known {
@@ -163,7 +165,10 @@ impl Shared {
         }
     }
 
-    fn make_own_loop(&self, py: Python<'_>) -> PyResult<Arc<OwnLoop>> {
+    pub fn make_own_loop(&self, py: Python<'_>) -> PyResult<Arc<OwnLoop>> {
+        if self.backend == Backend::Trio {
+            return Err(errors::shutting_down());
+        }
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
         let own = OwnLoop::new(py, &self.name, factory, self.cleanup)?;
         let mut all = lock(&self.own_loops);
@@ -239,6 +244,7 @@ impl Shared {
                         bridge_id: self.id,
                         cleanup: self.cleanup,
                         loop_factory: self.loop_factory.clone(),
+                        backend: self.backend,
                     };
                     let runner = match Runner::start(py, plan) {
                         Ok(runner) => runner,
@@ -255,7 +261,7 @@ impl Shared {
         }
     }
 
-    fn patience(&self, timeout: Option<Duration>) -> Patience {
+    pub fn patience(&self, timeout: Option<Duration>) -> Patience {
         Patience { timeout, cleanup: self.cleanup, stall_after: self.stall_after }
     }
 
@@ -270,10 +276,11 @@ impl Shared {
                 }
             };
             let carried = Carried::from_caller(py)?;
-            let result = match self.execute_at(py, &place, target, &carried, timeout) {
+            let home = Home::Task(carried.context(py));
+            let result = match self.execute_at(py, &place, target, home, timeout) {
                 Ok(result) => result,
                 // The runner ended between our finding it and our sending: there is another one, or an error.
-                Err(returned) => {
+                Err((returned, _)) => {
                     target = returned;
                     continue;
                 }
@@ -285,32 +292,32 @@ impl Shared {
         }
     }
 
-    /// `Err(target)` if the place takes no calls any more.
+    /// Gives target and home back if the place takes no calls any more.
     pub fn execute_at(
         self: &Arc<Self>,
         py: Python<'_>,
         place: &Place,
         target: Target,
-        carried: &Carried,
+        home: Home,
         timeout: Option<Duration>,
-    ) -> Result<PyResult<Py<PyAny>>, Target> {
+    ) -> Result<PyResult<Py<PyAny>>, (Target, Home)> {
         let patience = self.patience(timeout);
         match place {
-            Place::Own(own) => Ok(own.run(py, target, carried, patience, &self.stats)),
-            Place::Inline => Ok(self.run_inline(py, target, carried, patience)),
+            Place::Own(own) => Ok(own.run(py, target, home, patience, &self.stats)),
+            Place::Inline => Ok(self.run_inline(py, target, home, patience)),
             Place::Runner(runner) => {
                 let current = runner::current();
                 let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
                 if let Some(Err(_)) = edge {
                     // Two threads chose each other's runner at the same moment: choose again, the edge is there now.
-                    return Err(target);
+                    return Err((target, home));
                 }
-                hop(py, runner, target, carried, patience, &self.stats)
+                hop(py, runner, target, home, patience, &self.stats)
             }
         }
     }
 
-    fn run_inline(&self, py: Python<'_>, target: Target, carried: &Carried, patience: Patience) -> PyResult<Py<PyAny>> {
+    fn run_inline(&self, py: Python<'_>, target: Target, home: Home, patience: Patience) -> PyResult<Py<PyAny>> {
         // Late in the interpreter's end nothing can be imported, not even asyncio.
         let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
         let made = if is_free { self.make_own_loop(py).ok() } else { None };
@@ -318,7 +325,7 @@ impl Shared {
             target.discard(py);
             return Err(errors::shutting_down());
         };
-        let result = own.run(py, target, carried, patience, &self.stats);
+        let result = own.run(py, target, home, patience, &self.stats);
         own.close(py);
         result
     }
@@ -340,6 +347,14 @@ impl Shared {
         self.close_own_loop(py);
         Ok(())
     }
+}
+
+/// Whether this thread runs trio, whose tasks a loop of ours would take for its own surroundings.
+fn is_in_trio(py: Python<'_>) -> PyResult<bool> {
+    if !names::modules(py)?.contains(intern!(py, "trio"))? {
+        return Ok(false);
+    }
+    names::in_trio_run(py)?.call0()?.is_truthy()
 }
 
 /// Scope "thread": the runner goes with its thread.

@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::process;
 use crate::shutdown::clean_up;
 use crate::target::Target;
-use crate::tasks;
+use crate::tasks::{self, Home};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -36,8 +36,10 @@ use syncline_core::waits::Node;
 const CLOSING_SLACK: Duration = Duration::from_secs(1);
 
 pub enum Job {
-    Start(Arc<Call>, Target, Py<PyAny>),
+    Start(Arc<Call>, Target, Home),
     Cancel(Arc<Call>),
+    /// For the loop's thread: anything short.
+    Do(Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>),
     Stop,
 }
 
@@ -50,6 +52,13 @@ pub enum Feeder {
     Callback,
 }
 
+/// Which library runs the coroutines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Asyncio,
+    Trio,
+}
+
 /// What a runner is made with.
 #[derive(Clone)]
 pub struct Plan {
@@ -57,6 +66,7 @@ pub struct Plan {
     pub bridge_id: u64,
     pub cleanup: Duration,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
+    pub backend: Backend,
 }
 
 pub struct Runner {
@@ -72,6 +82,7 @@ pub struct Runner {
     pub loop_cpu: AtomicU32,
     cleanup: Duration,
     feeder: Feeder,
+    backend: Backend,
     /// "file:line" of the call that started it.
     started_at: String,
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
@@ -101,8 +112,11 @@ pub fn current() -> Option<Arc<Runner>> {
 impl Runner {
     /// Starts a runner and waits until its loop runs, or until it is known why it can't.
     pub fn start(py: Python<'_>, plan: Plan) -> PyResult<Arc<Self>> {
-        let feeder =
-            if plan.loop_factory.is_none() && cfg!(target_os = "linux") { Feeder::Selector } else { Feeder::Callback };
+        let feeder = if plan.loop_factory.is_none() && plan.backend == Backend::Asyncio && cfg!(target_os = "linux") {
+            Feeder::Selector
+        } else {
+            Feeder::Callback
+        };
         let cores = usable_cores();
         let runner = Arc::new(Self {
             name: plan.name.as_str().into(),
@@ -117,6 +131,7 @@ impl Runner {
             loop_cpu: AtomicU32::new(UNKNOWN_CPU),
             cleanup: plan.cleanup,
             feeder,
+            backend: plan.backend,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
             wake_fd: Mutex::new(Some(new_wake_fd()?)),
@@ -265,8 +280,11 @@ impl Runner {
         self.mailbox.drain(&mut mail);
         while let Some(job) = mail.pop_front() {
             match job {
-                Job::Start(call, target, context) => tasks::start(py, event_loop, &call, target, &context)?,
+                Job::Start(call, target, home) => {
+                    tasks::start(event_loop, &call, target, home, self.backend == Backend::Asyncio)?;
+                }
                 Job::Cancel(call) => call.cancel_if_asked(py)?,
+                Job::Do(what) => what(py)?,
                 Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop)?,
             }
         }
@@ -331,6 +349,9 @@ impl Runner {
         factory: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match factory {
+            _ if self.backend == Backend::Trio => {
+                make_loop(&names::partial(py)?.call1((names::trio_loop(py)?, self.cleanup.as_secs_f64()))?)
+            }
             Some(factory) => make_loop(factory),
             #[cfg(target_os = "linux")]
             None => {
@@ -411,7 +432,11 @@ impl Runner {
                 call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
             }
         }
-        let cleaned = clean_up(py, event_loop, self.cleanup, &self.name);
+        let cleaned = match self.backend {
+            Backend::Asyncio => clean_up(py, event_loop, self.cleanup, &self.name),
+            // A trio run has ended its tasks before it came to its end.
+            Backend::Trio => Ok(()),
+        };
         let closed = event_loop.call_method0(intern!(py, "close"));
         cleaned.and(closed.map(drop))
     }

@@ -1,35 +1,68 @@
 //! How a loop ends: tasks cancelled, async generators finalized, each within a bound.
 
 use crate::names;
+use crate::session::SessionCoroutine;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PySet};
 use std::time::Duration;
 
-/// Cancels a loop's tasks, waits for them, finalizes its async generators; each within `bound`.
+/// Cancels a loop's tasks, waits for them, ends sessions that are idle, finalizes async generators; each within `bound`.
 pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, name: &str) -> PyResult<()> {
-    let seconds = bound.as_secs_f64();
     let tasks = names::all_tasks(py)?.call1((event_loop,))?;
-    if tasks.is_truthy()? {
-        for task in tasks.try_iter()? {
-            task?.call_method0(intern!(py, "cancel"))?;
-        }
-        let options = PyDict::new(py);
-        options.set_item("timeout", seconds)?;
-        let both = run_to_end(event_loop, names::asyncio_wait(py)?.call((&tasks,), Some(&options))?)?;
-        for task in both.get_item(0)?.try_iter()? {
-            report_failure(event_loop, &task?)?;
-        }
-        let refused = both.get_item(1)?;
-        if refused.is_truthy()? {
-            let message = format!(
-                "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}"
-            );
-            names::log(py, "warning", &message, None);
+    let (cancelled, idle) = (PySet::empty(py)?, PySet::empty(py)?);
+    for task in tasks.try_iter()? {
+        let task = task?;
+        // A session that is idle has nothing to be cancelled; in the middle of a step it ends after that.
+        match session_of(&task) {
+            Some(session) if session.get().session.is_idle() => idle.add(task)?,
+            Some(session) => {
+                session.get().session.end_after_this_step();
+                task.call_method0(intern!(py, "cancel"))?;
+                cancelled.add(task)?;
+            }
+            None => {
+                task.call_method0(intern!(py, "cancel"))?;
+                cancelled.add(task)?;
+            }
         }
     }
+    wait_for_all(event_loop, &cancelled, bound, name)?;
+    for task in &idle {
+        if let Some(session) = session_of(&task) {
+            session.get().session.end_by_closer(py)?;
+        }
+    }
+    wait_for_all(event_loop, &idle, bound, name)?;
     let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
-    run_to_end(event_loop, names::wait_for(py)?.call1((finalized, seconds))?).map(drop)
+    run_to_end(event_loop, names::wait_for(py)?.call1((finalized, bound.as_secs_f64()))?).map(drop)
+}
+
+fn session_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, SessionCoroutine>> {
+    let coroutine = task.call_method0(intern!(task.py(), "get_coro")).ok()?;
+    coroutine.cast_into::<SessionCoroutine>().ok()
+}
+
+fn wait_for_all(event_loop: &Bound<'_, PyAny>, tasks: &Bound<'_, PySet>, bound: Duration, name: &str) -> PyResult<()> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let py = tasks.py();
+    let seconds = bound.as_secs_f64();
+    let options = PyDict::new(py);
+    options.set_item("timeout", seconds)?;
+    let both = run_to_end(event_loop, names::asyncio_wait(py)?.call((tasks,), Some(&options))?)?;
+    for task in both.get_item(0)?.try_iter()? {
+        report_failure(event_loop, &task?)?;
+    }
+    let refused = both.get_item(1)?;
+    if refused.is_truthy()? {
+        let message = format!(
+            "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}"
+        );
+        names::log(py, "warning", &message, None);
+    }
+    Ok(())
 }
 
 /// `run_until_complete`, also after a stop that was still under way.

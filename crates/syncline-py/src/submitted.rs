@@ -8,6 +8,7 @@ use crate::placement::{Key, Place, Scope, Shared};
 use crate::process;
 use crate::runner::{self, Job, Runner};
 use crate::target::Target;
+use crate::tasks::Home;
 use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -77,12 +78,12 @@ impl Shared {
                 }
             };
             let call = Call::on_runner(&runner, Arc::clone(&self.stats), Some(future.clone_ref(py)));
-            let job = Job::Start(Arc::clone(&call), target, context::copy(py)?);
+            let job = Job::Start(Arc::clone(&call), target, Home::Task(context::copy(py)?));
             match runner.post(py, job) {
                 Ok(()) => return Ok(Submitted { call, runner }),
                 Err(error) => match error.0 {
                     Job::Start(_, returned, _) => target = returned,
-                    Job::Cancel(_) | Job::Stop => return Err(errors::bridge_closed(py, &self.name)),
+                    Job::Cancel(_) | Job::Do(_) | Job::Stop => return Err(errors::bridge_closed(py, &self.name)),
                 },
             }
         }

@@ -10,6 +10,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use std::sync::{Arc, OnceLock};
 
 const CO_COROUTINE: u32 = 0x80;
 
@@ -20,6 +21,47 @@ pub enum Target {
     Awaitable(Py<PyAny>),
     /// To be called on the loop; what it returns is awaited.
     Function { function: Py<PyAny>, args: Py<PyTuple>, kwargs: Option<Py<PyDict>> },
+    /// The same for a step of an async iterator or manager: `__anext__`, `__aexit__`. (Async generators must take their
+    /// steps there: the first tells the loop, by a hook of the thread's, to finalize them.)
+    Step { function: Py<PyAny>, args: Py<PyTuple> },
+    /// `__anext__()` of what `__aiter__()` of the source returns, at its first step.
+    Next { items: Arc<Items>, source: Py<PyAny> },
+}
+
+/// The async iterator of a source, which is asked for it once.
+#[derive(Default)]
+pub struct Items {
+    /// `None` if the source is its own iterator: what belongs to the source must not keep it alive.
+    iterator: OnceLock<Option<Py<PyAny>>>,
+}
+
+impl Items {
+    /// A source that is known to be its own iterator, whatever its `__aiter__` says.
+    pub fn of_itself() -> Self {
+        Self { iterator: OnceLock::from(None) }
+    }
+
+    pub fn next<'py>(&self, source: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = source.py();
+        let iterator = match self.iterator.get() {
+            Some(iterator) => iterator,
+            None => {
+                let iterator = source.call_method0(intern!(py, "__aiter__"))?;
+                let iterator = (!iterator.is(source)).then(|| iterator.unbind());
+                self.iterator.get_or_init(|| iterator)
+            }
+        };
+        let iterator = iterator.as_ref().map_or(source, |iterator| iterator.bind(py));
+        iterator.call_method0(intern!(py, "__anext__"))
+    }
+
+    /// The object that has the `aclose`, if any has.
+    pub fn iterator<'py>(&self, source: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        match self.iterator.get() {
+            Some(Some(iterator)) => iterator.bind(source.py()).clone(),
+            Some(None) | None => source.clone(),
+        }
+    }
 }
 
 impl Target {
@@ -101,13 +143,15 @@ impl Target {
             Self::Awaitable(awaitable) => awaitable.call_method0(py, intern!(py, "__await__")),
             Self::Function { function, args, kwargs } => {
                 let made = function.bind(py).call(args.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
-                if is_coroutine(&made) {
-                    return Ok(made.unbind());
-                }
-                if made.hasattr(intern!(py, "__await__"))? {
-                    return Ok(made.call_method0(intern!(py, "__await__"))?.unbind());
-                }
-                Err(errors::not_async(function.bind(py)))
+                iterator_of(made)?.map_err(|_| errors::not_async(function.bind(py)))
+            }
+            Self::Next { items, source } => {
+                let made = items.next(source.bind(py))?;
+                iterator_of(made)?.map_err(|made| errors::not_awaitable("__anext__", &made))
+            }
+            Self::Step { function, args } => {
+                let made = function.bind(py).call1(args.bind(py))?;
+                iterator_of(made)?.map_err(|made| errors::not_awaitable(&errors::name_of(function.bind(py)), &made))
             }
         }
     }
@@ -116,12 +160,24 @@ impl Target {
     pub fn discard(self, py: Python<'_>) {
         let closed = match self {
             Self::Coroutine(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
-            Self::Awaitable(_) | Self::Function { .. } => Ok(()),
+            Self::Awaitable(_) | Self::Function { .. } | Self::Step { .. } | Self::Next { .. } => Ok(()),
         };
         if let Err(error) = closed {
             error.write_unraisable(py, None);
         }
     }
+}
+
+/// What drives an awaitable; the object itself if it is none.
+pub fn iterator_of(made: Bound<'_, PyAny>) -> PyResult<Result<Py<PyAny>, Bound<'_, PyAny>>> {
+    let py = made.py();
+    if is_coroutine(&made) {
+        return Ok(Ok(made.unbind()));
+    }
+    if made.hasattr(intern!(py, "__await__"))? {
+        return Ok(Ok(made.call_method0(intern!(py, "__await__"))?.unbind()));
+    }
+    Ok(Err(made))
 }
 
 /// Whether this is what calling an `async def` function returns.

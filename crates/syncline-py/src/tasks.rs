@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Outcome};
 use crate::names;
+use crate::session::Session;
 use crate::shim::BridgedCoroutine;
 use crate::target::Target;
 use pyo3::intern;
@@ -9,33 +10,56 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
 
-/// Starts the call as a task of `event_loop`, which runs in this thread. Where tasks can start eagerly the first step
-/// is over when this returns.
+/// Where a call's target runs.
+pub enum Home {
+    /// In a task of its own, in this context.
+    Task(Py<PyAny>),
+    /// As the next step of a session, or as its last.
+    Session { session: Arc<Session>, is_last: bool },
+}
+
+impl Home {
+    pub fn is_session(&self) -> bool {
+        matches!(self, Self::Session { .. })
+    }
+}
+
+/// Starts the call in a task of `event_loop`, which runs in this thread. The first step is over when this returns: of a
+/// task where tasks can start eagerly, of a session's if `enters` (see there).
 pub fn start(
-    py: Python<'_>,
     event_loop: &Bound<'_, PyAny>,
     call: &Arc<Call>,
     target: Target,
-    context: &Py<PyAny>,
+    home: Home,
+    enters: bool,
 ) -> PyResult<()> {
-    let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target))?;
-    let made = make(py, event_loop, coroutine.as_any(), context);
-    match made {
-        Ok(task) => call.suspended_in(task),
-        Err(error) => {
-            coroutine.call_method0(intern!(py, "close"))?;
-            call.settle(py, Outcome::Raised(error));
+    let py = event_loop.py();
+    match home {
+        Home::Session { session, is_last } => {
+            if let Err(error) = session.begin(event_loop, call, target, is_last, enters) {
+                call.settle(py, Outcome::Raised(error));
+            }
+        }
+        Home::Task(context) => {
+            let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target))?;
+            match make(event_loop, coroutine.as_any(), &context) {
+                Ok(task) => call.suspended_in(task),
+                Err(error) => {
+                    coroutine.call_method0(intern!(py, "close"))?;
+                    call.settle(py, Outcome::Raised(error));
+                }
+            }
         }
     }
     Ok(())
 }
 
-fn make<'py>(
-    py: Python<'py>,
+pub fn make<'py>(
     event_loop: &Bound<'py, PyAny>,
     coroutine: &Bound<'py, PyAny>,
     context: &Py<PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
     let options = PyDict::new(py);
     options.set_item(intern!(py, "context"), context)?;
     if !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {

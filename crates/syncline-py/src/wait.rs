@@ -5,12 +5,12 @@
 //!    exception, a circle. 2. A caller that stops waiting has asked for the end of its call before.
 
 use crate::call::{Call, Outcome, is_cancelled};
-use crate::context::Carried;
 use crate::errors;
 use crate::names;
 use crate::process;
 use crate::runner::{Feeder, Job, Runner};
 use crate::target::Target;
+use crate::tasks::Home;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use syncline_core::latch::Waited;
-use syncline_core::mailbox::Sent;
+use syncline_core::mailbox::{SendError, Sent};
 use syncline_core::spin::current_cpu;
 use syncline_core::stats::Stats;
 
@@ -67,64 +67,66 @@ pub fn stepping<T>(call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Hands the target to the runner and waits for its result. `Err(target)` if the runner takes no more calls.
+/// Hands the target to the runner and waits for its result. Gives target and home back if the runner takes no more calls.
 pub fn hop(
     py: Python<'_>,
     runner: &Arc<Runner>,
     target: Target,
-    carried: &Carried,
+    home: Home,
     patience: Patience,
     stats: &Arc<Stats>,
-) -> Result<PyResult<Py<PyAny>>, Target> {
+) -> Result<PyResult<Py<PyAny>>, (Target, Home)> {
     let call = Call::on_runner(runner, Arc::clone(stats), None);
-    let job = Job::Start(Arc::clone(&call), target, carried.context(py));
+    let job = Job::Start(Arc::clone(&call), target, home);
     let begun = Instant::now();
     let sent = match runner.feeder() {
-        Feeder::Selector => {
-            let (sent, detached_until) = py.detach(|| {
-                runner.caller_cpu.store(current_cpu(), Relaxed);
-                let sent = match runner.mailbox.send(job) {
-                    Ok(sent) => sent,
-                    Err(refused) => return (Err(refused), Instant::now()),
-                };
-                if sent == Sent::WakeTheLoop {
-                    stats.wakes.add(1);
-                    runner.wake();
-                }
-                runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), || call.slot.is_published());
-                if !call.slot.is_published() {
-                    // The first sleep; most calls end in it, and never enter the loop below.
-                    call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
-                }
-                (Ok(()), Instant::now())
-            });
-            runner.caller_spin.note_attach(detached_until.elapsed());
-            sent
-        }
+        Feeder::Selector => first_sleep(py, runner, &call, patience, || {
+            let sent = runner.mailbox.send(job)?;
+            if sent == Sent::WakeTheLoop {
+                stats.wakes.add(1);
+                runner.wake();
+            }
+            Ok(())
+        }),
         Feeder::Callback => runner.post(py, job),
     };
-    if let Err(syncline_core::mailbox::SendError(job)) = sent {
-        return match job {
-            Job::Start(_, target, _) => Err(target),
-            Job::Cancel(_) | Job::Stop => unreachable!("the job is the one made above"),
-        };
-    }
-    let outer = STEPPING.with_borrow(Clone::clone);
-    let mut wait = Wait {
-        runner,
-        outer,
-        call: &call,
-        patience,
-        begun,
-        cancelled: None,
-        tick: FIRST_TICK,
-        next_check: begun + CHECK_INTERVAL,
-        seen_turns: None,
-        told_of: None,
+    let result = match sent {
+        Ok(()) => Ok(Wait::new(runner, &call, patience, begun).wait_to_the_end(py)),
+        Err(SendError(Job::Start(_, target, home))) => Err((target, home)),
+        Err(SendError(_)) => unreachable!("the job is the one made above"),
     };
-    let result = wait.wait_to_the_end(py);
     stats.ended.add(1);
-    Ok(result)
+    result
+}
+
+/// Waits for a call that will be settled on that runner.
+pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience: Patience) -> PyResult<Py<PyAny>> {
+    let begun = Instant::now();
+    let _ = first_sleep(py, runner, call, patience, || Ok(()));
+    Wait::new(runner, call, patience, begun).wait_to_the_end(py)
+}
+
+/// Sends, spins, and sleeps for the first time; most calls end in that, and never enter the loop of `Wait`.
+fn first_sleep(
+    py: Python<'_>,
+    runner: &Runner,
+    call: &Call,
+    patience: Patience,
+    send: impl FnOnce() -> Result<(), SendError<Job>> + Send,
+) -> Result<(), SendError<Job>> {
+    let (sent, detached_until) = py.detach(|| {
+        runner.caller_cpu.store(current_cpu(), Relaxed);
+        if let Err(refused) = send() {
+            return (Err(refused), Instant::now());
+        }
+        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), || call.slot.is_published());
+        if !call.slot.is_published() {
+            call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+        }
+        (Ok(()), Instant::now())
+    });
+    runner.caller_spin.note_attach(detached_until.elapsed());
+    sent
 }
 
 struct Wait<'a> {
@@ -143,7 +145,22 @@ struct Wait<'a> {
     told_of: Option<u64>,
 }
 
-impl Wait<'_> {
+impl<'a> Wait<'a> {
+    fn new(runner: &'a Arc<Runner>, call: &'a Arc<Call>, patience: Patience, begun: Instant) -> Self {
+        Self {
+            runner,
+            call,
+            outer: STEPPING.with_borrow(Clone::clone),
+            patience,
+            begun,
+            cancelled: None,
+            tick: FIRST_TICK,
+            next_check: begun + CHECK_INTERVAL,
+            seen_turns: None,
+            told_of: None,
+        }
+    }
+
     fn wait_to_the_end(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         loop {
             if let Some(outcome) = self.call.take() {

@@ -1,0 +1,392 @@
+//! Items fetched ahead: a producer on the loop, a consumer in sync code, and room for so many items between them.
+//!
+//! Only a consumer that finds nothing waits for a hop, and only a producer that found no room is woken by one, when half
+//! of the room is free again.
+//!
+//! Invariants:
+//! 1. There are never more items than there is room for, and they come out in order; an error comes after the items
+//!    that were there before it. 2. A consumer that waits is woken by the first item, by the end or by an error.
+//! 3. The lock is never held while Python code runs.
+
+use super::seat::Seat;
+use crate::call::{Call, Outcome};
+use crate::errors;
+use crate::rest::{self, Input, Rest, Rested};
+use crate::runner::{Job, Runner};
+use crate::session::Session;
+use crate::target::{Items, Target, iterator_of};
+use crate::tasks::Home;
+use crate::wait::wait_for;
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyIterator;
+use pyo3::types::iterator::PySendResult;
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, lock};
+
+/// So many items without a pause; then the loop's other tasks have their turn.
+const LONGEST_RUN: usize = 256;
+
+enum End {
+    Exhausted,
+    Failed(PyErr),
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Py<PyAny>>,
+    end: Option<End>,
+    /// The consumer's wait.
+    waiter: Option<Arc<Call>>,
+    /// The producer's wait: a future of the loop's.
+    room: Option<Py<PyAny>>,
+    /// The session's task, once the producer was suspended in it.
+    task: Option<Py<PyAny>>,
+    stopped: bool,
+}
+
+pub struct Buffer {
+    most: usize,
+    state: Mutex<State>,
+    /// The producer's own call.
+    producing: OnceLock<Arc<Call>>,
+}
+
+impl Buffer {
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, state: Mutex::default(), producing: OnceLock::new() })
+    }
+
+    /// Whether nothing is left, nor will come.
+    pub fn is_over(&self) -> bool {
+        let state = lock(&self.state);
+        state.items.is_empty() && (state.end.is_some() || state.stopped)
+    }
+
+    /// For the consumer: the next item, `None` at the end.
+    pub fn next(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        runner: &Arc<Runner>,
+        seat: &Seat,
+        supply: Supply,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        if self.producing.get().is_none() {
+            self.start(py, runner, seat, supply)?;
+        }
+        loop {
+            if let Some(taken) = self.take(py, runner) {
+                return taken;
+            }
+            self.wait(py, runner, seat)?;
+        }
+    }
+
+    fn start(self: &Arc<Self>, py: Python<'_>, runner: &Arc<Runner>, seat: &Seat, supply: Supply) -> PyResult<()> {
+        let Some(event_loop) = runner.event_loop(py) else { return Err(errors::closed_meanwhile(py, &runner.name)) };
+        let producer = Producer {
+            buffer: Arc::clone(self),
+            supply,
+            session: Arc::clone(&seat.session),
+            event_loop: event_loop.clone().unbind(),
+            fetching: Mutex::default(),
+            resting: Mutex::default(),
+        };
+        let target = Target::Awaitable(Py::new(py, producer)?.into_any());
+        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
+        let home = Home::Session { session: Arc::clone(&seat.session), is_last: false };
+        match runner.post(py, Job::Start(Arc::clone(&call), target, home)) {
+            Ok(()) => {
+                let _ = self.producing.set(call);
+                Ok(())
+            }
+            Err(_) => Err(errors::closed_meanwhile(py, &runner.name)),
+        }
+    }
+
+    /// What there is to take, if anything.
+    fn take(self: &Arc<Self>, py: Python<'_>, runner: &Arc<Runner>) -> Option<PyResult<Option<Py<PyAny>>>> {
+        let (item, room) = {
+            let mut state = lock(&self.state);
+            match state.items.pop_front() {
+                Some(item) => {
+                    let has_room = state.items.len() <= self.most / 2;
+                    (item, if has_room { state.room.take() } else { None })
+                }
+                None => {
+                    return match &mut state.end {
+                        None => None,
+                        Some(end) => match std::mem::replace(end, End::Exhausted) {
+                            End::Exhausted => Some(Ok(None)),
+                            End::Failed(error) => Some(Err(error)),
+                        },
+                    };
+                }
+            }
+        };
+        if let Some(room) = room {
+            resume(py, runner, room);
+        }
+        Some(Ok(Some(item)))
+    }
+
+    /// Until there is something to take, by 2.
+    fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, seat: &Seat) -> PyResult<()> {
+        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
+        let task = {
+            let mut state = lock(&self.state);
+            if !state.items.is_empty() || state.end.is_some() {
+                return Ok(());
+            }
+            state.waiter = Some(Arc::clone(&call));
+            state.task.as_ref().map(|task| task.clone_ref(py))
+        };
+        if let Some(task) = task {
+            call.suspended_in(task.into_bound(py));
+        }
+        seat.wait(py, runner, || wait_for(py, runner, &call, seat.shared.patience(None))).map(drop)
+    }
+
+    /// Ends the producer and waits for that; what is fetched is given up.
+    pub fn stop(&self, py: Python<'_>, runner: &Arc<Runner>, seat: &Seat) -> PyResult<()> {
+        self.ask_to_stop(py, runner);
+        match self.producing.get() {
+            Some(call) => seat.wait(py, runner, || wait_for(py, runner, call, seat.shared.patience(None))).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    pub fn ask_to_stop(&self, py: Python<'_>, runner: &Arc<Runner>) {
+        let (items, room) = {
+            let mut state = lock(&self.state);
+            state.stopped = true;
+            (std::mem::take(&mut state.items), state.room.take())
+        };
+        drop(items);
+        match (room, self.producing.get()) {
+            (Some(room), _) => resume(py, runner, room),
+            // It waits for an item, which nobody wants any more.
+            (None, Some(call)) => {
+                call.begin_cancelling();
+                let _ = runner.post(py, Job::Cancel(Arc::clone(call)));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// For the producer. True if there is room for another.
+    fn put(&self, py: Python<'_>, item: Py<PyAny>) -> bool {
+        let (waiter, has_room) = {
+            let mut state = lock(&self.state);
+            state.items.push_back(item);
+            (state.waiter.take(), state.items.len() < self.most)
+        };
+        if let Some(waiter) = waiter {
+            waiter.settle(py, Outcome::Returned(py.None()));
+        }
+        has_room
+    }
+
+    fn end(&self, py: Python<'_>, end: End) {
+        let (waiter, freed) = {
+            let mut state = lock(&self.state);
+            (state.waiter.take(), (state.end.replace(end), state.task.take()))
+        };
+        drop(freed);
+        if let Some(waiter) = waiter {
+            waiter.settle(py, Outcome::Returned(py.None()));
+        }
+    }
+}
+
+/// Wakes the producer. One whose runner takes no more mail is ended by it.
+fn resume(py: Python<'_>, runner: &Arc<Runner>, room: Py<PyAny>) {
+    let _ = runner.post(py, Job::Do(Box::new(move |py| rest::wake(py, &room))));
+}
+
+/// What fetches items ahead, as one step of a session.
+pub struct Supply {
+    pub items: Arc<Items>,
+    pub source: Py<PyAny>,
+}
+
+/// The awaitable that fetches items until there are none, or no room.
+#[pyclass(frozen, module = "syncline._core")]
+struct Producer {
+    buffer: Arc<Buffer>,
+    supply: Supply,
+    session: Arc<Session>,
+    event_loop: Py<PyAny>,
+    /// The item under way.
+    fetching: Mutex<Option<Py<PyAny>>>,
+    /// The wait for room.
+    resting: Mutex<Option<Rest>>,
+}
+
+enum Fetched<'py> {
+    Item(Bound<'py, PyAny>),
+    Awaits(Bound<'py, PyAny>),
+}
+
+impl Producer {
+    /// Goes on; `None` at the end.
+    fn run(&self, py: Python<'_>, input: Input<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
+        let mut input = input;
+        let resting = lock(&self.resting).take();
+        if let Some(resting) = resting {
+            match resting.go_on(py, &mut input) {
+                Ok(Rested::Awaits(awaited)) => {
+                    *lock(&self.resting) = Some(resting);
+                    return Ok(Some(awaited));
+                }
+                Ok(Rested::Over) => {}
+                Err(error) => {
+                    self.buffer.end(py, End::Failed(error));
+                    return Ok(None);
+                }
+            }
+        }
+        for _ in 0..LONGEST_RUN {
+            // A fetch under way comes to its end first: the generator would be left in the middle of it.
+            if lock(&self.fetching).is_none() && lock(&self.buffer.state).stopped {
+                self.buffer.end(py, End::Exhausted);
+                return Ok(None);
+            }
+            match self.fetch(py, std::mem::replace(&mut input, Input::Nothing)) {
+                Ok(Fetched::Awaits(awaited)) => {
+                    self.remember_task(py);
+                    return Ok(Some(awaited.unbind()));
+                }
+                Ok(Fetched::Item(item)) => {
+                    if !self.buffer.put(py, item.unbind()) {
+                        return self.wait_for_room(py).map(Some);
+                    }
+                }
+                Err(error) => {
+                    let is_end = error.is_instance_of::<PyStopAsyncIteration>(py);
+                    self.buffer.end(py, if is_end { End::Exhausted } else { End::Failed(error) });
+                    return Ok(None);
+                }
+            }
+        }
+        // The loop's other tasks have their turn.
+        let (pause, awaited) = Rest::begin(self.event_loop.bind(py))?;
+        rest::wake(py, &pause.waker(py))?;
+        *lock(&self.resting) = Some(pause);
+        Ok(Some(awaited))
+    }
+
+    fn fetch<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Fetched<'py>> {
+        let fetching = lock(&self.fetching).take();
+        let fetching = match (fetching, input) {
+            (None, Input::Thrown(error)) => return Err(PyErr::from_value(error.clone())),
+            (Some(fetching), _) => fetching,
+            (None, _) => iterator_of(self.supply.items.next(self.supply.source.bind(py))?)?
+                .map_err(|made| errors::not_awaitable("__anext__", &made))?,
+        };
+        let stepped = match input {
+            Input::Thrown(error) => thrown_into(fetching.bind(py), error),
+            Input::Sent(value) => sent_into(fetching.bind(py), value),
+            Input::Nothing => sent_into(fetching.bind(py), py.None().bind(py)),
+        };
+        match stepped? {
+            PySendResult::Return(item) => Ok(Fetched::Item(item)),
+            PySendResult::Next(awaited) => {
+                *lock(&self.fetching) = Some(fetching);
+                Ok(Fetched::Awaits(awaited))
+            }
+        }
+    }
+
+    fn wait_for_room(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let (resting, awaited) = Rest::begin(self.event_loop.bind(py))?;
+        let waker = resting.waker(py);
+        *lock(&self.resting) = Some(resting);
+        self.remember_task(py);
+        let consumer_was_quicker = {
+            let mut state = lock(&self.buffer.state);
+            if state.items.len() < self.buffer.most || state.stopped {
+                true
+            } else {
+                state.room = Some(waker.clone_ref(py));
+                false
+            }
+        };
+        if consumer_was_quicker {
+            // It saw nobody to wake.
+            rest::wake(py, &waker)?;
+        }
+        Ok(awaited)
+    }
+
+    /// A consumer that stops waiting cancels the task.
+    fn remember_task(&self, py: Python<'_>) {
+        if lock(&self.buffer.state).task.is_some() {
+            return;
+        }
+        let Some(task) = self.session.known_task(py) else { return };
+        let waiter = {
+            let mut state = lock(&self.buffer.state);
+            state.task = Some(task.clone_ref(py));
+            state.waiter.clone()
+        };
+        if let Some(waiter) = waiter {
+            waiter.suspended_in(task.into_bound(py));
+        }
+    }
+}
+
+fn sent_into<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
+    // SAFETY: `send` only hands its object to `PyIter_Send`, which takes coroutines as well as iterators.
+    unsafe { inner.cast_unchecked::<PyIterator>() }.send(value)
+}
+
+fn thrown_into<'py>(inner: &Bound<'py, PyAny>, error: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
+    let py = inner.py();
+    match inner.call_method1(intern!(py, "throw"), (error,)) {
+        Ok(awaited) => Ok(PySendResult::Next(awaited)),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            Ok(PySendResult::Return(error.value(py).getattr(intern!(py, "value"))?))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[pymethods]
+impl Producer {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.run(py, Input::Nothing)
+    }
+
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.run(py, Input::Sent(value))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    #[pyo3(signature = (error, _value=None, _traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        error: &Bound<'_, PyAny>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.run(py, Input::Thrown(error))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let fetching = lock(&self.fetching).take();
+        self.buffer.end(py, End::Exhausted);
+        fetching.map_or(Ok(()), |fetching| fetching.call_method0(py, intern!(py, "close")).map(drop))
+    }
+}

@@ -1,0 +1,156 @@
+//! Coroutines that serve both worlds: `await f()` and `f().run()`.
+
+use super::iterator::bridge_of;
+use crate::bridge::seconds;
+use crate::errors;
+use crate::names;
+use crate::target::{Target, is_coroutine};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use std::sync::OnceLock;
+use syncline_core::sync::{Mutex, lock};
+
+/// What `syncline.DualCoroutine` is made of. It is a coroutine itself (`asyncio.run` and `create_task` take it).
+#[pyclass(frozen, subclass, module = "syncline._core")]
+#[derive(Default)]
+pub struct CoroutineBase {
+    source: OnceLock<Py<PyAny>>,
+    /// What `send` and `throw` drive.
+    driven: Mutex<Option<Py<PyAny>>>,
+}
+
+impl CoroutineBase {
+    fn driven<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if let Some(driven) = lock(&slf.get().driven).as_ref() {
+            return Ok(driven.bind(py).clone());
+        }
+        let made = match slf.get().source.get() {
+            Some(source) if is_coroutine(source.bind(py)) => source.bind(py).clone(),
+            _ => slf.as_any().call_method0(intern!(py, "__await__"))?,
+        };
+        *lock(&slf.get().driven) = Some(made.clone().unbind());
+        Ok(made)
+    }
+}
+
+#[pymethods]
+impl CoroutineBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    fn __init__(&self, coro: &Bound<'_, PyAny>) -> PyResult<()> {
+        if !coro.hasattr(intern!(coro.py(), "__await__"))? {
+            let (kind, name) = (errors::type_name(coro), errors::name_of(coro));
+            let advice =
+                if coro.is_callable() { format!("call it: {name}(...)") } else { "it can't be awaited".to_owned() };
+            return Err(PyTypeError::new_err(format!("a coroutine is needed, not {kind}; {advice}")));
+        }
+        // By `__init__` alone; a second call of it changes nothing.
+        let _ = self.source.set(coro.clone().unbind());
+        Ok(())
+    }
+
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.get().source.get() {
+            Some(source) => source.bind(slf.py()).call_method0(intern!(slf.py(), "__await__")),
+            None => Err(PyNotImplementedError::new_err(format!(
+                "{} must define __await__, or be given a coroutine",
+                errors::type_name(slf.as_any())
+            ))),
+        }
+    }
+
+    /// Runs it from sync code, wherever that is, and returns its result. `timeout` in seconds.
+    #[pyo3(signature = (timeout=None))]
+    fn run(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let bridge = bridge_of(slf.as_any())?;
+        let target = match slf.get().source.get() {
+            Some(source) => Target::from_awaitable(source.bind(py)).map_err(|error| {
+                if error.is_instance_of::<PyRuntimeError>(py) {
+                    let name = errors::name_of(source.bind(py));
+                    PyRuntimeError::new_err(format!(
+                        "it was run or awaited before; make another one: {name}(...).run()"
+                    ))
+                } else {
+                    error
+                }
+            })?,
+            None => Target::Awaitable(slf.as_any().clone().unbind()),
+        };
+        match seconds("timeout", timeout) {
+            Ok(timeout) => bridge.execute(py, target, timeout),
+            Err(error) => {
+                target.discard(py);
+                Err(error)
+            }
+        }
+    }
+
+    fn send<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.call_method1(intern!(slf.py(), "send"), (value,))
+    }
+
+    #[pyo3(signature = (*args))]
+    fn throw<'py>(slf: &Bound<'py, Self>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.call_method1(intern!(slf.py(), "throw"), args)
+    }
+
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::driven(slf)?.call_method0(intern!(slf.py(), "close")).map(drop)
+    }
+
+    #[getter]
+    fn cr_running<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_running"))
+    }
+
+    #[getter]
+    fn cr_frame<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_frame"))
+    }
+
+    #[getter]
+    fn cr_code<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_code"))
+    }
+
+    #[getter]
+    fn cr_await<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_await"))
+    }
+
+    #[getter]
+    fn __name__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.getattr(intern!(slf.py(), "__name__"))
+    }
+
+    #[getter]
+    fn __qualname__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::driven(slf)?.getattr(intern!(slf.py(), "__qualname__"))
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        names::parametrized(class, item)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.source.get().map_or(Ok(()), |source| visit.call(source))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = errors::type_name(slf.as_any());
+        match slf.get().source.get() {
+            Some(source) => Ok(format!("<{class} of {}>", source.bind(slf.py()).repr()?)),
+            None => Ok(format!("<{class}>")),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Generators that serve both worlds: `send`, `throw`, `close` and their async twins.
+
+use super::iterator::{IteratorBase, describe};
+use crate::errors;
+use crate::target::Target;
+use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+
+/// What `syncline.DualGenerator` is made of.
+#[pyclass(frozen, subclass, extends = IteratorBase, module = "syncline._core")]
+pub struct GeneratorBase;
+
+/// The one exception that `throw(type, value, traceback)` means; several arguments are deprecated.
+fn thrown<'py>(
+    kind: &Bound<'py, PyAny>,
+    value: Option<Bound<'py, PyAny>>,
+    traceback: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = kind.py();
+    let value = value.filter(|value| !value.is_none());
+    let error = match (kind.cast::<PyType>(), value) {
+        (Err(_), _) => kind.clone(),
+        (Ok(_), Some(value)) if value.is_instance(kind)? => value,
+        (Ok(class), Some(value)) => match value.cast::<PyTuple>() {
+            Ok(args) => class.call1(args)?,
+            Err(_) => class.call1((value,))?,
+        },
+        (Ok(class), None) => class.call0()?,
+    };
+    if !error.is_instance_of::<pyo3::exceptions::PyBaseException>() {
+        let kind = errors::type_name(&error);
+        return Err(PyTypeError::new_err(format!(
+            "exceptions must be classes or instances deriving from BaseException, not {kind}"
+        )));
+    }
+    if let Some(traceback) = traceback.filter(|traceback| !traceback.is_none()) {
+        error.setattr(intern!(py, "__traceback__"), traceback)?;
+    }
+    Ok(error)
+}
+
+impl GeneratorBase {
+    fn step<'py>(slf: &Bound<'py, Self>, method: &str, argument: Bound<'py, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let base = slf.as_super().get();
+        let _in_use = base.usage.begin_sync(|| describe(slf.as_any(), base.wrapped()))?;
+        if base.usage.is_finished() {
+            // As a generator that has returned: thrown errors come straight back.
+            return if method == "athrow" { Err(PyErr::from_value(argument)) } else { Ok(None) };
+        }
+        base.step(slf.as_any(), || {
+            let function = base.source_or_self(slf.as_any()).getattr(method)?.unbind();
+            Ok(Target::Step { function, args: (argument,).into_pyobject(slf.py())?.unbind() })
+        })
+    }
+
+    fn twin<'py>(
+        slf: &Bound<'py, Self>,
+        method: &str,
+        args: impl pyo3::call::PyCallArgs<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let base = slf.as_super().get();
+        base.usage.begin_async(|| describe(slf.as_any(), base.wrapped()))?;
+        match base.wrapped() {
+            Some(source) => source.bind(slf.py()).getattr(method)?.call1(args),
+            None => Err(PyNotImplementedError::new_err(format!(
+                "{} must define {method}, or be given an async generator",
+                errors::type_name(slf.as_any())
+            ))),
+        }
+    }
+}
+
+#[pymethods]
+impl GeneratorBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(IteratorBase::default()).add_subclass(Self)
+    }
+
+    fn __init__(slf: &Bound<'_, Self>, agen: &Bound<'_, PyAny>) -> PyResult<()> {
+        for method in ["asend", "athrow"] {
+            if !agen.hasattr(method)? {
+                let (kind, name) = (errors::type_name(agen), errors::name_of(agen));
+                let advice =
+                    if agen.is_callable() { format!("call it: {name}(...)") } else { format!("it has no {method}") };
+                return Err(PyTypeError::new_err(format!("an async generator is needed, not {kind}; {advice}")));
+            }
+        }
+        slf.as_super().get().wrap(agen, 0)
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        Self::step(slf, "asend", slf.py().None().into_bound(slf.py()))
+    }
+
+    /// Resumes the generator with a value; returns the next item.
+    fn send(slf: &Bound<'_, Self>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let value = value.clone();
+        Self::step(slf, "asend", value)?.ok_or_else(stop)
+    }
+
+    /// Raises an exception where the generator is suspended; returns the next item.
+    #[pyo3(signature = (typ, val=None, tb=None, /))]
+    fn throw<'py>(
+        slf: &Bound<'py, Self>,
+        typ: &Bound<'py, PyAny>,
+        val: Option<Bound<'py, PyAny>>,
+        tb: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        Self::step(slf, "athrow", thrown(typ, val, tb)?)?.ok_or_else(stop)
+    }
+
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.as_super().get().wrapped() {
+            Some(_) => Self::twin(slf, "__anext__", ()),
+            None => slf.as_any().call_method1(intern!(slf.py(), "asend"), (slf.py().None(),)),
+        }
+    }
+
+    fn asend<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Self::twin(slf, "asend", (value,))
+    }
+
+    #[pyo3(signature = (typ, val=None, tb=None, /))]
+    fn athrow<'py>(
+        slf: &Bound<'py, Self>,
+        typ: &Bound<'py, PyAny>,
+        val: Option<Bound<'py, PyAny>>,
+        tb: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::twin(slf, "athrow", (thrown(typ, val, tb)?,))
+    }
+
+    fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.as_super().get().wrapped() {
+            Some(_) => Self::twin(slf, "aclose", ()),
+            // As `collections.abc.AsyncGenerator` has it, by `athrow`.
+            None => slf.py().import("collections.abc")?.getattr("AsyncGenerator")?.call_method1("aclose", (slf,)),
+        }
+    }
+}
+
+fn stop() -> PyErr {
+    pyo3::exceptions::PyStopIteration::new_err(())
+}

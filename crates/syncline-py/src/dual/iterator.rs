@@ -1,0 +1,302 @@
+//! `for` and `async for` over one object.
+
+use super::buffer::{Buffer, Supply};
+use super::seat::{Position, Seat};
+use super::usage::Usage;
+use crate::bridge::Bridge;
+use crate::errors;
+use crate::names;
+use crate::placement::Shared;
+use crate::process;
+use crate::session::Closer;
+use crate::target::{Items, Target};
+use pyo3::exceptions::{PyNotImplementedError, PyStopAsyncIteration, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
+use std::sync::{Arc, OnceLock};
+
+/// What `syncline.DualIterator` is made of.
+#[pyclass(frozen, subclass, module = "syncline._core")]
+#[derive(Default)]
+pub struct IteratorBase {
+    /// The async iterable that this wraps; a subclass that wraps none has `__anext__` itself.
+    source: OnceLock<Py<PyAny>>,
+    items: OnceLock<Arc<Items>>,
+    prefetch: OnceLock<usize>,
+    buffer: OnceLock<Arc<Buffer>>,
+    pub usage: Usage,
+}
+
+/// The bridge that an object's class, or the object, says.
+pub fn bridge_of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Shared>> {
+    let bridge = object.getattr(intern!(object.py(), "bridge"))?;
+    match bridge.cast::<Bridge>() {
+        Ok(bridge) => Ok(bridge.get().shared()),
+        Err(_) => {
+            let (class, kind) = (errors::type_name(object), errors::type_name(&bridge));
+            Err(PyTypeError::new_err(format!("{class}.bridge must be a syncline.Bridge, not {kind}")))
+        }
+    }
+}
+
+/// What messages call an object.
+pub fn describe(object: &Bound<'_, PyAny>, wrapped: Option<&Py<PyAny>>) -> String {
+    let kind = errors::type_name(object);
+    match wrapped {
+        Some(wrapped) => format!("the {kind} of {:?}", errors::name_of(wrapped.bind(object.py()))),
+        None => format!("the {kind}"),
+    }
+}
+
+/// Whether a subclass has its own idea of the slot that `base` has.
+fn overrides<T: pyo3::PyTypeInfo>(
+    object: &Bound<'_, PyAny>,
+    slot: impl Fn(&pyo3::ffi::PyAsyncMethods) -> Option<pyo3::ffi::unaryfunc>,
+) -> bool {
+    let of = |class: &Bound<'_, PyType>| {
+        // SAFETY: `class` is alive, and a type object may be read while attached.
+        let methods = unsafe { (*class.as_type_ptr()).tp_as_async };
+        // SAFETY: null, or a table that lives as long as its class.
+        let methods = unsafe { methods.as_ref() };
+        methods.and_then(&slot).map(|function| function as usize)
+    };
+    of(&object.get_type()) != of(&T::type_object(object.py()))
+}
+
+impl IteratorBase {
+    pub fn wrapped(&self) -> Option<&Py<PyAny>> {
+        self.source.get()
+    }
+
+    pub fn wrap(&self, source: &Bound<'_, PyAny>, prefetch: usize) -> PyResult<()> {
+        if !source.hasattr(intern!(source.py(), "__aiter__"))? {
+            let name = errors::name_of(source);
+            let kind = errors::type_name(source);
+            let advice =
+                if source.is_callable() { format!("call it: {name}(...)") } else { "it has no __aiter__".to_owned() };
+            return Err(PyTypeError::new_err(format!(
+                "an async iterable is needed, such as an async generator, not {kind}; {advice}"
+            )));
+        }
+        // By `__init__` alone; a second call of it changes nothing.
+        let _ = self.source.set(source.clone().unbind());
+        let _ = self.prefetch.set(prefetch);
+        Ok(())
+    }
+
+    fn items(&self, object: &Bound<'_, PyAny>) -> Arc<Items> {
+        let items = self.items.get_or_init(|| {
+            let is_its_own = self.source.get().is_none() && !overrides::<Self>(object, |methods| methods.am_aiter);
+            Arc::new(if is_its_own { Items::of_itself() } else { Items::default() })
+        });
+        Arc::clone(items)
+    }
+
+    pub fn source_or_self<'py>(&self, object: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        self.source.get().map_or_else(|| object.clone(), |source| source.bind(object.py()).clone())
+    }
+
+    pub fn seat(&self, object: &Bound<'_, PyAny>) -> PyResult<Arc<Seat>> {
+        let py = object.py();
+        self.usage.seat_or(|| {
+            let is_native = |source: &&Py<PyAny>| {
+                names::async_generator_type(py).is_ok_and(|class| source.bind(py).is_instance(class).unwrap_or(false))
+            };
+            let generator = self.source.get().filter(is_native).map(|source| source.clone_ref(py));
+            let closer = match self.source.get() {
+                Some(source) => closes(source.bind(py)).map(|source| Closer::Close(source.unbind())),
+                None => closes(object)
+                    .map(|own| PyWeakrefReference::new(&own))
+                    .transpose()?
+                    .map(|own| Closer::CloseIfAlive(own.unbind())),
+            };
+            Seat::open(py, bridge_of(object)?, generator, closer.unwrap_or(Closer::Nothing))
+        })
+    }
+
+    /// Makes a step in sync code; `None` at the end.
+    pub fn step(
+        &self,
+        object: &Bound<'_, PyAny>,
+        target: impl FnOnce() -> PyResult<Target>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        let py = object.py();
+        let seat = self.seat(object)?;
+        match seat.step(py, target()?, Position::Inner) {
+            Ok(item) => Ok(Some(item)),
+            Err(error) => {
+                if seat.session.is_ending() {
+                    self.usage.finish();
+                }
+                if error.is_instance_of::<PyStopAsyncIteration>(py) { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    fn next(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let py = object.py();
+        let source = self.source_or_self(object);
+        let items = self.items(object);
+        let prefetch = self.prefetch.get().copied().unwrap_or(0);
+        if prefetch == 0 {
+            return self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
+        }
+        let seat = self.seat(object)?;
+        let Some(runner) = seat.runner() else {
+            // A loop that its caller drives: nothing can run ahead there.
+            return self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
+        };
+        seat.check(py)?;
+        let buffer = self.buffer.get_or_init(|| Buffer::new(prefetch));
+        let item = buffer.next(py, runner, &seat, Supply { items, source: source.unbind() });
+        if !matches!(item, Ok(Some(_))) && buffer.is_over() {
+            self.usage.finish();
+            seat.end(py);
+        }
+        item
+    }
+
+    /// The closing step of what is iterated over, if it has one.
+    fn last_target(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
+        let source = self.items(object).iterator(&self.source_or_self(object));
+        match closes(&source) {
+            Some(source) => {
+                let function = source.getattr(intern!(object.py(), "aclose"))?.unbind();
+                Ok(Some(Target::Step { function, args: PyTuple::empty(object.py()).unbind() }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Ends the use in sync code, with the seat that it had.
+    fn close_at(&self, object: &Bound<'_, PyAny>, seat: &Seat) -> PyResult<()> {
+        let py = object.py();
+        if let (Some(buffer), Some(runner)) = (self.buffer.get(), seat.runner()) {
+            buffer.stop(py, runner, seat)?;
+        }
+        match self.last_target(object)? {
+            Some(target) => seat.step(py, target, Position::Last).map(drop),
+            None => {
+                seat.end(py);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The object, if it has `aclose`.
+fn closes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    object.hasattr(intern!(object.py(), "aclose")).unwrap_or(false).then(|| object.clone())
+}
+
+/// A `prefetch` argument, checked.
+pub fn checked_prefetch(prefetch: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let Ok(number) = prefetch.extract::<i64>() else {
+        let kind = errors::type_name(prefetch);
+        return Err(PyTypeError::new_err(format!("prefetch must be a whole number of items, not {kind}")));
+    };
+    usize::try_from(number).map_err(|_| {
+        PyValueError::new_err(format!("prefetch must be 0 (nothing is fetched ahead) or more, not {number}"))
+    })
+}
+
+#[pymethods]
+impl IteratorBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    #[pyo3(signature = (aiterable, *, prefetch=None))]
+    fn __init__(&self, aiterable: &Bound<'_, PyAny>, prefetch: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.wrap(aiterable, prefetch.map_or(Ok(0), checked_prefetch)?)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let this = slf.get();
+        let _in_use = this.usage.begin_sync(|| describe(slf.as_any(), this.wrapped()))?;
+        if this.usage.is_finished() { Ok(None) } else { this.next(slf.as_any()) }
+    }
+
+    /// Ends the iteration in sync code: an async generator is closed, on its loop. Does nothing the second time.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let _in_use = this.usage.begin_sync(|| describe(slf.as_any(), this.wrapped()))?;
+        match this.usage.finish() {
+            Some(seat) if seat.can_go_on() => this.close_at(slf.as_any(), &seat),
+            // Its loop has ended, and closed what it had.
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        this.usage.begin_async(|| describe(slf.as_any(), this.wrapped()))?;
+        match this.wrapped() {
+            Some(source) => source.bind(slf.py()).call_method0(intern!(slf.py(), "__aiter__")),
+            None => Ok(slf.as_any().clone()),
+        }
+    }
+
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        this.usage.begin_async(|| describe(slf.as_any(), this.wrapped()))?;
+        match this.wrapped() {
+            Some(source) => this.items(slf.as_any()).next(source.bind(slf.py())),
+            None => Err(PyNotImplementedError::new_err(format!(
+                "{} must define __anext__, or be given an async iterable",
+                errors::type_name(slf.as_any())
+            ))),
+        }
+    }
+
+    /// For `__del__`: what was begun in sync code and not ended is closed now, on its loop, and waited for if possible.
+    fn _drop(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(seat) = this.usage.finish() else { return Ok(()) };
+        if !seat.is_of_this_process() {
+            // A parent's loop is not a child's to free.
+            std::mem::forget(seat);
+            return Ok(());
+        }
+        if !seat.can_go_on() {
+            return Ok(());
+        }
+        if seat.can_wait() && !process::is_exiting() {
+            return this.close_at(slf.as_any(), &seat);
+        }
+        if let (Some(buffer), Some(runner)) = (this.buffer.get(), seat.runner()) {
+            buffer.ask_to_stop(py, runner);
+        }
+        match this.last_target(slf.as_any())? {
+            Some(target) => seat.end_with(py, target),
+            None => seat.end(py),
+        }
+        Ok(())
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        names::parametrized(class, item)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.source.get().map_or(Ok(()), |source| visit.call(source))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = errors::type_name(slf.as_any());
+        match slf.get().wrapped() {
+            Some(source) => Ok(format!("<{class} of {}>", source.bind(slf.py()).repr()?)),
+            None => Ok(format!("<{class}>")),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Context managers that serve both worlds: entered and left in one task and context.
+
+use super::iterator::{bridge_of, describe};
+use super::seat::{Position, Seat};
+use super::usage::Usage;
+use crate::errors;
+use crate::names;
+use crate::session::Closer;
+use crate::target::Target;
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What `syncline.DualContextManager` is made of.
+#[pyclass(frozen, subclass, module = "syncline._core")]
+#[derive(Default)]
+pub struct ManagerBase {
+    source: OnceLock<Py<PyAny>>,
+    usage: Usage,
+    /// A generator's, which is good for one use.
+    is_single_use: AtomicBool,
+    was_used: AtomicBool,
+}
+
+impl ManagerBase {
+    fn name(slf: &Bound<'_, Self>) -> String {
+        describe(slf.as_any(), slf.get().source.get())
+    }
+
+    fn check_single_use(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if this.was_used.swap(true, Relaxed) && this.is_single_use.load(Relaxed) {
+            return Err(PyRuntimeError::new_err(format!(
+                "{} was used already, and its generator is good for one `with`; call the function again",
+                Self::name(slf)
+            )));
+        }
+        Ok(())
+    }
+
+    /// A method of the manager that is wrapped, or of the subclass.
+    fn method<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        match slf.get().source.get() {
+            Some(source) => source.bind(slf.py()).getattr(name),
+            None => slf.as_any().getattr(name),
+        }
+    }
+
+    fn twin<'py>(slf: &Bound<'py, Self>, name: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        this.usage.begin_async(|| Self::name(slf))?;
+        match this.source.get() {
+            Some(source) => source.bind(slf.py()).call_method1(name, args),
+            None => Err(PyNotImplementedError::new_err(format!(
+                "{} must define {name}, or be given an async context manager",
+                errors::type_name(slf.as_any())
+            ))),
+        }
+    }
+}
+
+#[pymethods]
+impl ManagerBase {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    fn __init__(&self, acm: &Bound<'_, PyAny>) -> PyResult<()> {
+        for method in ["__aenter__", "__aexit__"] {
+            if !acm.hasattr(method)? {
+                let (kind, name) = (errors::type_name(acm), errors::name_of(acm));
+                let advice =
+                    if acm.is_callable() { format!("call it: {name}(...)") } else { format!("it has no {method}") };
+                return Err(PyTypeError::new_err(format!("an async context manager is needed, not {kind}; {advice}")));
+            }
+        }
+        // By `__init__` alone; a second call of it changes nothing.
+        let _ = self.source.set(acm.clone().unbind());
+        Ok(())
+    }
+
+    /// Marks one that is good for a single use.
+    fn _once(&self) {
+        self.is_single_use.store(true, Relaxed);
+    }
+
+    fn __enter__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
+        if this.usage.seat().is_some() {
+            return Err(PyRuntimeError::new_err(format!(
+                "{} is entered already; leave it first, or make another one",
+                Self::name(slf)
+            )));
+        }
+        Self::check_single_use(slf)?;
+        let seat = this.usage.seat_or(|| Seat::open(py, bridge_of(slf.as_any())?, None, Closer::Nothing))?;
+        let entered = Self::method(slf, "__aenter__").and_then(|function| {
+            seat.step(
+                py,
+                Target::Step { function: function.unbind(), args: PyTuple::empty(py).unbind() },
+                Position::Inner,
+            )
+        });
+        match &entered {
+            Ok(_) => {
+                let manager =
+                    this.source.get().map_or_else(|| slf.clone().into_any().unbind(), |source| source.clone_ref(py));
+                seat.session.on_shutdown(Closer::Leave(manager));
+            }
+            Err(_) => {
+                seat.end(py);
+                this.usage.reset();
+            }
+        }
+        entered
+    }
+
+    #[pyo3(signature = (exc_type, exc_value, traceback, /))]
+    fn __exit__<'py>(
+        slf: &Bound<'py, Self>,
+        exc_type: Bound<'py, PyAny>,
+        exc_value: Bound<'py, PyAny>,
+        traceback: Bound<'py, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let this = slf.get();
+        let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
+        let Some(seat) = this.usage.seat() else {
+            return Err(PyRuntimeError::new_err(format!(
+                "{} is not entered; use it in a `with` statement",
+                Self::name(slf)
+            )));
+        };
+        let function = Self::method(slf, "__aexit__")?.unbind();
+        let args = (exc_type, exc_value, traceback).into_pyobject(py)?.unbind();
+        let left = seat.step(py, Target::Step { function, args }, Position::Last);
+        // One that its own thread has yet to leave (scope "caller") is still entered.
+        if seat.session.is_ending() || !seat.can_go_on() {
+            this.usage.reset();
+        }
+        left
+    }
+
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().usage.begin_async(|| Self::name(slf))?;
+        Self::check_single_use(slf)?;
+        Self::twin(slf, "__aenter__", &PyTuple::empty(slf.py()))
+    }
+
+    #[pyo3(signature = (*exc_info))]
+    fn __aexit__<'py>(slf: &Bound<'py, Self>, exc_info: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        Self::twin(slf, "__aexit__", exc_info)
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        names::parametrized(class, item)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.source.get().map_or(Ok(()), |source| visit.call(source))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let class = errors::type_name(slf.as_any());
+        match slf.get().source.get() {
+            Some(source) => Ok(format!("<{class} of {}>", source.bind(slf.py()).repr()?)),
+            None => Ok(format!("<{class}>")),
+        }
+    }
+}

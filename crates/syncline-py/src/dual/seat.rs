@@ -1,0 +1,207 @@
+//! Where the steps of one object are made: a session on one of the bridge's loops.
+
+use crate::call::Call;
+use crate::context::{self, Carried};
+use crate::errors;
+use crate::names;
+use crate::own::OwnLoop;
+use crate::placement::{Place, Shared, thread_key};
+use crate::process;
+use crate::runner::{self, Job, Runner};
+use crate::session::{Closer, Session};
+use crate::target::Target;
+use crate::tasks::Home;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use syncline_core::stats::Stats;
+
+pub struct Seat {
+    pub shared: Arc<Shared>,
+    place: Place,
+    pub session: Arc<Session>,
+    thread: u64,
+    /// A loop that was made for this seat alone, at the interpreter's end.
+    closes_loop: bool,
+}
+
+/// Whether more steps follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    Inner,
+    Last,
+}
+
+impl Seat {
+    /// `generator` is a native async generator, whose end is that of the session.
+    pub fn open(py: Python<'_>, shared: Arc<Shared>, generator: Option<Py<PyAny>>, closer: Closer) -> PyResult<Self> {
+        let (place, closes_loop) = match shared.place(py)? {
+            Place::Inline if names::running_loop(py)?.is_none() => (Place::Own(shared.make_own_loop(py)?), true),
+            Place::Inline => return Err(errors::shutting_down()),
+            place => (place, false),
+        };
+        let session = Session::new(context::copy(py)?, generator);
+        session.on_shutdown(closer);
+        Ok(Self { shared, place, session, thread: thread_key(), closes_loop })
+    }
+
+    /// Makes a step and waits for it. What it changes in contextvars, the caller sees.
+    pub fn step(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
+        if let Err(error) = self.check(py) {
+            target.discard(py);
+            return Err(error);
+        }
+        let carried = Carried::of(self.session.context.bind(py))?;
+        let home = Home::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
+        let result = match self.shared.execute_at(py, &self.place, target, home, None) {
+            Ok(result) => result,
+            Err((target, _)) => {
+                target.discard(py);
+                return Err(self.refused(py));
+            }
+        };
+        if self.shared.shares_context {
+            carried.write_back(py, false)?;
+        }
+        if position == Position::Last || self.session.is_ending() {
+            self.leave(py);
+        }
+        result
+    }
+
+    /// Nothing is left to do in the session.
+    pub fn end(&self, py: Python<'_>) {
+        let session = Arc::clone(&self.session);
+        match &self.place {
+            Place::Runner(runner) => {
+                // One that takes no more mail ends its sessions itself.
+                let _ = runner.post(py, Job::Do(Box::new(move |py| session.end(py))));
+            }
+            Place::Own(_) | Place::Inline => {
+                if let Err(error) = session.end(py) {
+                    error.write_unraisable(py, None);
+                }
+            }
+        }
+        self.leave(py);
+    }
+
+    /// Starts the last step without waiting for it; an error that it raises is logged.
+    pub fn end_with(&self, py: Python<'_>, target: Target) {
+        let Place::Runner(runner) = &self.place else {
+            // A loop that its thread drives: it closes the session when it is closed itself.
+            return target.discard(py);
+        };
+        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
+        call.abandon();
+        let home = Home::Session { session: Arc::clone(&self.session), is_last: true };
+        if let Err(refused) = runner.post(py, Job::Start(call, target, home))
+            && let Job::Start(_, target, _) = refused.0
+        {
+            target.discard(py);
+        }
+    }
+
+    /// Waits for something that the session's runner does.
+    pub fn wait<T>(&self, py: Python<'_>, runner: &Arc<Runner>, wait: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        let current = runner::current();
+        let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
+        if let Some(Err(_)) = edge {
+            return Err(self.refused(py));
+        }
+        wait()
+    }
+
+    /// Whether the loop still takes steps, from whatever thread.
+    pub fn can_go_on(&self) -> bool {
+        self.is_of_this_process()
+            && match &self.place {
+                Place::Runner(runner) => runner.takes_calls(),
+                Place::Own(own) => own.is_open(),
+                Place::Inline => false,
+            }
+    }
+
+    /// Whether this thread can wait for a step; for those that must not fail.
+    pub fn can_wait(&self) -> bool {
+        match &self.place {
+            Place::Runner(runner) => {
+                let current = runner::current();
+                runner.takes_calls() && !current.is_some_and(|current| runner.node.leads_to(&current.node))
+            }
+            Place::Own(own) => self.is_own_thread() && !own.is_busy() && own.is_open(),
+            Place::Inline => false,
+        }
+    }
+
+    /// Whether the session was made in this process: a forked child must leave it alone.
+    pub fn is_of_this_process(&self) -> bool {
+        match &self.place {
+            Place::Runner(runner) => runner.epoch == process::epoch(),
+            Place::Own(own) => own.epoch == process::epoch(),
+            Place::Inline => true,
+        }
+    }
+
+    pub fn runner(&self) -> Option<&Arc<Runner>> {
+        match &self.place {
+            Place::Runner(runner) => Some(runner),
+            Place::Own(_) | Place::Inline => None,
+        }
+    }
+
+    fn leave(&self, py: Python<'_>) {
+        if let (Place::Own(own), true) = (&self.place, self.closes_loop) {
+            own.close(py);
+        }
+    }
+
+    fn is_own_thread(&self) -> bool {
+        self.thread == thread_key()
+    }
+
+    pub fn check(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_of_this_process() {
+            return Err(errors::runner_closed(
+                py,
+                "it was begun in the process that this one was forked from, whose loop has it; begin a new one here"
+                    .to_owned(),
+            ));
+        }
+        match &self.place {
+            Place::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
+            Place::Own(own) => self.check_own(py, own),
+            Place::Runner(_) | Place::Inline => Ok(()),
+        }
+    }
+
+    fn check_own(&self, py: Python<'_>, own: &OwnLoop) -> PyResult<()> {
+        if !self.is_own_thread() {
+            return Err(PyRuntimeError::new_err(
+                "in scope \"caller\" it belongs to the thread that began it, whose loop runs it; go on there, or use \
+                 scope \"process\"",
+            ));
+        }
+        if own.is_busy() {
+            return Err(PyRuntimeError::new_err(
+                "in scope \"caller\" its loop is driven by the very call that this step is made in; await it there, or \
+                 use scope \"process\"",
+            ));
+        }
+        if own.is_open() { Ok(()) } else { Err(errors::closed_meanwhile(py, &own.name)) }
+    }
+
+    fn refused(&self, py: Python<'_>) -> PyErr {
+        match &self.place {
+            Place::Runner(runner) if runner.takes_calls() => errors::deadlock(
+                py,
+                format!(
+                    "sync code that the runner {:?} waits for went on with something that this very runner runs; go on \
+                     with it in async code there (`async for`, `async with`)",
+                    runner.name
+                ),
+            ),
+            _ => errors::closed_meanwhile(py, &self.shared.name),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Who uses an object, and where: the first invariant of this folder.
+
+use super::seat::Seat;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use std::sync::Arc;
+use syncline_core::sync::{Mutex, lock};
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum World {
+    #[default]
+    Neither,
+    Sync,
+    Async,
+}
+
+#[derive(Default)]
+struct State {
+    world: World,
+    in_use: bool,
+    finished: bool,
+    seat: Option<Arc<Seat>>,
+}
+
+#[derive(Default)]
+pub struct Usage(Mutex<State>);
+
+/// One step in sync code, during which no other may begin.
+pub struct InUse<'a>(&'a Usage);
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.0).in_use = false;
+    }
+}
+
+impl Usage {
+    /// For a step in sync code. `name` is what messages call the object.
+    pub fn begin_sync(&self, name: impl FnOnce() -> String) -> PyResult<InUse<'_>> {
+        let mut state = lock(&self.0);
+        if state.world == World::Async {
+            drop(state);
+            return Err(PyRuntimeError::new_err(format!(
+                "{} is in use in async code and belongs to that event loop; go on there, with `async for`, `async with` \
+                 or `await`",
+                name()
+            )));
+        }
+        if state.in_use {
+            drop(state);
+            return Err(PyValueError::new_err(format!(
+                "{} is already executing: another thread, or one of its own steps, uses it; let one thread use it at a \
+                 time, or make one for each",
+                name()
+            )));
+        }
+        state.world = World::Sync;
+        state.in_use = true;
+        Ok(InUse(self))
+    }
+
+    /// For use in async code.
+    pub fn begin_async(&self, name: impl FnOnce() -> String) -> PyResult<()> {
+        let mut state = lock(&self.0);
+        if state.world == World::Sync {
+            drop(state);
+            return Err(PyRuntimeError::new_err(format!(
+                "{} is in use in sync code, and its bridge's event loop has it; go on with `for`, `with`, `next` or `send`",
+                name()
+            )));
+        }
+        state.world = World::Async;
+        Ok(())
+    }
+
+    pub fn is_finished(&self) -> bool {
+        lock(&self.0).finished
+    }
+
+    pub fn seat(&self) -> Option<Arc<Seat>> {
+        lock(&self.0).seat.clone()
+    }
+
+    /// The seat, which is taken at the first step.
+    pub fn seat_or(&self, open: impl FnOnce() -> PyResult<Seat>) -> PyResult<Arc<Seat>> {
+        if let Some(seat) = self.seat() {
+            return Ok(seat);
+        }
+        let seat = Arc::new(open()?);
+        lock(&self.0).seat = Some(Arc::clone(&seat));
+        Ok(seat)
+    }
+
+    /// No more steps; returns the seat if it was still held.
+    pub fn finish(&self) -> Option<Arc<Seat>> {
+        let mut state = lock(&self.0);
+        state.finished = true;
+        state.seat.take()
+    }
+
+    /// Ready for another use, as a manager is that was left.
+    pub fn reset(&self) {
+        let freed = std::mem::take(&mut lock(&self.0).seat);
+        drop(freed);
+    }
+}

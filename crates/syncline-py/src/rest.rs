@@ -1,0 +1,80 @@
+//! A task of ours waits until it is woken: between a session's steps, or until there is room for an item.
+
+use crate::names;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// asyncio's task is told of a future. In trio there are none: an event is awaited, step by step.
+pub struct Rest {
+    /// Has `set_result`.
+    idle: Py<PyAny>,
+    waiting: Option<Py<PyAny>>,
+}
+
+/// What a task's turn brings. (asyncio sends nothing; trio sends what its traps return.)
+#[derive(Clone, Copy)]
+pub enum Input<'a, 'py> {
+    Nothing,
+    Sent(&'a Bound<'py, PyAny>),
+    Thrown(&'a Bound<'py, PyAny>),
+}
+
+/// What became of a wait that the task went on with.
+pub enum Rested {
+    /// For the task: it still waits.
+    Awaits(Py<PyAny>),
+    Over,
+}
+
+impl Rest {
+    /// Begins to wait; returns what the task is told.
+    pub fn begin(event_loop: &Bound<'_, PyAny>) -> PyResult<(Self, Py<PyAny>)> {
+        let py = event_loop.py();
+        if let Some(make) = event_loop.getattr_opt(intern!(py, "make_idle"))? {
+            let idle = make.call0()?;
+            let waiting = idle.call_method0(intern!(py, "__await__"))?;
+            let awaited = waiting.call_method1(intern!(py, "send"), (py.None(),))?.unbind();
+            return Ok((Self { idle: idle.unbind(), waiting: Some(waiting.unbind()) }, awaited));
+        }
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "loop"), event_loop)?;
+        let idle = names::idle(py)?.call((), Some(&options))?;
+        idle.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        Ok((Self { idle: idle.clone().unbind(), waiting: None }, idle.unbind()))
+    }
+
+    /// What wakes the task; for the loop's thread.
+    pub fn waker(&self, py: Python<'_>) -> Py<PyAny> {
+        self.idle.clone_ref(py)
+    }
+
+    /// The task has its turn, with what it was sent or thrown; either is taken if it is for this wait.
+    pub fn go_on(&self, py: Python<'_>, input: &mut Input<'_, '_>) -> PyResult<Rested> {
+        let Some(waiting) = &self.waiting else {
+            if let Input::Sent(_) = input {
+                *input = Input::Nothing;
+            }
+            return Ok(Rested::Over);
+        };
+        let stepped = match std::mem::replace(input, Input::Nothing) {
+            Input::Thrown(error) => waiting.call_method1(py, intern!(py, "throw"), (error,)),
+            Input::Sent(value) => waiting.call_method1(py, intern!(py, "send"), (value,)),
+            Input::Nothing => waiting.call_method1(py, intern!(py, "send"), (py.None(),)),
+        };
+        match stepped {
+            Ok(awaited) => Ok(Rested::Awaits(awaited)),
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => Ok(Rested::Over),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Wakes what waits; at most once.
+pub fn wake(py: Python<'_>, waker: &Py<PyAny>) -> PyResult<()> {
+    if waker.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
+        return Ok(());
+    }
+    waker.call_method1(py, intern!(py, "set_result"), (py.None(),)).map(drop)
+}

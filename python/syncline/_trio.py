@@ -1,0 +1,138 @@
+"""A trio run as the core drives it. Imported with the first bridge that asks for it, since it needs trio.
+
+The core feeds every loop that isn't its own by `call_soon_threadsafe`, and makes tasks with `create_task`: so a trio run is
+given those few methods of an event loop. One `run_forever` is one `trio.run`, which can't be entered again: what still runs
+when it is stopped is ended inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+    from contextvars import Context
+
+
+class Idle:
+    """What a session's task waits for between steps, and a producer for room."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._event.wait().__await__()
+
+    def done(self) -> bool:
+        return self._event.is_set()
+
+    def set_result(self, _: None) -> None:
+        self._event.set()
+
+
+class Task:
+    """A task of ours: the part of `asyncio.Task` that the core uses."""
+
+    def __init__(self, coroutine: Awaitable[None]) -> None:
+        self.coroutine = coroutine
+        self.scope = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        return f"<trio task of {self.coroutine!r}>"
+
+    def cancel(self) -> None:
+        self.scope.cancel()
+
+    def uncancel(self) -> None:
+        """Does nothing: in trio a cancelled scope stays cancelled, and a session whose step was cancelled has ended."""
+
+
+class TrioLoop:
+    """One `trio.run`, with the methods of an event loop that the core uses."""
+
+    def __init__(self, cleanup_timeout: float) -> None:
+        self._cleanup_timeout = cleanup_timeout
+        self._lock = threading.Lock()
+        self._early: list[Callable[[], Any]] = []
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._tasks: set[Task] = set()
+
+    def run_forever(self) -> None:
+        trio.run(self._main)
+
+    async def _main(self) -> None:
+        self._stopped = trio.Event()
+        self._changed = trio.Event()
+        with self._lock:
+            self._token = trio.lowlevel.current_trio_token()
+            early, self._early = self._early, []
+        for callback in early:
+            self._call(callback)
+        await self._stopped.wait()
+        # As asyncio's loops end: tasks are cancelled, then sessions ended that are idle.
+        idle = {task for task in self._tasks if getattr(task.coroutine, "is_idle", False)}
+        for task in self._tasks - idle:
+            task.cancel()
+        await self._until_done(lambda: not self._tasks - idle)
+        for task in idle & self._tasks:
+            end: Callable[[], None] = getattr(task.coroutine, "end")  # noqa: B009 -- a session's coroutine
+            end()
+        await self._until_done(lambda: not self._tasks)
+        for task in self._tasks:
+            task.cancel()
+
+    async def _until_done(self, done: Callable[[], bool]) -> None:
+        with trio.move_on_after(self._cleanup_timeout):
+            while not done():
+                await self._changed.wait()
+
+    def _call(self, callback: Callable[[], Any]) -> None:
+        try:
+            callback()
+        except BaseException:  # an error in here would end trio, and all that runs in it
+            logging.getLogger("syncline").exception("a callback on a trio loop failed")
+
+    def call_soon_threadsafe(self, callback: Callable[[], Any]) -> None:
+        with self._lock:
+            token = self._token
+            if token is None:
+                self._early.append(callback)
+                return
+        token.run_sync_soon(self._call, callback)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def close(self) -> None:
+        pass
+
+    def set_exception_handler(self, handler: Any) -> None:
+        pass
+
+    def get_task_factory(self) -> Any:
+        return self.create_task
+
+    def create_task(self, coroutine: Awaitable[None], *, context: Context) -> Task:
+        task = Task(coroutine)
+        self._tasks.add(task)
+        # A system task, as those alone take a context to run in rather than a copy of it.
+        trio.lowlevel.spawn_system_task(self._carry, task, name=repr(coroutine), context=context)
+        return task
+
+    async def _carry(self, task: Task) -> None:
+        try:
+            with task.scope:
+                await task.coroutine
+        except Exception:  # such as scopes that a generator closed in the wrong order: it would end the whole run
+            logging.getLogger("syncline").exception("a task on a trio loop failed")
+        finally:
+            self._tasks.discard(task)
+            self._changed.set()
+            self._changed = trio.Event()
+
+    def make_idle(self) -> Idle:
+        return Idle()
