@@ -72,7 +72,7 @@ def coroutine(bridge: Bridge, fn: Callable[P, Awaitable[R]]) -> Callable[P, Dual
 
     if inspect.isasyncgenfunction(fn):
         raise _wrong("coroutine", fn, "an async generator function", "syncline.generator")
-    return _decorated(bridge, "coroutine", fn, DualCoroutine)
+    return decorated(bridge, "coroutine", fn, DualCoroutine)
 
 
 def iterator(bridge: Bridge, fn: Callable[P, AsyncIterator[Y]]) -> Callable[P, DualIterator[Y]]:
@@ -81,7 +81,7 @@ def iterator(bridge: Bridge, fn: Callable[P, AsyncIterator[Y]]) -> Callable[P, D
 
     if inspect.iscoroutinefunction(fn):
         raise _wrong("iterator", fn, "a coroutine function", "syncline.coroutine")
-    return _decorated(bridge, "iterator", fn, DualIterator)
+    return decorated(bridge, "iterator", fn, DualIterator)
 
 
 def generator(bridge: Bridge, fn: Callable[P, AsyncGenerator[Y, S]]) -> Callable[P, DualGenerator[Y, S]]:
@@ -90,7 +90,7 @@ def generator(bridge: Bridge, fn: Callable[P, AsyncGenerator[Y, S]]) -> Callable
 
     if inspect.iscoroutinefunction(fn):
         raise _wrong("generator", fn, "a coroutine function", "syncline.coroutine")
-    return _decorated(bridge, "generator", fn, DualGenerator)
+    return decorated(bridge, "generator", fn, DualGenerator)
 
 
 def contextmanager(bridge: Bridge, fn: Callable[P, AsyncIterator[Y]]) -> Callable[P, DualContextManager[Y]]:
@@ -106,10 +106,10 @@ def contextmanager(bridge: Bridge, fn: Callable[P, AsyncIterator[Y]]) -> Callabl
         made._once()
         return made
 
-    return _decorated(bridge, "contextmanager", fn, once, inner=asynccontextmanager)
+    return decorated(bridge, "contextmanager", fn, once, inner=asynccontextmanager)
 
 
-def _decorated(
+def decorated(
     bridge: Bridge,
     decorator: str,
     fn: Callable[..., Any],
@@ -124,7 +124,7 @@ def _decorated(
     outside: Any = fn
     if type(outside) in (staticmethod, classmethod):
         made: Callable[..., D] = type(outside)(
-            _decorated(bridge, decorator, outside.__func__, make, inner=inner)
+            decorated(bridge, decorator, outside.__func__, make, inner=inner)
         )
         return made
     if not callable(fn):

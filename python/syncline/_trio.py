@@ -1,8 +1,8 @@
 """A trio run as the core drives it. Imported with the first bridge that asks for it, since it needs trio.
 
-The core feeds every loop that isn't its own by `call_soon_threadsafe`, and makes tasks with `create_task`: so a trio run is
-given those few methods of an event loop. One `run_forever` is one `trio.run`, which can't be entered again: what still runs
-when it is stopped is ended inside.
+The core feeds every loop that isn't its own by `call_soon_threadsafe`, and makes tasks with `create_task`: so a trio
+run is given those few methods of an event loop. One `run_forever` is one `trio.run`, which can't be entered again: what
+still runs when it is stopped is ended inside.
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ class TrioLoop:
         try:
             with task.scope:
                 await task.coroutine
-        except Exception:  # such as scopes that a generator closed in the wrong order: it would end the whole run
+        except (
+            Exception
+        ):  # such as scopes that a generator closed in the wrong order: it would end the whole run
             logging.getLogger("syncline").exception("a task on a trio loop failed")
         finally:
             self._tasks.discard(task)

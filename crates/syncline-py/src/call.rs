@@ -228,8 +228,11 @@ fn settle_future(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
 pub static HAS_TRIO: AtomicBool = AtomicBool::new(false);
 
 pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    let is_a = |class: PyResult<&Bound<'_, PyAny>>| class.is_ok_and(|class| error.is_instance(py, class));
-    is_a(names::cancelled_error(py)) || (HAS_TRIO.load(Relaxed) && is_a(names::trio_cancelled(py)))
+    names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class)) || is_trio_cancelled(py, error)
+}
+
+pub fn is_trio_cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    HAS_TRIO.load(Relaxed) && names::trio_cancelled(py).is_ok_and(|class| error.is_instance(py, class))
 }
 
 /// asyncio names a wrong loop by its address only; a note says which loop that is and what to do.

@@ -13,7 +13,7 @@
 //! 3. The task of a session never ends by an error, and ends with the session: after its last step, or, where a loop
 //!    shuts down, after what the session left for that case.
 
-use crate::call::{Call, Outcome, is_cancelled};
+use crate::call::{Call, Outcome, is_cancelled, is_trio_cancelled};
 use crate::errors;
 use crate::execution::{Execution, Step};
 use crate::names;
@@ -216,9 +216,11 @@ impl Session {
             }),
             Outcome::Returned(_) => false,
         };
+        // A task of trio's that was cancelled stays so, and can make no further step but that of its end.
+        let is_cancelled_for_good = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error));
         let (task, freed) = {
             let mut state = lock(&self.state);
-            state.ending |= is_over;
+            state.ending |= is_over || is_cancelled_for_good;
             let freed =
                 (state.current.take(), state.handed_over.take(), if is_over { state.closer.take() } else { None });
             (state.task.as_ref().map(|task| task.clone_ref(py)), freed)

@@ -9,7 +9,7 @@
 //! 3. The lock is never held while Python code runs.
 
 use super::seat::Seat;
-use crate::call::{Call, Outcome};
+use crate::call::{Call, Outcome, is_cancelled};
 use crate::errors;
 use crate::rest::{self, Input, Rest, Rested};
 use crate::runner::{Job, Runner};
@@ -153,9 +153,11 @@ impl Buffer {
     /// Ends the producer and waits for that; what is fetched is given up.
     pub fn stop(&self, py: Python<'_>, runner: &Arc<Runner>, seat: &Seat) -> PyResult<()> {
         self.ask_to_stop(py, runner);
-        match self.producing.get() {
-            Some(call) => seat.wait(py, runner, || wait_for(py, runner, call, seat.shared.patience(None))).map(drop),
-            None => Ok(()),
+        let Some(call) = self.producing.get() else { return Ok(()) };
+        match seat.wait(py, runner, || wait_for(py, runner, call, seat.shared.patience(None))) {
+            // Cancelled, as it was asked to be.
+            Err(error) if is_cancelled(py, &error) => Ok(()),
+            ended => ended.map(drop),
         }
     }
 
@@ -243,10 +245,7 @@ impl Producer {
                     return Ok(Some(awaited));
                 }
                 Ok(Rested::Over) => {}
-                Err(error) => {
-                    self.buffer.end(py, End::Failed(error));
-                    return Ok(None);
-                }
+                Err(error) => return self.fail(py, error),
             }
         }
         for _ in 0..LONGEST_RUN {
@@ -266,9 +265,7 @@ impl Producer {
                     }
                 }
                 Err(error) => {
-                    let is_end = error.is_instance_of::<PyStopAsyncIteration>(py);
-                    self.buffer.end(py, if is_end { End::Exhausted } else { End::Failed(error) });
-                    return Ok(None);
+                    return self.fail(py, error);
                 }
             }
         }
@@ -299,6 +296,14 @@ impl Producer {
                 Ok(Fetched::Awaits(awaited))
             }
         }
+    }
+
+    /// The consumer gets the error. The session learns of cancellations too.
+    fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<Option<Py<PyAny>>> {
+        let cancelled = is_cancelled(py, &error).then(|| error.clone_ref(py));
+        let is_end = error.is_instance_of::<PyStopAsyncIteration>(py);
+        self.buffer.end(py, if is_end { End::Exhausted } else { End::Failed(error) });
+        cancelled.map_or(Ok(None), Err)
     }
 
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

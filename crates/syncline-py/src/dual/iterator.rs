@@ -175,6 +175,10 @@ impl IteratorBase {
         let py = object.py();
         if let (Some(buffer), Some(runner)) = (self.buffer.get(), seat.runner()) {
             buffer.stop(py, runner, seat)?;
+            if seat.session.is_ending() {
+                // It was cancelled for good, and closes what it iterated over as it ends.
+                return Ok(());
+            }
         }
         match self.last_target(object)? {
             Some(target) => seat.step(py, target, Position::Last).map(drop),
