@@ -97,7 +97,6 @@ call()
     end.assert_clean()
 
 
-@pytest.mark.xfail(strict=False, reason="open: a child hung, once so far, on Python 3.11")
 @scopes
 def test_forks_during_calls_of_other_threads(scope: str) -> None:
     """Four threads call without a pause while the main one forks 20 times: every call and child ends
@@ -186,6 +185,89 @@ call()
 """.replace("SCOPE", scope),
     )
     assert end.lines == ["child 0"]
+    end.assert_clean()
+
+
+@scopes
+def test_a_fork_while_another_thread_looks_a_name_up(scope: str) -> None:
+    """What the first call looks up once is not left half looked up in the child (case 80)."""
+    # Interleaving: each time that a thread of the first call is about to import something for the core, it waits
+    # there until the main thread has forked a child and seen its end.
+    end = forking(
+        scope,
+        """
+import builtins, queue
+
+parent, main = os.getpid(), threading.current_thread()
+reached, go_on = queue.SimpleQueue(), queue.SimpleQueue()
+imports = builtins.__import__
+
+def is_within_an_import():
+    # There the lock of a module is held, and a fork would leave it so in the child: CPython's own limit.
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "_find_and_load":
+        frame = frame.f_back
+    return frame is not None
+
+def held_import(name, *rest):
+    if not is_within_an_import() and os.getpid() == parent and threading.current_thread() is not main:
+        reached.put(name)
+        go_on.get()
+    return imports(name, *rest)
+
+def first_call():
+    call()
+    reached.put(None)
+
+builtins.__import__ = held_import
+thread = threading.Thread(target=first_call)
+thread.start()
+statuses = []
+while reached.get() is not None:
+    statuses.append(0 if any(statuses) else in_child(call))
+    go_on.put(None)
+builtins.__import__ = imports
+go_on.put(None)  # to one that has begun since
+thread.join()
+print(len(statuses) > 1, set(statuses))
+""",
+    )
+    assert end.lines == ["True {0}"], end.err
+    end.assert_clean()
+
+
+def test_forks_at_every_moment_of_a_first_call() -> None:
+    """A child calls, whatever another thread's first call was at when it was forked (case 80)."""
+    # Each of these processes makes one first call, and forks so many turns of its main thread later: with a tiny
+    # switch interval the two threads take turns at each moment at which one lets go of the interpreter.
+    end = forking(
+        "process",
+        """
+def trial(turns):
+    sys.setswitchinterval(1e-6)
+    begun = threading.Event()
+
+    def first_call():
+        begun.set()
+        call()
+
+    thread = threading.Thread(target=first_call)
+    thread.start()
+    begun.wait()
+    for _ in range(turns):
+        pass
+    assert in_child(call) == 0
+    thread.join()
+
+statuses = []
+for turns in range(60):
+    statuses.append(in_child(lambda: trial(turns)))
+    if any(statuses):
+        break
+print(set(statuses))
+""",
+    )
+    assert end.lines == ["{0}"], end.err
     end.assert_clean()
 
 

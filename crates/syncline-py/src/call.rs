@@ -7,11 +7,11 @@
 
 use crate::errors;
 use crate::names;
+use crate::once::intern;
 use crate::outbox::Outbox;
 use crate::process;
 use crate::runner::Runner;
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};

@@ -9,8 +9,8 @@
 //!    never with `==` (arrays raise there). 2. While a thread's calls keep changing variables they share one `Context`
 //!    object, as a `Token` can be reset only in the object that it was made in; other threads never see that object.
 
+use crate::once::intern;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::cell::RefCell;

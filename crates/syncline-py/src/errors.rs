@@ -1,30 +1,27 @@
 //! The exceptions that syncline raises, and the one place that words its errors.
 
+use crate::once::{Once, intern};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 struct Lazy {
     name: &'static str,
     doc: &'static str,
-    cell: PyOnceLock<Py<PyType>>,
+    cell: Once<Py<PyType>>,
 }
 
-static BASE: Lazy = Lazy {
-    name: "SynclineError",
-    doc: "Base class of the errors that syncline itself raises.",
-    cell: PyOnceLock::new(),
-};
+static BASE: Lazy =
+    Lazy { name: "SynclineError", doc: "Base class of the errors that syncline itself raises.", cell: Once::new() };
 static CLOSED: Lazy = Lazy {
     name: "RunnerClosedError",
     doc: "The bridge, or the loop that ran the call, was closed, was stopped or died.",
-    cell: PyOnceLock::new(),
+    cell: Once::new(),
 };
 static DEADLOCK: Lazy = Lazy {
     name: "DeadlockError",
     doc: "The wait could never have ended: what it waits for waits for this thread.",
-    cell: PyOnceLock::new(),
+    cell: Once::new(),
 };
 
 impl Lazy {
@@ -119,7 +116,8 @@ pub fn name_of(function: &Bound<'_, PyAny>) -> String {
 }
 
 pub fn type_name(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+    let name = object.get_type().getattr(intern!(object.py(), "__name__"));
+    name.map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }
 
 /// Sets `error.__cause__`, as `raise error from cause` does.

@@ -5,10 +5,10 @@
 
 use crate::call::{Call, Outcome, explain_loop_mixup};
 use crate::errors;
+use crate::once::intern;
 use crate::target::Target;
 use crate::wait;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3::types::iterator::PySendResult;

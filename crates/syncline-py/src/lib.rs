@@ -14,6 +14,7 @@ mod dual;
 mod errors;
 mod execution;
 mod names;
+mod once;
 mod outbox;
 mod own;
 mod placement;

@@ -1,15 +1,16 @@
 //! Python objects that the core looks up, each once and at its first use: `import syncline` loads none of them.
 
+use crate::once::Once;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 macro_rules! lazy {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
         $(#[$doc])*
         pub fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-            static CELL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            CELL.import(py, $module, $attribute)
+            static CELL: Once<Py<PyAny>> = Once::new();
+            let made = CELL.get_or_try_init(py, || Ok(py.import($module)?.getattr($attribute)?.unbind()));
+            Ok(made?.bind(py))
         }
     )*};
 }

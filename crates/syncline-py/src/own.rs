@@ -10,6 +10,7 @@
 use crate::call::{self, Call, Outcome};
 use crate::errors;
 use crate::names;
+use crate::once::intern;
 use crate::process;
 use crate::runner;
 use crate::shutdown;
@@ -17,7 +18,6 @@ use crate::target::Target;
 use crate::tasks::{self, Home};
 use crate::wait::{self, Patience};
 use pyo3::exceptions::PySystemExit;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::Arc;

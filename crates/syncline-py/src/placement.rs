@@ -7,6 +7,7 @@
 use crate::context::Carried;
 use crate::errors;
 use crate::names;
+use crate::once::intern;
 use crate::own::OwnLoop;
 use crate::process;
 use crate::runner::{self, Backend, Plan, Runner};
@@ -15,7 +16,6 @@ use crate::tasks::Home;
 use crate::thread_end;
 use crate::wait::{Patience, hop};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -6,11 +6,11 @@
 //! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
 
 use crate::names;
+use crate::once::intern;
 use crate::own::OwnLoop;
 use crate::runner::{Feeder, Runner};
 use crate::thread_end;
 use pyo3::exceptions::PySystemExit;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
 use std::cell::Cell;

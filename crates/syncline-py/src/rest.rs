@@ -1,8 +1,8 @@
 //! A task of ours waits until it is woken: between a session's steps, or until there is room for an item.
 
 use crate::names;
+use crate::once::intern;
 use pyo3::exceptions::PyStopIteration;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

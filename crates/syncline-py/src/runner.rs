@@ -9,15 +9,14 @@
 use crate::call::{Call, Outcome};
 use crate::errors;
 use crate::names;
+use crate::once::{Once, intern};
 use crate::outbox::Outbox;
 use crate::process;
 use crate::shutdown::clean_up;
 use crate::target::Target;
 use crate::tasks::{self, Home};
 use pyo3::exceptions::{PyException, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -88,9 +87,9 @@ pub struct Runner {
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
     #[cfg(target_os = "linux")]
     wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
-    event_loop: PyOnceLock<Py<PyAny>>,
-    drain: PyOnceLock<Py<PyAny>>,
-    thread: PyOnceLock<Py<PyAny>>,
+    event_loop: Once<Py<PyAny>>,
+    drain: Once<Py<PyAny>>,
+    thread: Once<Py<PyAny>>,
     thread_id: AtomicU64,
     turns: AtomicU64,
     asleep: AtomicBool,
@@ -135,9 +134,9 @@ impl Runner {
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
             wake_fd: Mutex::new(Some(new_wake_fd()?)),
-            event_loop: PyOnceLock::new(),
-            drain: PyOnceLock::new(),
-            thread: PyOnceLock::new(),
+            event_loop: Once::new(),
+            drain: Once::new(),
+            thread: Once::new(),
             thread_id: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
@@ -151,7 +150,7 @@ impl Runner {
             return Err(error);
         }
         // Nobody else sets it.
-        let _ = runner.thread.set(py, thread);
+        runner.thread.set(py, thread);
         process::remember(&runner);
         Ok(runner)
     }
@@ -380,7 +379,7 @@ impl Runner {
                 return;
             }
         };
-        let _ = self.event_loop.set(py, event_loop.clone().unbind());
+        self.event_loop.set(py, event_loop.clone().unbind());
         CURRENT.set(Some(Arc::clone(self)));
         if self.feeder == Feeder::Callback {
             self.mailbox.park();

@@ -10,9 +10,9 @@
 //! 3. `select` returns as soon as the loop has anything else to do: ready handles, new timers, events, a stop.
 
 use crate::errors;
+use crate::once::intern;
 use crate::runner::Runner;
 use pyo3::exceptions::PyOSError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use rustix::buffer::spare_capacity;

@@ -8,9 +8,9 @@
 
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::execution::{Execution, Step};
+use crate::once::intern;
 use crate::target::Target;
 use pyo3::exceptions::PyStopIteration;
-use pyo3::intern;
 use pyo3::prelude::*;
 use std::sync::Arc;
 

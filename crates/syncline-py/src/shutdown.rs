@@ -1,8 +1,8 @@
 //! How a loop ends: tasks cancelled, async generators finalized, each within a bound.
 
 use crate::names;
+use crate::once::intern;
 use crate::session::SessionCoroutine;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet};
 use std::time::Duration;

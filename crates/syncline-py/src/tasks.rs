@@ -2,10 +2,10 @@
 
 use crate::call::{Call, Outcome};
 use crate::names;
+use crate::once::intern;
 use crate::session::Session;
 use crate::shim::BridgedCoroutine;
 use crate::target::Target;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;

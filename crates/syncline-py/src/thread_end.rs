@@ -3,10 +3,10 @@
 //! The thread state's own dict is cleared in the thread itself, while it is still attached and before `join` returns:
 //! the only moment at which a thread can still close a loop of its own. (`threading.local` works the same way.)
 
+use crate::once::intern;
 use crate::placement;
 use crate::process;
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use syncline_core::sync::{Mutex, lock};

@@ -7,12 +7,12 @@
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::errors;
 use crate::names;
+use crate::once::intern;
 use crate::process;
 use crate::runner::{Feeder, Job, Runner};
 use crate::target::Target;
 use crate::tasks::Home;
 use pyo3::exceptions::PyTimeoutError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::sync::Arc;

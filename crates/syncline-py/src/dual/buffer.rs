@@ -11,6 +11,7 @@
 use super::seat::Seat;
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::errors;
+use crate::once::intern;
 use crate::rest::{self, Input, Rest, Rested};
 use crate::runner::{Job, Runner};
 use crate::session::Session;
@@ -18,7 +19,6 @@ use crate::target::{Items, Target, iterator_of};
 use crate::tasks::Home;
 use crate::wait::wait_for;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3::types::iterator::PySendResult;

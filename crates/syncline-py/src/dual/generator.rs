@@ -2,9 +2,9 @@
 
 use super::iterator::{IteratorBase, describe};
 use crate::errors;
+use crate::once::intern;
 use crate::target::Target;
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
