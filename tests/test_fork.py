@@ -504,3 +504,75 @@ print(future.result(20))
     )
     assert end.lines == ["child 0", "done"]
     end.assert_clean()
+
+
+@scopes
+def test_a_generator_of_the_parent_ends_in_the_child(scope: str) -> None:
+    """The next step of a generator that the parent began raises in the child, and works in the parent
+    (case 80)."""
+    end = forking(
+        scope,
+        """
+async def count():
+    for number in range(3):
+        await asyncio.sleep(0)
+        yield number
+
+numbers = bridge.synced(count)()
+print(next(numbers), flush=True)
+
+def child():
+    call()
+    try:
+        next(numbers)
+    except syncline.RunnerClosedError:
+        return
+    raise AssertionError
+
+print("child", in_child(child), flush=True)
+print(*numbers)
+""",
+    )
+    assert end.lines == ["0", "child 0", "1 2"]
+    end.assert_clean()
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_a_call_ends_in_the_child_of_a_signal_handler(scope: str) -> None:
+    """The child of a fork in a signal handler returns into the call that the signal interrupted, which raises
+    there and goes on in the parent (case 80)."""
+    # Interleaving: the coroutine is suspended until the child has ended.
+    end = forking(
+        scope,
+        """
+import signal
+
+pids, forked, go = [], threading.Event(), threading.Event()
+
+def handler(*_):
+    pids.append(os.fork())
+    forked.set()
+
+async def until_go():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    while not go.is_set():
+        await asyncio.sleep(0.005)
+    return "done"
+
+def see_the_child_end():
+    forked.wait()
+    print("child", os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]), flush=True)
+    go.set()
+
+signal.signal(signal.SIGUSR1, handler)
+call()
+threading.Thread(target=see_the_child_end).start()
+try:
+    print(bridge.run_sync(until_go))
+except syncline.RunnerClosedError:
+    call()
+    os._exit(0 if pids == [0] else 1)
+""",
+    )
+    assert end.lines == ["child 0", "done"], end.err
+    end.assert_clean()

@@ -3,7 +3,9 @@
 //! Invariants:
 //! 1. A call is settled once; what comes later is dropped, and an error among it is logged.
 //! 2. A suspended call keeps its task alive (a loop refers to its tasks weakly): call -> task -> coroutine -> call, a
-//!    ring that settling opens.
+//!    ring that settling opens. 3. No Python object is dropped while detached (PyO3 keeps those in a list with a lock,
+//!    which a fork in another thread could find taken): when the outbox drops the last reference to a call, its result
+//!    has been taken or was dropped by whoever gave up waiting.
 
 use crate::errors;
 use crate::names;
@@ -14,7 +16,8 @@ use crate::runner::Runner;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Instant;
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
@@ -175,6 +178,10 @@ impl Call {
         }
         // By 1 there is nothing in the slot yet.
         let _ = self.slot.fill(outcome);
+        if self.abandoned.load(SeqCst) {
+            // By 3.
+            drop(self.slot.take());
+        }
         match &self.outbox {
             Some(outbox) => outbox.add(self),
             None => self.slot.publish(),
@@ -205,9 +212,10 @@ impl Call {
         self.slot.take()
     }
 
-    /// Nobody waits any more; an error that comes later is logged.
-    pub fn abandon(&self) {
-        self.abandoned.store(true, Relaxed);
+    /// Nobody waits any more; an error that comes later is logged. Attached: by 3 a result that came too late goes here.
+    pub fn abandon(&self, _py: Python<'_>) {
+        self.abandoned.store(true, SeqCst);
+        drop(self.slot.take());
     }
 }
 

@@ -10,10 +10,11 @@
 //!    object, as a `Token` can be reset only in the object that it was made in; other threads never see that object.
 
 use crate::once::intern;
+use crate::thread_end;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::raw::{c_int, c_void};
 
 /// What a context's variables are, as an identity: equal if and only if nothing was set or reset in between, for as
@@ -64,6 +65,17 @@ struct Kept {
 
 thread_local! {
     static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the context for this thread's next call. It goes when the thread ends, while that is still attached: an
+/// object that is dropped later takes a lock of PyO3's, which a fork in another thread could find taken.
+fn keep_for_next_call(py: Python<'_>, kept: Kept) -> PyResult<()> {
+    KEPT.set(Some(kept));
+    if !IS_DEFERRED.replace(true) {
+        thread_end::defer(py, |_| drop(KEPT.take()))?;
+    }
+    Ok(())
 }
 
 /// The context of one call.
@@ -101,7 +113,7 @@ impl Carried {
         let (context, before) = (self.context.bind(py), self.before.bind(py));
         if variables_of(context) == variables_of(before) {
             if let (Some(unset), true) = (self.unset, keep) {
-                KEPT.set(Some(Kept { context: self.context, unset }));
+                keep_for_next_call(py, Kept { context: self.context, unset })?;
             }
             return Ok(());
         }
@@ -132,7 +144,7 @@ impl Carried {
             }
         }
         if keep {
-            KEPT.set(Some(Kept { context: self.context, unset: unset.unbind() }));
+            keep_for_next_call(py, Kept { context: self.context, unset: unset.unbind() })?;
         }
         Ok(())
     }

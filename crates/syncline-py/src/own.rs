@@ -238,12 +238,12 @@ impl Drive<'_, '_> {
             match (turned.err(), stopped.is_some()) {
                 // A second signal stops the waiting.
                 (Some(error), true) => {
-                    self.call.abandon();
+                    self.call.abandon(py);
                     return Err(error);
                 }
                 (Some(error), false) => stopped = Some(Stopped::Signal(error)),
                 (None, true) if give_up_at.is_some_and(|at| at <= now) => {
-                    self.call.abandon();
+                    self.call.abandon(py);
                     wait::orphaned(py, self.call, &self.own.name, self.patience.cleanup.as_secs_f64());
                     return Err(match stopped {
                         Some(Stopped::Signal(error)) => error,

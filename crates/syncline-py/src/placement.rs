@@ -69,6 +69,17 @@ pub enum Place {
     Inline,
 }
 
+impl Place {
+    /// The process that its loop belongs to.
+    pub fn epoch(&self) -> Option<u32> {
+        match self {
+            Self::Runner(runner) => Some(runner.epoch),
+            Self::Own(own) => Some(own.epoch),
+            Self::Inline => None,
+        }
+    }
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
@@ -302,6 +313,9 @@ impl Shared {
         timeout: Option<Duration>,
     ) -> Result<PyResult<Py<PyAny>>, (Target, Home)> {
         let patience = self.patience(timeout);
+        if place.epoch().is_some_and(|epoch| epoch != process::epoch()) {
+            return Err((target, home));
+        }
         match place {
             Place::Own(own) => Ok(own.run(py, target, home, patience, &self.stats)),
             Place::Inline => Ok(self.run_inline(py, target, home, patience)),

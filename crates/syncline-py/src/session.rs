@@ -309,7 +309,7 @@ impl Session {
             }
         };
         let call = Call::on_own_loop(&"a loop that shuts down".into(), None, Arc::<Stats>::default());
-        call.abandon();
+        call.abandon(py);
         Some(Execution::new(call, target))
     }
 

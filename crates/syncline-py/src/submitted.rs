@@ -24,6 +24,10 @@ pub struct Submitted {
 impl Submitted {
     /// Cancels the task, on its loop.
     fn cancel(&self, py: Python<'_>) {
+        if self.runner.epoch != process::epoch() {
+            // The parent's mailbox: a sender may have held its lock at the fork.
+            return;
+        }
         self.call.begin_cancelling();
         // A runner that takes no more mail is ending, and cancels all its tasks.
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(&self.call)));

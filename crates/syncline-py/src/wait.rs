@@ -166,7 +166,8 @@ impl<'a> Wait<'a> {
             if let Some(outcome) = self.call.take() {
                 return self.deliver(py, outcome);
             }
-            if self.runner.has_ended() {
+            // In a child that was forked by a signal handler of this very thread, nobody runs the call.
+            if self.runner.has_ended() || self.runner.epoch != process::epoch() {
                 // It may have settled the call after we looked.
                 let late = self.call.take();
                 let closed = || {
@@ -176,7 +177,7 @@ impl<'a> Wait<'a> {
                 return self.deliver(py, late.unwrap_or_else(closed));
             }
             if let Some(given_up) = self.look_after(py) {
-                self.call.abandon();
+                self.call.abandon(py);
                 return Err(given_up);
             }
             let is_main = process::is_main_thread(py);

@@ -93,7 +93,7 @@ impl Seat {
             return target.discard(py);
         };
         let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
-        call.abandon();
+        call.abandon(py);
         let home = Home::Session { session: Arc::clone(&self.session), is_last: true };
         if let Err(refused) = runner.post(py, Job::Start(call, target, home))
             && let Job::Start(_, target, _) = refused.0
@@ -136,11 +136,7 @@ impl Seat {
 
     /// Whether the session was made in this process: a forked child must leave it alone.
     pub fn is_of_this_process(&self) -> bool {
-        match &self.place {
-            Place::Runner(runner) => runner.epoch == process::epoch(),
-            Place::Own(own) => own.epoch == process::epoch(),
-            Place::Inline => true,
-        }
+        self.place.epoch().is_none_or(|epoch| epoch == process::epoch())
     }
 
     pub fn runner(&self) -> Option<&Arc<Runner>> {
