@@ -19,8 +19,8 @@ def when_still():
         while frame is not None:
             names.add(frame.f_code.co_name)
             frame = frame.f_back
-        # Not while the main thread is still in ready(), which starts this thread.
-        seen, times = now, times + 1 if now == seen and "ready" not in names else 0
+        # Not while the main thread is still in ready(), which starts this thread, or in a handler that called it.
+        seen, times = now, times + 1 if now == seen and names.isdisjoint(("ready", "interrupt")) else 0
         time.sleep(0.01)
     print("ready", flush=True)
 

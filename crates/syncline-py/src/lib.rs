@@ -5,7 +5,8 @@
 //! through [`selector`] or `call_soon_threadsafe`; [`tasks`] makes the task, [`shim`] is the coroutine that the task
 //! sees, [`outbox`] publishes results, [`shutdown`] ends the loop. [`own`] is the loop of a thread that drives it itself,
 //! [`submitted`] a call that nobody waits for, [`context`] takes contextvars there and back; [`process`] and
-//! [`thread_end`] see to fork, exit and threads that end.
+//! [`thread_end`] see to fork, exit and threads that end, [`signals`] to what signal handlers raise. [`session`] makes
+//! many steps in one task, for the objects of [`dual`]; [`rest`] is how its task waits in between.
 
 mod bridge;
 mod call;
@@ -26,6 +27,7 @@ mod selector;
 mod session;
 mod shim;
 mod shutdown;
+mod signals;
 mod submitted;
 mod target;
 mod tasks;

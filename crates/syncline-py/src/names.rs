@@ -1,6 +1,7 @@
 //! Python objects that the core looks up, each once and at its first use: `import syncline` loads none of them.
 
 use crate::once::Once;
+use crate::signals;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
@@ -34,8 +35,7 @@ lazy! {
     in_trio_run = "trio.lowlevel"."in_trio_run";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";
-    main_thread = "threading"."main_thread";
-    get_ident = "threading"."get_ident";
+    get_ident = "_thread"."get_ident";
     current_thread = "threading"."current_thread";
     get_logger = "logging"."getLogger";
     modules = "sys"."modules";
@@ -62,17 +62,31 @@ pub fn parametrized<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -
     generic_alias(class.py())?.call1((class, item))
 }
 
-/// Logs to the logger "syncline"; an error in logging itself is reported, not raised.
+/// Logs to the logger "syncline"; an error in logging itself is reported, not raised, and what a signal
+/// handler raises meanwhile is kept.
 pub fn log(py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
+    match logger(py) {
+        Ok(logger) => log_to(&logger, level, message, error),
+        Err(failed) => signals::keep_unless_exception(py, failed),
+    }
+}
+
+pub fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    get_logger(py)?.call1(("syncline",))
+}
+
+/// As [`log`], for who has the logger: late in the interpreter's end it can't be asked for.
+pub fn log_to(logger: &Bound<'_, PyAny>, level: &str, message: &str, error: Option<&PyErr>) {
+    let py = logger.py();
     let write = || {
         let extra = PyDict::new(py);
         if let Some(error) = error {
             extra.set_item("exc_info", error.value(py))?;
         }
         // The text is an argument of "%s", as it may hold a "%" of its own.
-        get_logger(py)?.call1(("syncline",))?.call_method(level, ("%s", message), Some(&extra))
+        logger.call_method(level, ("%s", message), Some(&extra))
     };
     if let Err(error) = write() {
-        error.write_unraisable(py, None);
+        signals::keep_unless_exception(py, error);
     }
 }

@@ -11,6 +11,7 @@ use crate::once::intern;
 use crate::own::OwnLoop;
 use crate::process;
 use crate::runner::{self, Backend, Plan, Runner};
+use crate::signals;
 use crate::target::Target;
 use crate::tasks::Home;
 use crate::thread_end;
@@ -299,6 +300,7 @@ impl Shared {
             if self.shares_context {
                 carried.write_back(py, true)?;
             }
+            signals::raise_kept()?;
             return result;
         }
     }
@@ -359,7 +361,7 @@ impl Shared {
             }
         }
         self.close_own_loop(py);
-        Ok(())
+        signals::raise_kept()
     }
 }
 

@@ -4,9 +4,9 @@
 //! 1. A forked child never touches its parent's loops: not their locks (a thread may have held one), not their epoll
 //!    descriptors (they are the parent's, shared), not even by freeing them. Runners carry the epoch they belong to.
 //! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
+//! 3. Which thread is the main one is found out without running Python code: that could run a signal handler.
 
 use crate::names;
-use crate::once::intern;
 use crate::own::OwnLoop;
 use crate::runner::{Feeder, Runner};
 use crate::thread_end;
@@ -14,13 +14,15 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
 use std::cell::Cell;
-use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
+/// Python's identifier of the main thread (by 3).
+static MAIN: AtomicU64 = AtomicU64::new(0);
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static OWN: Mutex<Vec<Weak<OwnLoop>>> = Mutex::new(Vec::new());
@@ -46,13 +48,27 @@ pub fn is_main_thread(py: Python<'_>) -> bool {
     {
         return is_main;
     }
-    let ask = || -> PyResult<bool> {
-        let main = names::main_thread(py)?.call0()?.getattr(intern!(py, "ident"))?;
-        main.eq(names::get_ident(py)?.call0()?)
-    };
-    let is_main = ask().unwrap_or(false);
+    let is_main = own_ident(py).is_ok_and(|ident| ident == MAIN.load(Relaxed));
     IS_MAIN.set(Some((epoch(), is_main)));
     is_main
+}
+
+/// The identifier of the main thread, found without importing `threading`, which takes long.
+fn main_ident(py: Python<'_>) -> PyResult<u64> {
+    // Python 3.13 and later.
+    if let Ok(ident) = py.import("_thread")?.getattr("_get_main_thread_ident") {
+        return ident.call0()?.extract();
+    }
+    let modules = py.import("sys")?.getattr("modules")?;
+    match modules.get_item("threading") {
+        Ok(threading) => threading.call_method0("main_thread")?.getattr("ident")?.extract(),
+        // `threading` itself takes the thread that imports it for the main one.
+        Err(_) => own_ident(py),
+    }
+}
+
+fn own_ident(py: Python<'_>) -> PyResult<u64> {
+    names::get_ident(py)?.call0()?.extract()
 }
 
 /// Adds a runner to those that are closed at exit.
@@ -101,7 +117,8 @@ fn alive() -> Vec<Arc<Runner>> {
 }
 
 pub fn install(py: Python<'_>) -> PyResult<()> {
-    let after_fork = |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+    MAIN.store(main_ident(py)?, Relaxed);
+    let after_fork = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         // By 1. `ALL` itself is only ever locked while attached, so no other thread held it at the fork.
         let orphans = std::mem::take(&mut *lock(&ALL));
         for runner in orphans.iter().filter_map(Weak::upgrade) {
@@ -110,6 +127,9 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
         lock(&OWN).clear();
         INSIDE.store(0, SeqCst);
         EPOCH.fetch_add(1, Release);
+        // The thread that forked is the child's main one.
+        MAIN.store(own_ident(args.py())?, Relaxed);
+        Ok(())
     };
     let at_exit = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| close_all(args.py());
     let options = PyDict::new(py);

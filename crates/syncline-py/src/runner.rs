@@ -13,6 +13,7 @@ use crate::once::{Once, intern};
 use crate::outbox::Outbox;
 use crate::process;
 use crate::shutdown::clean_up;
+use crate::signals;
 use crate::target::Target;
 use crate::tasks::{self, Home};
 use pyo3::exceptions::{PyException, PyTypeError};
@@ -30,6 +31,9 @@ use syncline_core::slot::Slot;
 use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::Node;
+
+/// How often a callback is scheduled anew after an error.
+const MOST_TRIES: u32 = 8;
 
 /// What closing may take beyond the cleanup time, for a busy machine.
 const CLOSING_SLACK: Duration = Duration::from_secs(1);
@@ -237,11 +241,18 @@ impl Runner {
             })?;
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
         };
-        // A loop that is closed is past its shutdown, which has settled every call.
-        if let Err(error) = scheduled()
-            && !self.is_closing()
-        {
-            error.write_unraisable(py, None);
+        // A signal handler that raises may have kept the callback from being scheduled, and nobody else will do it.
+        for _ in 0..MOST_TRIES {
+            match scheduled() {
+                Ok(()) => return,
+                // A loop that is closed is past its shutdown, which has settled every call.
+                Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => return,
+                Err(error) => {
+                    if !signals::keep(py, error) {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -312,7 +323,7 @@ impl Runner {
         };
         match report() {
             Ok(text) => names::log(py, "warning", &text, None),
-            Err(error) => error.write_unraisable(py, None),
+            Err(error) => _ = signals::keep(py, error),
         }
     }
 
@@ -458,14 +469,26 @@ pub fn make_loop<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>
 
 /// The loops' exception handler: logs to "syncline".
 pub fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let handler = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+    let logger = names::logger(py)?.unbind();
+    let is_finalizing = py.import("sys")?.getattr("is_finalizing")?.unbind();
+    let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         let py = args.py();
         let what = args.get_item(1)?;
         let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?.to_string();
-        let details = ["task", "future", "handle"].into_iter().filter_map(|key| what.get_item(key).ok());
-        let message = details.fold(message, |message, detail| format!("{message}: {detail:?}"));
-        let error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
-        names::log(py, "error", &message, error.as_ref());
+        // At the interpreter's end Python 3.11 may crash in the repr of a task, as it frees what that calls before the
+        // tasks; and from 3.13 on a traceback can't be formatted, as that imports modules.
+        let is_late = is_finalizing.call0(py)?.is_truthy(py)?;
+        let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || py.version_info() >= (3, 12));
+        let details = details.filter_map(|key| what.get_item(key).ok());
+        let mut message = details.fold(message, |message, detail| format!("{message}: {detail:?}"));
+        let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
+        if is_late
+            && py.version_info() >= (3, 13)
+            && let Some(error) = error.take()
+        {
+            message = format!("{message}: {error}");
+        }
+        names::log_to(logger.bind(py), "error", &message, error.as_ref());
         Ok(())
     };
     Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())

@@ -61,6 +61,10 @@ fn wait_for_all(event_loop: &Bound<'_, PyAny>, tasks: &Bound<'_, PySet>, bound: 
             "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}"
         );
         names::log(py, "warning", &message, None);
+        for task in refused.try_iter()? {
+            // Reported already. A task class that has no such attribute may report it again.
+            let _ = task?.setattr(intern!(py, "_log_destroy_pending"), false);
+        }
     }
     Ok(())
 }

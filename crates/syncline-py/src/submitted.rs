@@ -7,6 +7,7 @@ use crate::names;
 use crate::placement::{Key, Place, Scope, Shared};
 use crate::process;
 use crate::runner::{self, Job, Runner};
+use crate::signals;
 use crate::target::Target;
 use crate::tasks::Home;
 use pyo3::prelude::*;
@@ -23,14 +24,15 @@ pub struct Submitted {
 #[pymethods]
 impl Submitted {
     /// Cancels the task, on its loop.
-    fn cancel(&self, py: Python<'_>) {
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         if self.runner.epoch != process::epoch() {
             // The parent's mailbox: a sender may have held its lock at the fork.
-            return;
+            return Ok(());
         }
         self.call.begin_cancelling();
         // A runner that takes no more mail is ending, and cancels all its tasks.
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(&self.call)));
+        signals::raise_kept()
     }
 
     /// Calls `wait(timeout)`, which waits for the future, unless that could never end.
@@ -84,7 +86,7 @@ impl Shared {
             let call = Call::on_runner(&runner, Arc::clone(&self.stats), Some(future.clone_ref(py)));
             let job = Job::Start(Arc::clone(&call), target, Home::Task(context::copy(py)?));
             match runner.post(py, job) {
-                Ok(()) => return Ok(Submitted { call, runner }),
+                Ok(()) => return signals::raise_kept().map(|()| Submitted { call, runner }),
                 Err(error) => match error.0 {
                     Job::Start(_, returned, _) => target = returned,
                     Job::Cancel(_) | Job::Do(_) | Job::Stop => return Err(errors::bridge_closed(py, &self.name)),

@@ -10,6 +10,7 @@ use crate::names;
 use crate::once::intern;
 use crate::process;
 use crate::runner::{Feeder, Job, Runner};
+use crate::signals;
 use crate::target::Target;
 use crate::tasks::Home;
 use pyo3::exceptions::PyTimeoutError;
@@ -181,7 +182,9 @@ impl<'a> Wait<'a> {
                 return Err(given_up);
             }
             let is_main = process::is_main_thread(py);
-            py.detach(|| self.sleep(is_main));
+            if !signals::are_kept() {
+                py.detach(|| self.sleep(is_main));
+            }
         }
     }
 
@@ -222,7 +225,7 @@ impl<'a> Wait<'a> {
 
     /// Signals, deadlines, deadlocks. Returns the error with which the caller stops waiting.
     fn look_after(&mut self, py: Python<'_>) -> Option<PyErr> {
-        if let Err(error) = py.check_signals() {
+        if let Err(error) = signals::check(py) {
             if let Some(Cancelled { reason: Reason::Signal(_), .. }) = self.cancelled {
                 return Some(error);
             }
@@ -307,7 +310,7 @@ impl<'a> Wait<'a> {
                 Some(errors::deadlock(py, report))
             }
             Err(error) => {
-                error.write_unraisable(py, None);
+                let _ = signals::keep(py, error);
                 None
             }
         }
@@ -342,9 +345,20 @@ pub fn timed_out(timeout: Option<Duration>) -> PyErr {
     PyTimeoutError::new_err(format!("the call did not end within {seconds} s; its coroutine was cancelled"))
 }
 
+/// The repr of a task, which is Python code.
+fn shown(task: &Bound<'_, PyAny>) -> String {
+    match task.repr() {
+        Ok(text) => text.to_string(),
+        Err(error) => {
+            signals::keep_unless_exception(task.py(), error);
+            "a task".to_owned()
+        }
+    }
+}
+
 /// Reports a coroutine that goes on though its caller no longer waits.
 pub fn orphaned(py: Python<'_>, call: &Call, runner: &str, seconds: f64) {
-    let task = call.task(py).map_or_else(|| "a call".to_owned(), |task| format!("{task:?}"));
+    let task = call.task(py).map_or_else(|| "a call".to_owned(), |task| shown(&task));
     let message = format!(
         "{task} on the runner {runner:?} has not ended {seconds} s after it was cancelled; its caller goes on without it"
     );

@@ -9,6 +9,7 @@ use crate::placement::{Place, Shared, thread_key};
 use crate::process;
 use crate::runner::{self, Job, Runner};
 use crate::session::{Closer, Session};
+use crate::signals;
 use crate::target::Target;
 use crate::tasks::Home;
 use pyo3::exceptions::PyRuntimeError;
@@ -63,6 +64,7 @@ impl Seat {
         if self.shared.shares_context {
             carried.write_back(py, false)?;
         }
+        signals::raise_kept()?;
         if position == Position::Last || self.session.is_ending() {
             self.leave(py);
         }
