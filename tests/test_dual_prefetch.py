@@ -1,0 +1,189 @@
+"""iterate(..., prefetch=n): up to n items are fetched while the consumer is busy, and never one more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+import syncline
+from child import eventually
+
+Inside = Callable[[Callable[[], Any]], Any]
+
+
+class Source:
+    """An async generator that writes down what it was asked for."""
+
+    def __init__(self, stop: int = 1000, fail_at: int | None = None) -> None:
+        self.stop = stop
+        self.fail_at = fail_at
+        self.made: list[int] = []
+        self.closed = False
+
+    async def items(self) -> AsyncIterator[int]:
+        task = asyncio.current_task()
+        try:
+            for number in range(self.stop):
+                if number == self.fail_at:
+                    raise ValueError("mine")
+                self.made.append(number)
+                yield number
+                await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(0)
+            self.closed = asyncio.current_task() is task
+
+    def reaches(self, bridge: syncline.Bridge, count: int) -> bool:
+        """Whether the source makes `count` items, given time, and then stands still."""
+
+        def turned() -> bool:
+            bridge.run_sync(asyncio.sleep, 0)
+            return len(self.made) >= count
+
+        reached = eventually(turned)
+        for _ in range(20):
+            bridge.run_sync(asyncio.sleep, 0)
+        return reached and len(self.made) == count
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2, 7, 10_000])
+def test_all_items_come_in_order(each_bridge: syncline.Bridge, inside: Inside, prefetch: int) -> None:
+    """Whatever the size of the buffer: smaller than the source, or larger."""
+    source = Source(100)
+    assert inside(lambda: list(each_bridge.iterate(source.items(), prefetch=prefetch))) == list(range(100))
+    assert source.closed
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 5])
+def test_exactly_so_many_are_fetched_ahead(
+    each_bridge: syncline.Bridge, inside: Inside, prefetch: int
+) -> None:
+    """The producer fills the buffer, waits while it is full, and goes on when an item is taken (case 37)."""
+    source = Source()
+
+    def body() -> None:
+        with contextlib.closing(each_bridge.iterate(source.items(), prefetch=prefetch)) as it:
+            for taken in range(1, 5):
+                assert next(it) == taken - 1
+                assert source.reaches(each_bridge, taken + prefetch), source.made
+
+    inside(body)
+
+
+def test_at_no_moment_more_are_ahead(each_bridge: syncline.Bridge) -> None:
+    """The source itself compares what it made with what was taken, at each item."""
+    taken = 0
+    ahead: list[int] = []
+
+    async def items() -> AsyncIterator[int]:
+        for number in range(200):
+            # An item that is being handed over is not yet counted as taken: hence one more.
+            ahead.append(number + 1 - taken)
+            yield number
+
+    for number in each_bridge.iterate(items(), prefetch=3):
+        assert number == taken
+        taken += 1
+    assert taken == 200
+    assert max(ahead) <= 3 + 1
+
+
+def test_the_producer_works_while_the_consumer_does() -> None:
+    """In scope "process" the next items are made with no step in flight."""
+    enough = threading.Event()
+
+    async def items() -> AsyncIterator[int]:
+        for number in range(10):
+            if number == 3:
+                enough.set()
+            yield number
+
+    with contextlib.closing(syncline.iterate(items(), prefetch=3)) as it:
+        assert next(it) == 0
+        # Interleaving: this thread only waits here, for what the producer does by itself.
+        assert enough.wait(20)
+
+
+def test_an_error_arrives_after_the_items_before_it(each_bridge: syncline.Bridge, inside: Inside) -> None:
+    """Though the producer met it long before; then the iterator is finished (case 35)."""
+    source = Source(fail_at=3)
+
+    def body() -> list[int]:
+        it = each_bridge.iterate(source.items(), prefetch=10)
+        items = [next(it)]
+        assert source.reaches(each_bridge, 3)
+        items += [next(it), next(it)]
+        with pytest.raises(ValueError, match=r"^mine$"):
+            next(it)
+        return [*items, *it]
+
+    assert inside(body) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("prefetch", [1, 50])
+@pytest.mark.parametrize("leave", ["break", "close", "drop"])
+def test_leaving_early_closes_the_source(
+    each_bridge: syncline.Bridge, inside: Inside, prefetch: int, leave: str
+) -> None:
+    """In the task that ran it, with items still in the buffer or being made (case 36)."""
+    source = Source()
+
+    def body() -> bool:
+        if leave == "break":
+            for _ in each_bridge.iterate(source.items(), prefetch=prefetch):
+                break
+            return source.closed
+        it = each_bridge.iterate(source.items(), prefetch=prefetch)
+        assert next(it) == 0
+        if leave == "close":
+            it.close()
+            assert list(it) == []
+        del it
+        return source.closed
+
+    assert inside(body)
+
+
+def test_leaving_early_does_not_wait_for_an_item_that_never_comes(each_bridge: syncline.Bridge) -> None:
+    """The producer is cancelled in the middle of the next one, and cleans up."""
+    log: list[str] = []
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            log.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0)
+            log.append("cleaned up")
+
+    it = each_bridge.iterate(items(), prefetch=1)
+    assert next(it) == 1
+    for _ in range(20):
+        each_bridge.run_sync(asyncio.sleep, 0)  # into the wait, in scope "caller" too
+    it.close()
+    assert log == ["cancelled", "cleaned up"]
+
+
+def test_the_class_takes_it_too() -> None:
+    """DualIterator(async_iterable, prefetch=n)."""
+    assert list(syncline.DualIterator(Source(10).items(), prefetch=3)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("prefetch", "error"), [(-1, ValueError), (1.5, TypeError), ("2", TypeError), (None, TypeError)]
+)
+def test_a_wrong_prefetch_is_named(prefetch: Any, error: type[Exception]) -> None:
+    """Whole numbers from 0; said where it is given, before anything runs."""
+    source = Source()
+    with pytest.raises(error, match="prefetch"):
+        syncline.iterate(source.items(), prefetch=prefetch)
+    with pytest.raises(error, match="prefetch"):
+        syncline.DualIterator(source.items(), prefetch=prefetch)
