@@ -139,6 +139,27 @@ def test_a_token_of_one_step_resets_in_another(each_bridge: syncline.Bridge, ins
     assert isolated(inside, body) == ["inside", "inside", "inside", "before"]
 
 
+def test_a_value_that_a_manager_unsets_is_unset_for_the_caller(
+    each_bridge: syncline.Bridge, inside: Inside
+) -> None:
+    """Resetting the first token leaves no value, and the caller sees that, too (case 75)."""
+    fresh: contextvars.ContextVar[str] = contextvars.ContextVar("fresh")
+
+    @each_bridge.contextmanager
+    async def scoped() -> AsyncIterator[None]:
+        token = fresh.set("inside")
+        yield
+        await asyncio.sleep(0)
+        fresh.reset(token)
+
+    def body() -> list[str]:
+        with scoped():
+            seen = fresh.get("none")
+        return [seen, fresh.get("none")]
+
+    assert isolated(inside, body) == ["inside", "none"]
+
+
 def test_steps_that_several_tasks_make_are_in_one_context() -> None:
     """Sync code in different tasks of a running loop drives one generator, which notices nothing (case 41)."""
     tasks: list[Any] = []

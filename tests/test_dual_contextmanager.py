@@ -48,7 +48,7 @@ class Lock:
         self.entered += 1
         return self.entered
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await asyncio.sleep(0)
         kind, error, trace = exc_info
         self.seen.append((kind, error, trace is None))
@@ -310,7 +310,7 @@ def test_a_subclass_defines_aenter_and_aexit(
             await asyncio.sleep(0)
             return "value"
 
-        async def __aexit__(self, *exc_info: Any) -> bool:
+        async def __aexit__(self, *exc_info: object) -> bool:
             await asyncio.sleep(0)
             self.error = exc_info[1]
             return True

@@ -1,15 +1,16 @@
-"""trio: a bridge whose loop is trio's, calls from trio programs, dual objects in both."""
+"""trio: a bridge whose loop is trio's, and calls from trio programs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 import syncline
 from child import Child, run_script
@@ -49,7 +50,7 @@ places = pytest.mark.parametrize(
 
 
 async def add(a: int, b: int = 1) -> int:
-    await trio.sleep(0)
+    await trio.lowlevel.checkpoint()
     return a + b
 
 
@@ -60,7 +61,7 @@ async def name() -> str:
 
 async def count(stop: int) -> AsyncIterator[int]:
     for number in range(stop):
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         yield number
 
 
@@ -130,7 +131,7 @@ def test_an_exception_is_the_same_object(bridge: syncline.Bridge, inside: Any) -
     problem = ValueError("mine")
 
     async def fail() -> None:
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         raise problem
 
     with pytest.raises(ValueError, match="mine") as caught:
@@ -144,7 +145,7 @@ def test_contextvars_flow_both_ways(bridge: syncline.Bridge) -> None:
 
     async def change() -> str:
         before = current.get()
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         current.set("changed")
         return before
 
@@ -168,7 +169,7 @@ def test_a_timeout_cancels_trio_code(bridge: syncline.Bridge, inside: Any) -> No
             raise
         finally:
             with trio.CancelScope(shield=True):
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
             log.append("cleaned up")
 
     with pytest.raises(TimeoutError):
@@ -198,145 +199,10 @@ def test_trio_code_calls_sync_code_that_calls_the_bridge(bridge: syncline.Bridge
     """Nested calls work, five deep (case 3)."""
 
     async def down(levels: int) -> int:
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         return 1 + bridge.run_sync(down, levels - 1) if levels else 0
 
     assert bridge.run_sync(down, 5) == 5
-
-
-@places
-def test_dual_objects_are_used_in_sync_code(bridge: syncline.Bridge, inside: Any) -> None:
-    """Each kind, with trio code in it."""
-    log: list[str] = []
-
-    @bridge.generator
-    async def echo() -> AsyncGenerator[Any, Any]:
-        sent = None
-        while True:
-            await trio.sleep(0)
-            try:
-                sent = yield sent
-            except KeyError:
-                sent = "caught"
-
-    @bridge.contextmanager
-    async def hold() -> AsyncIterator[int]:
-        try:
-            yield 42
-        finally:
-            await trio.sleep(0)
-            log.append("left")
-
-    def body() -> list[Any]:
-        generator = echo()
-        steps = [next(generator), generator.send(1), generator.throw(KeyError())]
-        generator.close()
-        with hold() as value:
-            items = list(bridge.iterate(count(3), prefetch=2))
-        return [bridge.coroutine(add)(1).run(), list(bridge.iterator(count)(2)), steps, value, items]
-
-    assert inside(body) == [2, [0, 1], [None, 1, "caught"], 42, [0, 1, 2]]
-    assert log == ["left"]
-
-
-@places
-def test_scopes_and_nurseries_live_across_steps(bridge: syncline.Bridge, inside: Any) -> None:
-    """In one task: a cancel scope across yields, a nursery across yields and held by a `with` (case 28)."""
-    log: list[str] = []
-
-    async def child(number: int) -> None:
-        await trio.sleep(0)
-        log.append(f"child {number}")
-
-    @bridge.iterator
-    async def scoped() -> AsyncIterator[Any]:
-        task = trio.lowlevel.current_task()
-        with trio.move_on_after(0.02) as scope:
-            yield "in a time limit"
-            await trio.sleep_forever()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(child, 1)
-            yield scope.cancelled_caught
-        yield trio.lowlevel.current_task() is task
-
-    async def spawn(nursery: trio.Nursery) -> None:
-        nursery.start_soon(child, 2)
-
-    def body() -> list[Any]:
-        with bridge.enter(trio.open_nursery()) as nursery:
-            bridge.run_sync(spawn, nursery)
-        return list(scoped())
-
-    assert inside(body) == ["in a time limit", True, True]
-    assert log == ["child 2", "child 1"]
-
-
-def test_breaking_off_closes_the_generator_at_once(bridge: syncline.Bridge) -> None:
-    """Its finally, with trio's checkpoints in it, has run when the loop is left (case 36)."""
-    log: list[str] = []
-
-    @bridge.iterator
-    async def endless() -> AsyncIterator[int]:
-        task = trio.lowlevel.current_task()
-        try:
-            while True:
-                yield 1
-        finally:
-            await trio.sleep(0)
-            log.append("closed" if trio.lowlevel.current_task() is task else "closed elsewhere")
-
-    for _ in endless():
-        break
-    assert log == ["closed"]
-
-
-def test_dual_objects_are_awaited_in_trio_programs() -> None:
-    """In the user's own task, with nothing of ours in between: of any bridge, the default one too."""
-    tasks: list[Any] = []
-
-    @syncline.iterator
-    async def steps() -> AsyncIterator[int]:
-        tasks.append(trio.lowlevel.current_task())
-        await trio.sleep(0)
-        yield 1
-
-    @syncline.generator
-    async def echo() -> AsyncGenerator[Any, Any]:
-        tasks.append(trio.lowlevel.current_task())
-        yield (yield 2)
-
-    @syncline.contextmanager
-    async def hold() -> AsyncIterator[int]:
-        tasks.append(trio.lowlevel.current_task())
-        yield 4
-
-    async def main() -> list[Any]:
-        found = [await syncline.coroutine(add)(-1)]
-        found += [number async for number in steps()]
-        generator = echo()
-        found += [await anext(generator), await generator.asend(3)]
-        await generator.aclose()
-        async with hold() as value:
-            found.append(value)
-        assert set(tasks) == {trio.lowlevel.current_task()}
-        return found
-
-    assert trio.run(main) == [0, 1, 2, 3, 4]
-    assert len(tasks) == 3
-
-
-def test_trio_iterators_begun_in_sync_code_stay_there(bridge: syncline.Bridge) -> None:
-    """`async for` in another trio program would change their loop: RuntimeError."""
-    dual = bridge.iterator(count)(3)
-    assert next(dual) == 0
-
-    async def main() -> None:
-        async for _ in dual:
-            pass
-
-    with pytest.raises(RuntimeError, match="sync"):
-        trio.run(main)
-    assert list(dual) == [1, 2]
 
 
 def test_ctrl_c_cancels_trio_code() -> None:

@@ -1,0 +1,189 @@
+"""Dual objects with trio code in them, used by sync code through a trio bridge, and by trio programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+
+import syncline
+
+
+@pytest.fixture
+def bridge() -> Iterator[syncline.Bridge]:
+    """A bridge that runs coroutines with trio."""
+    with syncline.Bridge(backend="trio", name="trio") as bridge:
+        yield bridge
+
+
+def in_trio(body: Callable[[], Any]) -> Any:
+    """Runs sync code inside a trio program."""
+
+    async def main() -> Any:
+        await trio.lowlevel.checkpoint()
+        return body()
+
+    return trio.run(main)
+
+
+def in_asyncio(body: Callable[[], Any]) -> Any:
+    """Runs sync code inside an asyncio program."""
+
+    async def main() -> Any:
+        return body()
+
+    return asyncio.run(main())
+
+
+places = pytest.mark.parametrize(
+    "inside", [lambda body: body(), in_trio, in_asyncio], ids=["plain", "trio", "asyncio"]
+)
+
+
+async def add(a: int, b: int = 1) -> int:
+    await trio.lowlevel.checkpoint()
+    return a + b
+
+
+async def count(stop: int) -> AsyncIterator[int]:
+    for number in range(stop):
+        await trio.lowlevel.checkpoint()
+        yield number
+
+
+@places
+def test_dual_objects_are_used_in_sync_code(bridge: syncline.Bridge, inside: Any) -> None:
+    """Each kind, with trio code in it."""
+    log: list[str] = []
+
+    @bridge.generator
+    async def echo() -> AsyncGenerator[Any, Any]:
+        sent = None
+        while True:
+            await trio.lowlevel.checkpoint()
+            try:
+                sent = yield sent
+            except KeyError:
+                sent = "caught"
+
+    @bridge.contextmanager
+    async def hold() -> AsyncIterator[int]:
+        try:
+            yield 42
+        finally:
+            await trio.lowlevel.checkpoint()
+            log.append("left")
+
+    def body() -> list[Any]:
+        generator = echo()
+        steps = [next(generator), generator.send(1), generator.throw(KeyError())]
+        generator.close()
+        with hold() as value:
+            items = list(bridge.iterate(count(3), prefetch=2))
+        return [bridge.coroutine(add)(1).run(), list(bridge.iterator(count)(2)), steps, value, items]
+
+    assert inside(body) == [2, [0, 1], [None, 1, "caught"], 42, [0, 1, 2]]
+    assert log == ["left"]
+
+
+@places
+def test_scopes_and_nurseries_live_across_steps(bridge: syncline.Bridge, inside: Any) -> None:
+    """In one task: a cancel scope across yields, a nursery across yields and held by a `with` (case 28)."""
+    log: list[str] = []
+
+    async def child(number: int) -> None:
+        await trio.lowlevel.checkpoint()
+        log.append(f"child {number}")
+
+    @bridge.iterator
+    async def scoped() -> AsyncIterator[Any]:
+        task = trio.lowlevel.current_task()
+        with trio.move_on_after(0.02) as scope:
+            yield "in a time limit"
+            await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child, 1)
+            yield scope.cancelled_caught
+        yield trio.lowlevel.current_task() is task
+
+    async def spawn(nursery: trio.Nursery) -> None:
+        nursery.start_soon(child, 2)
+
+    def body() -> list[Any]:
+        with bridge.enter(trio.open_nursery()) as nursery:
+            bridge.run_sync(spawn, nursery)
+        return list(scoped())
+
+    assert inside(body) == ["in a time limit", True, True]
+    assert log == ["child 2", "child 1"]
+
+
+def test_breaking_off_closes_the_generator_at_once(bridge: syncline.Bridge) -> None:
+    """Its finally, with trio's checkpoints in it, has run when the loop is left (case 36)."""
+    log: list[str] = []
+
+    @bridge.iterator
+    async def endless() -> AsyncIterator[int]:
+        task = trio.lowlevel.current_task()
+        try:
+            while True:
+                yield 1
+        finally:
+            await trio.lowlevel.checkpoint()
+            log.append("closed" if trio.lowlevel.current_task() is task else "closed elsewhere")
+
+    for _ in endless():
+        break
+    assert log == ["closed"]
+
+
+def test_dual_objects_are_awaited_in_trio_programs() -> None:
+    """In the user's own task, with nothing of ours in between: of any bridge, the default one too."""
+    tasks: list[Any] = []
+
+    @syncline.iterator
+    async def steps() -> AsyncIterator[int]:
+        tasks.append(trio.lowlevel.current_task())
+        await trio.lowlevel.checkpoint()
+        yield 1
+
+    @syncline.generator
+    async def echo() -> AsyncGenerator[Any, Any]:
+        tasks.append(trio.lowlevel.current_task())
+        yield (yield 2)
+
+    @syncline.contextmanager
+    async def hold() -> AsyncIterator[int]:
+        tasks.append(trio.lowlevel.current_task())
+        yield 4
+
+    async def main() -> list[Any]:
+        found = [await syncline.coroutine(add)(-1)]
+        found += [number async for number in steps()]
+        generator = echo()
+        found += [await anext(generator), await generator.asend(3)]
+        await generator.aclose()
+        async with hold() as value:
+            found.append(value)
+        assert set(tasks) == {trio.lowlevel.current_task()}
+        return found
+
+    assert trio.run(main) == [0, 1, 2, 3, 4]
+    assert len(tasks) == 3
+
+
+def test_trio_iterators_begun_in_sync_code_stay_there(bridge: syncline.Bridge) -> None:
+    """`async for` in another trio program would change their loop: RuntimeError."""
+    dual = bridge.iterator(count)(3)
+    assert next(dual) == 0
+
+    async def main() -> None:
+        async for _ in dual:
+            pass
+
+    with pytest.raises(RuntimeError, match="sync"):
+        trio.run(main)
+    assert list(dual) == [1, 2]
