@@ -109,11 +109,14 @@ def test_scopes_and_nurseries_live_across_steps(bridge: syncline.Bridge, inside:
             yield scope.cancelled_caught
         yield trio.lowlevel.current_task() is task
 
+    async def make() -> Any:
+        return trio.open_nursery()  # which can be made only where trio runs
+
     async def spawn(nursery: trio.Nursery) -> None:
         nursery.start_soon(child, 2)
 
     def body() -> list[Any]:
-        with bridge.enter(trio.open_nursery()) as nursery:
+        with bridge.enter(bridge.run_sync(make)) as nursery:
             bridge.run_sync(spawn, nursery)
         return list(scoped())
 
