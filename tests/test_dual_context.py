@@ -213,6 +213,9 @@ def test_asyncio_timeout_reaches_across_yields(each_bridge: syncline.Bridge, ins
     assert inside(body) == [1, 2, 1, 2]
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # a TaskGroup groups GeneratorExit, too
 def test_a_task_group_lives_across_yields(each_bridge: syncline.Bridge, inside: Inside) -> None:
     """Its children get on during the steps, and are done when the generator is; breaking off cancels them."""
     log: list[str] = []

@@ -11,10 +11,10 @@ from ._bridge import Bridge, _default
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypeVar
 
     D = TypeVar("D")
+    M = TypeVar("M", bound="DualContextManager[Any]")
     P = ParamSpec("P")
     R = TypeVar("R")
     S = TypeVar("S")
@@ -96,17 +96,22 @@ def generator(bridge: Bridge, fn: Callable[P, AsyncGenerator[Y, S]]) -> Callable
 def contextmanager(bridge: Bridge, fn: Callable[P, AsyncIterator[Y]]) -> Callable[P, DualContextManager[Y]]:
     """See `Bridge.contextmanager`."""
     import inspect
-    from contextlib import asynccontextmanager
 
     if inspect.iscoroutinefunction(fn):
         raise _wrong("contextmanager", fn, "a coroutine function", "`yield` in it")
 
-    def once(manager: AbstractAsyncContextManager[Y]) -> DualContextManager[Y]:
-        made = DualContextManager(manager)
-        made._once()
-        return made
+    return decorated(bridge, "contextmanager", fn, lambda agen: managed(DualContextManager, agen))
 
-    return decorated(bridge, "contextmanager", fn, once, inner=asynccontextmanager)
+
+def managed(make: Callable[[Any], M], agen: Any) -> M:
+    """The context manager of an async generator with one `yield`, good for one use."""
+    from contextlib import asynccontextmanager
+
+    if not hasattr(agen, "__anext__"):
+        raise TypeError(f"an async generator is needed, not {type(agen).__name__}")
+    made = make(asynccontextmanager(lambda: agen)())
+    made._once()
+    return made
 
 
 def decorated(
@@ -114,8 +119,6 @@ def decorated(
     decorator: str,
     fn: Callable[..., Any],
     make: Callable[[Any], D],
-    *,
-    inner: Callable[[Any], Any] | None = None,
 ) -> Callable[..., D]:
     """A plain function, so that methods bind and results pickle by reference as they always do."""
     import functools
@@ -123,9 +126,7 @@ def decorated(
 
     outside: Any = fn
     if type(outside) in (staticmethod, classmethod):
-        made: Callable[..., D] = type(outside)(
-            decorated(bridge, decorator, outside.__func__, make, inner=inner)
-        )
+        made: Callable[..., D] = type(outside)(decorated(bridge, decorator, outside.__func__, make))
         return made
     if not callable(fn):
         raise TypeError(f"{decorator}() decorates async functions, not {type(fn).__name__}")
@@ -134,11 +135,10 @@ def decorated(
             f"{decorator}() got the sync generator function {fn.__name__!r}; make it `async def`, or call it as it is"
         )
     is_plain = not (inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn))
-    call = fn if inner is None else inner(fn)
 
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        result = call(*args, **kwargs)
+        result = fn(*args, **kwargs)
         # What a function returns that isn't `async def` is known only now.
         made: Any = _checked(decorator, fn, make, result) if is_plain else make(result)
         if bridge is not _default:

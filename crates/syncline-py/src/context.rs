@@ -99,9 +99,10 @@ impl Carried {
         Ok(Self { context: current.unbind(), before, unset: None })
     }
 
-    /// For one more step of something that has a context of its own.
-    pub fn of(context: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { context: context.clone().unbind(), before: copy_of(context)?.unbind(), unset: None })
+    /// For one more step of something that has a context of its own, and keeps the tokens from step to step.
+    pub fn of(context: &Bound<'_, PyAny>, unset: &Py<PyDict>) -> PyResult<Self> {
+        let before = copy_of(context)?.unbind();
+        Ok(Self { context: context.clone().unbind(), before, unset: Some(unset.clone_ref(context.py())) })
     }
 
     pub fn context(&self, py: Python<'_>) -> Py<PyAny> {

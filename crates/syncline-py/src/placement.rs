@@ -273,6 +273,10 @@ impl Shared {
         }
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Acquire)
+    }
+
     pub fn patience(&self, timeout: Option<Duration>) -> Patience {
         Patience { timeout, cleanup: self.cleanup, stall_after: self.stall_after }
     }

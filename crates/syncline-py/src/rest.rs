@@ -13,6 +13,15 @@ pub struct Rest {
     waiting: Option<Py<PyAny>>,
 }
 
+/// What a wait does about the cancellation of its task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OnCancel {
+    /// As any other.
+    End,
+    /// The task keeps it until it suspends again, as if it ran meanwhile.
+    Stay,
+}
+
 /// What a task's turn brings. (asyncio sends nothing; trio sends what its traps return.)
 #[derive(Clone, Copy)]
 pub enum Input<'a, 'py> {
@@ -30,7 +39,7 @@ pub enum Rested {
 
 impl Rest {
     /// Begins to wait; returns what the task is told.
-    pub fn begin(event_loop: &Bound<'_, PyAny>) -> PyResult<(Self, Py<PyAny>)> {
+    pub fn begin(event_loop: &Bound<'_, PyAny>, on_cancel: OnCancel) -> PyResult<(Self, Py<PyAny>)> {
         let py = event_loop.py();
         if let Some(make) = event_loop.getattr_opt(intern!(py, "make_idle"))? {
             let idle = make.call0()?;
@@ -38,9 +47,14 @@ impl Rest {
             let awaited = waiting.call_method1(intern!(py, "send"), (py.None(),))?.unbind();
             return Ok((Self { idle: idle.unbind(), waiting: Some(waiting.unbind()) }, awaited));
         }
-        let options = PyDict::new(py);
-        options.set_item(intern!(py, "loop"), event_loop)?;
-        let idle = names::idle(py)?.call((), Some(&options))?;
+        let idle = match on_cancel {
+            OnCancel::End => event_loop.call_method0(intern!(py, "create_future"))?,
+            OnCancel::Stay => {
+                let options = PyDict::new(py);
+                options.set_item(intern!(py, "loop"), event_loop)?;
+                names::idle(py)?.call((), Some(&options))?
+            }
+        };
         idle.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         Ok((Self { idle: idle.clone().unbind(), waiting: None }, idle.unbind()))
     }

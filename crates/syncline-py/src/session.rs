@@ -18,13 +18,13 @@ use crate::errors;
 use crate::execution::{Execution, Step};
 use crate::names;
 use crate::once::intern;
-use crate::rest::{self, Input, Rest, Rested};
+use crate::rest::{self, Input, OnCancel, Rest, Rested};
 use crate::target::Target;
 use crate::tasks;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use std::sync::Arc;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
@@ -76,14 +76,16 @@ struct State {
 
 pub struct Session {
     pub context: Py<PyAny>,
+    /// Tokens that unset variables which the caller has from this session.
+    pub unset: Py<PyDict>,
     /// The native generator whose end, by whatever error, is the session's.
     generator: Option<Py<PyAny>>,
     state: Mutex<State>,
 }
 
 impl Session {
-    pub fn new(context: Py<PyAny>, generator: Option<Py<PyAny>>) -> Arc<Self> {
-        Arc::new(Self { context, generator, state: Mutex::default() })
+    pub fn new(py: Python<'_>, context: Py<PyAny>, generator: Option<Py<PyAny>>) -> Arc<Self> {
+        Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, state: Mutex::default() })
     }
 
     /// Whether no more steps can come.
@@ -272,8 +274,13 @@ impl Session {
             };
             let step = match (handed_over, std::mem::replace(&mut input, Input::Nothing)) {
                 // Cancelled before the task knew what it waits for: as a task does, cancel that.
-                (Some(awaited), Input::Thrown(error)) if is_cancellation(error) && cancels(awaited.bind(py)) => {
-                    Step::Awaits(awaited)
+                (Some(awaited), Input::Thrown(error)) if is_cancelled_error(error) => {
+                    let is_stale = is_repeated(error) || !self.is_cancelling(py);
+                    if is_stale || cancels(awaited.bind(py), error) {
+                        Step::Awaits(awaited)
+                    } else {
+                        execution.throw(error, None, None)
+                    }
                 }
                 (_, Input::Thrown(error)) => execution.throw(error, None, None),
                 (Some(awaited), _) => Step::Awaits(awaited),
@@ -315,9 +322,17 @@ impl Session {
 
     /// By 2.
     fn rest(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let (idle, awaited) = Rest::begin(event_loop)?;
+        let (idle, awaited) = Rest::begin(event_loop, OnCancel::Stay)?;
         lock(&self.state).idle = Some(idle);
         Ok(awaited)
+    }
+
+    /// Whether the task has been asked to end and not been told to stay since. (Before Python 3.13 it delivers what was
+    /// taken back, too.)
+    fn is_cancelling(&self, py: Python<'_>) -> bool {
+        let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
+        // trio's tasks don't say.
+        asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
     }
 
     /// The session's task, once it has one.
@@ -337,13 +352,35 @@ impl Session {
     }
 }
 
-fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
+fn is_cancelled_error(error: &Bound<'_, PyAny>) -> bool {
     is_cancelled(error.py(), &PyErr::from_value(error.clone()))
 }
 
-fn cancels(awaited: &Bound<'_, PyAny>) -> bool {
-    let cancelled = awaited.call_method0(intern!(awaited.py(), "cancel"));
-    cancelled.is_ok_and(|cancelled| cancelled.is_truthy().unwrap_or(false))
+/// The message of a cancellation, if it has one.
+fn message_of<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let args = error.getattr(intern!(error.py(), "args")).ok()?.cast_into::<PyTuple>().ok()?;
+    args.get_item(0).ok()
+}
+
+/// Whether this comes from one of anyio's cancel scopes, which cancel again and again what awaits inside of them. What
+/// such a scope did between two steps is over; delivered late, it would hit code that the scope shields by now.
+fn is_repeated(error: &Bound<'_, PyAny>) -> bool {
+    let text = message_of(error).and_then(|message| message.extract::<String>().ok());
+    text.is_some_and(|text| text.starts_with("Cancelled ") && text.contains(" cancel scope "))
+}
+
+/// Hands a cancellation on to what is awaited, with its message, by which anyio's scopes know their own.
+fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
+    let py = awaited.py();
+    let cancel = || -> PyResult<bool> {
+        match message_of(error) {
+            Some(message) => awaited.call_method1(intern!(py, "cancel"), (message,)),
+            None => awaited.call_method0(intern!(py, "cancel")),
+        }?
+        .is_truthy()
+    };
+    // What can't be cancelled gets the error itself.
+    cancel().unwrap_or(false)
 }
 
 /// A context that this thread has entered.

@@ -9,11 +9,11 @@ between calls.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, TypeVar
 
 from .._bridge import Bridge
-from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, decorated
+from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, decorated, managed
 
 __all__ = [
     "AnySyncContextManager",
@@ -83,12 +83,7 @@ def generator(func: Callable[P, AsyncGenerator[Y, S]]) -> Callable[P, AnySyncGen
 def contextmanager(func: Callable[P, AsyncIterator[R]]) -> Callable[P, AnySyncContextManager[R]]:
     """`async with`, or `with` in sync code."""
 
-    def once(manager: AbstractAsyncContextManager[R]) -> AnySyncContextManager[R]:
-        made = AnySyncContextManager(manager)
-        made._once()
-        return made
-
-    return decorated(_bridge, "contextmanager", func, once, inner=asynccontextmanager)
+    return decorated(_bridge, "contextmanager", func, lambda agen: managed(AnySyncContextManager, agen))
 
 
 def run(coro: Awaitable[R]) -> R:

@@ -1,7 +1,7 @@
 //! Items fetched ahead: a producer on the loop, a consumer in sync code, and room for so many items between them.
 //!
-//! Only a consumer that finds nothing waits for a hop, and only a producer that found no room is woken by one, when half
-//! of the room is free again.
+//! Only a consumer that finds nothing waits for a hop, and only a producer that found no room is woken by one: when half
+//! of the room is free again, or at once if there is not much.
 //!
 //! Invariants:
 //! 1. There are never more items than there is room for, and they come out in order; an error comes after the items
@@ -12,7 +12,7 @@ use super::seat::Seat;
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::errors;
 use crate::once::intern;
-use crate::rest::{self, Input, Rest, Rested};
+use crate::rest::{self, Input, OnCancel, Rest, Rested};
 use crate::runner::{Job, Runner};
 use crate::session::Session;
 use crate::target::{Items, Target, iterator_of};
@@ -29,6 +29,9 @@ use syncline_core::sync::{Mutex, lock};
 
 /// So many items without a pause; then the loop's other tasks have their turn.
 const LONGEST_RUN: usize = 256;
+
+/// A producer for so few items is woken for each: whoever asks for a small buffer has items that take their time.
+const SMALL: usize = 16;
 
 enum End {
     Exhausted,
@@ -113,7 +116,7 @@ impl Buffer {
             let mut state = lock(&self.state);
             match state.items.pop_front() {
                 Some(item) => {
-                    let has_room = state.items.len() <= self.most / 2;
+                    let has_room = self.most <= SMALL || state.items.len() <= self.most / 2;
                     (item, if has_room { state.room.take() } else { None })
                 }
                 None => {
@@ -270,7 +273,7 @@ impl Producer {
             }
         }
         // The loop's other tasks have their turn.
-        let (pause, awaited) = Rest::begin(self.event_loop.bind(py))?;
+        let (pause, awaited) = Rest::begin(self.event_loop.bind(py), OnCancel::End)?;
         rest::wake(py, &pause.waker(py))?;
         *lock(&self.resting) = Some(pause);
         Ok(Some(awaited))
@@ -307,7 +310,7 @@ impl Producer {
     }
 
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (resting, awaited) = Rest::begin(self.event_loop.bind(py))?;
+        let (resting, awaited) = Rest::begin(self.event_loop.bind(py), OnCancel::End)?;
         let waker = resting.waker(py);
         *lock(&self.resting) = Some(resting);
         self.remember_task(py);

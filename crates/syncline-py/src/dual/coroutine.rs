@@ -1,6 +1,6 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
-use super::iterator::bridge_of;
+use super::iterator::{Wrapped, bridge_of, not_wrapping, overrides};
 use crate::bridge::seconds;
 use crate::errors;
 use crate::names;
@@ -45,7 +45,15 @@ impl CoroutineBase {
         Self::default()
     }
 
-    fn __init__(&self, coro: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (coro=Wrapped(None)))]
+    fn __init__(slf: &Bound<'_, Self>, coro: Wrapped<'_>) -> PyResult<()> {
+        let Some(coro) = &coro.0 else {
+            return if overrides::<Self>(slf.as_any(), |methods| methods.am_await) {
+                Ok(())
+            } else {
+                Err(not_wrapping(slf.as_any(), "a coroutine", "__await__"))
+            };
+        };
         if !coro.hasattr(intern!(coro.py(), "__await__"))? {
             let (kind, name) = (errors::type_name(coro), errors::name_of(coro));
             let advice =
@@ -53,7 +61,7 @@ impl CoroutineBase {
             return Err(PyTypeError::new_err(format!("a coroutine is needed, not {kind}; {advice}")));
         }
         // By `__init__` alone; a second call of it changes nothing.
-        let _ = self.source.set(coro.clone().unbind());
+        let _ = slf.get().source.set(coro.clone().unbind());
         Ok(())
     }
 
@@ -77,7 +85,7 @@ impl CoroutineBase {
                 if error.is_instance_of::<PyRuntimeError>(py) {
                     let name = errors::name_of(source.bind(py));
                     PyRuntimeError::new_err(format!(
-                        "it was run or awaited before; make another one: {name}(...).run()"
+                        "{name}(...) was run or awaited already; make another one: {name}(...).run()"
                     ))
                 } else {
                     error

@@ -1,6 +1,6 @@
 //! Generators that serve both worlds: `send`, `throw`, `close` and their async twins.
 
-use super::iterator::{IteratorBase, describe};
+use super::iterator::{IteratorBase, Wrapped, describe, not_wrapping};
 use crate::errors;
 use crate::once::intern;
 use crate::target::Target;
@@ -80,7 +80,18 @@ impl GeneratorBase {
         PyClassInitializer::from(IteratorBase::default()).add_subclass(Self)
     }
 
-    fn __init__(slf: &Bound<'_, Self>, agen: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (agen=Wrapped(None)))]
+    fn __init__(slf: &Bound<'_, Self>, agen: Wrapped<'_>) -> PyResult<()> {
+        let Some(agen) = &agen.0 else {
+            let own = slf.get_type().getattr(intern!(slf.py(), "asend"))?;
+            let inherited = slf.py().get_type::<Self>().getattr(intern!(slf.py(), "asend"))?;
+            let is_inherited = own.is(&inherited);
+            return if is_inherited {
+                Err(not_wrapping(slf.as_any(), "an async generator", "asend and athrow"))
+            } else {
+                Ok(())
+            };
+        };
         for method in ["asend", "athrow"] {
             if !agen.hasattr(method)? {
                 let (kind, name) = (errors::type_name(agen), errors::name_of(agen));

@@ -51,7 +51,7 @@ pub fn describe(object: &Bound<'_, PyAny>, wrapped: Option<&Py<PyAny>>) -> Strin
 }
 
 /// Whether a subclass has its own idea of the slot that `base` has.
-fn overrides<T: pyo3::PyTypeInfo>(
+pub fn overrides<T: pyo3::PyTypeInfo>(
     object: &Bound<'_, PyAny>,
     slot: impl Fn(&pyo3::ffi::PyAsyncMethods) -> Option<pyo3::ffi::unaryfunc>,
 ) -> bool {
@@ -101,10 +101,8 @@ impl IteratorBase {
     pub fn seat(&self, object: &Bound<'_, PyAny>) -> PyResult<Arc<Seat>> {
         let py = object.py();
         self.usage.seat_or(|| {
-            let is_native = |source: &&Py<PyAny>| {
-                names::async_generator_type(py).is_ok_and(|class| source.bind(py).is_instance(class).unwrap_or(false))
-            };
-            let generator = self.source.get().filter(is_native).map(|source| source.clone_ref(py));
+            let source = self.source.get();
+            let generator = source.filter(|_| is_native(py, source)).map(|source| source.clone_ref(py));
             let closer = match self.source.get() {
                 Some(source) => closes(source.bind(py)).map(|source| Closer::Close(source.unbind())),
                 None => closes(object)
@@ -140,13 +138,15 @@ impl IteratorBase {
         let source = self.source_or_self(object);
         let items = self.items(object);
         let prefetch = self.prefetch.get().copied().unwrap_or(0);
-        if prefetch == 0 {
-            return self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
-        }
         let seat = self.seat(object)?;
-        let Some(runner) = seat.runner() else {
-            // A loop that its caller drives: nothing can run ahead there.
-            return self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
+        // A loop that its caller drives turns during calls only: nothing can run ahead there.
+        let Some(runner) = seat.runner().filter(|_| prefetch > 0) else {
+            let item = self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
+            if item.is_err() && !self.usage.is_finished() && !is_native(object.py(), self.source.get()) {
+                // An error ends an iteration. (An async generator knows itself whether it has ended.)
+                self.finish(object)?;
+            }
+            return item;
         };
         seat.check(py)?;
         let buffer = self.buffer.get_or_init(|| Buffer::new(prefetch));
@@ -170,7 +170,16 @@ impl IteratorBase {
         }
     }
 
-    /// Ends the use in sync code, with the seat that it had.
+    /// Ends the use in sync code.
+    fn finish(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.usage.finish() {
+            Some(seat) if seat.can_go_on() => self.close_at(object, &seat),
+            // Its loop has ended, and closed what it had.
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The same with the seat that it had.
     fn close_at(&self, object: &Bound<'_, PyAny>, seat: &Seat) -> PyResult<()> {
         let py = object.py();
         if let (Some(buffer), Some(runner)) = (self.buffer.get(), seat.runner()) {
@@ -190,20 +199,50 @@ impl IteratorBase {
     }
 }
 
+/// Whether this is a native async generator.
+fn is_native(py: Python<'_>, source: Option<&Py<PyAny>>) -> bool {
+    source.is_some_and(|source| {
+        names::async_generator_type(py).is_ok_and(|class| source.bind(py).is_instance(class).unwrap_or(false))
+    })
+}
+
 /// The object, if it has `aclose`.
 fn closes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     object.hasattr(intern!(object.py(), "aclose")).unwrap_or(false).then(|| object.clone())
 }
 
+/// The object that is wrapped, if one was given. (`None` is one, and a wrong one.)
+pub struct Wrapped<'py>(pub Option<Bound<'py, PyAny>>);
+
+impl<'py> FromPyObject<'_, 'py> for Wrapped<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(object.to_owned())))
+    }
+}
+
 /// A `prefetch` argument, checked.
-pub fn checked_prefetch(prefetch: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let Ok(number) = prefetch.extract::<i64>() else {
-        let kind = errors::type_name(prefetch);
-        return Err(PyTypeError::new_err(format!("prefetch must be a whole number of items, not {kind}")));
-    };
-    usize::try_from(number).map_err(|_| {
-        PyValueError::new_err(format!("prefetch must be 0 (nothing is fetched ahead) or more, not {number}"))
-    })
+struct Prefetch(usize);
+
+impl<'py> FromPyObject<'_, 'py> for Prefetch {
+    type Error = PyErr;
+
+    fn extract(prefetch: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let Ok(number) = prefetch.extract::<i64>() else {
+            let kind = errors::type_name(&prefetch);
+            return Err(PyTypeError::new_err(format!("prefetch must be a whole number of items, not {kind}")));
+        };
+        usize::try_from(number).map(Self).map_err(|_| {
+            PyValueError::new_err(format!("prefetch must be 0 (nothing is fetched ahead) or more, not {number}"))
+        })
+    }
+}
+
+/// For an object that neither wraps anything nor has a method of its own instead.
+pub fn not_wrapping(object: &Bound<'_, PyAny>, what: &str, method: &str) -> PyErr {
+    let class = errors::type_name(object);
+    PyTypeError::new_err(format!("{class}() needs {what}, or a subclass that defines {method}"))
 }
 
 #[pymethods]
@@ -214,9 +253,19 @@ impl IteratorBase {
         Self::default()
     }
 
-    #[pyo3(signature = (aiterable, *, prefetch=None))]
-    fn __init__(&self, aiterable: &Bound<'_, PyAny>, prefetch: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.wrap(aiterable, prefetch.map_or(Ok(0), checked_prefetch)?)
+    #[pyo3(signature = (aiterable=Wrapped(None), *, prefetch=Prefetch(0)))]
+    fn __init__(slf: &Bound<'_, Self>, aiterable: Wrapped<'_>, prefetch: Prefetch) -> PyResult<()> {
+        match aiterable.0 {
+            Some(aiterable) => slf.get().wrap(&aiterable, prefetch.0),
+            None if overrides::<Self>(slf.as_any(), |methods| methods.am_aiter)
+                || overrides::<Self>(slf.as_any(), |methods| methods.am_anext) =>
+            {
+                // Set once, by `__init__`.
+                let _ = slf.get().prefetch.set(prefetch.0);
+                Ok(())
+            }
+            None => Err(not_wrapping(slf.as_any(), "an async iterable", "__anext__")),
+        }
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -233,11 +282,7 @@ impl IteratorBase {
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| describe(slf.as_any(), this.wrapped()))?;
-        match this.usage.finish() {
-            Some(seat) if seat.can_go_on() => this.close_at(slf.as_any(), &seat),
-            // Its loop has ended, and closed what it had.
-            Some(_) | None => Ok(()),
-        }
+        this.finish(slf.as_any())
     }
 
     fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

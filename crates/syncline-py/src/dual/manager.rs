@@ -1,10 +1,11 @@
 //! Context managers that serve both worlds: entered and left in one task and context.
 
-use super::iterator::{bridge_of, describe};
+use super::iterator::{Wrapped, bridge_of, describe, not_wrapping};
 use super::seat::{Position, Seat};
 use super::usage::Usage;
 use crate::errors;
 use crate::names;
+use crate::once::intern;
 use crate::session::Closer;
 use crate::target::Target;
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError};
@@ -70,7 +71,18 @@ impl ManagerBase {
         Self::default()
     }
 
-    fn __init__(&self, acm: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (acm=Wrapped(None)))]
+    fn __init__(slf: &Bound<'_, Self>, acm: Wrapped<'_>) -> PyResult<()> {
+        let Some(acm) = &acm.0 else {
+            let own = slf.get_type().getattr(intern!(slf.py(), "__aenter__"))?;
+            let inherited = slf.py().get_type::<Self>().getattr(intern!(slf.py(), "__aenter__"))?;
+            let is_inherited = own.is(&inherited);
+            return if is_inherited {
+                Err(not_wrapping(slf.as_any(), "an async context manager", "__aenter__ and __aexit__"))
+            } else {
+                Ok(())
+            };
+        };
         for method in ["__aenter__", "__aexit__"] {
             if !acm.hasattr(method)? {
                 let (kind, name) = (errors::type_name(acm), errors::name_of(acm));
@@ -80,7 +92,7 @@ impl ManagerBase {
             }
         }
         // By `__init__` alone; a second call of it changes nothing.
-        let _ = self.source.set(acm.clone().unbind());
+        let _ = slf.get().source.set(acm.clone().unbind());
         Ok(())
     }
 

@@ -41,7 +41,7 @@ impl Seat {
             Place::Inline => return Err(errors::shutting_down()),
             place => (place, false),
         };
-        let session = Session::new(context::copy(py)?, generator);
+        let session = Session::new(py, context::copy(py)?, generator);
         session.on_shutdown(closer);
         Ok(Self { shared, place, session, thread: thread_key(), closes_loop })
     }
@@ -52,7 +52,7 @@ impl Seat {
             target.discard(py);
             return Err(error);
         }
-        let carried = Carried::of(self.session.context.bind(py))?;
+        let carried = Carried::of(self.session.context.bind(py), &self.session.unset)?;
         let home = Home::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
         let result = match self.shared.execute_at(py, &self.place, target, home, None) {
             Ok(result) => result,
@@ -165,6 +165,9 @@ impl Seat {
                 "it was begun in the process that this one was forked from, whose loop has it; begin a new one here"
                     .to_owned(),
             ));
+        }
+        if self.shared.is_closed() {
+            return Err(errors::bridge_closed(py, &self.shared.name));
         }
         match &self.place {
             Place::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
