@@ -21,6 +21,7 @@ mod own;
 mod placement;
 mod process;
 mod rest;
+mod retired;
 mod runner;
 #[cfg(target_os = "linux")]
 mod selector;

@@ -12,6 +12,7 @@ use crate::errors;
 use crate::names;
 use crate::once::intern;
 use crate::process;
+use crate::retired::Retired;
 use crate::runner;
 use crate::shutdown;
 use crate::target::Target;
@@ -36,6 +37,7 @@ pub struct OwnLoop {
     /// The loop's hooks for async generators, if it is our class, which can take a first step outside of its turns.
     hooks: Option<Py<PyTuple>>,
     busy: AtomicBool,
+    retired: Retired,
     pub cleanup: Duration,
 }
 
@@ -69,6 +71,7 @@ impl OwnLoop {
             event_loop: Mutex::new(Some(event_loop.unbind())),
             hooks,
             busy: AtomicBool::new(false),
+            retired: Retired::default(),
             cleanup,
         });
         process::remember_own(&own);
@@ -144,7 +147,7 @@ impl OwnLoop {
     ) -> PyResult<()> {
         let can_step = home.is_session() || names::has_eager_tasks(py);
         let Some(hooks) = self.hooks.as_ref().filter(|_| can_step) else {
-            return tasks::start(event_loop, call, target, home, false);
+            return tasks::start(event_loop, call, target, home, false).map(drop);
         };
         // What `run_forever` does around its turns: the loop is the running one, and the one that finalizes the async
         // generators which are begun meanwhile.
@@ -156,7 +159,13 @@ impl OwnLoop {
         names::set_running_loop(py)?.call1((py.None(),))?;
         event_loop.setattr(intern!(py, "is_stepping"), false)?;
         names::set_asyncgen_hooks(py)?.call1((outer_hooks.get_item(0)?, outer_hooks.get_item(1)?))?;
-        started
+        if let Some(session) = started? {
+            self.retired.add(session);
+            if self.retired.are_many() {
+                self.retired.end(py)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives background tasks their turn after a call that did not suspend.

@@ -12,6 +12,7 @@ use crate::names;
 use crate::once::{Once, intern};
 use crate::outbox::Outbox;
 use crate::process;
+use crate::retired::Retired;
 use crate::shutdown::clean_up;
 use crate::signals;
 use crate::target::Target;
@@ -78,6 +79,7 @@ pub struct Runner {
     pub epoch: u32,
     pub mailbox: Mailbox<Job>,
     pub outbox: Arc<Outbox>,
+    pub retired: Retired,
     pub node: Arc<Node>,
     pub caller_spin: Spin,
     pub loop_spin: Spin,
@@ -127,6 +129,7 @@ impl Runner {
             epoch: process::epoch(),
             mailbox: Mailbox::new(),
             outbox: Outbox::new(feeder == Feeder::Selector),
+            retired: Retired::default(),
             node: Node::new(),
             caller_spin: Spin::new(cores),
             loop_spin: Spin::new(cores),
@@ -267,7 +270,7 @@ impl Runner {
         }
         self.outbox.deferring.store(false, Relaxed);
         self.outbox.flush_soon(py);
-        seen_to
+        seen_to.and_then(|()| self.retired.end(py))
     }
 
     pub fn begin_turn(&self) {
@@ -291,7 +294,10 @@ impl Runner {
         while let Some(job) = mail.pop_front() {
             match job {
                 Job::Start(call, target, home) => {
-                    tasks::start(event_loop, &call, target, home, self.backend == Backend::Asyncio)?;
+                    let over = tasks::start(event_loop, &call, target, home, self.backend == Backend::Asyncio)?;
+                    if let Some(session) = over {
+                        self.retired.add(session);
+                    }
                 }
                 Job::Cancel(call) => call.cancel_if_asked(py)?,
                 Job::Do(what) => what(py)?,

@@ -11,6 +11,7 @@
 
 use crate::errors;
 use crate::once::intern;
+use crate::retired;
 use crate::runner::Runner;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -137,7 +138,11 @@ impl Selector {
         runner.begin_turn();
         loop {
             runner.fall_asleep();
-            let (woken, detached_until) = py.detach(|| (self.sleep(runner, left), Instant::now()));
+            // Retired sessions are ended when nothing else comes.
+            let has_retired = !runner.retired.is_empty();
+            let nap =
+                if has_retired { Some(left.map_or(retired::WHILE, |left| left.min(retired::WHILE))) } else { left };
+            let (woken, detached_until) = py.detach(|| (self.sleep(runner, nap), Instant::now()));
             runner.loop_spin.note_attach(detached_until.elapsed());
             runner.wake_up();
             let events = match woken {
@@ -148,7 +153,7 @@ impl Selector {
                 let before = runner.scheduled(py)?;
                 runner.see_to_mail(py)?;
                 // By 3. A loop that hides what it has to do is given its turn.
-                before != runner.scheduled(py)? || runner.has_work(py)?
+                before != runner.scheduled(py)? || runner.has_work(py)? || runner.retired.are_many()
             } else {
                 // Woken for a handle or a timer of the loop, or for nothing.
                 true
@@ -158,6 +163,7 @@ impl Selector {
                     // Tasks that ended in this turn do not wait for what else the loop has to do.
                     runner.outbox.flush_soon(py);
                 }
+                runner.retired.end(py)?;
                 return self.report(py, &events);
             }
             left = deadline.map(|at| at.saturating_duration_since(Instant::now()));

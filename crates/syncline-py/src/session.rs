@@ -108,7 +108,8 @@ impl Session {
         state.current.is_none() && !state.ended
     }
 
-    /// Makes a step. `enters` where the thread can stand in for the task: its loop runs, and no task does.
+    /// Makes a step. `enters` where the thread can stand in for the task: its loop runs, and no task does. True if the
+    /// session is over and its task only has to be told, by `end`: that costs a turn of the loop and can wait.
     pub fn begin(
         self: &Arc<Self>,
         event_loop: &Bound<'_, PyAny>,
@@ -116,12 +117,12 @@ impl Session {
         target: Target,
         is_last: bool,
         enters: bool,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let py = event_loop.py();
         if self.has_ended() {
             target.discard(py);
             call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, call.runner_name())));
-            return Ok(());
+            return Ok(false);
         }
         let task = self.task(event_loop)?;
         let execution = Arc::new(Execution::new(Arc::clone(call), target));
@@ -134,18 +135,18 @@ impl Session {
         drop(done_by_this_step);
         if !enters {
             call.suspended_in(task);
-            return self.wake(py);
+            return self.wake(py).map(|()| false);
         }
         let step = self.as_the_task(event_loop, &task, || execution.send(py.None().bind(py)))?;
         match step {
             Step::Awaits(awaited) => {
                 lock(&self.state).handed_over = Some(awaited);
                 call.suspended_in(task);
-                self.wake(py)
+                self.wake(py).map(|()| false)
             }
             Step::Ended(outcome) => {
                 self.settle(py, &execution, outcome);
-                if lock(&self.state).ending { self.wake(py) } else { Ok(()) }
+                Ok(self.is_ending())
             }
         }
     }

@@ -25,21 +25,21 @@ impl Home {
 }
 
 /// Starts the call in a task of `event_loop`, which runs in this thread. The first step is over when this returns: of a
-/// task where tasks can start eagerly, of a session's if `enters` (see there).
+/// task where tasks can start eagerly, of a session's if `enters` (see there). Returns a session that is over and has yet
+/// to be ended.
 pub fn start(
     event_loop: &Bound<'_, PyAny>,
     call: &Arc<Call>,
     target: Target,
     home: Home,
     enters: bool,
-) -> PyResult<()> {
+) -> PyResult<Option<Arc<Session>>> {
     let py = event_loop.py();
     match home {
-        Home::Session { session, is_last } => {
-            if let Err(error) = session.begin(event_loop, call, target, is_last, enters) {
-                call.settle(py, Outcome::Raised(error));
-            }
-        }
+        Home::Session { session, is_last } => match session.begin(event_loop, call, target, is_last, enters) {
+            Ok(is_over) => return Ok(is_over.then_some(session)),
+            Err(error) => call.settle(py, Outcome::Raised(error)),
+        },
         Home::Task(context) => {
             let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target))?;
             match make(event_loop, coroutine.as_any(), &context) {
@@ -51,7 +51,7 @@ pub fn start(
             }
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 pub fn make<'py>(
