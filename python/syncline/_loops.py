@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import sys
 from sys import get_asyncgen_hooks
 from typing import Any
@@ -20,6 +21,7 @@ class CallerLoop(_StockLoop):
     """
 
     is_stepping = False
+    _ready: collections.deque[asyncio.Handle]
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,6 +29,13 @@ class CallerLoop(_StockLoop):
 
     def is_running(self) -> bool:
         return self.is_stepping or super().is_running()
+
+    def finish(self) -> None:
+        """Stops as soon as what is ready by now has had its turn: tasks that the call has created are begun."""
+        if self._ready:
+            self.call_soon(self.stop)
+        else:
+            self.stop()
 
 
 async def _current_hooks() -> tuple[Any, Any]:

@@ -234,7 +234,8 @@ impl Drive<'_, '_> {
         if let Some(timeout) = self.patience.timeout {
             timers.push(later(timeout.saturating_sub(self.begun.elapsed()))?);
         }
-        self.call.stop_when_settled(Some(stop.clone().unbind()));
+        let finish = event_loop.getattr_opt(intern!(py, "finish"))?.unwrap_or_else(|| stop.clone());
+        self.call.stop_when_settled(Some(finish.unbind()));
         let mut stopped: Option<Stopped> = None;
         let mut give_up_at = None;
         loop {
