@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 import syncline
+from closing import Caller, is_closed_error
 
 
 @pytest.fixture
@@ -190,3 +192,31 @@ def test_trio_iterators_begun_in_sync_code_stay_there(bridge: syncline.Bridge) -
     with pytest.raises(RuntimeError, match="sync"):
         trio.run(main)
     assert list(dual) == [1, 2]
+
+
+def test_steps_and_idle_generators_end_with_the_bridge() -> None:
+    """As on asyncio: a step under way raises RunnerClosedError after its cleanup, and what is idle is closed."""
+    bridge = syncline.Bridge(backend="trio")
+    log: list[str] = []
+    begun = threading.Event()
+
+    async def lasting(name: str) -> AsyncIterator[int]:
+        try:
+            yield 1
+            begun.set()
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.lowlevel.checkpoint()
+            log.append(name)
+
+    idle, under_way = bridge.iterate(lasting("idle")), bridge.iterate(lasting("under way"))
+    assert next(idle) == next(under_way) == 1
+    caller = Caller(lambda: next(under_way))
+    assert begun.wait(10)
+    bridge.close()
+    assert sorted(log) == ["idle", "under way"]
+    caller.join(10)
+    assert is_closed_error(caller.got)
+    with pytest.raises(syncline.RunnerClosedError):
+        next(idle)

@@ -66,13 +66,18 @@ class Bridge(_core.Bridge):
     loop_factory: makes the event loops (such as `uvloop.new_event_loop`); asyncio's own by default.
     name: for threads and messages; "syncline" by default.
     cleanup_timeout: seconds that a cancelled coroutine may take to clean up before its caller goes on without it, and a
-        closing loop before it is closed all the same.
+        closing loop before it is closed all the same: once for its tasks, and once for its async generators. `close()`
+        takes twice that and a second at most.
     stall_after: seconds. When a loop has not turned for that long while a caller waits, the logger "syncline" names
         what blocks it. Off by default.
     backend: "asyncio", or "trio": then coroutines run with trio (the extra `syncline[trio]`), in scope "process" or
         "thread". Raises ImportError if trio is not there.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
+
+    In scope "caller", `close()` also ends the calls that other threads are driving: those threads clean up and close
+    their loops. Another thread's loop that is at rest can't be touched from outside: that thread closes it at its next
+    call on the bridge, which raises RunnerClosedError, or when it ends.
     """
 
     def submit(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -106,6 +111,9 @@ class Bridge(_core.Bridge):
 
         Works on functions, methods, static and class methods (above or below `@staticmethod` and `@classmethod`).
         Signature, docstring and name are kept; `.aio` is the original.
+
+        Type checkers see a static or class method as a method, in either order. A static method that is called through
+        its class is typed all the same; instead of a class method write a sync one that calls `run_sync(cls.other)`.
         """
         from ._synced import Synced
 

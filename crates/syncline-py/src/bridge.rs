@@ -149,7 +149,11 @@ impl Bridge {
         self.shared.submit(py, Target::from_function(r#fn, args, kwargs)?, &future)
     }
 
-    /// Cancels what runs, closes the loops and ends their threads. Calls that come later raise RunnerClosedError.
+    /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise RunnerClosedError.
+    ///
+    /// Takes twice the cleanup time and a second at most: what blocks a loop for longer is left behind and logged, and
+    /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
+    /// closed by that thread, at its next call on the bridge or at its end.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.shared.close(py)
     }

@@ -18,10 +18,13 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
+
+/// Loops round their timers, and uvloop reads its clock once a turn: they may be early by a little.
+pub const TIMER_SLACK: Duration = Duration::from_millis(10);
 
 pub enum Outcome {
     Returned(Py<PyAny>),
@@ -40,12 +43,17 @@ pub struct Call {
     future: Mutex<Option<Py<PyAny>>>,
     is_submitted: bool,
     /// Whether the loop that runs it is being closed.
-    closing: Option<Arc<AtomicBool>>,
+    closing: Arc<AtomicBool>,
     /// When its caller will cancel it, for a caller that drives the loop itself and so can't.
     deadline: Option<Instant>,
     /// Its caller has asked for its end; a nested call that blocks the loop sees that, and delivers it.
     cancelling: AtomicBool,
     cancellations: AtomicU32,
+    /// Its coroutine has been cancelled because the call is over: what it still does is its cleanup, which a nested call
+    /// may be a part of.
+    told: AtomicBool,
+    /// It was a nested call that told it so, by what it raised: its task has not been cancelled, and need not be.
+    told_by_nested: AtomicBool,
     settled: AtomicBool,
     abandoned: AtomicBool,
     pub stats: Arc<Stats>,
@@ -53,19 +61,24 @@ pub struct Call {
 
 impl Call {
     pub fn on_runner(runner: &Runner, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
-        let closing = Some(Arc::clone(&runner.closing));
+        let closing = Arc::clone(&runner.closing);
         Self::new(Some(Arc::clone(&runner.outbox)), Arc::clone(&runner.name), closing, None, stats, future)
     }
 
     /// For a loop that the caller drives itself: nobody has to be woken.
-    pub fn on_own_loop(name: &Arc<str>, deadline: Option<Instant>, stats: Arc<Stats>) -> Arc<Self> {
-        Self::new(None, Arc::clone(name), None, deadline, stats, None)
+    pub fn on_own_loop(
+        name: &Arc<str>,
+        closing: Arc<AtomicBool>,
+        deadline: Option<Instant>,
+        stats: Arc<Stats>,
+    ) -> Arc<Self> {
+        Self::new(None, Arc::clone(name), closing, deadline, stats, None)
     }
 
     fn new(
         outbox: Option<Arc<Outbox>>,
         runner_name: Arc<str>,
-        closing: Option<Arc<AtomicBool>>,
+        closing: Arc<AtomicBool>,
         deadline: Option<Instant>,
         stats: Arc<Stats>,
         future: Option<Py<PyAny>>,
@@ -83,6 +96,8 @@ impl Call {
             deadline,
             cancelling: AtomicBool::new(false),
             cancellations: AtomicU32::new(0),
+            told: AtomicBool::new(false),
+            told_by_nested: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             stats,
@@ -123,10 +138,28 @@ impl Call {
     /// A nested call that blocks the loop brings about the end itself.
     pub fn take_over_cancelling(&self) {
         self.cancelling.store(false, Relaxed);
+        self.note_cancelled();
+        self.told_by_nested.store(self.closing.load(Relaxed), Relaxed);
+    }
+
+    /// Whether it learned from a nested call that its loop is being closed: to cancel it would break off its cleanup.
+    pub fn knows_of_closing(&self) -> bool {
+        self.told_by_nested.load(Relaxed)
     }
 
     pub fn is_to_be_cancelled(&self, now: Instant) -> bool {
-        self.cancelling.load(Relaxed) || self.deadline.is_some_and(|at| at <= now)
+        self.cancelling.load(Relaxed) || (!self.told.load(Relaxed) && self.is_over(now))
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.closing.load(Relaxed) || self.deadline.is_some_and(|at| at <= now)
+    }
+
+    /// Its coroutine gets a `CancelledError`; not the last one, if the call is not over: `asyncio.timeout` cancels, too.
+    pub fn note_cancelled(&self) {
+        if self.is_over(Instant::now() + TIMER_SLACK) {
+            self.told.store(true, Relaxed);
+        }
     }
 
     /// For `Job::Cancel`: cancels the task, unless a nested call has delivered that already.
@@ -167,13 +200,8 @@ impl Call {
             }
         }
         if self.is_submitted {
-            self.stats.ended.add(1);
-            let future = lock(&self.future).take();
-            if let Some(future) = future
-                && let Err(error) = settle_future(future.bind(py), self.explained(py, outcome))
-            {
-                error.write_unraisable(py, Some(future.bind(py)));
-            }
+            let outcome = self.explained(py, outcome);
+            self.settle_future(py, outcome);
             return;
         }
         // By 1 there is nothing in the slot yet.
@@ -192,9 +220,26 @@ impl Call {
         }
     }
 
+    /// False if the future had its result already.
+    fn settle_future(&self, py: Python<'_>, outcome: Outcome) -> bool {
+        let Some(future) = lock(&self.future).take() else { return false };
+        self.stats.ended.add(1);
+        if let Err(error) = settle_future(future.bind(py), outcome) {
+            error.write_unraisable(py, Some(future.bind(py)));
+        }
+        true
+    }
+
+    /// The loop of a submitted call is closed, or blocked, without it: its future says so. True if it was not settled.
+    pub fn leave_behind(&self, py: Python<'_>) -> bool {
+        // Before the future is taken: what `settle` finds taken it has to log.
+        self.abandon(py);
+        self.settle_future(py, Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name)))
+    }
+
     /// What cancelled a submitted call, if its loop was closed.
     fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
-        let is_closing = self.closing.as_ref().is_some_and(|closing| closing.load(Relaxed));
+        let is_closing = self.closing.load(Relaxed);
         match outcome {
             Outcome::Raised(error) if is_closing && is_cancelled(py, &error) => {
                 Outcome::Raised(errors::from_cause(py, errors::closed_meanwhile(py, &self.runner_name), error))
@@ -216,6 +261,10 @@ impl Call {
     pub fn abandon(&self, _py: Python<'_>) {
         self.abandoned.store(true, SeqCst);
         drop(self.slot.take());
+    }
+
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Relaxed)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Both coroutines that a loop's tasks see (that of one call, and that of a session) drive the user's through this, and
 //! know its end in the very step in which it ends. A done callback would run one loop iteration later.
 
-use crate::call::{Call, Outcome, explain_loop_mixup};
+use crate::call::{Call, Outcome, explain_loop_mixup, is_cancelled};
 use crate::errors;
 use crate::once::intern;
 use crate::target::Target;
@@ -76,6 +76,9 @@ impl Execution {
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> Step {
         let py = kind.py();
+        if is_cancelled(py, &PyErr::from_value(kind.clone())) {
+            self.call.note_cancelled();
+        }
         let awaited = lock(&self.awaited).take();
         if kind.is_instance_of::<PyRuntimeError>() {
             // "attached to a different loop" names one of the loops, by its address: a note names both.

@@ -10,6 +10,7 @@
 
 mod bridge;
 mod call;
+mod closing;
 mod context;
 mod dual;
 mod errors;

@@ -4,10 +4,13 @@
 //! only during calls: each call turns the loop at least once if something is ready or scheduled.
 //!
 //! Invariants:
-//! 1. Only its own thread touches a loop. 2. While it is driven, or a first step runs, it is the running loop of its
-//!    thread, and `busy`: a call made meanwhile (a nested one, a signal handler's) goes to a runner.
+//! 1. Only its own thread touches a loop, but for `call_soon_threadsafe`: a close from another thread leaves a `stop`
+//!    in it, and its own thread, which drives it or comes by later, ends it.
+//! 2. While it is driven, or a first step runs, it is the running loop of its thread, and `busy`: a call made meanwhile
+//!    (a nested one, a signal handler's) goes to a runner.
 
-use crate::call::{self, Call, Outcome};
+use crate::call::{self, Call, Outcome, TIMER_SLACK};
+use crate::closing::CLOSING_SLACK;
 use crate::errors;
 use crate::names;
 use crate::once::intern;
@@ -23,12 +26,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use syncline_core::latch::Latch;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
-
-const TIMER_SLACK: Duration = Duration::from_millis(10);
 
 pub struct OwnLoop {
     pub name: Arc<str>,
@@ -38,6 +40,8 @@ pub struct OwnLoop {
     hooks: Option<Py<PyTuple>>,
     busy: AtomicBool,
     retired: Retired,
+    closing: Arc<AtomicBool>,
+    ended: Latch,
     pub cleanup: Duration,
 }
 
@@ -46,7 +50,17 @@ struct Busy<'a>(&'a AtomicBool);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        // Before the bridge's `closed` is read: either that thread sees the close, or the close that it is not busy.
+        self.0.store(false, SeqCst);
+    }
+}
+
+/// However the closing went, nobody waits for it any more.
+struct Ended<'a>(&'a Latch);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
 
@@ -72,6 +86,8 @@ impl OwnLoop {
             hooks,
             busy: AtomicBool::new(false),
             retired: Retired::default(),
+            closing: Arc::default(),
+            ended: Latch::new(),
             cleanup,
         });
         process::remember_own(&own);
@@ -85,13 +101,51 @@ impl OwnLoop {
             let stop = event_loop.getattr(py, intern!(py, "stop"))?;
             event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (stop,)).map(drop)
         });
-        if let Err(error) = stopped {
+        // Its thread may have closed it meanwhile.
+        if let Err(error) = stopped
+            && self.is_open()
+        {
             error.write_unraisable(py, None);
         }
     }
 
+    /// Tells the thread that drives the loop to end it, without waiting for that; for any thread, by 1.
+    pub fn begin_closing(&self, py: Python<'_>) {
+        if !self.closing.swap(true, SeqCst) {
+            self.stop_from_outside(py);
+        }
+    }
+
+    /// Waits until the thread that drove the loop has closed it.
+    pub fn finish_closing(&self, py: Python<'_>, begun: Instant) {
+        let left = (self.cleanup * 2 + CLOSING_SLACK).saturating_sub(begun.elapsed());
+        if !py.detach(|| self.ended.wait_through(Some(left))) {
+            let message = format!(
+                "a thread's own loop of the bridge {:?} does not end: something blocks it; it is left behind",
+                self.name
+            );
+            names::log(py, "warning", &message, None);
+        }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(SeqCst)
+    }
+
+    pub fn takes_calls(&self) -> bool {
+        self.is_open() && !self.is_closing()
+    }
+
+    /// In its own thread: closes a loop that another thread was told to end, and could not (by 1).
+    pub fn close_if_told(&self, py: Python<'_>) {
+        let is_free = || names::running_loop(py).is_ok_and(|running| running.is_none());
+        if self.is_closing() && !self.is_busy() && is_free() {
+            self.close(py);
+        }
+    }
+
     pub fn is_busy(&self) -> bool {
-        self.busy.load(Relaxed)
+        self.busy.load(SeqCst)
     }
 
     pub fn is_open(&self) -> bool {
@@ -106,8 +160,11 @@ impl OwnLoop {
         patience: Patience,
         stats: &Arc<Stats>,
     ) -> PyResult<Py<PyAny>> {
+        // Busy first: a close that does not see that is seen here.
+        self.busy.store(true, SeqCst);
+        let _busy = Busy(&self.busy);
         let event_loop = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py));
-        let Some(event_loop) = event_loop else {
+        let Some(event_loop) = event_loop.filter(|_| !self.is_closing()) else {
             target.discard(py);
             return Err(errors::bridge_closed(py, &self.name));
         };
@@ -119,11 +176,9 @@ impl OwnLoop {
                 return Err(exiting);
             }
         };
-        self.busy.store(true, Relaxed);
-        let _busy = Busy(&self.busy);
         let begun = Instant::now();
         let deadline = patience.timeout.and_then(|timeout| begun.checked_add(timeout));
-        let call = Call::on_own_loop(&self.name, deadline, Arc::clone(stats));
+        let call = Call::on_own_loop(&self.name, Arc::clone(&self.closing), deadline, Arc::clone(stats));
         let drive = Drive { own: self, event_loop, call: &call, patience, begun };
         self.first_step(py, event_loop, &call, target, home)?;
         let result = match call.take() {
@@ -187,6 +242,7 @@ impl OwnLoop {
     pub fn close(&self, py: Python<'_>) {
         let Some(event_loop) = lock(&self.event_loop).take() else { return };
         let event_loop = event_loop.bind(py);
+        let _ended = Ended(&self.ended);
         let Ok(_inside) = process::enter(py) else { return };
         let cleaned = shutdown::clean_up(py, event_loop, self.cleanup, &self.name);
         let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
@@ -246,6 +302,12 @@ impl Drive<'_, '_> {
             let now = Instant::now();
             // An error is what a signal handler raised.
             match (turned.err(), stopped.is_some()) {
+                (None, _) if self.own.is_closing() => {
+                    for timer in timers.drain(..) {
+                        timer.call_method0(intern!(py, "cancel"))?;
+                    }
+                    return self.end_with_the_loop(py, stopped);
+                }
                 // A second signal stops the waiting.
                 (Some(error), true) => {
                     self.call.abandon(py);
@@ -272,8 +334,20 @@ impl Drive<'_, '_> {
         }
     }
 
+    /// Closing the loop cancels the call among its tasks, within the time that a closing loop has.
+    fn end_with_the_loop(&self, py: Python<'_>, stopped: Option<Stopped>) -> PyResult<Py<PyAny>> {
+        // What settles the call must not break off the rest of the cleanup.
+        self.call.stop_when_settled(None);
+        self.own.close(py);
+        if let Some(outcome) = self.call.take() {
+            return self.deliver(py, stopped.or(Some(Stopped::ByUser)), outcome);
+        }
+        self.call.abandon(py);
+        process::end_daemon_thread(py)?;
+        Err(errors::closed_meanwhile(py, &self.own.name))
+    }
+
     fn is_late(&self) -> bool {
-        // Loops round their timers, and uvloop reads its clock once a turn: they may be early by a little.
         self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() + TIMER_SLACK >= timeout)
     }
 
@@ -291,7 +365,7 @@ impl Drive<'_, '_> {
                 Err(PySystemExit::new_err(()))
             }
             (Some(Stopped::ByUser), outcome) => wait::result_of(py, outcome, || true, &self.own.name),
-            (_, outcome) => wait::result_of(py, outcome, || false, &self.own.name),
+            (_, outcome) => wait::result_of(py, outcome, || self.own.is_closing(), &self.own.name),
         }
     }
 }

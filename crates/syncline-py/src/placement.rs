@@ -20,10 +20,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use syncline_core::runners::{Find, Runners};
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
@@ -118,10 +118,17 @@ impl Shared {
         Arc::clone(&registry.1)
     }
 
-    pub fn place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
-        if self.closed.load(Acquire) {
-            return Err(errors::bridge_closed(py, &self.name));
+    pub fn refuse_if_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.closed.load(Acquire) {
+            return Ok(());
         }
+        // Another thread closed the bridge, and could not do this.
+        self.close_own_loop(py);
+        Err(errors::bridge_closed(py, &self.name))
+    }
+
+    pub fn place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+        self.refuse_if_closed(py)?;
         let _inside = process::enter(py)?;
         if process::is_exiting() {
             return Ok(Place::Inline);
@@ -189,12 +196,37 @@ impl Shared {
         Ok(own)
     }
 
-    /// Closes the loop that this bridge has for this thread, if it is at rest.
+    /// Closes the loop that this bridge has for this thread, if nothing runs here. Else that is left to the end of the
+    /// call that drives it, to this thread's next call, or to its end.
     pub fn close_own_loop(&self, py: Python<'_>) {
-        let own = OWN.with_borrow_mut(|own| own.remove(&self.id));
-        if let Some(own) = own.filter(|own| own.epoch == process::epoch() && !own.is_busy()) {
+        let Some(own) = OWN.with_borrow(|own| own.get(&self.id).cloned()) else { return };
+        if own.epoch != process::epoch() {
+            // A parent's loop is not a child's to close, nor to free.
+            std::mem::forget(own);
+        } else if !own.is_busy() && names::running_loop(py).is_ok_and(|running| running.is_none()) {
+            OWN.with_borrow_mut(|own| own.remove(&self.id));
             own.close(py);
         }
+    }
+
+    /// Makes the threads that drive loops of their own for this bridge leave and close them; returns those loops.
+    fn begin_closing_own_loops(&self, py: Python<'_>) -> Vec<Arc<OwnLoop>> {
+        let all: Vec<_> = lock(&self.own_loops).iter().filter_map(Weak::upgrade).collect();
+        let mine = OWN.with_borrow(|own| own.get(&self.id).cloned());
+        let is_mine = |own: &Arc<OwnLoop>| mine.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, own));
+        let mut driven = Vec::new();
+        for own in all {
+            if own.epoch != process::epoch() {
+                std::mem::forget(own);
+                continue;
+            }
+            own.begin_closing(py);
+            if own.is_busy() && !is_mine(&own) {
+                driven.push(own);
+            }
+        }
+        // A thread that drives a loop can't wait for others: they may wait for it, or be in a close() of their own.
+        if mine.is_some_and(|mine| mine.is_busy()) || runner::current().is_some() { Vec::new() } else { driven }
     }
 
     fn new_own_loop(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<OwnLoop>> {
@@ -323,7 +355,13 @@ impl Shared {
             return Err((target, home));
         }
         match place {
-            Place::Own(own) => Ok(own.run(py, target, home, patience, &self.stats)),
+            Place::Own(own) => {
+                let result = own.run(py, target, home, patience, &self.stats);
+                if self.closed.load(SeqCst) {
+                    self.close_own_loop(py);
+                }
+                Ok(result)
+            }
             Place::Inline => Ok(self.run_inline(py, target, home, patience)),
             Place::Runner(runner) => {
                 let current = runner::current();
@@ -351,18 +389,24 @@ impl Shared {
     }
 
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.closed.store(true, Release);
+        self.closed.store(true, SeqCst);
+        let begun = Instant::now();
         let here = runner::current();
-        let runners = self.registry().close();
+        let mut runners = self.registry().close();
         for runner in &runners {
             runner.begin_closing(py);
         }
+        let own_loops = self.begin_closing_own_loops(py);
+        // A thread can't wait for its own end, nor for one that waits for it.
+        runners.retain(|runner| !here.as_ref().is_some_and(|here| runner.node.leads_to(&here.node)));
         for runner in &runners {
-            // A thread can't wait for its own end, nor for one that waits for it.
-            let is_circle = here.as_ref().is_some_and(|here| runner.node.leads_to(&here.node));
-            if !is_circle {
-                runner.finish_closing(py)?;
-            }
+            runner.free_waiters(py, begun);
+        }
+        for runner in &runners {
+            runner.finish_closing(py, begun)?;
+        }
+        for own in &own_loops {
+            own.finish_closing(py, begun);
         }
         self.close_own_loop(py);
         signals::raise_kept()
@@ -380,11 +424,12 @@ fn is_in_trio(py: Python<'_>) -> PyResult<bool> {
 /// Scope "thread": the runner goes with its thread.
 fn end_thread_runner(py: Python<'_>, shared: &Weak<Shared>, runner: &Weak<Runner>, key: &Key) {
     let Some(runner) = runner.upgrade() else { return };
+    let begun = Instant::now();
     runner.begin_closing(py);
     if let Some(shared) = shared.upgrade() {
         shared.registry().forget(key, |known| Arc::ptr_eq(known, &runner));
     }
-    if let Err(error) = runner.finish_closing(py) {
+    if let Err(error) = runner.finish_closing(py, begun) {
         error.write_unraisable(py, None);
     }
 }

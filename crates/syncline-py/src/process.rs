@@ -152,8 +152,12 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
     for runner in &runners {
         runner.begin_closing(py);
     }
+    let begun = Instant::now();
     for runner in &runners {
-        runner.finish_closing(py)?;
+        runner.free_waiters(py, begun);
+    }
+    for runner in &runners {
+        runner.finish_closing(py, begun)?;
     }
     thread_end::run_now(py);
     Ok(())

@@ -2,18 +2,17 @@
 //!
 //! Invariants:
 //! 1. The loop is made, driven and closed by its own thread. 2. `ended` opens after the mailbox was closed and every
-//!    call was settled, so that a waiter which sees it open finds its result or will never get one.
+//!    call was settled or left behind, so that a waiter which sees it open finds its result or will never get one.
 //! 3. `stop`, an exception out of the loop and `close` all end in the same shutdown: mail refused, tasks cancelled,
 //!    async generators finalized, loop closed, within the cleanup time.
 
-use crate::call::{Call, Outcome};
+use crate::call::Call;
 use crate::errors;
 use crate::names;
 use crate::once::{Once, intern};
 use crate::outbox::Outbox;
 use crate::process;
 use crate::retired::Retired;
-use crate::shutdown::clean_up;
 use crate::signals;
 use crate::target::Target;
 use crate::tasks::{self, Home};
@@ -22,10 +21,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 use syncline_core::latch::Latch;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
 use syncline_core::slot::Slot;
@@ -35,9 +34,6 @@ use syncline_core::waits::Node;
 
 /// How often a callback is scheduled anew after an error.
 const MOST_TRIES: u32 = 8;
-
-/// What closing may take beyond the cleanup time, for a busy machine.
-const CLOSING_SLACK: Duration = Duration::from_secs(1);
 
 pub enum Job {
     Start(Arc<Call>, Target, Home),
@@ -85,9 +81,9 @@ pub struct Runner {
     pub loop_spin: Spin,
     pub caller_cpu: AtomicU32,
     pub loop_cpu: AtomicU32,
-    cleanup: Duration,
+    pub cleanup: Duration,
     feeder: Feeder,
-    backend: Backend,
+    pub backend: Backend,
     /// "file:line" of the call that started it.
     started_at: String,
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
@@ -95,12 +91,14 @@ pub struct Runner {
     wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
     event_loop: Once<Py<PyAny>>,
     drain: Once<Py<PyAny>>,
-    thread: Once<Py<PyAny>>,
+    pub thread: Once<Py<PyAny>>,
     thread_id: AtomicU64,
+    /// The submitted calls: nobody who waits for one of their futures looks after it.
+    pub submitted: Mutex<Vec<Weak<Call>>>,
     turns: AtomicU64,
     asleep: AtomicBool,
     pub closing: Arc<AtomicBool>,
-    ended: Latch,
+    pub ended: Latch,
 }
 
 thread_local! {
@@ -145,6 +143,7 @@ impl Runner {
             drain: Once::new(),
             thread: Once::new(),
             thread_id: AtomicU64::new(0),
+            submitted: Mutex::default(),
             turns: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             closing: Arc::default(),
@@ -333,32 +332,6 @@ impl Runner {
         }
     }
 
-    /// Tells the runner to end, without waiting for it.
-    pub fn begin_closing(self: &Arc<Self>, py: Python<'_>) {
-        self.closing.store(true, Release);
-        // One that takes no more mail is ending already.
-        let _ = self.post(py, Job::Stop);
-    }
-
-    /// Waits for the end of a runner that was told to. False if it did not come in time.
-    pub fn finish_closing(&self, py: Python<'_>) -> PyResult<bool> {
-        let ended = py.detach(|| self.ended.wait_through(Some(self.cleanup * 2 + CLOSING_SLACK)));
-        if !ended {
-            let message =
-                format!("the runner {:?} does not end: something blocks its loop; it is left behind", self.name);
-            names::log(py, "warning", &message, None);
-            return Ok(false);
-        }
-        let Some(thread) = self.thread.get(py) else { return Ok(true) };
-        // The last few steps of the thread. Not `join`: called in a thread that ends itself, it would make `threading`
-        // believe that there is a new one.
-        let deadline = Instant::now() + CLOSING_SLACK;
-        while thread.call_method0(py, intern!(py, "is_alive"))?.is_truthy(py)? && Instant::now() < deadline {
-            py.detach(|| std::thread::sleep(Duration::from_micros(50)));
-        }
-        Ok(true)
-    }
-
     fn make_loop<'py>(
         self: &Arc<Self>,
         py: Python<'py>,
@@ -438,23 +411,6 @@ impl Runner {
                 return;
             }
         }
-    }
-
-    /// By 2 and 3.
-    fn shut_down(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        for job in self.mailbox.close() {
-            if let Job::Start(call, target, _) = job {
-                target.discard(py);
-                call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
-            }
-        }
-        let cleaned = match self.backend {
-            Backend::Asyncio => clean_up(py, event_loop, self.cleanup, &self.name),
-            // A trio run has ended its tasks before it came to its end.
-            Backend::Trio => Ok(()),
-        };
-        let closed = event_loop.call_method0(intern!(py, "close"));
-        cleaned.and(closed.map(drop))
     }
 }
 

@@ -108,6 +108,10 @@ impl Session {
         state.current.is_none() && !state.ended
     }
 
+    pub fn current_call(&self) -> Option<Arc<Call>> {
+        lock(&self.state).current.as_ref().map(|execution| Arc::clone(&execution.call))
+    }
+
     /// Makes a step. `enters` where the thread can stand in for the task: its loop runs, and no task does. True if the
     /// session is over and its task only has to be told, by `end`: that costs a turn of the loop and can wait.
     pub fn begin(
@@ -316,7 +320,8 @@ impl Session {
                 return None;
             }
         };
-        let call = Call::on_own_loop(&"a loop that shuts down".into(), None, Arc::<Stats>::default());
+        // Not one that is to end with its loop: this is what the loop waits for.
+        let call = Call::on_own_loop(&"a loop that shuts down".into(), Arc::default(), None, Arc::<Stats>::default());
         call.abandon(py);
         Some(Execution::new(call, target))
     }

@@ -25,6 +25,10 @@ impl BridgedCoroutine {
         Self { execution: Execution::new(call, target) }
     }
 
+    pub fn call(&self) -> &Arc<Call> {
+        &self.execution.call
+    }
+
     /// By 1 and 2. `None` at the end.
     fn after(&self, py: Python<'_>, step: Step) -> PyResult<Option<Py<PyAny>>> {
         let outcome = match step {

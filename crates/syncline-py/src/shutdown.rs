@@ -1,33 +1,41 @@
 //! How a loop ends: tasks cancelled, async generators finalized, each within a bound.
 
+use crate::call::Call;
 use crate::names;
 use crate::once::intern;
 use crate::session::SessionCoroutine;
+use crate::shim::BridgedCoroutine;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// Cancels a loop's tasks, waits for them, ends sessions that are idle, finalizes async generators; each within `bound`.
+/// What async generators have at least, as most end at once when they are told to.
+const LEAST_LEFT: Duration = Duration::from_millis(100);
+
+/// Cancels a loop's tasks and waits for them, within `bound`; then ends sessions that are idle and finalizes async
+/// generators, within `bound` together.
 pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, name: &str) -> PyResult<()> {
     let tasks = names::all_tasks(py)?.call1((event_loop,))?;
     let (cancelled, idle) = (PySet::empty(py)?, PySet::empty(py)?);
     for task in tasks.try_iter()? {
         let task = task?;
         // A session that is idle has nothing to be cancelled; in the middle of a step it ends after that.
-        match session_of(&task) {
-            Some(session) if session.get().session.is_idle() => idle.add(task)?,
-            Some(session) => {
-                session.get().session.end_after_this_step();
-                task.call_method0(intern!(py, "cancel"))?;
-                cancelled.add(task)?;
+        if let Some(session) = session_of(&task) {
+            if session.get().session.is_idle() {
+                idle.add(task)?;
+                continue;
             }
-            None => {
-                task.call_method0(intern!(py, "cancel"))?;
-                cancelled.add(task)?;
-            }
+            session.get().session.end_after_this_step();
         }
+        if !call_of(&task).is_some_and(|call| call.knows_of_closing()) {
+            task.call_method0(intern!(py, "cancel"))?;
+        }
+        cancelled.add(task)?;
     }
     wait_for_all(event_loop, &cancelled, bound, name)?;
+    let begun = Instant::now();
     for task in &idle {
         if let Some(session) = session_of(&task) {
             session.get().session.end_by_closer(py)?;
@@ -35,7 +43,17 @@ pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, 
     }
     wait_for_all(event_loop, &idle, bound, name)?;
     let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
-    run_to_end(event_loop, names::wait_for(py)?.call1((finalized, bound.as_secs_f64()))?).map(drop)
+    let left = bound.saturating_sub(begun.elapsed()).max(LEAST_LEFT);
+    run_to_end(event_loop, names::wait_for(py)?.call1((finalized, left.as_secs_f64()))?).map(drop)
+}
+
+/// The call that a task of ours is at.
+fn call_of(task: &Bound<'_, PyAny>) -> Option<Arc<Call>> {
+    if let Some(session) = session_of(task) {
+        return session.get().session.current_call();
+    }
+    let coroutine = task.call_method0(intern!(task.py(), "get_coro")).ok()?;
+    coroutine.cast_into::<BridgedCoroutine>().ok().map(|coroutine| Arc::clone(coroutine.get().call()))
 }
 
 fn session_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, SessionCoroutine>> {
@@ -69,13 +87,25 @@ fn wait_for_all(event_loop: &Bound<'_, PyAny>, tasks: &Bound<'_, PySet>, bound: 
     Ok(())
 }
 
+/// asyncio's word for `loop.stop()` during `run_until_complete`.
+fn was_stopped(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("stopped before Future completed")
+}
+
 /// `run_until_complete`, also after a stop that was still under way.
 fn run_to_end<'py>(event_loop: &Bound<'py, PyAny>, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    let task = event_loop.call_method1(intern!(py, "create_task"), (coroutine,))?;
+    let task = event_loop.call_method1(intern!(py, "create_task"), (&coroutine,))?;
     loop {
         let result = event_loop.call_method1(intern!(py, "run_until_complete"), (&task,));
-        if result.is_ok() || task.call_method0(intern!(py, "done"))?.is_truthy()? {
+        let Err(error) = &result else { return result };
+        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return result;
+        }
+        // A loop that can't run any more would fail for ever.
+        if error.is_instance_of::<PyException>(py) && !was_stopped(py, error) {
+            let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
+            coroutine.call_method0(intern!(py, "close"))?;
             return result;
         }
     }

@@ -12,7 +12,6 @@ use crate::target::Target;
 use crate::tasks::Home;
 use pyo3::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
 
 /// What a submitted future knows of its call.
 #[pyclass(frozen, module = "syncline._core")]
@@ -84,6 +83,7 @@ impl Shared {
                 }
             };
             let call = Call::on_runner(&runner, Arc::clone(&self.stats), Some(future.clone_ref(py)));
+            runner.remember_submitted(&call);
             let job = Job::Start(Arc::clone(&call), target, Home::Task(context::copy(py)?));
             match runner.post(py, job) {
                 Ok(()) => return signals::raise_kept().map(|()| Submitted { call, runner }),
@@ -97,9 +97,7 @@ impl Shared {
 
     /// A loop that moves by itself: a thread's own would not, and its future could be waited for in vain.
     fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<Runner>> {
-        if self.closed.load(Acquire) {
-            return Err(errors::bridge_closed(py, &self.name));
-        }
+        self.refuse_if_closed(py)?;
         if process::is_exiting() {
             return Err(errors::shutting_down());
         }

@@ -6,6 +6,7 @@ use crate::once::intern;
 use crate::session::Session;
 use crate::shim::BridgedCoroutine;
 use crate::target::Target;
+use crate::wait::cancelled_error;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
@@ -19,6 +20,11 @@ pub enum Home {
 }
 
 impl Home {
+    /// Whether it is begun though nobody waits any more: its last step is what ends a session.
+    fn is_due_anyway(&self) -> bool {
+        matches!(self, Self::Session { is_last: true, .. })
+    }
+
     pub fn is_session(&self) -> bool {
         matches!(self, Self::Session { .. })
     }
@@ -35,6 +41,12 @@ pub fn start(
     enters: bool,
 ) -> PyResult<Option<Arc<Session>>> {
     let py = event_loop.py();
+    if call.is_abandoned() && !home.is_due_anyway() {
+        // Its caller is gone, and what it was told is that the call did not end.
+        target.discard(py);
+        call.settle(py, Outcome::Raised(cancelled_error(py)));
+        return Ok(None);
+    }
     match home {
         Home::Session { session, is_last } => match session.begin(event_loop, call, target, is_last, enters) {
             Ok(is_over) => return Ok(is_over.then_some(session)),

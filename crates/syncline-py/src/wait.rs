@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! 1. No wait is made while attached, and each ends on the first of: settled, the runner ended, deadline, a signal's
-//!    exception, a circle. 2. A caller that stops waiting has asked for the end of its call before.
+//!    exception, a circle, the cleanup time after the loop began to close. 2. A caller that stops waiting has asked for
+//!    the end of its call before, or its loop is ending.
 
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::errors;
@@ -42,7 +43,7 @@ pub struct Patience {
     pub stall_after: Option<Duration>,
 }
 
-/// Why the caller has cancelled its call, and until when it waits for the end of that.
+/// Why the call is to end, and until when it waits for the end of that.
 struct Cancelled {
     reason: Reason,
     give_up_at: Option<Instant>,
@@ -53,6 +54,8 @@ enum Reason {
     Signal(PyErr),
     /// The call that this one is nested in is to end, and its loop's thread is the one that waits here.
     Outer,
+    /// The loop is being closed, which cancels the call unless something blocks the loop.
+    Closing,
 }
 
 thread_local! {
@@ -177,10 +180,16 @@ impl<'a> Wait<'a> {
                 };
                 return self.deliver(py, late.unwrap_or_else(closed));
             }
+            // Looking after a wait runs Python code, which the exit has to see end.
+            let Ok(inside) = process::enter(py) else {
+                py.detach(|| self.wait_for_any_end());
+                continue;
+            };
             if let Some(given_up) = self.look_after(py) {
                 self.call.abandon(py);
                 return Err(given_up);
             }
+            drop(inside);
             let is_main = process::is_main_thread(py);
             if !signals::are_kept() {
                 py.detach(|| self.sleep(is_main));
@@ -202,15 +211,26 @@ impl<'a> Wait<'a> {
                 Waited::TimedOut => self.tick = (self.tick * 2).min(longest),
             }
             let now = Instant::now();
-            let now_due = due.is_some_and(|at| at <= now) || self.outer_is_to_end(now);
+            let now_due = due.is_some_and(|at| at <= now) || self.outer_is_to_end(now) || self.loop_is_to_end();
             if self.call.slot.is_filled() || self.runner.has_ended() || is_main || now_due {
                 return;
             }
         }
     }
 
+    /// For a daemon thread at exit: it must not run Python code any more, nor attach without need.
+    fn wait_for_any_end(&self) {
+        while !self.call.slot.is_filled() && !self.runner.has_ended() {
+            let _ = self.call.slot.wait(Some(LONGEST_TICK));
+        }
+    }
+
     fn outer_is_to_end(&self, now: Instant) -> bool {
         self.cancelled.is_none() && self.outer.as_ref().is_some_and(|outer| outer.is_to_be_cancelled(now))
+    }
+
+    fn loop_is_to_end(&self) -> bool {
+        self.cancelled.is_none() && self.runner.is_closing()
     }
 
     /// The next time at which this wait has something to do.
@@ -242,6 +262,9 @@ impl<'a> Wait<'a> {
                         outer.take_over_cancelling();
                     }
                     self.cancel(py, Reason::Outer);
+                } else if self.loop_is_to_end() {
+                    // The loop does the cancelling: a second one would break off the cleanup.
+                    self.give_up_after_cleanup(Reason::Closing);
                 }
             }
             Some(cancelled) if cancelled.give_up_at.is_some_and(|at| at <= now) => return self.give_up(py),
@@ -251,10 +274,14 @@ impl<'a> Wait<'a> {
     }
 
     fn cancel(&mut self, py: Python<'_>, reason: Reason) {
-        self.cancelled = Some(Cancelled { reason, give_up_at: Instant::now().checked_add(self.patience.cleanup) });
+        self.give_up_after_cleanup(reason);
         self.call.begin_cancelling();
         // A runner that takes no more mail is ending, and cancels all its tasks.
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
+    }
+
+    fn give_up_after_cleanup(&mut self, reason: Reason) {
+        self.cancelled = Some(Cancelled { reason, give_up_at: Instant::now().checked_add(self.patience.cleanup) });
     }
 
     fn give_up(&mut self, py: Python<'_>) -> Option<PyErr> {
@@ -264,12 +291,16 @@ impl<'a> Wait<'a> {
             Reason::Timeout => timed_out(self.patience.timeout),
             Reason::Signal(error) => error,
             Reason::Outer => cancelled_error(py),
+            Reason::Closing => {
+                let exiting = process::end_daemon_thread(py).err();
+                exiting.unwrap_or_else(|| errors::closed_meanwhile(py, &self.runner.name))
+            }
         })
     }
 
     fn deliver(&mut self, py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
         match (self.cancelled.take().map(|cancelled| cancelled.reason), outcome) {
-            (None | Some(Reason::Outer), outcome) => {
+            (None | Some(Reason::Outer | Reason::Closing), outcome) => {
                 result_of(py, outcome, || self.runner.is_closing(), &self.runner.name)
             }
             (Some(Reason::Timeout), Outcome::Raised(error)) if is_cancelled(py, &error) => {
@@ -365,7 +396,7 @@ pub fn orphaned(py: Python<'_>, call: &Call, runner: &str, seconds: f64) {
     names::log(py, "warning", &message, None);
 }
 
-fn cancelled_error(py: Python<'_>) -> PyErr {
+pub fn cancelled_error(py: Python<'_>) -> PyErr {
     match names::cancelled_error(py).and_then(|class| class.call0()) {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,

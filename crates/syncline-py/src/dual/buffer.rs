@@ -17,7 +17,7 @@ use crate::runner::{Job, Runner};
 use crate::session::Session;
 use crate::target::{Items, Target, iterator_of};
 use crate::tasks::Home;
-use crate::wait::wait_for;
+use crate::wait::{result_of, wait_for};
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
@@ -81,10 +81,21 @@ impl Buffer {
             self.start(py, runner, seat, supply)?;
         }
         loop {
-            if let Some(taken) = self.take(py, runner) {
-                return taken;
+            match self.take(py, runner) {
+                // What ended the producer may be the end of its loop.
+                Some(Err(error)) => {
+                    return result_of(py, Outcome::Raised(error), || runner.is_closing(), &runner.name).map(Some);
+                }
+                Some(taken) => return taken,
+                None => {}
             }
-            self.wait(py, runner, seat)?;
+            if let Err(error) = self.wait(py, runner, seat) {
+                if let Some(producing) = self.producing.get().filter(|_| runner.is_closing()) {
+                    // It may not have begun, and needn't.
+                    producing.abandon(py);
+                }
+                return Err(error);
+            }
         }
     }
 

@@ -174,8 +174,12 @@ impl IteratorBase {
     fn finish(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.usage.finish() {
             Some(seat) if seat.can_go_on() => self.close_at(object, &seat),
-            // Its loop has ended, and closed what it had.
-            Some(_) | None => Ok(()),
+            // Its loop has ended, or ends now, and closes what it had.
+            Some(seat) => {
+                seat.end_with_its_loop(object.py());
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -317,6 +321,7 @@ impl IteratorBase {
             return Ok(());
         }
         if !seat.can_go_on() {
+            seat.end_with_its_loop(py);
             return Ok(());
         }
         if seat.can_wait() && !process::is_exiting() {

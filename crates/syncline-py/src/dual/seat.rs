@@ -119,7 +119,7 @@ impl Seat {
         self.is_of_this_process()
             && match &self.place {
                 Place::Runner(runner) => runner.takes_calls(),
-                Place::Own(own) => own.is_open(),
+                Place::Own(own) => own.takes_calls(),
                 Place::Inline => false,
             }
     }
@@ -131,7 +131,7 @@ impl Seat {
                 let current = runner::current();
                 runner.takes_calls() && !current.is_some_and(|current| runner.node.leads_to(&current.node))
             }
-            Place::Own(own) => self.is_own_thread() && !own.is_busy() && own.is_open(),
+            Place::Own(own) => self.is_own_thread() && !own.is_busy() && own.takes_calls(),
             Place::Inline => false,
         }
     }
@@ -189,7 +189,22 @@ impl Seat {
                  use scope \"process\"",
             ));
         }
-        if own.is_open() { Ok(()) } else { Err(errors::closed_meanwhile(py, &own.name)) }
+        if own.takes_calls() {
+            return Ok(());
+        }
+        own.close_if_told(py);
+        Err(errors::closed_meanwhile(py, &own.name))
+    }
+
+    /// For an object that needs no more steps: its bridge was closed by another thread, which left this one's loop, and
+    /// what is open there, to this thread.
+    pub fn end_with_its_loop(&self, py: Python<'_>) {
+        if let Place::Own(own) = &self.place
+            && self.is_of_this_process()
+            && self.is_own_thread()
+        {
+            own.close_if_told(py);
+        }
     }
 
     fn refused(&self, py: Python<'_>) -> PyErr {
