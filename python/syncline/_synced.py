@@ -52,6 +52,9 @@ class Synced(Generic[P, R, A]):
             return cast("R", made)
         return cast("R", self._bridge.run_sync(cast("Callable[P, Any]", self._fn), *args, **kwargs))
 
+    # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`, so that these
+    # types can't tell static and class methods from methods. More overloads, told apart by the first parameter, don't
+    # help: mypy doesn't compare it with the instance, and pyright makes Any of a coroutine's result.
     @overload
     def __get__(self, instance: None, owner: type, /) -> Synced[P, R, A]: ...
     @overload
