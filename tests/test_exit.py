@@ -234,6 +234,32 @@ blocked.wait()
     assert end.seconds < 10
 
 
+def test_the_exit_waits_for_a_daemon_thread_that_examines_its_wait() -> None:
+    """Python kills daemon threads by unwinding, which frames of ours don't survive: not amid an examination
+    (case 84)."""
+    # Interleaving: the exit begins when the examination has, which goes on for longer than the exit takes.
+    end = exiting(
+        "process",
+        """
+import syncline._diagnosis
+examining = threading.Event()
+
+def examine(*args):
+    examining.set()
+    for _ in range(300):
+        time.sleep(0.001)
+
+syncline._diagnosis.blocked_on_lock = examine
+bridge = syncline.Bridge(loop_factory=asyncio.SelectorEventLoop)
+threading.excepthook = lambda args: None
+threading.Thread(target=bridge.run_sync, args=(background,), daemon=True).start()
+examining.wait()
+""",
+    )
+    assert end.lines == ["background cleaned up"]
+    end.assert_clean()
+
+
 @scopes
 def test_sys_exit_inside_a_coroutine_ends_the_process_with_that_status(scope: str) -> None:
     """SystemExit reaches the caller and so the interpreter; pending tasks are cleaned up (cases 48, 84)."""
