@@ -167,6 +167,7 @@ impl Seat {
             ));
         }
         if self.shared.is_closed() {
+            self.end_with_its_loop(py);
             return Err(errors::bridge_closed(py, &self.shared.name));
         }
         match &self.place {
