@@ -13,7 +13,8 @@ import functools
 import importlib
 import importlib.util
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
@@ -51,6 +52,14 @@ class Peer:
 
     def close(self) -> None:
         """Undoes `open`, as far as the library can."""
+
+    def iterate(self, source: AsyncIterator[Any], ahead: int) -> Iterator[Any]:
+        """Iterates in sync code, with at most `ahead` items fetched ahead."""
+        raise NotImplementedError("has no sync use of async iterators")
+
+    def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
+        """Uses an async context manager in sync code."""
+        raise NotImplementedError("has no sync use of async context managers")
 
     async def inside_loop(self) -> None:
         """Awaited by a task on another loop whose sync code is going to call."""
@@ -131,7 +140,12 @@ class AnyioPortal(Peer):
 
     def open(self) -> None:
         self._portal = imported("anyio.from_thread", "start_blocking_portal")()
-        self.call = self._portal.__enter__().call
+        self._opened = self._portal.__enter__()
+        self.call = self._opened.call
+
+    def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
+        made: AbstractContextManager[Any] = self._opened.wrap_async_context_manager(manager)
+        return made
 
     def close(self) -> None:
         self._portal.__exit__(None, None, None)
@@ -147,6 +161,16 @@ class AnySync(Peer):
     def open(self) -> None:
         run = imported("anysync", "run")
         self.call = lambda fn, *args: run(fn(*args))
+
+    def iterate(self, source: AsyncIterator[Any], ahead: int) -> Iterator[Any]:
+        if ahead:
+            raise NotImplementedError("fetches a fixed number of items ahead")
+        items: Iterator[Any] = iter(imported("anysync", "wrap_async_iterator")(source))
+        return items
+
+    def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
+        made: AbstractContextManager[Any] = imported("anysync", "wrap_async_context_manager")(manager)
+        return made
 
 
 class Asgiref(Peer):
@@ -254,6 +278,14 @@ class Syncline(Peer):
     def open(self) -> None:
         self._bridge = imported("syncline", "Bridge")(scope=self.scope, loop_factory=self._loop_factory())
         self.call = self._bridge.run_sync
+
+    def iterate(self, source: AsyncIterator[Any], ahead: int) -> Iterator[Any]:
+        items: Iterator[Any] = self._bridge.iterate(source, prefetch=ahead)
+        return items
+
+    def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
+        made: AbstractContextManager[Any] = self._bridge.enter(manager)
+        return made
 
     def close(self) -> None:
         self._bridge.close()

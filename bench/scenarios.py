@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
@@ -201,6 +201,55 @@ def threads(number: int) -> Sample:
     return sample
 
 
+# What is more than a call
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    """An async generator that never suspends otherwise."""
+    for number in range(count):
+        yield number
+
+
+class Manager:
+    """An async context manager that never suspends."""
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
+
+def iterating(ahead: int) -> Sample:
+    """Items of an async generator in a `for`; for the reference, a call for each."""
+
+    def sample(setting: Setting, peer: Peer, count: int) -> float:
+        _warm(setting, peer, answer)
+        if peer.name == "reference":
+            return _seconds_a_call(peer, answer, count)
+        start = time.perf_counter()
+        made = sum(1 for _ in peer.iterate(numbers(count), ahead))
+        took = time.perf_counter() - start
+        assert made == count
+        return took / count
+
+    return sample
+
+
+def entering(setting: Setting, peer: Peer, count: int) -> float:
+    """A `with` that enters and leaves an async context manager; for the reference, one call."""
+    _warm(setting, peer, answer)
+    if peer.name == "reference":
+        return _seconds_a_call(peer, answer, count)
+    with peer.enter(Manager()):
+        pass
+    start = time.perf_counter()
+    for _ in repeat(None, count):
+        with peer.enter(Manager()):
+            pass
+    return (time.perf_counter() - start) / count
+
+
 # What is not a call
 
 
@@ -281,6 +330,9 @@ _IN_ORDER = (
         )
         for number in (1, 2, 4, 8)
     ),
+    Scenario("items", "an item of an async generator, in a for", iterating(0)),
+    Scenario("items-ahead", "the same with up to 64 items fetched ahead", iterating(64)),
+    Scenario("enter", "entering and leaving an async context manager", entering),
     Scenario("busy", "beside a thread that computes", beside_busy_thread, fixed_count=3),
     Scenario("cpu", "CPU time, never suspends", calling(answer, time.process_time)),
     Scenario("cpu-nap", "CPU time, asyncio.sleep of 1 ms", calling(nap, time.process_time), slices=2),

@@ -33,6 +33,11 @@ TARGETS = (
     Target("threads-8", "syncline", 1 / 3.5),
     Target("busy", "syncline", 1.0),
     Target("busy", "syncline-caller", 0.02),
+    Target("items", "syncline", 0.12, ("two-cores",)),
+    Target("items", "syncline", 0.30, ("one-core",)),
+    Target("items-ahead", "syncline", 0.06, ("one-core", "two-cores")),
+    Target("enter", "syncline", 0.25, ("two-cores",)),
+    Target("enter", "syncline", 0.55, ("one-core",)),
     Target("cpu-nap", "syncline", 1.05),
     Target("cpu-socket", "syncline", 1.05),
     Target("plain", "syncline-caller", 0.05, since=(3, 12)),  # where tasks can start eagerly

@@ -303,3 +303,28 @@ def test_bridges_that_are_closed_leave_nothing(scope: Scope) -> None:
             bridge.run_sync(own_loop)
             in_threads(1, lambda bridge=bridge: bridge.run_sync(own_loop))  # type: ignore[misc]
     assert settles(before), (resources(), before)
+
+
+@pytest.mark.parametrize("scope", ["thread", "caller"])
+def test_cleanup_that_asks_for_its_thread_leaves_none_behind(scope: Literal["thread", "caller"]) -> None:
+    """Asked so late, threading makes up a thread, which must go, too (cases 34, 87)."""
+    asked: list[threading.Thread] = []
+    kept: list[object] = []
+
+    async def background() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            asked.append(threading.current_thread())
+
+    async def begin() -> None:
+        kept.append(asyncio.create_task(background()))
+        await asyncio.sleep(0)
+
+    with syncline.Bridge(scope=scope) as bridge:
+        before = threading.enumerate()
+        thread = threading.Thread(target=bridge.run_sync, args=(begin,))
+        thread.start()
+        thread.join()
+        assert len(asked) == 1
+        assert threading.enumerate() == before

@@ -3,6 +3,7 @@
 //! The thread state's own dict is cleared in the thread itself, while it is still attached and before `join` returns:
 //! the only moment at which a thread can still close a loop of its own. (`threading.local` works the same way.)
 
+use crate::names;
 use crate::once::intern;
 use crate::placement;
 use crate::process;
@@ -38,8 +39,28 @@ impl Drop for ThreadEnd {
             return;
         }
         // Python drops us while it clears the thread's state, attached.
-        Python::try_attach(|py| self.run(py));
+        Python::try_attach(|py| {
+            self.run(py);
+            if let Err(error) = forget_ghost(py) {
+                error.write_unraisable(py, None);
+            }
+        });
     }
+}
+
+/// `threading` has forgotten this thread already: `current_thread()` in the code that ran now (logging calls it) has
+/// made up a new one, which nothing would end.
+fn forget_ghost(py: Python<'_>) -> PyResult<()> {
+    let threading = py.import("threading")?;
+    let active = threading.getattr("_active")?;
+    let ident = names::get_ident(py)?.call0()?;
+    let known = active.call_method1("get", (&ident,))?;
+    if !known.is_instance(&threading.getattr("_DummyThread")?)? {
+        return Ok(());
+    }
+    // What later versions keep in the thread to forget the ghost by; it would live on with the thread's last locals.
+    let _ = threading.getattr("_thread_local_info").and_then(|info| info.delattr("_track_dummy_thread_ref"));
+    active.call_method1("pop", (ident, py.None())).map(drop)
 }
 
 fn of_this_thread(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
