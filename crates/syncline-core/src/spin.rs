@@ -22,7 +22,7 @@ const PROBE: Duration = Duration::from_micros(60);
 const FAILURES_BEFORE_PROBE: u32 = 3;
 
 /// Attaching without contention takes well under a microsecond.
-const SLOW_ATTACH: Duration = Duration::from_micros(200);
+pub const SLOW_ATTACH: Duration = Duration::from_micros(200);
 const TURNS_HELD_OFF: u32 = 256;
 
 /// The core that a thread last ran on, as far as is known.

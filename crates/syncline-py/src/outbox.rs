@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use syncline_core::spin::SLOW_ATTACH;
 use syncline_core::sync::{Mutex, lock};
 
 /// A result waits for others at most that long while its loop is busy.
@@ -15,15 +16,22 @@ pub struct Outbox {
     oldest: Mutex<Option<Instant>>,
     /// Whether somebody will flush soon; else each result is published at once.
     pub deferring: AtomicBool,
+    /// Another thread hogs the interpreter: a caller that is woken only when this thread lets go comes behind that one.
+    hurried: AtomicBool,
 }
 
 impl Outbox {
     pub fn new(deferring: bool) -> Arc<Self> {
-        Arc::new(Self { calls: Mutex::default(), oldest: Mutex::default(), deferring: AtomicBool::new(deferring) })
+        Arc::new(Self {
+            calls: Mutex::default(),
+            oldest: Mutex::default(),
+            deferring: AtomicBool::new(deferring),
+            hurried: AtomicBool::new(false),
+        })
     }
 
     pub fn add(&self, call: &Arc<Call>) {
-        if !self.deferring.load(Relaxed) {
+        if self.hurried.load(Relaxed) || !self.deferring.load(Relaxed) {
             call.publish();
             return;
         }
@@ -32,6 +40,11 @@ impl Outbox {
         if is_late {
             self.flush();
         }
+    }
+
+    /// Tells how long the loop's thread has waited for the interpreter.
+    pub fn hurry(&self, attach_took: Duration) {
+        self.hurried.store(attach_took > SLOW_ATTACH, Relaxed);
     }
 
     pub fn flush(&self) {

@@ -143,7 +143,9 @@ impl Selector {
             let nap =
                 if has_retired { Some(left.map_or(retired::WHILE, |left| left.min(retired::WHILE))) } else { left };
             let (woken, detached_until) = py.detach(|| (self.sleep(runner, nap), Instant::now()));
-            runner.loop_spin.note_attach(detached_until.elapsed());
+            let attach_took = detached_until.elapsed();
+            runner.loop_spin.note_attach(attach_took);
+            runner.outbox.hurry(attach_took);
             runner.wake_up();
             let events = match woken {
                 Woken::Events(events) => events,
