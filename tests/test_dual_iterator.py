@@ -295,3 +295,18 @@ def test_a_subclass_defines_anext(each_bridge: syncline.Bridge, inside: Inside, 
 
     assert inside(lambda: [list(Twice()), list(Anew())]) == [[1, 0], [1, 0]]
     assert run_async(main) == [[1, 0], [1, 0]]
+
+
+def test_an_item_that_raises_stop_iteration_gives_a_runtime_error(each_bridge: syncline.Bridge) -> None:
+    """A StopIteration out of the async generator's body must not pass for its end, nor hang (case 40)."""
+
+    @each_bridge.iterator
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        raise StopIteration("mine")
+
+    it = items()
+    assert next(it) == 1
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(it)
+    assert list(it) == []

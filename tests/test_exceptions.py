@@ -151,3 +151,31 @@ def test_an_object_of_another_loop_is_explained() -> None:
         assert '"one"' in note
         assert '"two"' in note
         assert "test_exceptions.py" in note
+
+
+@pytest.mark.parametrize(
+    "text", ["no running event loop", "There is no current event loop", "Event loop is closed"]
+)
+def test_an_error_about_event_loops_arrives_unchanged(bridge: syncline.Bridge, text: str) -> None:
+    """What the coroutine raises about loops of its own is not taken for trouble with ours (case 22)."""
+    error = RuntimeError(text)
+
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(RuntimeError) as caught:
+        bridge.run_sync(fail)
+    assert caught.value is error
+    assert not hasattr(error, "__notes__")
+    assert bridge.run_sync(asyncio.sleep, 0, "goes on") == "goes on"
+
+
+def test_a_coroutine_that_raises_stop_iteration_gives_a_runtime_error(bridge: syncline.Bridge) -> None:
+    """As everywhere in Python; the caller does not hang (case 40)."""
+
+    async def stop() -> None:
+        raise StopIteration("mine")
+
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        bridge.run_sync(stop)
+    assert isinstance(caught.value.__cause__, StopIteration)

@@ -478,6 +478,10 @@ fn spawn(
     options.set_item("target", main)?;
     options.set_item("name", &*runner.name)?;
     options.set_item("daemon", true)?;
+    if py.version_info() >= (3, 14) {
+        // Threads inherit their starter's context there, in some builds by default: a runner begins with an empty one.
+        options.set_item("context", py.import("contextvars")?.call_method0("Context")?)?;
+    }
     let thread = names::thread(py)?.call((), Some(&options))?;
     thread.call_method0(intern!(py, "start"))?;
     Ok(thread.unbind())
