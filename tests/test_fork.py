@@ -114,6 +114,8 @@ def caller():
         done += 1
     counts.append(done)
 
+# The first call imports modules, and CPython leaves a child with a locked module if it forks in the middle of that.
+call()
 threads = [threading.Thread(target=caller) for _ in range(4)]
 for thread in threads:
     thread.start()
