@@ -13,11 +13,12 @@ use crate::once::intern;
 use crate::outbox::Outbox;
 use crate::process;
 use crate::runner::Runner;
+use crate::work::Work;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
@@ -48,6 +49,8 @@ pub struct Call {
     cancellations: AtomicU32,
     settled: AtomicBool,
     abandoned: AtomicBool,
+    /// The worker thread's call that waits for this one, in `from_thread`.
+    pub waiting_work: OnceLock<Weak<Work>>,
     pub stats: Arc<Stats>,
 }
 
@@ -85,6 +88,7 @@ impl Call {
             cancellations: AtomicU32::new(0),
             settled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            waiting_work: OnceLock::new(),
             stats,
         })
     }
@@ -132,6 +136,11 @@ impl Call {
     /// For `Job::Cancel`: cancels the task, unless a nested call has delivered that already.
     pub fn cancel_if_asked(&self, py: Python<'_>) -> PyResult<()> {
         if self.cancelling.swap(false, Relaxed) { self.cancel(py) } else { Ok(()) }
+    }
+
+    /// The same where the task may not have been made yet: whoever makes it looks then.
+    pub fn cancel_if_asked_and_begun(&self, py: Python<'_>) -> PyResult<()> {
+        if self.task(py).is_some() { self.cancel_if_asked(py) } else { Ok(()) }
     }
 
     /// Cancels the task; for the loop's thread.

@@ -68,6 +68,11 @@ pub fn stepping<T>(call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The call whose coroutine this thread runs a step of.
+pub fn stepped_call() -> Option<Arc<Call>> {
+    STEPPING.with_borrow(Clone::clone)
+}
+
 /// Hands the target to the runner and waits for its result. Gives target and home back if the runner takes no more calls.
 pub fn hop(
     py: Python<'_>,
@@ -151,7 +156,7 @@ impl<'a> Wait<'a> {
         Self {
             runner,
             call,
-            outer: STEPPING.with_borrow(Clone::clone),
+            outer: stepped_call(),
             patience,
             begun,
             cancelled: None,
@@ -365,7 +370,7 @@ pub fn orphaned(py: Python<'_>, call: &Call, runner: &str, seconds: f64) {
     names::log(py, "warning", &message, None);
 }
 
-fn cancelled_error(py: Python<'_>) -> PyErr {
+pub fn cancelled_error(py: Python<'_>) -> PyErr {
     match names::cancelled_error(py).and_then(|class| class.call0()) {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
