@@ -25,6 +25,19 @@ from ._bridge import (
 )
 from ._core import DeadlockError, RunnerClosedError, SynclineError
 from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
+from ._threads import (
+    ThreadLimiter,
+    WouldBlock,
+    call_with_mark,
+    check_cancelled,
+    from_thread,
+    in_event_loop,
+    in_worker_thread,
+    mark_as_worker_thread,
+    thread_limiter,
+    threaded,
+    to_thread,
+)
 
 __all__ = [
     "Bridge",
@@ -36,14 +49,25 @@ __all__ = [
     "DualIterator",
     "RunnerClosedError",
     "SynclineError",
+    "ThreadLimiter",
+    "WouldBlock",
+    "call_with_mark",
+    "check_cancelled",
     "contextmanager",
     "coroutine",
     "enter",
+    "from_thread",
     "generator",
+    "in_event_loop",
+    "in_worker_thread",
     "iterate",
     "iterator",
+    "mark_as_worker_thread",
     "run",
     "run_sync",
     "submit",
     "synced",
+    "thread_limiter",
+    "threaded",
+    "to_thread",
 ]

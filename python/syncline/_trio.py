@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
     from contextvars import Context
 
+    from ._core import Pending
+
 
 class Idle:
     """What a session's task waits for between steps, and a producer for room."""
@@ -49,6 +51,17 @@ class Task:
 
     def uncancel(self) -> None:
         """Does nothing: in trio a cancelled scope stays cancelled, and a session whose step was cancelled has ended."""
+
+
+async def wait_for(pending: Pending) -> None:
+    """Waits for something that another thread brings to its end, by trio's rules: a checkpoint in any case, and nothing
+    begun by a task that is cancelled already."""
+    await trio.lowlevel.checkpoint_if_cancelled()
+    idle = Idle()
+    if pending.begin_in_trio(idle):
+        await trio.lowlevel.cancel_shielded_checkpoint()
+    else:
+        await idle
 
 
 class TrioLoop:
@@ -138,3 +151,27 @@ class TrioLoop:
 
     def make_idle(self) -> Idle:
         return Idle()
+
+
+class TrioGuest(TrioLoop):
+    """A trio run that is not ours, for worker threads that come back to it."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        super().__init__(0.0)
+        self._token = token
+        self._changed = trio.Event()
+
+    def is_closed(self) -> bool:
+        assert self._token is not None
+        try:
+            self._token.run_sync_soon(_nothing, idempotent=True)
+        except trio.RunFinishedError:
+            return True
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+
+def _nothing() -> None:
+    """Called by a trio run that is asked whether it still runs."""

@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod latch;
+pub mod limiter;
 pub mod mailbox;
+pub mod pool;
 pub mod runners;
 pub mod slot;
 pub mod spin;

@@ -121,7 +121,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let target = Target::from_function(r#fn, args, kwargs)?;
+        let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
         self.shared.execute(py, target, None)
     }
 
@@ -146,7 +146,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
-        self.shared.submit(py, Target::from_function(r#fn, args, kwargs)?, &future)
+        self.shared.submit(py, Target::from_function("run_sync", r#fn, args, kwargs)?, &future)
     }
 
     /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise RunnerClosedError.

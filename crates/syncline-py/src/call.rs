@@ -13,11 +13,12 @@ use crate::once::intern;
 use crate::outbox::Outbox;
 use crate::process;
 use crate::runner::Runner;
+use crate::work::Work;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
@@ -56,6 +57,8 @@ pub struct Call {
     told_by_nested: AtomicBool,
     settled: AtomicBool,
     abandoned: AtomicBool,
+    /// The worker thread's call that waits for this one, in `from_thread`.
+    pub waiting_work: OnceLock<Weak<Work>>,
     pub stats: Arc<Stats>,
 }
 
@@ -100,6 +103,7 @@ impl Call {
             told_by_nested: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            waiting_work: OnceLock::new(),
             stats,
         })
     }
@@ -165,6 +169,11 @@ impl Call {
     /// For `Job::Cancel`: cancels the task, unless a nested call has delivered that already.
     pub fn cancel_if_asked(&self, py: Python<'_>) -> PyResult<()> {
         if self.cancelling.swap(false, Relaxed) { self.cancel(py) } else { Ok(()) }
+    }
+
+    /// The same where the task may not have been made yet: whoever makes it looks then.
+    pub fn cancel_if_asked_and_begun(&self, py: Python<'_>) -> PyResult<()> {
+        if self.task(py).is_some() { self.cancel_if_asked(py) } else { Ok(()) }
     }
 
     /// Cancels the task; for the loop's thread.

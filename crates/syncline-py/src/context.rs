@@ -78,6 +78,11 @@ fn keep_for_next_call(py: Python<'_>, kept: Kept) -> PyResult<()> {
     Ok(())
 }
 
+/// Lets go of what is kept for this thread's next call.
+pub fn forget_kept(_py: Python<'_>) {
+    drop(KEPT.take());
+}
+
 /// The context of one call.
 pub struct Carried {
     context: Py<PyAny>,
@@ -97,6 +102,21 @@ impl Carried {
         }
         let before = copy_of(&current)?.unbind();
         Ok(Self { context: current.unbind(), before, unset: None })
+    }
+
+    /// As `from_caller`, in a context that no other call shares: for tasks, which take turns in one thread.
+    pub fn fresh(py: Python<'_>) -> PyResult<Self> {
+        let context = copy_current(py)?;
+        let before = copy_of(&context)?.unbind();
+        Ok(Self { context: context.unbind(), before, unset: None })
+    }
+
+    /// As `fresh`, with one more variable that is set in there only.
+    pub fn fresh_with(py: Python<'_>, variable: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let context = copy_current(py)?;
+        context.call_method1(intern!(py, "run"), (variable.getattr(intern!(py, "set"))?, value))?;
+        let before = copy_of(&context)?.unbind();
+        Ok(Self { context: context.unbind(), before, unset: None })
     }
 
     /// For one more step of something that has a context of its own, and keeps the tokens from step to step.

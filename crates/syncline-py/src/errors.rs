@@ -95,10 +95,10 @@ pub fn shutting_down() -> PyErr {
     )
 }
 
-/// The result of a function that was given to `run_sync` and is not async.
-pub fn not_async(function: &Bound<'_, PyAny>) -> PyErr {
+/// The result of a function that was given to `run_sync` (or whatever the caller is called) and is not async.
+pub fn not_async(caller: &str, function: &Bound<'_, PyAny>) -> PyErr {
     let name = name_of(function);
-    PyTypeError::new_err(format!("run_sync() got the sync function {name:?}; call it directly: {name}(...)"))
+    PyTypeError::new_err(format!("{caller}() got the sync function {name:?}; call it directly: {name}(...)"))
 }
 
 /// What a step of an async iterator or manager returned, where an awaitable is due.
@@ -124,4 +124,9 @@ pub fn type_name(object: &Bound<'_, PyAny>) -> String {
 pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
     error.set_cause(py, Some(cause));
     error
+}
+
+/// Python starts no thread once the interpreter shuts down (3.12 and later).
+pub fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("interpreter shutdown")
 }

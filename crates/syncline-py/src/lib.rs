@@ -7,6 +7,9 @@
 //! [`submitted`] a call that nobody waits for, [`context`] takes contextvars there and back; [`process`] and
 //! [`thread_end`] see to fork, exit and threads that end, [`signals`] to what signal handlers raise. [`session`] makes
 //! many steps in one task, for the objects of [`dual`]; [`rest`] is how its task waits in between.
+//!
+//! The other way, async code to a thread: [`work`] is one call, [`workers`] are the threads, [`limits`] says how many,
+//! [`home`] brings results back to a loop, [`pending`] is what a task awaits, and [`from_thread`] the way back.
 
 mod bridge;
 mod call;
@@ -15,10 +18,14 @@ mod context;
 mod dual;
 mod errors;
 mod execution;
+mod from_thread;
+mod home;
+mod limits;
 mod names;
 mod once;
 mod outbox;
 mod own;
+mod pending;
 mod placement;
 mod process;
 mod rest;
@@ -35,6 +42,8 @@ mod target;
 mod tasks;
 mod thread_end;
 mod wait;
+mod work;
+mod workers;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
@@ -48,6 +57,17 @@ mod _core {
     use crate::dual::iterator::IteratorBase;
     #[pymodule_export]
     use crate::dual::manager::ManagerBase;
+    #[pymodule_export]
+    use crate::from_thread::{
+        call_with_mark, check_cancelled, from_thread, in_event_loop, in_worker_thread, mark_as_worker_thread,
+        worker_counts,
+    };
+    #[pymodule_export]
+    use crate::home::Drain;
+    #[pymodule_export]
+    use crate::limits::LimiterBase;
+    #[pymodule_export]
+    use crate::pending::Pending;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::selector::Selector;
@@ -55,6 +75,8 @@ mod _core {
     use crate::shim::BridgedCoroutine;
     #[pymodule_export]
     use crate::submitted::Submitted;
+    #[pymodule_export]
+    use crate::workers::Worker;
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

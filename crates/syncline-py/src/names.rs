@@ -33,6 +33,16 @@ lazy! {
     trio_loop = "syncline._trio"."TrioLoop";
     trio_cancelled = "trio"."Cancelled";
     in_trio_run = "trio.lowlevel"."in_trio_run";
+    in_trio_task = "trio.lowlevel"."in_trio_task";
+    trio_token = "trio.lowlevel"."current_trio_token";
+    trio_task = "trio.lowlevel"."current_task";
+    trio_guest = "syncline._trio"."TrioGuest";
+    trio_wait = "syncline._trio"."wait_for";
+    current_task = "asyncio"."current_task";
+    work = "syncline._workers"."work";
+    origin = "syncline._workers"."origin";
+    limiter_statistics = "syncline._workers"."ThreadLimiterStatistics";
+    would_block = "syncline._threads"."WouldBlock";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";
     get_ident = "_thread"."get_ident";

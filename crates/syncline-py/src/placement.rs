@@ -292,7 +292,7 @@ impl Shared {
                     };
                     let runner = match Runner::start(py, plan) {
                         Ok(runner) => runner,
-                        Err(error) if is_too_late(py, &error) => return Ok(Place::Inline),
+                        Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
                         Err(error) => return Err(error),
                     };
                     if let Err(late) = start.ready(Arc::clone(&runner)) {
@@ -432,9 +432,4 @@ fn end_thread_runner(py: Python<'_>, shared: &Weak<Shared>, runner: &Weak<Runner
     if let Err(error) = runner.finish_closing(py, begun) {
         error.write_unraisable(py, None);
     }
-}
-
-/// Python starts no thread once the interpreter shuts down (3.12 and later).
-fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("interpreter shutdown")
 }

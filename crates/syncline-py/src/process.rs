@@ -4,7 +4,7 @@
 //! 1. A forked child never touches its parent's loops: not their locks (a thread may have held one), not their epoll
 //!    descriptors (they are the parent's, shared), not even by freeing them. Runners carry the epoch they belong to.
 //! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
-//! 3. Which thread is the main one is found out without running Python code: that could run a signal handler.
+//! 3. Once `LEFT` is set no worker thread of ours attaches. 4. Which thread is the main one is found out without running Python code: that could run a signal handler.
 
 use crate::names;
 use crate::own::OwnLoop;
@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
-/// Python's identifier of the main thread (by 3).
+/// Python's identifier of the main thread (by 4).
 static MAIN: AtomicU64 = AtomicU64::new(0);
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
+static LEFT: AtomicBool = AtomicBool::new(false);
 static OWN: Mutex<Vec<Weak<OwnLoop>>> = Mutex::new(Vec::new());
 static ALL: Mutex<Vec<Weak<Runner>>> = Mutex::new(Vec::new());
 
@@ -107,6 +108,31 @@ pub fn enter(py: Python<'_>) -> PyResult<Inside> {
     Ok(inside)
 }
 
+/// As `enter`, for a worker thread that has something to hand over still.
+pub fn step_inside() -> Inside {
+    INSIDE.fetch_add(1, SeqCst);
+    Inside(epoch())
+}
+
+/// Whether the exit has come so far that no worker thread attaches any more.
+pub fn has_left() -> bool {
+    LEFT.load(SeqCst)
+}
+
+/// For a worker thread that is about to attach. If the interpreter is going down it stays where it is, for ever: there
+/// is nothing to attach to.
+pub fn come_back() -> Inside {
+    let inside = step_inside();
+    // Counted first, as in `enter`.
+    if !has_left() {
+        return inside;
+    }
+    drop(inside);
+    loop {
+        std::thread::park();
+    }
+}
+
 /// At exit only daemon threads are left besides the main one. They end here, without a traceback.
 pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
     if is_exiting() && !is_main_thread(py) { Err(PySystemExit::new_err(())) } else { Ok(()) }
@@ -160,7 +186,19 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
         runner.finish_closing(py, begun)?;
     }
     thread_end::run_now(py);
+    LEFT.store(true, SeqCst);
+    wait_until_none_is_inside(py, Duration::from_secs(1));
     Ok(())
+}
+
+fn wait_until_none_is_inside(py: Python<'_>, longest: Duration) {
+    let deadline = Instant::now() + longest;
+    // A poll and not an event: calls would pay for it, and this happens once.
+    py.detach(|| {
+        while INSIDE.load(SeqCst) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
 }
 
 /// Makes daemon threads leave the loops that they drive themselves.
@@ -171,13 +209,7 @@ fn stop_own_loops(py: Python<'_>) {
         own.stop_from_outside(py);
     }
     let cleanup = busy.iter().map(|own| own.cleanup).max().unwrap_or_default();
-    let deadline = Instant::now() + cleanup + Duration::from_secs(1);
-    // A poll and not an event: calls would pay for it, and this happens once.
-    py.detach(|| {
-        while INSIDE.load(SeqCst) > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    });
+    wait_until_none_is_inside(py, cleanup + Duration::from_secs(1));
 }
 
 /// Maps `id(loop)` to words for it, for every runner.

@@ -20,7 +20,7 @@ pub enum Target {
     /// Any other object with `__await__`.
     Awaitable(Py<PyAny>),
     /// To be called on the loop; what it returns is awaited.
-    Function { function: Py<PyAny>, args: Py<PyTuple>, kwargs: Option<Py<PyDict>> },
+    Function { function: Py<PyAny>, args: Py<PyTuple>, kwargs: Option<Py<PyDict>>, caller: &'static str },
     /// The same for a step of an async iterator or manager: `__anext__`, `__aexit__`. (Async generators must take their
     /// steps there: the first tells the loop, by a hook of the thread's, to finalize them.)
     Step { function: Py<PyAny>, args: Py<PyTuple> },
@@ -65,8 +65,9 @@ impl Items {
 }
 
 impl Target {
-    /// For `run_sync(function, ...)`.
+    /// For `run_sync(function, ...)`, or whatever the caller is called.
     pub fn from_function(
+        caller: &'static str,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
@@ -79,24 +80,25 @@ impl Target {
                 function: function.clone().unbind(),
                 args: args.clone().unbind(),
                 kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+                caller,
             });
         }
         if is_coroutine(function) {
             let name = errors::name_of(function);
             function.call_method0(intern!(function.py(), "close"))?;
             return Err(PyTypeError::new_err(format!(
-                "run_sync() got a coroutine; give it the async function and its arguments: run_sync({name}, ...), or \
-                 use run({name}(...))"
+                "{caller}() got a coroutine; give it the async function and its arguments: {caller}({name}, ...){}",
+                if caller == "run_sync" { format!(", or use run({name}(...))") } else { String::new() }
             )));
         }
         if function.hasattr(intern!(function.py(), "__await__"))? {
             let kind = errors::type_name(function);
             return Err(PyTypeError::new_err(format!(
-                "run_sync() takes an async function and its arguments, not an awaitable; use run(...) for this {kind}"
+                "{caller}() takes an async function and its arguments, not an awaitable; use run(...) for this {kind}"
             )));
         }
         let kind = errors::type_name(function);
-        Err(PyTypeError::new_err(format!("run_sync() takes an async function and its arguments, not {kind}")))
+        Err(PyTypeError::new_err(format!("{caller}() takes an async function and its arguments, not {kind}")))
     }
 
     /// For `run(awaitable)`.
@@ -141,9 +143,9 @@ impl Target {
         match self {
             Self::Coroutine(coroutine) => Ok(coroutine),
             Self::Awaitable(awaitable) => awaitable.call_method0(py, intern!(py, "__await__")),
-            Self::Function { function, args, kwargs } => {
+            Self::Function { function, args, kwargs, caller } => {
                 let made = function.bind(py).call(args.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
-                iterator_of(made)?.map_err(|_| errors::not_async(function.bind(py)))
+                iterator_of(made)?.map_err(|_| errors::not_async(caller, function.bind(py)))
             }
             Self::Next { items, source } => {
                 let made = items.next(source.bind(py))?;

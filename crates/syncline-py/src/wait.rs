@@ -71,6 +71,11 @@ pub fn stepping<T>(call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The call whose coroutine this thread runs a step of.
+pub fn stepped_call() -> Option<Arc<Call>> {
+    STEPPING.with_borrow(Clone::clone)
+}
+
 /// Hands the target to the runner and waits for its result. Gives target and home back if the runner takes no more calls.
 pub fn hop(
     py: Python<'_>,
@@ -154,7 +159,7 @@ impl<'a> Wait<'a> {
         Self {
             runner,
             call,
-            outer: STEPPING.with_borrow(Clone::clone),
+            outer: stepped_call(),
             patience,
             begun,
             cancelled: None,

@@ -1,0 +1,218 @@
+//! Tokens: how many may do something at once, and who is next.
+//!
+//! A semaphore, but of the kind that can be read and changed while it is in use, and that knows its borrowers. It waits
+//! for nothing itself: who finds no token leaves a waiter, and whoever gives a token back gets the waiters that have one
+//! now, to tell them in its own way.
+//!
+//! Invariants:
+//! 1. First come, first served: a token goes past nobody in the queue. 2. A waiter that is returned holds its token.
+//! 3. Nothing that was stored is dropped under the lock: it is handed back.
+
+use crate::sync::{Mutex, lock};
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+struct State<K, B, W> {
+    /// `None`: no limit.
+    total: Option<usize>,
+    held: HashMap<K, B>,
+    queue: VecDeque<(K, B, W)>,
+    /// Grows with each token that changes hands.
+    moves: u64,
+}
+
+pub struct Limiter<K, B, W> {
+    state: Mutex<State<K, B, W>>,
+}
+
+/// What there is to see.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Counts {
+    pub total: Option<usize>,
+    pub borrowed: usize,
+    pub waiting: usize,
+    pub moves: u64,
+}
+
+/// There was no token; what was given in is handed back.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Refused<B> {
+    HasOne(B),
+    NoneLeft(B),
+}
+
+impl<K: Eq + Hash + Clone, B, W> State<K, B, W> {
+    fn has_room(&self) -> bool {
+        self.total.is_none_or(|total| self.held.len() < total)
+    }
+
+    fn next(&mut self) -> Option<W> {
+        let (key, borrower, waiter) = self.queue.pop_front()?;
+        self.held.insert(key, borrower);
+        self.moves += 1;
+        Some(waiter)
+    }
+
+    fn serve(&mut self) -> Vec<W> {
+        let mut served = Vec::new();
+        while self.has_room()
+            && let Some(waiter) = self.next()
+        {
+            served.push(waiter);
+        }
+        served
+    }
+}
+
+impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
+    pub fn new(total: Option<usize>) -> Self {
+        Self { state: Mutex::new(State { total, held: HashMap::new(), queue: VecDeque::new(), moves: 0 }) }
+    }
+
+    pub fn acquire_nowait(&self, key: K, borrower: B) -> Result<(), Refused<B>> {
+        let mut state = lock(&self.state);
+        if state.held.contains_key(&key) {
+            return Err(Refused::HasOne(borrower));
+        }
+        if !state.queue.is_empty() || !state.has_room() {
+            return Err(Refused::NoneLeft(borrower));
+        }
+        state.held.insert(key, borrower);
+        state.moves += 1;
+        Ok(())
+    }
+
+    /// As `acquire_nowait`, but queues if there is none left; `Ok(true)` if it got a token.
+    pub fn acquire(&self, key: K, borrower: B, waiter: impl FnOnce() -> W) -> Result<bool, Refused<B>> {
+        match self.acquire_nowait(key.clone(), borrower) {
+            Ok(()) => Ok(true),
+            Err(Refused::NoneLeft(borrower)) => {
+                let waiter = waiter();
+                let mut state = lock(&self.state);
+                // One may have come back since; by 1 it is ours if nobody waits.
+                if state.queue.is_empty() && state.has_room() {
+                    state.held.insert(key, borrower);
+                    state.moves += 1;
+                    drop(state);
+                    drop(waiter);
+                    return Ok(true);
+                }
+                state.queue.push_back((key, borrower, waiter));
+                Ok(false)
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Gives a token back. Returns its borrower and those who have one now; `None` if the key has none.
+    pub fn release(&self, key: &K) -> Option<(B, Vec<W>)> {
+        let mut state = lock(&self.state);
+        let borrower = state.held.remove(key)?;
+        state.moves += 1;
+        Some((borrower, state.serve()))
+    }
+
+    /// Leaves the queue; `None` if the key isn't in it (any more).
+    pub fn withdraw(&self, key: &K) -> Option<(B, W)> {
+        let mut state = lock(&self.state);
+        let at = state.queue.iter().position(|(known, _, _)| known == key)?;
+        state.queue.remove(at).map(|(_, borrower, waiter)| (borrower, waiter))
+    }
+
+    /// Returns those who have a token now.
+    pub fn set_total(&self, total: Option<usize>) -> Vec<W> {
+        let mut state = lock(&self.state);
+        state.total = total;
+        state.serve()
+    }
+
+    /// Gives the first waiter that `fits` a token over and above the limit.
+    pub fn exceed(&self, fits: impl Fn(&W) -> bool) -> Option<W> {
+        let mut state = lock(&self.state);
+        let at = state.queue.iter().position(|(_, _, waiter)| fits(waiter))?;
+        let (key, borrower, waiter) = state.queue.remove(at)?;
+        state.held.insert(key, borrower);
+        state.moves += 1;
+        Some(waiter)
+    }
+
+    pub fn counts(&self) -> Counts {
+        let state = lock(&self.state);
+        Counts { total: state.total, borrowed: state.held.len(), waiting: state.queue.len(), moves: state.moves }
+    }
+
+    /// What `look` makes of each borrower.
+    pub fn borrowers<T>(&self, look: impl Fn(&B) -> T) -> Vec<T> {
+        lock(&self.state).held.values().map(look).collect()
+    }
+
+    /// Whether a waiter is such a one.
+    pub fn some_waiter(&self, fits: impl Fn(&W) -> bool) -> bool {
+        lock(&self.state).queue.iter().any(|(_, _, waiter)| fits(waiter))
+    }
+
+    /// Whether this key waits.
+    pub fn waits(&self, key: &K) -> bool {
+        lock(&self.state).queue.iter().any(|(known, _, _)| known == key)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    type Numbers = Limiter<u8, u8, u8>;
+
+    #[test]
+    fn who_comes_first_is_served_first() {
+        let limiter = Numbers::new(Some(1));
+        assert_eq!(limiter.acquire(1, 1, || 1), Ok(true));
+        assert_eq!(limiter.acquire(2, 2, || 2), Ok(false));
+        assert_eq!(limiter.acquire(3, 3, || 3), Ok(false));
+        assert_eq!(limiter.release(&1), Some((1, vec![2])));
+        assert_eq!(limiter.release(&1), None);
+        assert_eq!(limiter.acquire_nowait(4, 4), Err(Refused::NoneLeft(4)));
+        assert_eq!(limiter.release(&2), Some((2, vec![3])));
+    }
+
+    #[test]
+    fn nobody_borrows_twice() {
+        let limiter = Numbers::new(None);
+        assert_eq!(limiter.acquire_nowait(1, 1), Ok(()));
+        assert_eq!(limiter.acquire(1, 2, || 1), Err(Refused::HasOne(2)));
+    }
+
+    #[test]
+    fn a_higher_total_serves_those_who_wait_and_a_lower_one_takes_nothing_away() {
+        let limiter = Numbers::new(Some(0));
+        for key in 1..=3 {
+            assert_eq!(limiter.acquire(key, key, || key), Ok(false));
+        }
+        assert_eq!(limiter.set_total(Some(2)), [1, 2]);
+        assert!(limiter.set_total(Some(1)).is_empty());
+        assert_eq!(limiter.release(&1), Some((1, vec![])));
+        assert_eq!(limiter.release(&2), Some((2, vec![3])));
+    }
+
+    #[test]
+    fn who_leaves_the_queue_gets_no_token() {
+        let limiter = Numbers::new(Some(1));
+        assert_eq!(limiter.acquire(1, 1, || 1), Ok(true));
+        assert_eq!(limiter.acquire(2, 2, || 2), Ok(false));
+        assert_eq!(limiter.withdraw(&2), Some((2, 2)));
+        assert_eq!(limiter.withdraw(&2), None);
+        assert_eq!(limiter.release(&1), Some((1, vec![])));
+    }
+
+    #[test]
+    fn one_may_go_beyond_the_limit_and_counts_there() {
+        let limiter = Numbers::new(Some(1));
+        assert_eq!(limiter.acquire(1, 1, || 1), Ok(true));
+        assert_eq!(limiter.acquire(2, 2, || 2), Ok(false));
+        assert_eq!(limiter.acquire(3, 3, || 3), Ok(false));
+        assert_eq!(limiter.exceed(|waiter| *waiter == 3), Some(3));
+        assert_eq!(limiter.release(&1), Some((1, vec![])));
+        assert_eq!(limiter.counts(), Counts { total: Some(1), borrowed: 1, waiting: 1, moves: 3 });
+        assert_eq!(limiter.release(&3), Some((3, vec![2])));
+    }
+}

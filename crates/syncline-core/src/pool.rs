@@ -1,0 +1,267 @@
+//! A pool of worker threads: who takes which job, who sleeps, who goes home.
+//!
+//! Elsewhere each job wakes a thread. Under the interpreter lock that is a waste: a hundred short jobs are done fastest by
+//! one thread that never sleeps in between. But any of them may block, and the others must not wait for it. So jobs lie
+//! in one queue, and one worker at a time is called for them; a worker that takes a job and sees that there are more
+//! calls the next one before it runs its own.
+//!
+//! Invariants:
+//! 1. While there are jobs, somebody is called (and has not looked yet), or starts, or a worker that works looks again
+//!    when it is done and nobody could be started. 2. Queue, stack and `called` change under one lock. 3. A worker on the
+//!    stack is asleep or about to be; whoever calls it takes it off. Only a worker that takes itself off retires: one that
+//!    was called looks for jobs first, so no call is lost to a thread that goes home. 4. Newest first: the stack leaves
+//!    those at the bottom alone, which then retire.
+
+use crate::sync::{Arc, Condvar, Mutex, lock};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Where one worker sleeps.
+#[derive(Debug, Default)]
+pub struct Desk {
+    called: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Desk {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    fn call(&self) {
+        *lock(&self.called) = true;
+        self.bell.notify_one();
+    }
+
+    /// Sleeps until called (true), or for as long as that.
+    fn sleep(&self, longest: Option<Duration>) -> bool {
+        let deadline = longest.map(|span| Instant::now() + span);
+        let mut called = lock(&self.called);
+        while !*called {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            called = match left {
+                Some(Duration::ZERO) => return false,
+                Some(left) => self.bell.wait_timeout(called, left).unwrap_or_else(|error| error.into_inner()).0,
+                None => self.bell.wait(called).unwrap_or_else(|error| error.into_inner()),
+            };
+        }
+        true
+    }
+}
+
+/// Whom a job needs besides those who work.
+#[derive(Debug)]
+#[must_use]
+pub enum Need {
+    Nobody,
+    /// Call `Summons::deliver`, under no lock.
+    Wake(Summons),
+    /// Start a thread that begins with `Pool::arrive`; or say `Pool::not_started`.
+    Start,
+}
+
+/// A worker that was taken off the stack, and is to be told.
+#[derive(Debug)]
+pub struct Summons(Arc<Desk>);
+
+impl Summons {
+    pub fn deliver(self) {
+        self.0.call();
+    }
+}
+
+#[derive(Debug)]
+struct State<J> {
+    queue: VecDeque<J>,
+    idle: Vec<Arc<Desk>>,
+    /// Somebody was called or is being started, and has not looked yet.
+    called: bool,
+    workers: usize,
+}
+
+#[derive(Debug)]
+pub struct Pool<J> {
+    state: Mutex<State<J>>,
+}
+
+impl<J> Default for Pool<J> {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { queue: VecDeque::new(), idle: Vec::new(), called: false, workers: 0 }) }
+    }
+}
+
+impl<J> State<J> {
+    fn call_for_the_rest(&mut self) -> Need {
+        if self.queue.is_empty() || self.called {
+            return Need::Nobody;
+        }
+        self.called = true;
+        match self.idle.pop() {
+            Some(desk) => Need::Wake(Summons(desk)),
+            None => {
+                self.workers += 1;
+                Need::Start
+            }
+        }
+    }
+}
+
+impl<J> Pool<J> {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn submit(&self, job: J) -> Need {
+        let mut state = lock(&self.state);
+        state.queue.push_back(job);
+        state.call_for_the_rest()
+    }
+
+    /// For a worker that looks for jobs next: this one is its.
+    pub fn keep(&self, job: J) {
+        lock(&self.state).queue.push_front(job);
+    }
+
+    /// A worker that was called or started is there. It has to `take` next.
+    pub fn arrive(&self) {
+        lock(&self.state).called = false;
+    }
+
+    /// A thread could not be started. Returns a job that nobody may ever take: the newest that `is_mine`.
+    pub fn not_started(&self, is_mine: impl Fn(&J) -> bool) -> Option<J> {
+        let mut state = lock(&self.state);
+        state.called = false;
+        state.workers -= 1;
+        let at = state.queue.iter().rposition(is_mine)?;
+        state.queue.remove(at)
+    }
+
+    /// The next job, if there is one, and whom the others need.
+    pub fn take(&self) -> Option<(J, Need)> {
+        let mut state = lock(&self.state);
+        let job = state.queue.pop_front()?;
+        let need = state.call_for_the_rest();
+        Some((job, need))
+    }
+
+    /// Puts a worker on the stack, unless there are jobs.
+    pub fn sit_down(&self, desk: &Arc<Desk>) -> bool {
+        let mut state = lock(&self.state);
+        if !state.queue.is_empty() {
+            return false;
+        }
+        *lock(&desk.called) = false;
+        state.idle.push(Arc::clone(desk));
+        true
+    }
+
+    /// By 3: takes the worker off the stack for good; false if somebody has called it.
+    pub fn retire(&self, desk: &Arc<Desk>) -> bool {
+        let mut state = lock(&self.state);
+        let Some(at) = state.idle.iter().position(|other| Arc::ptr_eq(other, desk)) else { return false };
+        state.idle.remove(at);
+        state.workers -= 1;
+        true
+    }
+
+    /// Waits for a call, for at most `longest`; false: this worker has retired. Detached.
+    pub fn wait(&self, desk: &Arc<Desk>, longest: Option<Duration>) -> bool {
+        if !self.sit_down(desk) {
+            return true;
+        }
+        if !desk.sleep(longest) {
+            if self.retire(desk) {
+                return false;
+            }
+            // Called in this very moment, and told soon.
+            desk.sleep(None);
+        }
+        self.arrive();
+        true
+    }
+
+    /// How many threads there are, and how many of them sleep.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.workers, state.idle.len())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const NOT_LONG: Option<Duration> = Some(Duration::from_millis(1));
+
+    #[test]
+    fn one_worker_is_called_for_many_jobs_and_calls_the_next() {
+        let pool = Pool::new();
+        assert!(matches!(pool.submit(1), Need::Start));
+        assert!(matches!(pool.submit(2), Need::Nobody));
+        pool.arrive();
+        assert!(matches!(pool.take(), Some((1, Need::Start))));
+        pool.arrive();
+        assert!(matches!(pool.take(), Some((2, Need::Nobody))));
+        assert!(pool.take().is_none());
+        assert_eq!(pool.counts(), (2, 0));
+    }
+
+    #[test]
+    fn the_newest_is_called_first() {
+        let pool = Pool::new();
+        let desks = [Desk::new(), Desk::new()];
+        assert!(desks.iter().all(|desk| pool.sit_down(desk)));
+        let Need::Wake(summons) = pool.submit(1) else { unreachable!("two are idle") };
+        assert!(Arc::ptr_eq(&summons.0, &desks[1]));
+        assert!(matches!(pool.submit(2), Need::Nobody));
+        pool.arrive();
+        let Some((1, Need::Wake(summons))) = pool.take() else { unreachable!("one is idle") };
+        assert!(Arc::ptr_eq(&summons.0, &desks[0]));
+    }
+
+    #[test]
+    fn a_worker_that_nobody_calls_retires() {
+        let pool = Pool::new();
+        assert!(matches!(pool.submit(1), Need::Start));
+        pool.arrive();
+        assert!(pool.take().is_some());
+        assert!(!pool.wait(&Desk::new(), NOT_LONG));
+        assert_eq!(pool.counts(), (0, 0));
+        assert!(matches!(pool.submit(2), Need::Start));
+    }
+
+    #[test]
+    fn a_worker_does_not_sit_down_before_jobs() {
+        let pool = Pool::new();
+        assert!(matches!(pool.submit(1), Need::Start));
+        assert!(!pool.sit_down(&Desk::new()));
+    }
+
+    #[test]
+    fn one_that_was_called_does_not_retire() {
+        let pool = Pool::new();
+        let desk = Desk::new();
+        assert!(pool.sit_down(&desk));
+        let Need::Wake(summons) = pool.submit(1) else { unreachable!("one is idle") };
+        assert!(!pool.retire(&desk));
+        summons.deliver();
+        assert!(desk.sleep(None));
+    }
+
+    #[test]
+    fn a_job_that_found_no_thread_is_handed_back() {
+        let pool = Pool::new();
+        assert!(matches!(pool.submit(1), Need::Start));
+        assert_eq!(pool.not_started(|job| *job == 1), Some(1));
+        assert_eq!(pool.counts(), (0, 0));
+        assert!(matches!(pool.submit(2), Need::Start));
+    }
+
+    #[test]
+    fn what_a_worker_keeps_is_its_next_job() {
+        let pool = Pool::new();
+        assert!(matches!(pool.submit(1), Need::Start));
+        pool.keep(0);
+        assert!(matches!(pool.take(), Some((0, Need::Nobody))));
+    }
+}

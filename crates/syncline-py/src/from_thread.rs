@@ -1,0 +1,262 @@
+//! A worker thread runs an async function on the loop that sent it there, and waits; and what a worker can ask.
+//!
+//! Invariants:
+//! 1. Every wait ends: on the result; on the end of the loop, or if nobody drives it any more; if the task that waits for
+//!    the worker was cancelled, when the coroutine has cleaned up, or after the time for that. 2. Nothing is waited for
+//!    while attached, and no worker attaches once the exit has come far enough. 3. The coroutine is a task of its own on
+//!    the loop; its contextvars are those of the worker's call, and changes come back.
+
+use crate::call::{Call, Outcome, is_cancelled};
+use crate::context::Carried;
+use crate::errors;
+use crate::home::{Health, Home, Item};
+use crate::names;
+use crate::process::{self, Inside};
+use crate::target::Target;
+use crate::tasks::{self, Home as TaskHome};
+use crate::wait;
+use crate::work::Work;
+use crate::workers;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use syncline_core::stats::Stats;
+
+/// A waiting worker looks by itself that often, and examines the limiter that often.
+const FIRST_TICK: Duration = Duration::from_millis(5);
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a cancelled coroutine may clean up before its worker goes on without it.
+const CLEANUP: Duration = Duration::from_secs(5);
+
+/// Runs the async function `fn` on the loop that sent this worker thread, and waits for its result.
+#[pyfunction]
+#[pyo3(signature = (r#fn, /, *args, **kwargs))]
+pub fn from_thread(
+    py: Python<'_>,
+    r#fn: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Py<PyAny>> {
+    let Some((work, home)) = workers::current().and_then(|work| work.home().cloned().map(|home| (work, home))) else {
+        return Err(not_a_worker(r#fn));
+    };
+    if work.is_given_up() {
+        return Err(wait::cancelled_error(py));
+    }
+    let target = Target::from_function("from_thread", r#fn, args, kwargs)?;
+    let made = Carried::fresh_with(py, names::origin(py)?, pyo3::types::PyBool::new(py, true).as_any());
+    let carried = match made {
+        Ok(carried) => carried,
+        Err(error) => {
+            target.discard(py);
+            return Err(error);
+        }
+    };
+    let call = Call::on_own_loop(&"the loop of a worker thread".into(), Arc::default(), None, Arc::<Stats>::default());
+    let _ = call.waiting_work.set(Arc::downgrade(&work));
+    let goes_on = work.begin_waiting(&call);
+    if !goes_on {
+        call.begin_cancelling();
+    }
+    send(py, &home, &call, target, carried.context(py));
+    let result = Wait { work: &work, home: &home, call: &call, inside: Some(process::step_inside()) }.until_the_end(py);
+    work.end_waiting();
+    carried.write_back(py, false)?;
+    result
+}
+
+fn not_a_worker(function: &Bound<'_, PyAny>) -> PyErr {
+    let name = errors::name_of(function);
+    PyRuntimeError::new_err(format!(
+        "from_thread() runs an async function on the loop that sent this thread its work, and this is no worker thread of \
+         syncline's; use run_sync({name}, ...), or come here by `await to_thread(...)`"
+    ))
+}
+
+/// A target on its way to its loop: closed properly if it never gets there.
+struct Sent(Option<Target>, Arc<Call>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if let Some(target) = self.0.take() {
+            Python::try_attach(|py| {
+                target.discard(py);
+                self.1.settle(py, Outcome::Raised(loop_is_gone(py)));
+            });
+        }
+    }
+}
+
+fn send(py: Python<'_>, home: &Arc<Home>, call: &Arc<Call>, target: Target, context: Py<PyAny>) {
+    let mut sent = Sent(Some(target), Arc::clone(call));
+    let there = Arc::downgrade(home);
+    let begin = move |py: Python<'_>| {
+        let call = Arc::clone(&sent.1);
+        let event_loop = there.upgrade().and_then(|home| home.event_loop(py));
+        let (Some(event_loop), Some(target)) = (event_loop, sent.0.take()) else { return };
+        if call.is_to_be_cancelled(Instant::now()) {
+            target.discard(py);
+            call.settle(py, Outcome::Raised(wait::cancelled_error(py)));
+            return;
+        }
+        let started = tasks::start(&event_loop, &call, target, TaskHome::Task(context), false);
+        // Its first step may have cancelled the task that waits for the worker.
+        if let Err(error) = started.and_then(|_| call.cancel_if_asked_and_begun(py)) {
+            call.settle(py, Outcome::Raised(error));
+        }
+    };
+    home.deliver(py, Item::Do(Box::new(begin)));
+}
+
+fn loop_is_gone(py: Python<'_>) -> PyErr {
+    errors::runner_closed(
+        py,
+        "the event loop that sent this worker thread was closed, or nobody runs it any more, before the call ended; keep \
+         it running until its workers are done, or use run_sync(), which has a loop of its own"
+            .to_owned(),
+    )
+}
+
+struct Wait<'a> {
+    work: &'a Arc<Work>,
+    home: &'a Arc<Home>,
+    call: &'a Arc<Call>,
+    inside: Option<Inside>,
+}
+
+impl Wait<'_> {
+    fn until_the_end(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut tick = FIRST_TICK;
+        let mut next_check = Instant::now() + CHECK_INTERVAL;
+        let mut stands_since = None;
+        let mut give_up_at = None;
+        let mut moves = self.work.limits.counts().moves;
+        loop {
+            self.sleep(py, tick);
+            tick = (tick * 2).min(LONGEST_TICK);
+            if let Some(outcome) = self.call.take() {
+                return self.deliver(py, outcome);
+            }
+            let now = Instant::now();
+            match self.home.health(py)? {
+                Health::Runs => stands_since = None,
+                Health::Stands if now - *stands_since.get_or_insert(now) < CHECK_INTERVAL => {}
+                Health::Stands | Health::Gone => return self.leave(py, loop_is_gone(py)),
+            }
+            if self.work.is_given_up() {
+                if *give_up_at.get_or_insert(now + CLEANUP) <= now {
+                    wait::orphaned(py, self.call, self.call.runner_name(), CLEANUP.as_secs_f64());
+                    return self.leave(py, wait::cancelled_error(py));
+                }
+            } else if next_check <= now {
+                next_check = now + CHECK_INTERVAL;
+                let counts = self.work.limits.counts();
+                if counts.moves == moves && counts.waiting > 0 {
+                    self.work.limits.relieve(py);
+                }
+                moves = counts.moves;
+            }
+        }
+    }
+
+    /// By 2.
+    fn sleep(&mut self, py: Python<'_>, span: Duration) {
+        drop(self.inside.take());
+        let call = self.call;
+        self.inside = Some(py.detach(|| {
+            call.slot.wait(Some(span));
+            process::come_back()
+        }));
+    }
+
+    fn leave(&self, py: Python<'_>, error: PyErr) -> PyResult<Py<PyAny>> {
+        // It may have ended after we looked.
+        if let Some(outcome) = self.call.take() {
+            return self.deliver(py, outcome);
+        }
+        self.call.abandon(py);
+        Err(error)
+    }
+
+    fn deliver(&self, py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+        match outcome {
+            Outcome::Returned(value) => Ok(value),
+            // Cancelled by its loop's end rather than by its task's.
+            Outcome::Raised(error) if is_cancelled(py, &error) && !self.work.is_given_up() && self.is_ending(py) => {
+                Err(errors::from_cause(py, loop_is_gone(py), error))
+            }
+            Outcome::Raised(error) => Err(error),
+        }
+    }
+
+    fn is_ending(&self, py: Python<'_>) -> bool {
+        self.home.runner().is_some_and(|runner| runner.is_closing())
+            || self.home.health(py).is_ok_and(|health| health == Health::Gone)
+    }
+}
+
+/// Raises CancelledError in a worker thread whose await was cancelled.
+#[pyfunction]
+pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    let Some(work) = workers::current() else {
+        return Err(PyRuntimeError::new_err(
+            "check_cancelled() asks whether the await that sent a worker thread was cancelled, and this is no worker \
+             thread of syncline's; come here by `await to_thread(...)`",
+        ));
+    };
+    if work.is_given_up() { Err(wait::cancelled_error(py)) } else { Ok(()) }
+}
+
+/// Whether this is a worker thread, or one marked as such.
+#[pyfunction]
+pub fn in_worker_thread() -> bool {
+    workers::is_marked() || workers::current().is_some()
+}
+
+/// Whether an event loop runs in this thread.
+#[pyfunction]
+pub fn in_event_loop(py: Python<'_>) -> PyResult<bool> {
+    if names::modules(py)?.contains("trio")? && names::in_trio_run(py)?.call0()?.is_truthy()? {
+        return Ok(true);
+    }
+    // Where nobody has imported asyncio, none of its loops runs.
+    if !names::modules(py)?.contains("asyncio")? {
+        return Ok(false);
+    }
+    Ok(names::running_loop(py)?.is_some())
+}
+
+/// Marks this thread as a worker.
+#[pyfunction]
+pub fn mark_as_worker_thread() {
+    workers::mark(true);
+}
+
+struct Marked(bool);
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        workers::mark(self.0);
+    }
+}
+
+/// Calls `fn` in this thread, which is marked as a worker meanwhile.
+#[pyfunction]
+#[pyo3(signature = (r#fn, /, *args, **kwargs))]
+pub fn call_with_mark<'py>(
+    r#fn: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let _marked = Marked(workers::mark(true));
+    r#fn.call(args, kwargs)
+}
+
+/// How many worker threads there are, and how many of them are idle.
+#[pyfunction]
+pub fn worker_counts() -> (usize, usize) {
+    workers::counts()
+}

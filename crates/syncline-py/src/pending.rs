@@ -1,0 +1,204 @@
+//! What a task awaits that another thread brings to its end.
+//!
+//! One awaitable for all of them. On asyncio's loops it shows the task a future, which is rung when the end comes; in trio
+//! a few lines of Python do the same with an event, and observe trio's rules for checkpoints.
+//!
+//! Invariants:
+//! 1. All of it happens on the loop's thread; only `Bell`s are passed on, and they ring there too. 2. An errand that has
+//!    begun ends once: by `end`, or by `cancel` if the task went away before.
+
+use crate::home::{Home, here, is_in_trio_task};
+use crate::once::intern;
+use crate::rest;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use std::sync::Arc;
+use syncline_core::sync::{Mutex, lock};
+
+/// Wakes a task.
+#[derive(Default)]
+pub struct Bell(Mutex<Option<Py<PyAny>>>);
+
+impl Bell {
+    fn hang(&self, waker: Py<PyAny>) {
+        let replaced = lock(&self.0).replace(waker);
+        drop(replaced);
+    }
+
+    fn take(&self) -> Option<Py<PyAny>> {
+        lock(&self.0).take()
+    }
+
+    pub fn ring(&self, py: Python<'_>) {
+        if let Some(waker) = self.take()
+            && let Err(error) = rest::wake(py, &waker)
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+pub trait Errand: Send + Sync {
+    fn bell(&self) -> &Bell;
+    /// Sets it going; true if it is over already.
+    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<bool>;
+    fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
+    fn cancel(&self, py: Python<'_>);
+}
+
+enum State {
+    New,
+    InAsyncio,
+    /// Python's part, as an iterator.
+    InTrio(Py<PyAny>),
+    Over,
+}
+
+/// An awaitable. It can be awaited once.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Pending {
+    errand: Arc<dyn Errand>,
+    state: Mutex<State>,
+    has_begun: Mutex<bool>,
+}
+
+enum Input<'a, 'py> {
+    Nothing,
+    Sent(&'a Bound<'py, PyAny>),
+    Thrown(&'a Bound<'py, PyAny>),
+}
+
+impl Pending {
+    pub fn new(errand: Arc<dyn Errand>) -> Self {
+        Self { errand, state: Mutex::new(State::New), has_begun: Mutex::new(false) }
+    }
+
+    fn begin(&self, py: Python<'_>, in_trio: bool) -> PyResult<bool> {
+        let is_over = self.errand.begin(py, here(py, in_trio)?)?;
+        *lock(&self.has_begun) = !is_over;
+        Ok(is_over)
+    }
+
+    fn end(&self, py: Python<'_>) -> PyErr {
+        *lock(&self.has_begun) = false;
+        match self.errand.end(py) {
+            Ok(value) => PyStopIteration::new_err((value,)),
+            Err(error) => error,
+        }
+    }
+
+    /// By 2.
+    fn cancel(&self, py: Python<'_>) {
+        drop(self.errand.bell().take());
+        let has_begun = std::mem::take(&mut *lock(&self.has_begun));
+        if has_begun {
+            self.errand.cancel(py);
+        }
+    }
+
+    fn turn(slf: &Bound<'_, Self>, input: &Input<'_, '_>) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let state = std::mem::replace(&mut *lock(&this.state), State::Over);
+        match (state, input) {
+            (State::New, Input::Thrown(error)) => Err(PyErr::from_value((*error).clone())),
+            (State::New, _) => this.first_turn(slf),
+            (State::InAsyncio, Input::Thrown(error)) => {
+                this.cancel(py);
+                Err(PyErr::from_value((*error).clone()))
+            }
+            (State::InAsyncio, _) => Err(this.end(py)),
+            (State::InTrio(waiting), input) => this.turn_in_trio(py, waiting, input),
+            (State::Over, _) => Err(PyRuntimeError::new_err("this has been awaited already; make the call again")),
+        }
+    }
+
+    fn first_turn(&self, slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if is_in_trio_task(py)? {
+            let waiting = crate::names::trio_wait(py)?.call1((slf,))?.call_method0(intern!(py, "__await__"))?;
+            return self.turn_in_trio(py, waiting.unbind(), &Input::Nothing);
+        }
+        if self.begin(py, false)? {
+            return Err(self.end(py));
+        }
+        let event_loop = crate::names::running_loop(py)?;
+        let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("no event loop runs in this thread"))?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        self.errand.bell().hang(future.clone().unbind());
+        *lock(&self.state) = State::InAsyncio;
+        Ok(future.unbind())
+    }
+
+    fn turn_in_trio(&self, py: Python<'_>, waiting: Py<PyAny>, input: &Input<'_, '_>) -> PyResult<Py<PyAny>> {
+        let stepped = match input {
+            Input::Nothing => waiting.call_method1(py, intern!(py, "send"), (py.None(),)),
+            Input::Sent(value) => waiting.call_method1(py, intern!(py, "send"), (value,)),
+            Input::Thrown(error) => waiting.call_method1(py, intern!(py, "throw"), (error,)),
+        };
+        match stepped {
+            Ok(awaited) => {
+                *lock(&self.state) = State::InTrio(waiting);
+                Ok(awaited)
+            }
+            Err(error) if error.is_instance_of::<PyStopIteration>(py) => Err(self.end(py)),
+            Err(error) => {
+                self.cancel(py);
+                Err(error)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Pending {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::turn(slf, &Input::Nothing)
+    }
+
+    fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        Self::turn(slf, &Input::Sent(value))
+    }
+
+    #[pyo3(signature = (error, _value=None, _traceback=None))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        error: &Bound<'_, PyAny>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let error = if error.is_instance_of::<pyo3::types::PyType>() { &error.call0()? } else { error };
+        Self::turn(slf, &Input::Thrown(error))
+    }
+
+    fn close(&self, py: Python<'_>) {
+        let state = std::mem::replace(&mut *lock(&self.state), State::Over);
+        drop(state);
+        self.cancel(py);
+    }
+
+    /// For trio's part: sets it going, with what to call when it is over. True if it is over already.
+    fn begin_in_trio(&self, py: Python<'_>, waker: Py<PyAny>) -> PyResult<bool> {
+        let is_over = self.begin(py, true)?;
+        if !is_over {
+            self.errand.bell().hang(waker);
+        }
+        Ok(is_over)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if *lock(&self.has_begun) {
+            Python::try_attach(|py| self.cancel(py));
+        }
+    }
+}

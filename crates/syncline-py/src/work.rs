@@ -1,0 +1,320 @@
+//! One call of a sync function in a worker thread, as its task, its limiter and its worker see it.
+//!
+//! Invariants:
+//! 1. What is to run is taken once: by the worker that runs it, or by a task that no longer waits. 2. The token is given
+//!    back when the function has ended, not when its task stops waiting: the limit is one of threads. 3. A result has one
+//!    taker; an error that nobody takes is logged. 4. No Python object is dropped while detached.
+
+use crate::call::{Call, Outcome, is_cancelled};
+use crate::context::Carried;
+use crate::errors;
+use crate::home::{Arrival, Home, Item, Ring};
+use crate::limits::{Limits, Waiter};
+use crate::names;
+use crate::once::intern;
+use crate::pending::{Bell, Errand};
+use crate::wait;
+use crate::workers;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock, Weak};
+use syncline_core::sync::{Mutex, lock};
+
+/// What a worker calls: `run(*args, **kwargs)`.
+pub struct Payload {
+    pub run: Py<PyAny>,
+    pub args: Py<PyTuple>,
+    pub kwargs: Py<PyDict>,
+}
+
+type Function = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
+
+pub struct Work {
+    me: Weak<Work>,
+    /// Among all calls.
+    pub number: u64,
+    /// As it was asked for, until it is awaited.
+    function: Mutex<Option<Function>>,
+    payload: Mutex<Option<Payload>>,
+    carried: Mutex<Option<Carried>>,
+    outcome: Mutex<Option<Outcome>>,
+    /// Nobody waits for the result any more.
+    given_up: AtomicBool,
+    has_ended: AtomicBool,
+    bell: Bell,
+    home: OnceLock<Arc<Home>>,
+    pub limits: Arc<Limits>,
+    /// The call that its function waits for, in `from_thread`.
+    waits_for: Mutex<Option<Arc<Call>>>,
+    /// What that call's own task awaits in turn, if it is another worker.
+    awaits: Mutex<Weak<Work>>,
+    /// The work whose `from_thread` asked for this one.
+    parent: OnceLock<Weak<Work>>,
+    /// Whether it was asked for, directly or not, by a coroutine that a worker waits for; known once it has to queue.
+    pub comes_from_worker: AtomicBool,
+    /// The task that waits for it, by address; known once it has to queue.
+    pub task: AtomicUsize,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Work {
+    pub fn new(
+        limits: &Arc<Limits>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> Arc<Self> {
+        let kwargs = kwargs.map(|kwargs| kwargs.clone().unbind());
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            number: NEXT.fetch_add(1, Relaxed),
+            function: Mutex::new(Some((function.clone().unbind(), args.clone().unbind(), kwargs))),
+            payload: Mutex::new(None),
+            carried: Mutex::new(None),
+            outcome: Mutex::new(None),
+            given_up: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            bell: Bell::default(),
+            home: OnceLock::new(),
+            limits: Arc::clone(limits),
+            waits_for: Mutex::new(None),
+            awaits: Mutex::new(Weak::new()),
+            parent: OnceLock::new(),
+            comes_from_worker: AtomicBool::new(false),
+            task: AtomicUsize::new(0),
+        })
+    }
+
+    fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub fn home(&self) -> Option<&Arc<Home>> {
+        self.home.get()
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(SeqCst)
+    }
+
+    fn prepare(&self, py: Python<'_>) -> PyResult<()> {
+        let Some((function, args, kwargs)) = lock(&self.function).take() else { return Ok(()) };
+        let carried = Carried::fresh(py)?;
+        let run = carried.context(py).getattr(py, intern!(py, "run"))?;
+        let args = args.bind(py);
+        let all = std::iter::once(function.into_bound(py)).chain(args.iter()).collect::<Vec<_>>();
+        let args = PyTuple::new(py, all)?.unbind();
+        let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
+        *lock(&self.payload) = Some(Payload { run, args, kwargs });
+        *lock(&self.carried) = Some(carried);
+        Ok(())
+    }
+
+    /// By 1.
+    pub fn take_payload(&self) -> Option<Payload> {
+        lock(&self.payload).take()
+    }
+
+    /// The function that runs, or is to run; for show.
+    pub fn shown(&self, py: Python<'_>) -> Py<PyAny> {
+        let payload = lock(&self.payload);
+        let function = payload.as_ref().and_then(|payload| payload.args.bind(py).get_item(0).ok());
+        function.map_or_else(|| intern!(py, "a worker thread").clone().into_any().unbind(), Bound::unbind)
+    }
+
+    /// The function has ended, or will never run. Returns those who have its token now, and how to tell the task.
+    pub fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<Waiter>, Option<Ring>) {
+        let replaced = std::mem::replace(&mut *lock(&self.outcome), outcome);
+        drop(replaced);
+        self.has_ended.store(true, SeqCst);
+        let next = self.limits.give_back(py, self.number);
+        if self.is_given_up() {
+            self.report(py);
+            return (next, None);
+        }
+        let ring = match (self.home.get(), self.me()) {
+            (Some(home), Some(me)) => home.put(py, Item::Arrival(me)),
+            _ => None,
+        };
+        (next, ring)
+    }
+
+    /// By 3.
+    fn report(&self, py: Python<'_>) {
+        let late = lock(&self.outcome).take();
+        if let Some(Outcome::Raised(error)) = late
+            && !is_cancelled(py, &error)
+        {
+            names::log(py, "error", "a call in a worker thread that nobody waits for any more raised", Some(&error));
+        }
+    }
+
+    /// `from_thread` begins to wait. False if the task has gone away, and nothing is to begin.
+    pub fn begin_waiting(&self, call: &Arc<Call>) -> bool {
+        let replaced = lock(&self.waits_for).replace(Arc::clone(call));
+        drop(replaced);
+        !self.is_given_up()
+    }
+
+    pub fn end_waiting(&self) {
+        let ended = lock(&self.waits_for).take();
+        drop(ended);
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        lock(&self.waits_for).is_some()
+    }
+
+    /// Whether it can never end: it waits, through one task after the other, for a token of a limiter whose tokens are
+    /// all held by such.
+    pub fn is_stuck(&self, seen: &mut Vec<u64>) -> bool {
+        if seen.contains(&self.number) {
+            return true;
+        }
+        if self.has_ended.load(SeqCst) {
+            return false;
+        }
+        seen.push(self.number);
+        if self.limits.is_queued(self.number) {
+            return self.limits.is_stuck(seen);
+        }
+        if !self.is_waiting() {
+            return false;
+        }
+        let inner = lock(&self.awaits).upgrade();
+        inner.is_some_and(|inner| inner.is_stuck(seen))
+    }
+
+    /// Notes on whose behalf this is, for `is_stuck`.
+    fn join(&self) {
+        let Some(outer) = wait::stepped_call() else { return };
+        let Some(parent) = outer.waiting_work.get() else { return };
+        if let Some(parent) = parent.upgrade() {
+            *lock(&parent.awaits) = Weak::clone(&self.me);
+        }
+        let _ = self.parent.set(Weak::clone(parent));
+    }
+
+    fn part(&self) {
+        if let Some(parent) = self.parent.get().and_then(Weak::upgrade) {
+            *lock(&parent.awaits) = Weak::new();
+        }
+    }
+
+    fn begin_queueing(&self, py: Python<'_>, in_trio: bool) -> PyResult<()> {
+        let origin = names::origin(py)?.call_method0(intern!(py, "get"))?;
+        self.comes_from_worker.store(origin.is_truthy()?, Relaxed);
+        let task = if in_trio { names::trio_task(py)?.call0()? } else { names::current_task(py)?.call0()? };
+        self.task.store(task.as_ptr() as usize, Relaxed);
+        Ok(())
+    }
+
+    /// In this very thread, where no other can be started any more.
+    pub fn run_here(&self, py: Python<'_>) {
+        let Some(payload) = self.take_payload() else { return };
+        let ran = payload.run.bind(py).call(payload.args.bind(py), Some(payload.kwargs.bind(py)));
+        let outcome = ran.map_or_else(Outcome::Raised, |value| Outcome::Returned(value.unbind()));
+        let (next, ring) = self.finish(py, Some(outcome));
+        if let Some(ring) = ring {
+            ring.ring();
+        }
+        workers::serve(py, next);
+    }
+
+    /// No worker will ever run it.
+    pub fn fail(&self, py: Python<'_>, error: PyErr) {
+        drop(self.take_payload());
+        let (next, ring) = self.finish(py, Some(Outcome::Raised(error)));
+        if let Some(ring) = ring {
+            ring.ring();
+        }
+        workers::serve(py, next);
+    }
+}
+
+impl Errand for Work {
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<bool> {
+        let Some(me) = self.me() else { return Ok(false) };
+        let in_trio = home.is_in_trio();
+        let _ = self.home.set(home);
+        self.prepare(py)?;
+        self.join();
+        if self.limits.take_for(&me) {
+            workers::submit(py, &me);
+            return Ok(false);
+        }
+        self.begin_queueing(py, in_trio)?;
+        if !self.limits.queue_for(&me) {
+            workers::submit(py, &me);
+        } else if self.is_stuck(&mut Vec::new()) && self.limits.leave_queue(self.number) {
+            self.part();
+            drop(self.take_payload());
+            return Err(self.limits.deadlock(py));
+        }
+        Ok(false)
+    }
+
+    fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.part();
+        let carried = lock(&self.carried).take();
+        if let Some(carried) = carried {
+            carried.write_back(py, false)?;
+        }
+        let outcome = lock(&self.outcome).take();
+        match outcome {
+            Some(Outcome::Returned(value)) => Ok(value),
+            Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
+                let explained = PyRuntimeError::new_err(
+                    "a function in a worker thread raised StopIteration, which can't be raised in a coroutine",
+                );
+                Err(errors::from_cause(py, explained, error))
+            }
+            Some(Outcome::Raised(error)) => Err(error),
+            None => Err(PyRuntimeError::new_err("the task was woken before its worker had ended")),
+        }
+    }
+
+    fn cancel(&self, py: Python<'_>) {
+        self.part();
+        self.given_up.store(true, SeqCst);
+        drop(lock(&self.carried).take());
+        if self.limits.leave_queue(self.number) {
+            drop(self.take_payload());
+            return;
+        }
+        // Not begun: a worker finds nothing to run, and gives the token back.
+        drop(self.take_payload());
+        let call = lock(&self.waits_for).clone();
+        if let Some(call) = call {
+            call.begin_cancelling();
+            if let Err(error) = call.cancel_if_asked_and_begun(py) {
+                error.write_unraisable(py, None);
+            }
+        }
+        self.report(py);
+    }
+}
+
+impl Arrival for Work {
+    fn arrive(&self, py: Python<'_>) {
+        if self.is_given_up() {
+            self.report(py);
+        } else {
+            self.bell.ring(py);
+        }
+    }
+
+    fn be_lost(&self, py: Python<'_>) {
+        self.given_up.store(true, SeqCst);
+        drop(lock(&self.carried).take());
+        self.report(py);
+    }
+}

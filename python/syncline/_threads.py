@@ -1,0 +1,126 @@
+"""Async code calls sync code, in worker threads, and these call back.
+
+Imports nothing heavy: `import syncline` has to be cheap, and threads come with the first call.
+"""
+
+from __future__ import annotations
+
+from . import _core
+from ._core import SynclineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+    from typing import Any, ParamSpec, TypeVar, overload
+
+    from ._workers import ThreadLimiterStatistics as ThreadLimiterStatistics
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+else:
+
+    def overload(function):
+        return function
+
+
+class WouldBlock(SynclineError):
+    """A limiter has no token left, and `acquire_nowait` does not wait."""
+
+
+class ThreadLimiter(_core.LimiterBase):
+    """How many worker threads may be busy at once, for calls that are made through it: `total_tokens` of them.
+
+    It has the methods of `anyio.CapacityLimiter`, works in asyncio and in trio, and may be used from several loops and
+    threads at once. A token belongs to whoever borrowed it: to a task (`async with limiter`), to an object that you name
+    (`acquire_on_behalf_of`), or to a call in a worker thread (`limiter.to_thread`), which gives it back when the function
+    has ended, even if nobody waits for it any more. First come, first served.
+
+    `total_tokens` can be set at any time; `math.inf` is no limit. Those that are borrowed beyond a lower total stay so.
+    """
+
+    async def to_thread(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `syncline.to_thread`, with a token of this limiter."""
+        return await self._call(fn, args, kwargs or None)
+
+    async def acquire(self) -> None:
+        """Borrows a token for the current task; waits until there is one."""
+        await self._acquire()
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Borrows a token for `borrower`; waits until there is one."""
+        await self._acquire_on_behalf_of(borrower)
+
+    async def __aenter__(self) -> None:
+        await self._acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+_limiter = ThreadLimiter(250)
+_call = _limiter._call
+
+
+def thread_limiter() -> ThreadLimiter:
+    """The limiter of `to_thread` and `threaded`, one for the process: 250 tokens, unless you set `total_tokens`."""
+    return _limiter
+
+
+async def to_thread(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls the sync function `fn` in a worker thread, and returns its result; in asyncio and in trio.
+
+    `fn` sees the context variables of the awaiting task, and what it sets in them that task sees afterwards. Threads are
+    made on demand, kept for the next call, and end when they were idle for 10 seconds. At most
+    `thread_limiter().total_tokens` are busy at once; further calls wait their turn.
+
+    All arguments are the function's: no keyword is kept back for an option. Another limit is chosen by whose method is
+    called, `ThreadLimiter(4).to_thread(fn, ...)`, or where a function is decorated, `threaded(fn, limiter=...)`.
+
+    Cancelling the await abandons the call: the thread finishes it, its result is dropped, and an error is logged. The
+    function can ask (`check_cancelled`).
+
+    Raises what `fn` raises (RuntimeError for StopIteration, which can't pass through a coroutine); DeadlockError where
+    all threads that the limiter allows wait for this one.
+    """
+    return await _call(fn, args, kwargs or None)
+
+
+@overload
+def threaded(
+    fn: Callable[P, R], /, *, limiter: ThreadLimiter | None = None
+) -> Callable[P, Coroutine[Any, Any, R]]: ...
+@overload
+def threaded(
+    *, limiter: ThreadLimiter | None = None
+) -> Callable[[Callable[P, R]], Callable[P, Coroutine[Any, Any, R]]]: ...
+def threaded(fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter | None = None) -> Any:
+    """Makes an async function of a sync one, that runs it in a worker thread as `to_thread` does.
+
+    Works on functions and methods, as `@threaded` or `@threaded(limiter=...)`. Name, docstring and signature are kept;
+    `__wrapped__` is the original. limiter: whose tokens the calls use; `thread_limiter()` by default.
+    """
+    if fn is None:
+        return lambda fn: threaded(fn, limiter=limiter)
+    import functools
+
+    call = (limiter or _limiter)._call
+
+    @functools.wraps(fn)
+    async def in_thread(*args: Any, **kwargs: Any) -> Any:
+        return await call(fn, args, kwargs or None)
+
+    return in_thread
+
+
+from_thread = _core.from_thread
+check_cancelled = _core.check_cancelled
+in_worker_thread = _core.in_worker_thread
+in_event_loop = _core.in_event_loop
+mark_as_worker_thread = _core.mark_as_worker_thread
+call_with_mark = _core.call_with_mark

@@ -1,0 +1,38 @@
+"""What the core needs of Python for worker threads. Imported with the first call that uses one."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ._core import Worker
+
+origin: ContextVar[bool] = ContextVar("syncline_from_thread", default=False)
+"""True in what a worker runs by `from_thread`, and in the tasks that this starts."""
+
+
+class ThreadLimiterStatistics(NamedTuple):
+    """A limiter at one moment. The names are those of anyio's."""
+
+    borrowed_tokens: int
+    total_tokens: float
+    borrowers: tuple[object, ...]
+    """Tasks, other objects that somebody named, and the functions that run in worker threads."""
+    tasks_waiting: int
+
+
+def work(worker: Worker) -> None:
+    """The target of the worker threads.
+
+    It keeps nothing of a call while it waits for the next one. Traceback and locals of this frame are of no use to
+    anybody, so `raised` takes it off the traceback.
+    """
+    job: tuple[Any, ...] | None
+    while job := worker.next():
+        run, args, kwargs = job
+        try:
+            worker.returned(run(*args, **kwargs))
+        except BaseException as error:  # SystemExit too: it is raised in the task that waits
+            worker.raised(error)
+        del job, run, args, kwargs
