@@ -21,10 +21,21 @@ from ._bridge import (
     run,
     run_sync,
     submit,
+    sync_compatible,
     synced,
 )
 from ._core import DeadlockError, RunnerClosedError, SynclineError
 from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
+from ._groups import (
+    GatherIncomplete,
+    GatherKey,
+    GatherTaskGroup,
+    create_gather_task_group,
+    create_task,
+    gather,
+)
+from ._kinds import is_async_fn, is_async_gen_fn
+from ._new_loop import run_in_new_loop
 
 __all__ = [
     "Bridge",
@@ -34,16 +45,26 @@ __all__ = [
     "DualCoroutine",
     "DualGenerator",
     "DualIterator",
+    "GatherIncomplete",
+    "GatherKey",
+    "GatherTaskGroup",
     "RunnerClosedError",
     "SynclineError",
     "contextmanager",
     "coroutine",
+    "create_gather_task_group",
+    "create_task",
     "enter",
+    "gather",
     "generator",
+    "is_async_fn",
+    "is_async_gen_fn",
     "iterate",
     "iterator",
     "run",
+    "run_in_new_loop",
     "run_sync",
     "submit",
+    "sync_compatible",
     "synced",
 ]
