@@ -73,7 +73,7 @@ T = TypeVar("T")
 _logger = logging.getLogger("syncline")
 
 # The "run sync" loop. Its contexts are copies, as Prefect's are.
-_bridge = Bridge(name="run sync", context="copy")
+_bridge = Bridge(name="run sync", nested="thread", context="copy")
 
 # Generators that wait for the end of their loop; nobody else keeps them.
 _at_shutdown: set[AsyncGenerator[None]] = set()
