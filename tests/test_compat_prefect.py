@@ -86,7 +86,6 @@ def test_arguments_have_prefects_names() -> None:
     for fn, names in {
         prefect.create_task: ["coroutine"],
         prefect.sync_compatible: ["async_fn"],
-        prefect.call_with_mark: ["call"],
         prefect.add_event_loop_shutdown_callback: ["coroutine_fn"],
         prefect.LazySemaphore: ["initial_value_func"],
         prefect.GatherTaskGroup: ["task_group"],

@@ -12,7 +12,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-from ._kinds import is_async_fn, is_async_gen_fn, loop_runs_here, sync_helper
+from ._kinds import is_async_fn, is_async_gen_fn, sync_helper
+from ._threads import from_thread, in_event_loop, in_worker_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -69,7 +70,7 @@ class SyncCompatible(Generic[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fn = cast("Callable[..., Any]", self._fn)
         is_sync = kwargs.pop("_sync", None)
-        if is_sync is None and loop_runs_here():
+        if is_sync is None and in_event_loop():
             self._trap.check(sys._getframe().f_back)
             is_sync = False
         if is_sync is False:
@@ -133,8 +134,6 @@ def call_from_sync(
     bridge: Bridge, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """The result of an async function: from the loop that sent this worker here, or else through the bridge."""
-    from ._threads import from_thread, in_worker_thread
-
     if not in_worker_thread():
         return bridge.run_sync(fn, *args, **kwargs)
     has_begun = is_given_up = False

@@ -1,4 +1,4 @@
-"""What kind of function this is, and whether an event loop runs here. Imports nothing heavy."""
+"""What kind of function this is, and who calls one. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -82,16 +82,6 @@ def _is_marked(fn: Any) -> bool:
     """Whether asyncio's own mark of sync callables that give coroutines is on it: mocks have it, before 3.14."""
     mark = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
     return mark is not None and getattr(fn, "_is_coroutine", None) is mark
-
-
-def loop_runs_here() -> bool:
-    """Whether an event loop, asyncio's or trio's, runs in this thread."""
-    # Not asked by importing them: a library that isn't loaded runs nothing.
-    running = getattr(sys.modules.get("_asyncio"), "_get_running_loop", None)
-    if running is not None and running() is not None:
-        return True
-    in_trio = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
-    return in_trio is not None and bool(in_trio())
 
 
 def sync_helper(frame: FrameType | None) -> str | None:

@@ -33,7 +33,16 @@ from .. import _groups
 from .._bridge import Bridge
 from .._compatible import Trap, call_from_sync
 from .._groups import GatherIncomplete
-from .._kinds import is_async_fn, is_async_gen_fn, loop_runs_here
+from .._kinds import is_async_fn, is_async_gen_fn
+from .._threads import (
+    call_with_mark,
+    from_thread,
+    in_event_loop,
+    mark_as_worker_thread,
+    to_thread,
+)
+from .._threads import in_worker_thread as in_async_worker_thread
+from .._threads import thread_limiter as get_thread_limiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -144,7 +153,7 @@ def sync(async_fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwar
 
 def run_async_in_new_loop(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls an async function on a new event loop in this thread. Raises RuntimeError if a loop runs here already."""
-    if loop_runs_here():
+    if in_event_loop():
         raise RuntimeError(
             "Already running an event loop in this thread: `await` the function, or use syncline.run_in_new_loop(), "
             "which takes another thread"
@@ -173,7 +182,7 @@ def sync_compatible(async_fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P
     trap = Trap(name)
 
     def wrapper(*args: Any, _sync: bool | None = None, **kwargs: Any) -> Any:
-        if _sync is None and loop_runs_here():
+        if _sync is None and in_event_loop():
             trap.check(sys._getframe().f_back)
             _sync = False
         if _sync is False:
@@ -190,18 +199,9 @@ def sync_compatible(async_fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P
 # Worker threads
 
 
-def get_thread_limiter() -> Any:
-    """What bounds the number of worker threads: 250, unless it is set."""
-    from .._threads import thread_limiter
-
-    return thread_limiter()
-
-
 async def run_sync_in_worker_thread(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls a sync function in a worker thread, in a copy of the caller's context. If this is cancelled, the function
     goes on, and its result is dropped."""
-    from .._threads import to_thread
-
     context = contextvars.copy_context()
 
     def work() -> R:
@@ -219,8 +219,6 @@ def run_async_from_worker_thread(fn: Callable[P, Awaitable[R]], /, *args: P.args
             return await fn(*args, **kwargs)
 
         return anyio.from_thread.run(call)
-    from .._threads import from_thread
-
     return from_thread(fn, *args, **kwargs)
 
 
@@ -237,30 +235,9 @@ def _is_anyios() -> bool:
     return True
 
 
-def mark_as_worker_thread() -> None:
-    """From now on this thread counts as a worker thread."""
-    from .._threads import mark_as_worker_thread
-
-    mark_as_worker_thread()
-
-
-def call_with_mark(call: Callable[[], R]) -> R:
-    """Calls a function in this thread, which counts as a worker thread meanwhile."""
-    from .._threads import call_with_mark
-
-    return call_with_mark(call)
-
-
-def in_async_worker_thread() -> bool:
-    """Whether this thread works for a loop in another thread."""
-    from .._threads import in_worker_thread
-
-    return in_worker_thread()
-
-
 def in_async_main_thread() -> bool:
     """Whether an event loop runs in this thread, and it is no worker thread."""
-    return loop_runs_here() and not in_async_worker_thread()
+    return in_event_loop() and not in_async_worker_thread()
 
 
 # Tasks
