@@ -21,10 +21,21 @@ from ._bridge import (
     run,
     run_sync,
     submit,
+    sync_compatible,
     synced,
 )
 from ._core import DeadlockError, RunnerClosedError, SynclineError
 from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
+from ._groups import (
+    GatherIncomplete,
+    GatherKey,
+    GatherTaskGroup,
+    create_gather_task_group,
+    create_task,
+    gather,
+)
+from ._kinds import is_async_fn, is_async_gen_fn
+from ._new_loop import run_in_new_loop
 from ._threads import (
     ThreadLimiter,
     WouldBlock,
@@ -47,6 +58,9 @@ __all__ = [
     "DualCoroutine",
     "DualGenerator",
     "DualIterator",
+    "GatherIncomplete",
+    "GatherKey",
+    "GatherTaskGroup",
     "RunnerClosedError",
     "SynclineError",
     "ThreadLimiter",
@@ -55,17 +69,24 @@ __all__ = [
     "check_cancelled",
     "contextmanager",
     "coroutine",
+    "create_gather_task_group",
+    "create_task",
     "enter",
     "from_thread",
+    "gather",
     "generator",
     "in_event_loop",
     "in_worker_thread",
+    "is_async_fn",
+    "is_async_gen_fn",
     "iterate",
     "iterator",
     "mark_as_worker_thread",
     "run",
+    "run_in_new_loop",
     "run_sync",
     "submit",
+    "sync_compatible",
     "synced",
     "thread_limiter",
     "threaded",

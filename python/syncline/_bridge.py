@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypedDict, TypeVar, overload
 
+    from ._compatible import SyncCompatible
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
     from ._synced import Synced
 
@@ -120,6 +121,20 @@ class Bridge(_core.Bridge):
         made: Synced[..., Any, Any] = Synced(self, fn)
         return made
 
+    def sync_compatible(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> SyncCompatible[P, R]:
+        """Makes an async function whose calls give the coroutine where an event loop runs in this thread, and the
+        result elsewhere: in a worker thread from the loop that sent it there, otherwise through the bridge.
+
+        `_sync=True` makes a call give the result, `_sync=False` the coroutine, wherever it is made; `.aio` is the
+        original. Type checkers see the result, and with `.aio` or `_sync=False` the coroutine. Where a sync function
+        gets the coroutine, because a loop happens to run, a RuntimeWarning says so, once for each function.
+
+        Raises TypeError for what is not an async function. Prefer `coroutine` in new code.
+        """
+        from ._compatible import SyncCompatible
+
+        return SyncCompatible(self, fn)
+
     def coroutine(self, fn: Callable[P, Awaitable[R]], /) -> Callable[P, DualCoroutine[R]]:
         """Makes an async function's coroutines serve both worlds: `await f()`, or `f().run(timeout=None)` in sync code.
 
@@ -179,6 +194,7 @@ run_sync = _default.run_sync
 run = _default.run
 submit = _default.submit
 synced = _default.synced
+sync_compatible = _default.sync_compatible
 coroutine = _default.coroutine
 iterator = _default.iterator
 generator = _default.generator

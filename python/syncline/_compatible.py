@@ -1,0 +1,155 @@
+"""What `sync_compatible` makes of an async function: one whose result depends on where it is called.
+
+1. Where an event loop runs in this thread, a call returns the coroutine; elsewhere its result.
+2. What type checkers see is the result: nothing can tell them where a call will be made. `.aio` and `_sync=` say it.
+3. A call by which sync code gets the coroutine (by 1) warns, once for each function.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from ._kinds import is_async_fn, is_async_gen_fn, sync_helper
+from ._threads import from_thread, in_event_loop, in_worker_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import FrameType
+
+    from ._bridge import Bridge
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+# Of the method that `__get__` binds, as in _synced.py.
+MP = ParamSpec("MP")
+MR = TypeVar("MR")
+
+
+class SyncCompatible(Generic[P, R]):
+    """A function from P to R in sync code, to a coroutine of R in async code. `.aio` is the async one."""
+
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, bridge: Bridge, fn: Callable[P, Coroutine[Any, Any, R]]) -> None:
+        self._bridge = bridge
+        self._fn = fn
+        # Below `@staticmethod` or `@classmethod` the function is inside.
+        inner: Any = getattr(fn, "__func__", fn)
+        name = getattr(inner, "__name__", type(inner).__name__)
+        if is_async_gen_fn(inner):
+            raise TypeError(
+                f"sync_compatible() got the async generator function {name!r}; use @syncline.iterator (for `for` and "
+                "`async for`) or @syncline.synced (for `for`)"
+            )
+        if not is_async_fn(inner):
+            raise TypeError(
+                f"sync_compatible() takes an async function, and {name!r} is none; call it directly"
+            )
+        self._trap = Trap(name)
+        functools.update_wrapper(cast("Any", self), inner)
+
+    @property
+    def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
+        """The async function itself."""
+        return self._fn
+
+    # What is forced comes first: a function with `**kwargs` of its own would take `_sync` for one of them. Arguments
+    # go unchecked there, as a ParamSpec can't have a keyword added.
+    @overload
+    def __call__(self, *args: Any, _sync: Literal[True], **kwargs: Any) -> R: ...
+    @overload
+    def __call__(self, *args: Any, _sync: Literal[False], **kwargs: Any) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        fn = cast("Callable[..., Any]", self._fn)
+        is_sync = kwargs.pop("_sync", None)
+        if is_sync is None and in_event_loop():
+            self._trap.check(sys._getframe().f_back)
+            is_sync = False
+        if is_sync is False:
+            return fn(*args, **kwargs)
+        if is_sync:
+            return self._bridge.run_sync(fn, *args, **kwargs)
+        return call_from_sync(self._bridge, fn, args, kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> SyncCompatible[P, R]: ...
+    @overload
+    def __get__(
+        self: SyncCompatible[Concatenate[S, MP], MR], instance: S, owner: type | None = None, /
+    ) -> SyncCompatible[MP, MR]: ...
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        bind: Any = getattr(self._fn, "__get__", None)
+        if bind is None:
+            return self
+        bound: Any = bind(instance, owner)
+        if bound is self._fn:
+            return cast("Any", self)
+        # The copies share one trap, so that a method warns once, not once for each object.
+        made = cast("SyncCompatible[..., Any]", object.__new__(SyncCompatible))
+        made.__dict__.update(self.__dict__, _fn=bound, __wrapped__=bound)
+        return made
+
+    def __reduce__(self) -> str:
+        # By reference, as what `synced` makes.
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<sync_compatible {self._fn!r}>"
+
+
+class Trap:
+    """Says once for a function that sync code got its coroutine (by 3)."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._is_told = False
+
+    def check(self, caller: FrameType | None) -> None:
+        """Warns if the frame that calls is sync code, and nobody has been warned yet. Called where a loop runs."""
+        if self._is_told:
+            return
+        helper = sync_helper(caller)
+        if helper is None:
+            return
+        warnings.warn(
+            f"{self._name}() was called by the sync function {helper!r} while an event loop runs in this thread, so it "
+            f"returned a coroutine, where without a loop it returns the result. Say which is meant: "
+            f"{self._name}(..., _sync=True) for the result, `await {self._name}.aio(...)` or _sync=False for the "
+            "coroutine.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        self._is_told = True  # not before: where warnings are errors, each such call fails
+
+
+def call_from_sync(
+    bridge: Bridge, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """The result of an async function: from the loop that sent this worker here, or else through the bridge."""
+    if not in_worker_thread():
+        return bridge.run_sync(fn, *args, **kwargs)
+    has_begun = is_given_up = False
+
+    def begin() -> Any:
+        nonlocal has_begun
+        has_begun = True
+        if is_given_up:  # on a loop that goes on after all: by then the bridge has the call
+            raise RuntimeError("the caller has not waited for this call to begin")
+        return fn(*args, **kwargs)
+
+    try:
+        return from_thread(begin)
+    except RuntimeError:
+        # A thread that was only marked as a worker was sent by nobody, and the loop that sent it may have ended.
+        is_given_up = True
+        if has_begun:
+            raise
+    return bridge.run_sync(fn, *args, **kwargs)

@@ -1,0 +1,102 @@
+"""What kind of function this is, and who calls one. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from types import FrameType
+    from typing import Any, Literal, ParamSpec, TypeGuard
+
+    P = ParamSpec("P")
+
+# Whoever is called from in there is handed to somebody who awaits: task groups call async functions from sync code.
+# A thread's own `run` is below a loop that is driven from C.
+_DRIVERS = frozenset({"anyio", "asyncio", "syncline", "threading", "trio", "uvloop"})
+# They run in the place where they are written, for the function that they are written in.
+_INLINE = frozenset({"<dictcomp>", "<genexpr>", "<lambda>", "<listcomp>", "<setcomp>"})
+
+
+def is_async_fn(fn: Callable[P, Any], /) -> TypeGuard[Callable[P, Coroutine[Any, Any, Any]]]:
+    """Whether `fn` is an async function: one whose calls give coroutines.
+
+    Sees through `functools.wraps`, `functools.partial`, methods, static and class methods and objects with an async
+    `__call__`. A wrapper that is no async function itself counts as what it wraps; what `synced` made is sync.
+    """
+    return _kind(fn) == "coroutine"
+
+
+def is_async_gen_fn(fn: Callable[P, Any], /) -> TypeGuard[Callable[P, AsyncGenerator[Any, Any]]]:
+    """Whether `fn` is an async generator function. Sees through the same things as `is_async_fn`."""
+    return _kind(fn) == "async generator"
+
+
+def _kind(fn: Any) -> Literal["coroutine", "async generator", "sync"]:
+    """The outermost layer that is async or a generator decides."""
+    import inspect
+
+    seen: set[int] = set()
+    while id(fn) not in seen:
+        seen.add(id(fn))
+        if inspect.iscoroutinefunction(fn) or _is_marked(fn):
+            return "coroutine"
+        if inspect.isasyncgenfunction(fn):
+            return "async generator"
+        if inspect.isgeneratorfunction(fn):
+            return "sync"
+        inner = _inner(fn)
+        if inner is None:
+            return "sync"
+        fn = inner
+    return "sync"
+
+
+def _inner(fn: Any, /) -> Any:
+    """What is below one layer, or None."""
+    import functools
+    import inspect
+    import types
+
+    from ._synced import Synced
+
+    if isinstance(fn, Synced):
+        return None
+    of: object = fn
+    kind = type(of)
+    if issubclass(kind, (functools.partial, functools.partialmethod)):
+        return fn.func
+    if issubclass(kind, (types.MethodType, staticmethod, classmethod)):
+        return fn.__func__
+    wrapped = getattr(fn, "__wrapped__", None)
+    if wrapped is not None:
+        return wrapped
+    if inspect.isroutine(fn):
+        return None
+    call = getattr(kind, "__call__", None)  # noqa: B004 -- the method is wanted, not whether there is one
+    return call if inspect.isfunction(call) else None
+
+
+def _is_marked(fn: Any) -> bool:
+    """Whether asyncio's own mark of sync callables that give coroutines is on it: mocks have it, before 3.14."""
+    mark = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
+    return mark is not None and getattr(fn, "_is_coroutine", None) is mark
+
+
+def sync_helper(frame: FrameType | None) -> str | None:
+    """The name of the sync function that a call comes from, given the frame that makes it; None if it comes straight
+    from a coroutine, an async generator, or one of the libraries that call async functions and await what they get.
+    """
+    import inspect
+
+    in_async_code = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+    while frame is not None:
+        code = frame.f_code
+        module = str(frame.f_globals.get("__name__", ""))
+        if code.co_flags & in_async_code or module.partition(".")[0] in _DRIVERS:
+            return None
+        if code.co_name not in _INLINE:
+            return code.co_qualname
+        frame = frame.f_back
+    return None
