@@ -197,6 +197,15 @@ def test_a_single_error_comes_as_itself_if_asked_for(run: Run[Any]) -> None:
                 async with syncline.create_gather_task_group(unwrap=True) as group:
                     group.start_soon(partial(syncline.gather, partial(fail, problem)))  # a group in a group
 
+        async def is_waiting() -> None:
+            async with syncline.create_gather_task_group(unwrap=True) as group:
+                group.start_soon(fail, problem)
+                await anyio.sleep_forever()
+
+        with pytest.raises(ValueError, match="problem"):
+            await is_waiting()
+        assert problem.__context__ is None  # not the cancelled wait of the body
+
         async def two_fail() -> None:
             async with syncline.create_gather_task_group(unwrap=True) as group:
                 group.start_soon(fail, OSError("a"))

@@ -159,3 +159,30 @@ def test_a_sync_function_is_refused() -> None:
 
     with pytest.raises(TypeError, match=r"call it directly: load\(\.\.\.\)"):
         syncline.run_in_new_loop(load)
+
+
+async def waits_for_the_one_that_waits() -> None:
+    syncline.submit(asyncio.sleep, 0).result()
+
+
+async def calls_the_one_that_waits() -> str:
+    return syncline.run_sync(asyncio.sleep, 0, "done")
+
+
+def test_a_wait_for_the_loop_that_waits_for_it_is_an_error() -> None:
+    """Two loops, each of which waits for the other (case 6)."""
+
+    async def outer() -> None:
+        syncline.run_in_new_loop(waits_for_the_one_that_waits)
+
+    with pytest.raises(syncline.DeadlockError):
+        syncline.run_sync(outer)
+
+
+def test_a_call_to_the_loop_that_waits_for_it_works() -> None:
+    """It runs beside what waits (case 3)."""
+
+    async def outer() -> str:
+        return syncline.run_in_new_loop(calls_the_one_that_waits)
+
+    assert syncline.run_sync(outer) == "done"

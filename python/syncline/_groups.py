@@ -185,8 +185,6 @@ class GatherTaskGroup:
         # Raised after the group is out of hands, else the error would have it as its context.
         context = error.__context__
         try:
-            if error is exc_value:
-                return False  # the body's own goes on as it was raised
             raise error
         finally:
             error.__context__ = context

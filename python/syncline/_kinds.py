@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -40,7 +38,7 @@ def _kind(fn: Any) -> Literal["coroutine", "async generator", "sync"]:
     seen: set[int] = set()
     while id(fn) not in seen:
         seen.add(id(fn))
-        if inspect.iscoroutinefunction(fn) or _is_marked(fn):
+        if inspect.iscoroutinefunction(fn):
             return "coroutine"
         if inspect.isasyncgenfunction(fn):
             return "async generator"
@@ -76,12 +74,6 @@ def _inner(fn: Any, /) -> Any:
         return None
     call = getattr(kind, "__call__", None)  # noqa: B004 -- the method is wanted, not whether there is one
     return call if inspect.isfunction(call) else None
-
-
-def _is_marked(fn: Any) -> bool:
-    """Whether asyncio's own mark of sync callables that give coroutines is on it: mocks have it, before 3.14."""
-    mark = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)
-    return mark is not None and getattr(fn, "_is_coroutine", None) is mark
 
 
 def sync_helper(frame: FrameType | None) -> str | None:
