@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import trio
 import uvloop
 
 import syncline
@@ -80,6 +81,22 @@ def run_async(request: pytest.FixtureRequest) -> Callable[[Callable[[], Coroutin
             return asyncio.run(main())
         if request.param == "uvloop":
             return uvloop.run(main())
+        return syncline.run_sync(main)
+
+    return run
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "our own loop", "trio"])
+def anywhere(request: pytest.FixtureRequest) -> Callable[[Callable[[], Coroutine[Any, Any, R]]], R]:
+    """Runs an async program (written with anyio) as `run_async`, and with trio as well."""
+
+    def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        if request.param == "asyncio":
+            return asyncio.run(main())
+        if request.param == "uvloop":
+            return uvloop.run(main())
+        if request.param == "trio":
+            return trio.run(main)
         return syncline.run_sync(main)
 
     return run

@@ -31,10 +31,10 @@ class WouldBlock(SynclineError):
 class ThreadLimiter(_core.LimiterBase):
     """How many worker threads may be busy at once, for calls that are made through it: `total_tokens` of them.
 
-    It has the methods of `anyio.CapacityLimiter`, works in asyncio and in trio, and may be used from several loops and
-    threads at once. A token belongs to whoever borrowed it: to a task (`async with limiter`), to an object that you name
-    (`acquire_on_behalf_of`), or to a call in a worker thread (`limiter.to_thread`), which gives it back when the function
-    has ended, even if nobody waits for it any more. First come, first served.
+    It has the methods of `anyio.CapacityLimiter`, works in asyncio and in trio, and may be used from several loops
+    and threads at once. A token belongs to whoever borrowed it: to a task (`async with limiter`), to an object that
+    you name (`acquire_on_behalf_of`), or to a call in a worker thread (`limiter.to_thread`), which gives it back when
+    the function has ended, even if nobody waits for it any more. First come, first served.
 
     `total_tokens` can be set at any time; `math.inf` is no limit. Those that are borrowed beyond a lower total stay so.
     """
@@ -75,8 +75,8 @@ def thread_limiter() -> ThreadLimiter:
 async def to_thread(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls the sync function `fn` in a worker thread, and returns its result; in asyncio and in trio.
 
-    `fn` sees the context variables of the awaiting task, and what it sets in them that task sees afterwards. Threads are
-    made on demand, kept for the next call, and end when they were idle for 10 seconds. At most
+    `fn` sees the context variables of the awaiting task, and what it sets in them that task sees afterwards. Threads
+    are made on demand, kept for the next call, and end when they were idle for 10 seconds. At most
     `thread_limiter().total_tokens` are busy at once; further calls wait their turn.
 
     All arguments are the function's: no keyword is kept back for an option. Another limit is chosen by whose method is
@@ -106,7 +106,11 @@ def threaded(fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter 
     `__wrapped__` is the original. limiter: whose tokens the calls use; `thread_limiter()` by default.
     """
     if fn is None:
-        return lambda fn: threaded(fn, limiter=limiter)
+
+        def decorate(fn: Callable[..., Any]) -> Any:
+            return threaded(fn, limiter=limiter)
+
+        return decorate
     import functools
 
     call = (limiter or _limiter)._call

@@ -144,7 +144,7 @@ impl<J> Pool<J> {
         Some((job, need))
     }
 
-    /// Puts a worker on the stack, unless there are jobs.
+    /// Puts a worker on the stack, unless there are jobs; from then on it may be called, and has to `doze`.
     pub fn sit_down(&self, desk: &Arc<Desk>) -> bool {
         let mut state = lock(&self.state);
         if !state.queue.is_empty() {
@@ -164,11 +164,8 @@ impl<J> Pool<J> {
         true
     }
 
-    /// Waits for a call, for at most `longest`; false: this worker has retired. Detached.
-    pub fn wait(&self, desk: &Arc<Desk>, longest: Option<Duration>) -> bool {
-        if !self.sit_down(desk) {
-            return true;
-        }
+    /// For a worker that has sat down: waits for a call, for at most `longest`; false: it has retired. Detached.
+    pub fn doze(&self, desk: &Arc<Desk>, longest: Option<Duration>) -> bool {
         if !desk.sleep(longest) {
             if self.retire(desk) {
                 return false;
@@ -225,7 +222,9 @@ mod tests {
         assert!(matches!(pool.submit(1), Need::Start));
         pool.arrive();
         assert!(pool.take().is_some());
-        assert!(!pool.wait(&Desk::new(), NOT_LONG));
+        let desk = Desk::new();
+        assert!(pool.sit_down(&desk));
+        assert!(!pool.doze(&desk, NOT_LONG));
         assert_eq!(pool.counts(), (0, 0));
         assert!(matches!(pool.submit(2), Need::Start));
     }

@@ -449,7 +449,7 @@ fn work_until_retired(pool: &Pool<u8>) -> u8 {
         while let Some((job, need)) = pool.take() {
             sum += job + meet(pool, need);
         }
-        if !pool.wait(&desk, Some(Duration::ZERO)) {
+        if pool.sit_down(&desk) && !pool.doze(&desk, Some(Duration::ZERO)) {
             return sum;
         }
     }
@@ -510,7 +510,7 @@ fn a_sleeping_worker_is_called() {
         let desk = Desk::new();
         let mut got = None;
         while got.is_none() {
-            assert!(pool.wait(&desk, None));
+            assert!(!pool.sit_down(&desk) || pool.doze(&desk, None));
             got = pool.take().map(|(job, _)| job);
         }
         assert_eq!(got, Some(2));

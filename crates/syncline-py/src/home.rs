@@ -81,11 +81,22 @@ pub struct Home {
     mail: Mutex<Mail>,
 }
 
-/// The duty to ring, which can be done detached.
+/// The duty to ring, most of which can be done detached.
 #[must_use]
 pub struct Ring(Arc<Home>);
 
 impl Ring {
+    /// What of it needs the interpreter; comes first. False if nothing is left to do.
+    pub fn prepare(&self, py: Python<'_>) -> bool {
+        self.0.prepare_ring(py)
+    }
+
+    pub fn ring_now(&self, py: Python<'_>) {
+        if self.prepare(py) {
+            self.ring();
+        }
+    }
+
     pub fn ring(&self) {
         match &self.0.route {
             Route::Runner(runner) => runner.wake(),
@@ -177,7 +188,10 @@ impl Home {
         let number = fd.as_raw_fd();
         let home = Self::new(event_loop, Host::Asyncio, Route::Descriptor(fd))?;
         let drain = Drain { home: Arc::clone(&home), stays: true, ran: AtomicBool::new(false) };
-        match event_loop.call_method1(intern!(py, "add_reader"), (number, drain)) {
+        // In an empty context: the loop keeps the one that the reader is added in, and with it all that is in there.
+        let context = names::context(py)?.call0()?;
+        let add_reader = event_loop.getattr(intern!(py, "add_reader"))?;
+        match context.call_method1(intern!(py, "run"), (add_reader, number, drain)) {
             Ok(_) => Ok(Some(home)),
             Err(_) => Ok(None),
         }
@@ -224,18 +238,17 @@ impl Home {
             lose(py, item);
             return None;
         }
-        self.prepare_ring(py)
+        Some(Ring(Arc::clone(self)))
     }
 
     /// As `put`, and rings.
     pub fn deliver(self: &Arc<Self>, py: Python<'_>, item: Item) {
         if let Some(ring) = self.put(py, item) {
-            ring.ring();
+            ring.ring_now(py);
         }
     }
 
-    /// What of ringing needs the interpreter.
-    fn prepare_ring(self: &Arc<Self>, py: Python<'_>) -> Option<Ring> {
+    fn prepare_ring(self: &Arc<Self>, py: Python<'_>) -> bool {
         match &self.route {
             Route::Runner(runner) => {
                 let drain = Drain { home: Arc::clone(self), stays: false, ran: AtomicBool::new(false) };
@@ -244,19 +257,19 @@ impl Home {
                     Ok(())
                 }));
                 match runner.mailbox.send(job) {
-                    Ok(Sent::WakeTheLoop) => Some(Ring(Arc::clone(self))),
-                    Ok(Sent::LoopIsAwake) => None,
+                    Ok(Sent::WakeTheLoop) => true,
+                    Ok(Sent::LoopIsAwake) => false,
                     Err(_) => {
                         self.close(py);
-                        None
+                        false
                     }
                 }
             }
             #[cfg(target_os = "linux")]
-            Route::Descriptor(_) => Some(Ring(Arc::clone(self))),
+            Route::Descriptor(_) => true,
             Route::Callback => {
                 self.schedule(py);
-                None
+                false
             }
         }
     }

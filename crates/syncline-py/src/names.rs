@@ -45,6 +45,7 @@ lazy! {
     would_block = "syncline._threads"."WouldBlock";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";
+    context = "contextvars"."Context";
     get_ident = "_thread"."get_ident";
     current_thread = "threading"."current_thread";
     get_logger = "logging"."getLogger";

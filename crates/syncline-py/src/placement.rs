@@ -16,6 +16,7 @@ use crate::target::Target;
 use crate::tasks::Home;
 use crate::thread_end;
 use crate::wait::{Patience, hop};
+use crate::workers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -136,6 +137,9 @@ impl Shared {
         if let Some(current) = runner::current() {
             return self.place_nested(py, &current);
         }
+        if let Some(place) = self.place_in_worker(py)? {
+            return Ok(place);
+        }
         match self.scope {
             Scope::Process => self.runner(py, &Key::Level(0), &self.name),
             // A loop that is not ours waits while its thread waits; there the process runner serves all scopes.
@@ -163,6 +167,18 @@ impl Shared {
                 runner.node.leads_to(&current.node)
             }
         })
+    }
+
+    /// For a worker thread that one of our loops waits for: by 1 its call does not go to a loop whose thread waits, in a
+    /// nested call, for that one.
+    fn place_in_worker(self: &Arc<Self>, py: Python<'_>) -> PyResult<Option<Place>> {
+        let sender = workers::current().and_then(|work| work.home().and_then(|home| home.runner()));
+        let Some(sender) = sender.filter(|_| self.scope != Scope::Thread) else { return Ok(None) };
+        let held_up = |runner: &Arc<Runner>| !Arc::ptr_eq(runner, &sender) && runner.node.leads_to(&sender.node);
+        if !self.registry().alive().iter().any(held_up) {
+            return Ok(None);
+        }
+        self.level(py, 0, held_up).map(Some)
     }
 
     fn own_place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {

@@ -13,9 +13,10 @@ use crate::limits::{Limits, Waiter};
 use crate::names;
 use crate::once::intern;
 use crate::pending::{Bell, Errand};
+use crate::process;
 use crate::wait;
 use crate::workers;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -146,8 +147,12 @@ impl Work {
     /// By 3.
     fn report(&self, py: Python<'_>) {
         let late = lock(&self.outcome).take();
+        // At exit `SystemExit` is what ends a daemon thread.
+        let is_usual = |error: &PyErr| {
+            is_cancelled(py, error) || process::is_exiting() && error.is_instance_of::<PySystemExit>(py)
+        };
         if let Some(Outcome::Raised(error)) = late
-            && !is_cancelled(py, &error)
+            && !is_usual(&error)
         {
             names::log(py, "error", "a call in a worker thread that nobody waits for any more raised", Some(&error));
         }
@@ -220,7 +225,7 @@ impl Work {
         let outcome = ran.map_or_else(Outcome::Raised, |value| Outcome::Returned(value.unbind()));
         let (next, ring) = self.finish(py, Some(outcome));
         if let Some(ring) = ring {
-            ring.ring();
+            ring.ring_now(py);
         }
         workers::serve(py, next);
     }
@@ -230,7 +235,7 @@ impl Work {
         drop(self.take_payload());
         let (next, ring) = self.finish(py, Some(Outcome::Raised(error)));
         if let Some(ring) = ring {
-            ring.ring();
+            ring.ring_now(py);
         }
         workers::serve(py, next);
     }

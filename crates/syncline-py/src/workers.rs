@@ -130,7 +130,7 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
     options.set_item("daemon", true)?;
     if py.version_info() >= (3, 14) {
         // Else a thread may inherit the variables of whoever starts it, and keep them alive.
-        options.set_item("context", py.import("contextvars")?.getattr("Context")?.call0()?)?;
+        options.set_item("context", names::context(py)?.call0()?)?;
     }
     let thread = names::thread(py)?.call((), Some(&options))?;
     thread.call_method0(intern!(py, "start")).map(drop)
@@ -192,7 +192,7 @@ impl Worker {
             while let Some((work, need)) = self.pool.take() {
                 // Whoever waits for the last result does not wait for this call too.
                 if let Some(ring) = ring.take() {
-                    ring.ring();
+                    ring.ring_now(py);
                 }
                 meet(py, &self.pool, need, None);
                 if let Some(payload) = work.take_payload() {
@@ -202,12 +202,15 @@ impl Worker {
                 }
                 ring = self.finish_with(py, &work, None);
             }
+            if !self.pool.sit_down(&self.desk) {
+                continue;
+            }
+            // Told after that: if the task has more work at once, it finds this thread ready for it.
+            ring = ring.take().filter(|ring| ring.prepare(py));
             drop(inside.take());
             let (stays, back) = py.detach(|| {
-                if let Some(ring) = &ring {
-                    ring.ring();
-                }
-                (self.pool.wait(&self.desk, Some(LONGEST_IDLE)), process::come_back())
+                ring.iter().for_each(Ring::ring);
+                (self.pool.doze(&self.desk, Some(LONGEST_IDLE)), process::come_back())
             });
             drop(ring.take());
             inside = Some(back);
