@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
@@ -61,6 +62,10 @@ class Peer:
         """Uses an async context manager in sync code."""
         raise NotImplementedError("has no sync use of async context managers")
 
+    async def to_thread(self, fn: Callable[[], Any]) -> Any:
+        """The other way: calls a sync function in another thread."""
+        raise NotImplementedError("has no worker threads")
+
     async def inside_loop(self) -> None:
         """Awaited by a task on another loop whose sync code is going to call."""
 
@@ -76,6 +81,9 @@ class Reference(Peer):
         self._thread = threading.Thread(target=loop.run_forever, daemon=True)
         self._thread.start()
         self.call = lambda fn, *args: asyncio.run_coroutine_threadsafe(fn(*args), loop).result()
+
+    async def to_thread(self, fn: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(fn)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -106,6 +114,27 @@ class AsyncioRun(Peer):
 
     def open(self) -> None:
         self.call = lambda fn, *args: asyncio.run(fn(*args))
+
+
+class Executor(Peer):
+    """Only for calls of sync code: an executor of one's own."""
+
+    name = "run_in_executor"
+    module = "concurrent.futures"
+
+    def open(self) -> None:
+        self.call = self._refuse
+        self._executor = ThreadPoolExecutor(max_workers=100)
+
+    async def to_thread(self, fn: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, fn)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+    @staticmethod
+    def _refuse(fn: AsyncFunction, *args: Any) -> Any:
+        raise NotImplementedError("runs sync functions only")
 
 
 class AsyncioRunner(Peer):
@@ -147,6 +176,9 @@ class AnyioPortal(Peer):
         made: AbstractContextManager[Any] = self._opened.wrap_async_context_manager(manager)
         return made
 
+    async def to_thread(self, fn: Callable[[], Any]) -> Any:
+        return await imported("anyio.to_thread", "run_sync")(fn)
+
     def close(self) -> None:
         self._portal.__exit__(None, None, None)
 
@@ -183,6 +215,10 @@ class Asgiref(Peer):
     def open(self) -> None:
         wrapped = functools.cache(imported("asgiref.sync", "async_to_sync"))
         self.call = lambda fn, *args: wrapped(fn)(*args)
+        self._to_async = imported("asgiref.sync", "sync_to_async")
+
+    async def to_thread(self, fn: Callable[[], Any]) -> Any:
+        return await self._to_async(fn, thread_sensitive=False)()
 
 
 class Unsync(Peer):
@@ -287,6 +323,9 @@ class Syncline(Peer):
         made: AbstractContextManager[Any] = self._bridge.enter(manager)
         return made
 
+    async def to_thread(self, fn: Callable[[], Any]) -> Any:
+        return await imported("syncline", "to_thread")(fn)
+
     def close(self) -> None:
         self._bridge.close()
 
@@ -328,6 +367,7 @@ _IN_ORDER: tuple[type[Peer], ...] = (
     ReferenceOnUvloop,
     AsyncioRun,
     AsyncioRunner,
+    Executor,
     AnyioPortal,
     AnySync,
     Asgiref,

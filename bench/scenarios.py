@@ -250,6 +250,30 @@ def entering(setting: Setting, peer: Peer, count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
+def in_worker_threads(at_a_time: int) -> Sample:
+    """Sync functions that a task on asyncio's own loop sends to other threads, so many at a time."""
+
+    def sample(setting: Setting, peer: Peer, count: int) -> float:
+        async def main() -> float:
+            await gathered()
+            setting.placement.pin([threading.current_thread()])
+            start = time.perf_counter()
+            for _ in range(count):
+                await gathered()
+            return (time.perf_counter() - start) / (count * at_a_time)
+
+        async def gathered() -> None:
+            if at_a_time == 1:
+                await peer.to_thread(int)
+            else:
+                await asyncio.gather(*(peer.to_thread(int) for _ in range(at_a_time)))
+
+        setting.placement.free()
+        return asyncio.run(main())
+
+    return sample
+
+
 # What is not a call
 
 
@@ -333,6 +357,8 @@ _IN_ORDER = (
     Scenario("items", "an item of an async generator, in a for", iterating(0)),
     Scenario("items-ahead", "the same with up to 64 items fetched ahead", iterating(64)),
     Scenario("enter", "entering and leaving an async context manager", entering),
+    Scenario("to-thread", "the other way: a sync function in a worker thread", in_worker_threads(1)),
+    Scenario("to-thread-100", "the same, 100 at a time", in_worker_threads(100), slices=4),
     Scenario("busy", "beside a thread that computes", beside_busy_thread, fixed_count=3),
     Scenario("cpu", "CPU time, never suspends", calling(answer, time.process_time)),
     Scenario("cpu-nap", "CPU time, asyncio.sleep of 1 ms", calling(nap, time.process_time), slices=2),

@@ -39,6 +39,8 @@ TARGETS = (
     Target("items-ahead", "syncline", 0.06, ("one-core", "two-cores")),
     Target("enter", "syncline", 0.25, ("two-cores",)),
     Target("enter", "syncline", 0.55, ("one-core",)),
+    Target("to-thread", "syncline", 0.6),
+    Target("to-thread-100", "syncline", 1 / 1.5),
     Target("cpu-nap", "syncline", 1.05),
     Target("cpu-socket", "syncline", 1.05),
     Target("plain", "syncline-caller", 0.05, since=(3, 12)),  # where tasks can start eagerly
