@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -48,6 +49,17 @@ def second(dual: Any) -> Any:
     return next(dual)
 
 
+def waits_for_the_second(bridge: syncline.Bridge, caller: Caller) -> bool:
+    """What is fetched ahead begins before anyone waits for it: this says whether the caller does."""
+    frame = sys._current_frames().get(caller.ident or 0)
+    while frame is not None and frame.f_code is not second.__code__:
+        frame = frame.f_back
+    is_there = frame is not None and frame.f_lineno == second.__code__.co_firstlineno + 2
+    if is_there and bridge.scope != "caller":
+        bridge.run_sync(asyncio.sleep, 0)  # that line has begun: now it has come to the wait
+    return is_there
+
+
 # Steps under way
 
 
@@ -70,6 +82,7 @@ def test_a_step_under_way_ends_as_a_call_does(make_bridge: MakeBridge, scope: st
     dual = make(bridge, steps)
     caller = Caller(lambda: second(dual))
     assert steps.held.all_begun.wait(10)
+    assert eventually(lambda: waits_for_the_second(bridge, caller))
     bridge.close()
     assert steps.log == ["closed"]
     assert steps.ended_by == steps.held.cleaned
