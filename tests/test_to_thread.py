@@ -78,7 +78,8 @@ def test_values_of_all_kinds_come_back(anywhere: Run) -> None:
 
 
 def test_context_variables_go_in_and_come_back(anywhere: Run) -> None:
-    """The function sees the task's variables, the task what the function set, also where it raises; other tasks don't."""
+    """The function sees the task's variables, and the task what the function set, also where that raises; other
+    tasks don't."""
 
     def function(fails: bool) -> None:
         number.set(number.get() + 1)

@@ -13,6 +13,7 @@ use crate::runner::{Feeder, Job, Runner};
 use crate::signals;
 use crate::target::Target;
 use crate::tasks::Home;
+use crate::workers::Waiting;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -61,7 +62,9 @@ thread_local! {
 }
 
 /// Runs `step` as a part of `call`.
-pub fn stepping<T>(call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
+pub fn stepping<T>(py: Python<'_>, call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
+    // The only calls that may run on loops which are not ours.
+    let _inside = call.waiting_work.get().map(|_| process::step_inside_unless_left(py));
     let outer = STEPPING.replace(Some(Arc::clone(call)));
     let result = step();
     STEPPING.set(outer);
@@ -83,6 +86,7 @@ pub fn hop(
     stats: &Arc<Stats>,
 ) -> Result<PyResult<Py<PyAny>>, (Target, Home)> {
     let call = Call::on_runner(runner, Arc::clone(stats), None);
+    let _waiting = Waiting::begin(&call);
     let job = Job::Start(Arc::clone(&call), target, home);
     let begun = Instant::now();
     let sent = match runner.feeder() {

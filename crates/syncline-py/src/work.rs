@@ -31,6 +31,13 @@ pub struct Payload {
     pub kwargs: Py<PyDict>,
 }
 
+/// What becomes of a call that a worker waits for when the await that sent the worker is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OnCancel {
+    End,
+    GoOn,
+}
+
 type Function = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
 
 pub struct Work {
@@ -48,8 +55,8 @@ pub struct Work {
     bell: Bell,
     home: OnceLock<Arc<Home>>,
     pub limits: Arc<Limits>,
-    /// The call that its function waits for, in `from_thread`.
-    waits_for: Mutex<Option<Arc<Call>>>,
+    /// The calls that its function waits for, one inside the other, and which of them end with the task's interest.
+    waits_for: Mutex<Vec<(Arc<Call>, OnCancel)>>,
     /// What that call's own task awaits in turn, if it is another worker.
     awaits: Mutex<Weak<Work>>,
     /// The work whose `from_thread` asked for this one.
@@ -82,7 +89,7 @@ impl Work {
             bell: Bell::default(),
             home: OnceLock::new(),
             limits: Arc::clone(limits),
-            waits_for: Mutex::new(None),
+            waits_for: Mutex::default(),
             awaits: Mutex::new(Weak::new()),
             parent: OnceLock::new(),
             comes_from_worker: AtomicBool::new(false),
@@ -158,20 +165,20 @@ impl Work {
         }
     }
 
-    /// `from_thread` begins to wait. False if the task has gone away, and nothing is to begin.
-    pub fn begin_waiting(&self, call: &Arc<Call>) -> bool {
-        let replaced = lock(&self.waits_for).replace(Arc::clone(call));
-        drop(replaced);
+    /// The function begins to wait. False if the task has gone away.
+    pub fn begin_waiting(&self, call: &Arc<Call>, on_cancel: OnCancel) -> bool {
+        let _ = call.waiting_work.set(Weak::clone(&self.me));
+        lock(&self.waits_for).push((Arc::clone(call), on_cancel));
         !self.is_given_up()
     }
 
     pub fn end_waiting(&self) {
-        let ended = lock(&self.waits_for).take();
+        let ended = lock(&self.waits_for).pop();
         drop(ended);
     }
 
     pub fn is_waiting(&self) -> bool {
-        lock(&self.waits_for).is_some()
+        !lock(&self.waits_for).is_empty()
     }
 
     /// Whether it can never end: it waits, through one task after the other, for a token of a limiter whose tokens are
@@ -297,8 +304,8 @@ impl Errand for Work {
         }
         // Not begun: a worker finds nothing to run, and gives the token back.
         drop(self.take_payload());
-        let call = lock(&self.waits_for).clone();
-        if let Some(call) = call {
+        let calls = lock(&self.waits_for).clone();
+        for (call, _) in calls.iter().filter(|(_, on_cancel)| *on_cancel == OnCancel::End) {
             call.begin_cancelling();
             if let Err(error) = call.cancel_if_asked_and_begun(py) {
                 error.write_unraisable(py, None);

@@ -1,0 +1,119 @@
+"""Where am I: in_worker_thread(), in_event_loop(), and the marks that others set."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio.to_thread
+
+import syncline
+
+Run = Callable[[Callable[[], Any]], Any]
+
+
+def here() -> tuple[bool, bool]:
+    """Whether this is a worker thread, and whether a loop runs in it."""
+    return syncline.in_worker_thread(), syncline.in_event_loop()
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """What the function returns in a new thread."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_each_place_is_told_apart(anywhere: Run) -> None:
+    """A plain thread is neither, a loop's thread is one, a worker the other; a worker may run a loop, too."""
+
+    async def on_loop() -> tuple[bool, bool]:
+        return here()
+
+    def in_worker() -> list[tuple[bool, bool]]:
+        return [here(), syncline.from_thread(on_loop), asyncio.run(on_loop())]
+
+    async def main() -> None:
+        assert here() == (False, True)
+        assert await syncline.to_thread(in_worker) == [(True, False), (False, True), (True, True)]
+
+    assert here() == (False, False)
+    anywhere(main)
+    assert in_thread(here) == (False, False)
+
+
+def test_a_mark_lasts_as_long_as_the_call() -> None:
+    """call_with_mark(fn) marks the thread while fn runs, also where that raises; marks inside are taken back too."""
+
+    def fail() -> None:
+        assert syncline.in_worker_thread()
+        raise LookupError
+
+    assert syncline.call_with_mark(here) == (True, False)
+    assert not syncline.in_worker_thread()
+    assert syncline.call_with_mark(lambda: syncline.call_with_mark(here) and here()) == (True, False)
+    try:
+        syncline.call_with_mark(fail)
+    except LookupError:
+        assert not syncline.in_worker_thread()
+    syncline.call_with_mark(syncline.mark_as_worker_thread)
+    assert not syncline.in_worker_thread()
+
+
+def test_a_mark_on_a_thread_stays_with_it() -> None:
+    """mark_as_worker_thread() marks the calling thread, and no other, until that ends."""
+
+    def mark() -> tuple[bool, bool]:
+        syncline.mark_as_worker_thread()
+        return here()
+
+    assert in_thread(mark) == (True, False)
+    assert here() == (False, False)
+    assert in_thread(here) == (False, False)
+
+
+def test_marks_do_not_leak_to_a_thread_that_is_used_again() -> None:
+    """A mark set in a call is gone in the next call that the same thread makes (case 68)."""
+
+    async def ours() -> None:
+        first = await syncline.to_thread(threading.get_ident)
+
+        def mark_and_run_loop() -> int:
+            syncline.mark_as_worker_thread()
+            return threading.get_ident()
+
+        async def as_loop_thread() -> tuple[bool, bool]:
+            return here()
+
+        assert await syncline.to_thread(mark_and_run_loop) == first
+        # A call of the same thread's, seen from a loop that runs in it without a call of ours around: marked or not?
+        assert await syncline.to_thread(threading.get_ident) == first
+        assert await syncline.to_thread(syncline.from_thread, as_loop_thread) == (False, True)
+
+    async def others() -> None:
+        idents = set()
+
+        def marked() -> tuple[bool, bool]:
+            idents.add(threading.get_ident())
+            return syncline.call_with_mark(here)
+
+        def unmarked() -> tuple[bool, bool]:
+            idents.add(threading.get_ident())
+            return here()
+
+        assert await anyio.to_thread.run_sync(marked) == (True, False)
+        assert await anyio.to_thread.run_sync(unmarked) == (False, False)
+        assert len(idents) == 1
+
+    asyncio.run(ours())
+    asyncio.run(others())
+
+
+def test_arguments_and_result_pass_through() -> None:
+    """call_with_mark(fn, ...) calls fn with what follows and returns what it returns."""
+    assert syncline.call_with_mark(divmod, 7, 2) == (3, 1)
+    assert syncline.call_with_mark(dict, a=1) == {"a": 1}
