@@ -188,8 +188,9 @@ def test_a_task_that_holds_the_last_token_is_told(anywhere: Run) -> None:
     with_time_limit(anywhere, main)
 
 
+@pytest.mark.parametrize("back", [syncline.from_thread, syncline.run_sync], ids=["from_thread", "run_sync"])
 def test_work_of_tasks_in_between_goes_beyond_the_limit(
-    anywhere: Run, caplog: pytest.LogCaptureFixture
+    anywhere: Run, caplog: pytest.LogCaptureFixture, back: Callable[[Any], Any]
 ) -> None:
     """All threads wait for coroutines whose child tasks need threads: the pool grows, and says so (case 66)."""
 
@@ -204,7 +205,7 @@ def test_work_of_tasks_in_between_goes_beyond_the_limit(
 
         def function() -> None:
             all_in.wait(LIMIT)
-            syncline.from_thread(inner)
+            back(inner)
 
         async with anyio.create_task_group() as group:
             group.start_soon(limiter.to_thread, function)

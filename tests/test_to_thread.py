@@ -313,6 +313,35 @@ def test_an_idle_worker_keeps_nothing_alive(anywhere: Run) -> None:
     anywhere(main)
 
 
+def test_an_idle_worker_forgets_what_a_nested_call_changed(anywhere: Run) -> None:
+    """Variables that run_sync() in a worker brought back are freed, too (case 79)."""
+
+    class Thing:
+        pass
+
+    kept: contextvars.ContextVar[Thing | None] = contextvars.ContextVar("kept")
+    references: list[weakref.ref[Thing]] = []
+
+    async def set_it() -> None:
+        thing = Thing()
+        references.append(weakref.ref(thing))
+        kept.set(thing)
+
+    def function() -> None:
+        syncline.run_sync(set_it)
+        assert kept.get() is references[0]()
+
+    async def main() -> None:
+        await syncline.to_thread(function)
+        assert kept.get() is references[0]()
+        kept.set(None)
+        await syncline.to_thread(int)
+        gc.collect()
+        assert references[0]() is None
+
+    anywhere(main)
+
+
 def test_a_call_outside_of_any_loop_says_what_to_do() -> None:
     """A coroutine that somebody steps by hand has no loop to come back to."""
     coroutine = syncline.to_thread(int)

@@ -76,41 +76,44 @@ def test_a_mark_on_a_thread_stays_with_it() -> None:
     assert in_thread(here) == (False, False)
 
 
-def test_marks_do_not_leak_to_a_thread_that_is_used_again() -> None:
-    """A mark set in a call is gone in the next call that the same thread makes (case 68)."""
+def test_marks_do_not_leak_to_a_thread_that_others_use_again() -> None:
+    """A thread of anyio's that made a marked call is no worker in its next one (case 68)."""
+    idents = set()
 
-    async def ours() -> None:
-        first = await syncline.to_thread(threading.get_ident)
+    def marked() -> tuple[bool, bool]:
+        idents.add(threading.get_ident())
+        return syncline.call_with_mark(here)
 
-        def mark_and_run_loop() -> int:
-            syncline.mark_as_worker_thread()
-            return threading.get_ident()
+    def unmarked() -> tuple[bool, bool]:
+        idents.add(threading.get_ident())
+        return here()
 
-        async def as_loop_thread() -> tuple[bool, bool]:
-            return here()
-
-        assert await syncline.to_thread(mark_and_run_loop) == first
-        # A call of the same thread's, seen from a loop that runs in it without a call of ours around: marked or not?
-        assert await syncline.to_thread(threading.get_ident) == first
-        assert await syncline.to_thread(syncline.from_thread, as_loop_thread) == (False, True)
-
-    async def others() -> None:
-        idents = set()
-
-        def marked() -> tuple[bool, bool]:
-            idents.add(threading.get_ident())
-            return syncline.call_with_mark(here)
-
-        def unmarked() -> tuple[bool, bool]:
-            idents.add(threading.get_ident())
-            return here()
-
+    async def main() -> None:
         assert await anyio.to_thread.run_sync(marked) == (True, False)
         assert await anyio.to_thread.run_sync(unmarked) == (False, False)
-        assert len(idents) == 1
 
-    asyncio.run(ours())
-    asyncio.run(others())
+    asyncio.run(main())
+    assert len(idents) == 1
+
+
+def test_a_worker_that_another_loop_uses_again_goes_back_to_that_one() -> None:
+    """Whose worker a thread is belongs to the call, not to the thread (case 68)."""
+    workers = set()
+
+    async def loop_thread() -> int:
+        return threading.get_ident()
+
+    def ask() -> int:
+        workers.add(threading.get_ident())
+        return syncline.from_thread(loop_thread)
+
+    async def main() -> None:
+        assert await syncline.to_thread(ask) == threading.get_ident()
+
+    asyncio.run(main())
+    syncline.run_sync(main)
+    in_thread(lambda: asyncio.run(main()))
+    assert len(workers) == 1
 
 
 def test_arguments_and_result_pass_through() -> None:

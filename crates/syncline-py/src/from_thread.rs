@@ -64,9 +64,7 @@ pub fn run_there(
     timeout: Option<Duration>,
     shares_context: bool,
 ) -> PyResult<Py<PyAny>> {
-    let made = names::origin(py)
-        .and_then(|origin| Carried::fresh_with(py, origin, pyo3::types::PyBool::new(py, true).as_any()));
-    let carried = match made {
+    let carried = match Carried::fresh(py) {
         Ok(carried) => carried,
         Err(error) => {
             target.discard(py);
@@ -163,7 +161,7 @@ impl Wait<'_> {
         let mut next_check = Instant::now() + CHECK_INTERVAL;
         let mut stands_since = None;
         let mut give_up_at = None;
-        let mut moves = self.work.limits.counts().moves;
+        let mut moves = None;
         loop {
             let now = Instant::now();
             let left = self.deadline.map(|at| at.saturating_duration_since(now)).filter(|_| !self.timed_out);
@@ -189,11 +187,7 @@ impl Wait<'_> {
                 }
             } else if next_check <= now {
                 next_check = now + CHECK_INTERVAL;
-                let counts = self.work.limits.counts();
-                if counts.moves == moves && counts.waiting > 0 {
-                    self.work.limits.relieve(py);
-                }
-                moves = counts.moves;
+                self.work.look_after_limits(py, &mut moves);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::runner::{Feeder, Job, Runner};
 use crate::signals;
 use crate::target::Target;
 use crate::tasks::Home;
-use crate::workers::Waiting;
+use crate::workers::{self, Waiting};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -153,6 +153,8 @@ struct Wait<'a> {
     seen_turns: Option<(u64, Instant)>,
     /// The turn whose stall has been reported to this caller.
     told_of: Option<u64>,
+    /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
+    seen_moves: Option<u64>,
 }
 
 impl<'a> Wait<'a> {
@@ -168,6 +170,7 @@ impl<'a> Wait<'a> {
             next_check: begun + CHECK_INTERVAL,
             seen_turns: None,
             told_of: None,
+            seen_moves: None,
         }
     }
 
@@ -311,6 +314,9 @@ impl<'a> Wait<'a> {
             return None;
         }
         self.next_check = now + CHECK_INTERVAL;
+        if let Some(work) = workers::current() {
+            work.look_after_limits(py, &mut self.seen_moves);
+        }
         match process::find_deadlock(py, self.runner, now > since) {
             Ok(None) => None,
             Ok(Some(report)) => {

@@ -18,7 +18,7 @@ use crate::wait;
 use crate::workers;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyTuple};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
@@ -61,7 +61,7 @@ pub struct Work {
     awaits: Mutex<Weak<Work>>,
     /// The work whose `from_thread` asked for this one.
     parent: OnceLock<Weak<Work>>,
-    /// Whether it was asked for, directly or not, by a coroutine that a worker waits for; known once it has to queue.
+    /// Whether it was asked for, directly or not, by what a worker called; known once it has to queue.
     pub comes_from_worker: AtomicBool,
     /// The task that waits for it, by address; known once it has to queue.
     pub task: AtomicUsize,
@@ -111,7 +111,8 @@ impl Work {
 
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, args, kwargs)) = lock(&self.function).take() else { return Ok(()) };
-        let carried = Carried::fresh(py)?;
+        // Inherited by all that the function calls, and by the tasks that this starts.
+        let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
         let run = carried.context(py).getattr(py, intern!(py, "run"))?;
         let args = args.bind(py);
         let all = std::iter::once(function.into_bound(py)).chain(args.iter()).collect::<Vec<_>>();
@@ -199,6 +200,15 @@ impl Work {
         }
         let inner = lock(&self.awaits).upgrade();
         inner.is_some_and(|inner| inner.is_stuck(seen))
+    }
+
+    /// For a worker that waits, now and then: see `Limits::relieve`. `seen` is what it saw the last time.
+    pub fn look_after_limits(&self, py: Python<'_>, seen: &mut Option<u64>) {
+        let counts = self.limits.counts();
+        if *seen == Some(counts.moves) && counts.waiting > 0 {
+            self.limits.relieve(py);
+        }
+        *seen = Some(counts.moves);
     }
 
     /// Notes on whose behalf this is, for `is_stuck`.
