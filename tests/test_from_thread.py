@@ -158,6 +158,23 @@ def test_two_workers_that_wait_for_each_others_tokens_are_told(anywhere: Run) ->
     with_time_limit(anywhere, main)
 
 
+@pytest.mark.parametrize("scope", ["process", "caller"])
+def test_a_circle_through_run_sync_is_told_too(anywhere: Run, scope: Any) -> None:
+    """A worker that holds the only token calls a bridge, whose coroutine queues for that token (case 6)."""
+
+    async def main() -> None:
+        limiter = syncline.ThreadLimiter(1)
+
+        async def inner() -> int:
+            return await limiter.to_thread(int)
+
+        with syncline.Bridge(scope=scope) as bridge, pytest.raises(syncline.DeadlockError):
+            await limiter.to_thread(bridge.run_sync, inner)
+        assert limiter.borrowed_tokens == 0
+
+    with_time_limit(anywhere, main)
+
+
 def test_a_task_that_holds_the_last_token_is_told(anywhere: Run) -> None:
     """`async with limiter` around a call that needs a token of the same limiter."""
 
@@ -171,8 +188,9 @@ def test_a_task_that_holds_the_last_token_is_told(anywhere: Run) -> None:
     with_time_limit(anywhere, main)
 
 
+@pytest.mark.parametrize("back", [syncline.from_thread, syncline.run_sync], ids=["from_thread", "run_sync"])
 def test_work_of_tasks_in_between_goes_beyond_the_limit(
-    anywhere: Run, caplog: pytest.LogCaptureFixture
+    anywhere: Run, caplog: pytest.LogCaptureFixture, back: Callable[[Any], Any]
 ) -> None:
     """All threads wait for coroutines whose child tasks need threads: the pool grows, and says so (case 66)."""
 
@@ -187,7 +205,7 @@ def test_work_of_tasks_in_between_goes_beyond_the_limit(
 
         def function() -> None:
             all_in.wait(LIMIT)
-            syncline.from_thread(inner)
+            back(inner)
 
         async with anyio.create_task_group() as group:
             group.start_soon(limiter.to_thread, function)
@@ -475,6 +493,62 @@ def test_run_sync_in_a_worker_uses_the_bridges_own_loop(anywhere: Run) -> None:
         assert await syncline.to_thread(function) == 8
 
     with_time_limit(anywhere, main)
+
+
+def test_a_bridge_may_prefer_the_loop_that_sent_the_worker(
+    anywhere: Run, make_bridge: Callable[..., syncline.Bridge]
+) -> None:
+    """Bridge(in_worker="sender"): run_sync, run and synced functions join that loop, variables and errors as ever;
+    in other threads the bridge's own loop is used."""
+    bridge = make_bridge(in_worker="sender")
+
+    async def where() -> int:
+        await anyio.lowlevel.checkpoint()
+        number.set(number.get() + 1)
+        return threading.get_ident()
+
+    async def fail() -> None:
+        await anyio.lowlevel.checkpoint()
+        raise LookupError
+
+    def function() -> list[int]:
+        with pytest.raises(LookupError):
+            bridge.run_sync(fail)
+        return [bridge.run_sync(where), bridge.run(where()), bridge.synced(where)()]
+
+    async def main() -> None:
+        number.set(0)
+        assert await syncline.to_thread(function) == [threading.get_ident()] * 3
+        assert number.get() == 3
+
+    anywhere(main)
+    number.set(0)
+    assert bridge.run_sync(where) != threading.get_ident()
+
+
+def test_a_time_limit_holds_on_that_loop_too(
+    anywhere: Run, make_bridge: Callable[..., syncline.Bridge]
+) -> None:
+    """run(timeout=...) on the loop that sent the worker: TimeoutError after the coroutine has cleaned up."""
+    bridge = make_bridge(in_worker="sender")
+    ends: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ends.append("cleaned up")
+
+    def function() -> None:
+        with pytest.raises(TimeoutError):
+            bridge.run(inner(), timeout=0.01)
+        ends.append("told")
+
+    async def main() -> None:
+        await syncline.to_thread(function)
+
+    with_time_limit(anywhere, main)
+    assert ends == ["cleaned up", "told"]
 
 
 def test_workers_and_nested_calls_in_turns() -> None:

@@ -78,7 +78,8 @@ def test_values_of_all_kinds_come_back(anywhere: Run) -> None:
 
 
 def test_context_variables_go_in_and_come_back(anywhere: Run) -> None:
-    """The function sees the task's variables, the task what the function set, also where it raises; other tasks don't."""
+    """The function sees the task's variables, and the task what the function set, also where that raises; other
+    tasks don't."""
 
     def function(fails: bool) -> None:
         number.set(number.get() + 1)
@@ -308,6 +309,35 @@ def test_an_idle_worker_keeps_nothing_alive(anywhere: Run) -> None:
         await syncline.to_thread(int)
         gc.collect()
         assert [reference() for reference in references] == [None, None, None]
+
+    anywhere(main)
+
+
+def test_an_idle_worker_forgets_what_a_nested_call_changed(anywhere: Run) -> None:
+    """Variables that run_sync() in a worker brought back are freed, too (case 79)."""
+
+    class Thing:
+        pass
+
+    kept: contextvars.ContextVar[Thing | None] = contextvars.ContextVar("kept")
+    references: list[weakref.ref[Thing]] = []
+
+    async def set_it() -> None:
+        thing = Thing()
+        references.append(weakref.ref(thing))
+        kept.set(thing)
+
+    def function() -> None:
+        syncline.run_sync(set_it)
+        assert kept.get() is references[0]()
+
+    async def main() -> None:
+        await syncline.to_thread(function)
+        assert kept.get() is references[0]()
+        kept.set(None)
+        await syncline.to_thread(int)
+        gc.collect()
+        assert references[0]() is None
 
     anywhere(main)
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, ParamSpec, TypeVar, overload
 
-    from ._workers import ThreadLimiterStatistics as ThreadLimiterStatistics
-
     P = ParamSpec("P")
     R = TypeVar("R")
 else:
@@ -24,7 +22,7 @@ else:
         return function
 
 
-class WouldBlock(SynclineError):
+class WouldBlock(SynclineError):  # noqa: N818 -- anyio's and trio's name for it
     """A limiter has no token left, and `acquire_nowait` does not wait."""
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from ._core import Worker
 
-origin: ContextVar[bool] = ContextVar("syncline_from_thread", default=False)
-"""True in what a worker runs by `from_thread`, and in the tasks that this starts."""
+origin: ContextVar[bool] = ContextVar("syncline_in_worker", default=False)
+"""True in what a worker thread calls, and in the tasks that this starts."""
 
 
 class ThreadLimiterStatistics(NamedTuple):

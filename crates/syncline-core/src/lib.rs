@@ -2,6 +2,7 @@
 //!
 //! A caller puts a job into a runner's [`mailbox`], and waits at a [`slot`] for its result, after a short
 //! [`spin`]; which runner serves whom is in [`runners`], and [`waits`] sees a circle of waits before it closes.
+//! The other way, a [`pool`] of threads takes jobs, as many at once as a [`limiter`] allows.
 //! Everything here is safe Rust: [`sync`] swaps `std` for loom, and [`latch`] is the one place that talks to the kernel.
 
 #![forbid(unsafe_code)]

@@ -70,7 +70,7 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested="thread", context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio"))]
+    #[pyo3(signature = (*, scope="process", nested="thread", context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own"))]
     fn new(
         py: Python<'_>,
         scope: &str,
@@ -81,6 +81,7 @@ impl Bridge {
         cleanup_timeout: f64,
         stall_after: Option<f64>,
         backend: &str,
+        in_worker: &str,
     ) -> PyResult<Self> {
         let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
@@ -100,6 +101,7 @@ impl Bridge {
                 scope: choose("scope", scope, &scopes)?,
                 nested_is_error: choose("nested", nested, &[("thread", false), ("error", true)])?,
                 shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
                 backend,
                 loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
                 cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(Duration::MAX / 4),

@@ -114,7 +114,9 @@ impl Carried {
     /// As `fresh`, with one more variable that is set in there only.
     pub fn fresh_with(py: Python<'_>, variable: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
         let context = copy_current(py)?;
-        context.call_method1(intern!(py, "run"), (variable.getattr(intern!(py, "set"))?, value))?;
+        if !context.contains(variable)? {
+            context.call_method1(intern!(py, "run"), (variable.getattr(intern!(py, "set"))?, value))?;
+        }
         let before = copy_of(&context)?.unbind();
         Ok(Self { context: context.unbind(), before, unset: None })
     }

@@ -56,7 +56,7 @@ impl Execution {
 
     pub fn send(&self, value: &Bound<'_, PyAny>) -> Step {
         let py = value.py();
-        let stepped = wait::stepping(&self.call, || {
+        let stepped = wait::stepping(py, &self.call, || {
             let inner = self.begin(py)?;
             // SAFETY: `send` only hands its object to `PyIter_Send`, which takes coroutines as well as iterators.
             let inner = unsafe { inner.cast_unchecked::<PyIterator>() };
@@ -86,7 +86,7 @@ impl Execution {
         }
         let stepped = match self.inner(py) {
             // `throw` with several arguments is deprecated; the task gives one.
-            Some(inner) => wait::stepping(&self.call, || match (value, traceback) {
+            Some(inner) => wait::stepping(py, &self.call, || match (value, traceback) {
                 (None, None) => inner.call_method1(intern!(py, "throw"), (kind,)),
                 _ => inner.call_method1(intern!(py, "throw"), (kind, value, traceback)),
             }),

@@ -15,7 +15,7 @@ use crate::process::{self, Inside};
 use crate::target::Target;
 use crate::tasks::{self, Home as TaskHome};
 use crate::wait;
-use crate::work::Work;
+use crate::work::{OnCancel, Work};
 use crate::workers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -40,15 +40,31 @@ pub fn from_thread(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Py<PyAny>> {
-    let Some((work, home)) = workers::current().and_then(|work| work.home().cloned().map(|home| (work, home))) else {
-        return Err(not_a_worker(r#fn));
-    };
+    let Some((work, home)) = sender() else { return Err(not_a_worker(r#fn)) };
     if work.is_given_up() {
         return Err(wait::cancelled_error(py));
     }
     let target = Target::from_function("from_thread", r#fn, args, kwargs)?;
-    let made = Carried::fresh_with(py, names::origin(py)?, pyo3::types::PyBool::new(py, true).as_any());
-    let carried = match made {
+    run_there(py, &work, &home, target, None, true)
+}
+
+/// The call that this worker thread makes, and the loop that sent it here.
+pub fn sender() -> Option<(Arc<Work>, Arc<Home>)> {
+    let work = workers::current()?;
+    let home = Arc::clone(work.home()?);
+    Some((work, home))
+}
+
+/// Runs the target on the loop that sent this worker thread, and waits, for at most `timeout`.
+pub fn run_there(
+    py: Python<'_>,
+    work: &Arc<Work>,
+    home: &Arc<Home>,
+    target: Target,
+    timeout: Option<Duration>,
+    shares_context: bool,
+) -> PyResult<Py<PyAny>> {
+    let carried = match Carried::fresh(py) {
         Ok(carried) => carried,
         Err(error) => {
             target.discard(py);
@@ -56,15 +72,24 @@ pub fn from_thread(
         }
     };
     let call = Call::on_own_loop(&"the loop of a worker thread".into(), Arc::default(), None, Arc::<Stats>::default());
-    let _ = call.waiting_work.set(Arc::downgrade(&work));
-    let goes_on = work.begin_waiting(&call);
-    if !goes_on {
+    if !work.begin_waiting(&call, OnCancel::End) {
         call.begin_cancelling();
     }
-    send(py, &home, &call, target, carried.context(py));
-    let result = Wait { work: &work, home: &home, call: &call, inside: Some(process::step_inside()) }.until_the_end(py);
+    send(py, home, &call, target, carried.context(py));
+    let result = Wait {
+        work,
+        home,
+        call: &call,
+        inside: Some(process::step_inside()),
+        deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        timed_out: false,
+        timeout,
+    }
+    .until_the_end(py);
     work.end_waiting();
-    carried.write_back(py, false)?;
+    if shares_context {
+        carried.write_back(py, false)?;
+    }
     result
 }
 
@@ -125,6 +150,9 @@ struct Wait<'a> {
     home: &'a Arc<Home>,
     call: &'a Arc<Call>,
     inside: Option<Inside>,
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    timed_out: bool,
 }
 
 impl Wait<'_> {
@@ -133,9 +161,11 @@ impl Wait<'_> {
         let mut next_check = Instant::now() + CHECK_INTERVAL;
         let mut stands_since = None;
         let mut give_up_at = None;
-        let mut moves = self.work.limits.counts().moves;
+        let mut moves = None;
         loop {
-            self.sleep(py, tick);
+            let now = Instant::now();
+            let left = self.deadline.map(|at| at.saturating_duration_since(now)).filter(|_| !self.timed_out);
+            self.sleep(py, left.map_or(tick, |left| left.min(tick)));
             tick = (tick * 2).min(LONGEST_TICK);
             if let Some(outcome) = self.call.take() {
                 return self.deliver(py, outcome);
@@ -146,20 +176,36 @@ impl Wait<'_> {
                 Health::Stands if now - *stands_since.get_or_insert(now) < CHECK_INTERVAL => {}
                 Health::Stands | Health::Gone => return self.leave(py, loop_is_gone(py)),
             }
-            if self.work.is_given_up() {
+            if !self.timed_out && self.deadline.is_some_and(|at| at <= now) {
+                self.timed_out = true;
+                self.cancel(py);
+            }
+            if self.timed_out || self.work.is_given_up() {
                 if *give_up_at.get_or_insert(now + CLEANUP) <= now {
                     wait::orphaned(py, self.call, self.call.runner_name(), CLEANUP.as_secs_f64());
-                    return self.leave(py, wait::cancelled_error(py));
+                    return self.leave(py, self.reason(py));
                 }
             } else if next_check <= now {
                 next_check = now + CHECK_INTERVAL;
-                let counts = self.work.limits.counts();
-                if counts.moves == moves && counts.waiting > 0 {
-                    self.work.limits.relieve(py);
-                }
-                moves = counts.moves;
+                self.work.look_after_limits(py, &mut moves);
             }
         }
+    }
+
+    /// The deadline has come.
+    fn cancel(&self, py: Python<'_>) {
+        self.call.begin_cancelling();
+        let call = Arc::clone(self.call);
+        let cancel = move |py: Python<'_>| {
+            if let Err(error) = call.cancel_if_asked_and_begun(py) {
+                error.write_unraisable(py, None);
+            }
+        };
+        self.home.deliver(py, Item::Do(Box::new(cancel)));
+    }
+
+    fn reason(&self, py: Python<'_>) -> PyErr {
+        if self.timed_out { wait::timed_out(self.timeout) } else { wait::cancelled_error(py) }
     }
 
     /// By 2.
@@ -184,6 +230,9 @@ impl Wait<'_> {
     fn deliver(&self, py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
         match outcome {
             Outcome::Returned(value) => Ok(value),
+            Outcome::Raised(error) if is_cancelled(py, &error) && self.timed_out => {
+                Err(errors::from_cause(py, self.reason(py), error))
+            }
             // Cancelled by its loop's end rather than by its task's.
             Outcome::Raised(error) if is_cancelled(py, &error) && !self.work.is_given_up() && self.is_ending(py) => {
                 Err(errors::from_cause(py, loop_is_gone(py), error))

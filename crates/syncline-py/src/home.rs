@@ -364,6 +364,7 @@ pub struct Drain {
 impl Drain {
     fn __call__(&self, py: Python<'_>) {
         self.ran.store(true, Relaxed);
+        let _inside = process::step_inside_unless_left(py);
         self.home.empty(py);
     }
 

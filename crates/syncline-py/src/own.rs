@@ -21,6 +21,7 @@ use crate::shutdown;
 use crate::target::Target;
 use crate::tasks::{self, Home};
 use crate::wait::{self, Patience};
+use crate::workers::Waiting;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -179,6 +180,7 @@ impl OwnLoop {
         let begun = Instant::now();
         let deadline = patience.timeout.and_then(|timeout| begun.checked_add(timeout));
         let call = Call::on_own_loop(&self.name, Arc::clone(&self.closing), deadline, Arc::clone(stats));
+        let _waiting = Waiting::begin(&call);
         let drive = Drive { own: self, event_loop, call: &call, patience, begun };
         self.first_step(py, event_loop, &call, target, home)?;
         let result = match call.take() {

@@ -9,6 +9,7 @@
 
 use crate::home::{Home, here, is_in_trio_task};
 use crate::once::intern;
+use crate::process;
 use crate::rest;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -98,6 +99,7 @@ impl Pending {
 
     fn turn(slf: &Bound<'_, Self>, input: &Input<'_, '_>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
+        let _inside = process::step_inside_unless_left(py);
         let state = std::mem::replace(&mut *lock(&this.state), State::Over);
         match (state, input) {
             (State::New, Input::Thrown(error)) => Err(PyErr::from_value((*error).clone())),

@@ -6,6 +6,7 @@
 
 use crate::context::Carried;
 use crate::errors;
+use crate::from_thread;
 use crate::names;
 use crate::once::intern;
 use crate::own::OwnLoop;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub scope: Scope,
     pub nested_is_error: bool,
     pub shares_context: bool,
+    /// Whether a call in a worker thread runs on the loop that sent the worker.
+    pub joins_sender: bool,
     pub backend: Backend,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
     pub cleanup: Duration,
@@ -330,6 +333,12 @@ impl Shared {
     }
 
     pub fn execute(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
+        if self.joins_sender
+            && let Some((work, home)) = from_thread::sender()
+            && names::running_loop(py)?.is_none()
+        {
+            return from_thread::run_there(py, &work, &home, target, timeout, self.shares_context);
+        }
         let mut target = target;
         loop {
             let place = match self.place(py) {

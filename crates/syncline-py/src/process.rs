@@ -119,6 +119,23 @@ pub fn has_left() -> bool {
     LEFT.load(SeqCst)
 }
 
+/// As `step_inside`, for a thread that drives a loop which is not ours, and so is not closed at exit. A daemon thread
+/// goes no further once the exit has come far enough: it could be ended below frames of ours.
+pub fn step_inside_unless_left(py: Python<'_>) -> Inside {
+    let inside = step_inside();
+    if !has_left() || is_main_thread(py) {
+        return inside;
+    }
+    drop(inside);
+    py.detach(stay_for_ever)
+}
+
+fn stay_for_ever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 /// For a worker thread that is about to attach. If the interpreter is going down it stays where it is, for ever: there
 /// is nothing to attach to.
 pub fn come_back() -> Inside {
@@ -128,9 +145,7 @@ pub fn come_back() -> Inside {
         return inside;
     }
     drop(inside);
-    loop {
-        std::thread::park();
-    }
+    stay_for_ever()
 }
 
 /// At exit only daemon threads are left besides the main one. They end here, without a traceback.

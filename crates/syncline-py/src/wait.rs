@@ -14,6 +14,7 @@ use crate::runner::{Feeder, Job, Runner};
 use crate::signals;
 use crate::target::Target;
 use crate::tasks::Home;
+use crate::workers::{self, Waiting};
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -64,7 +65,9 @@ thread_local! {
 }
 
 /// Runs `step` as a part of `call`.
-pub fn stepping<T>(call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
+pub fn stepping<T>(py: Python<'_>, call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
+    // The only calls that may run on loops which are not ours.
+    let _inside = call.waiting_work.get().map(|_| process::step_inside_unless_left(py));
     let outer = STEPPING.replace(Some(Arc::clone(call)));
     let result = step();
     STEPPING.set(outer);
@@ -86,6 +89,7 @@ pub fn hop(
     stats: &Arc<Stats>,
 ) -> Result<PyResult<Py<PyAny>>, (Target, Home)> {
     let call = Call::on_runner(runner, Arc::clone(stats), None);
+    let _waiting = Waiting::begin(&call);
     let job = Job::Start(Arc::clone(&call), target, home);
     let begun = Instant::now();
     let sent = match runner.feeder() {
@@ -152,6 +156,8 @@ struct Wait<'a> {
     seen_turns: Option<(u64, Instant)>,
     /// The turn whose stall has been reported to this caller.
     told_of: Option<u64>,
+    /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
+    seen_moves: Option<u64>,
 }
 
 impl<'a> Wait<'a> {
@@ -167,6 +173,7 @@ impl<'a> Wait<'a> {
             next_check: begun + CHECK_INTERVAL,
             seen_turns: None,
             told_of: None,
+            seen_moves: None,
         }
     }
 
@@ -338,6 +345,9 @@ impl<'a> Wait<'a> {
             return None;
         }
         self.next_check = now + CHECK_INTERVAL;
+        if let Some(work) = workers::current() {
+            work.look_after_limits(py, &mut self.seen_moves);
+        }
         match process::find_deadlock(py, self.runner, now > since) {
             Ok(None) => None,
             Ok(Some(report)) => {

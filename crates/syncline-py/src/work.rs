@@ -18,7 +18,7 @@ use crate::wait;
 use crate::workers;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyTuple};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
@@ -29,6 +29,13 @@ pub struct Payload {
     pub run: Py<PyAny>,
     pub args: Py<PyTuple>,
     pub kwargs: Py<PyDict>,
+}
+
+/// What becomes of a call that a worker waits for when the await that sent the worker is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OnCancel {
+    End,
+    GoOn,
 }
 
 type Function = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
@@ -48,13 +55,13 @@ pub struct Work {
     bell: Bell,
     home: OnceLock<Arc<Home>>,
     pub limits: Arc<Limits>,
-    /// The call that its function waits for, in `from_thread`.
-    waits_for: Mutex<Option<Arc<Call>>>,
+    /// The calls that its function waits for, one inside the other, and which of them end with the task's interest.
+    waits_for: Mutex<Vec<(Arc<Call>, OnCancel)>>,
     /// What that call's own task awaits in turn, if it is another worker.
     awaits: Mutex<Weak<Work>>,
     /// The work whose `from_thread` asked for this one.
     parent: OnceLock<Weak<Work>>,
-    /// Whether it was asked for, directly or not, by a coroutine that a worker waits for; known once it has to queue.
+    /// Whether it was asked for, directly or not, by what a worker called; known once it has to queue.
     pub comes_from_worker: AtomicBool,
     /// The task that waits for it, by address; known once it has to queue.
     pub task: AtomicUsize,
@@ -82,7 +89,7 @@ impl Work {
             bell: Bell::default(),
             home: OnceLock::new(),
             limits: Arc::clone(limits),
-            waits_for: Mutex::new(None),
+            waits_for: Mutex::default(),
             awaits: Mutex::new(Weak::new()),
             parent: OnceLock::new(),
             comes_from_worker: AtomicBool::new(false),
@@ -104,7 +111,8 @@ impl Work {
 
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, args, kwargs)) = lock(&self.function).take() else { return Ok(()) };
-        let carried = Carried::fresh(py)?;
+        // Inherited by all that the function calls, and by the tasks that this starts.
+        let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
         let run = carried.context(py).getattr(py, intern!(py, "run"))?;
         let args = args.bind(py);
         let all = std::iter::once(function.into_bound(py)).chain(args.iter()).collect::<Vec<_>>();
@@ -158,20 +166,20 @@ impl Work {
         }
     }
 
-    /// `from_thread` begins to wait. False if the task has gone away, and nothing is to begin.
-    pub fn begin_waiting(&self, call: &Arc<Call>) -> bool {
-        let replaced = lock(&self.waits_for).replace(Arc::clone(call));
-        drop(replaced);
+    /// The function begins to wait. False if the task has gone away.
+    pub fn begin_waiting(&self, call: &Arc<Call>, on_cancel: OnCancel) -> bool {
+        let _ = call.waiting_work.set(Weak::clone(&self.me));
+        lock(&self.waits_for).push((Arc::clone(call), on_cancel));
         !self.is_given_up()
     }
 
     pub fn end_waiting(&self) {
-        let ended = lock(&self.waits_for).take();
+        let ended = lock(&self.waits_for).pop();
         drop(ended);
     }
 
     pub fn is_waiting(&self) -> bool {
-        lock(&self.waits_for).is_some()
+        !lock(&self.waits_for).is_empty()
     }
 
     /// Whether it can never end: it waits, through one task after the other, for a token of a limiter whose tokens are
@@ -192,6 +200,15 @@ impl Work {
         }
         let inner = lock(&self.awaits).upgrade();
         inner.is_some_and(|inner| inner.is_stuck(seen))
+    }
+
+    /// For a worker that waits, now and then: see `Limits::relieve`. `seen` is what it saw the last time.
+    pub fn look_after_limits(&self, py: Python<'_>, seen: &mut Option<u64>) {
+        let counts = self.limits.counts();
+        if *seen == Some(counts.moves) && counts.waiting > 0 {
+            self.limits.relieve(py);
+        }
+        *seen = Some(counts.moves);
     }
 
     /// Notes on whose behalf this is, for `is_stuck`.
@@ -297,8 +314,8 @@ impl Errand for Work {
         }
         // Not begun: a worker finds nothing to run, and gives the token back.
         drop(self.take_payload());
-        let call = lock(&self.waits_for).clone();
-        if let Some(call) = call {
+        let calls = lock(&self.waits_for).clone();
+        for (call, _) in calls.iter().filter(|(_, on_cancel)| *on_cancel == OnCancel::End) {
             call.begin_cancelling();
             if let Err(error) = call.cancel_if_asked_and_begun(py) {
                 error.write_unraisable(py, None);

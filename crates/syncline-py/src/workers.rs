@@ -9,7 +9,7 @@
 //!    whatever else belongs to a call end with it. 3. Once the exit has come far enough no worker attaches. 4. A forked
 //!    child has no workers, and does not touch the parent's pool, whose lock one may have held.
 
-use crate::call::Outcome;
+use crate::call::{Call, Outcome};
 use crate::context;
 use crate::errors;
 use crate::home::Ring;
@@ -17,7 +17,7 @@ use crate::limits::Waiter;
 use crate::names;
 use crate::once::intern;
 use crate::process;
-use crate::work::Work;
+use crate::work::{OnCancel, Work};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -45,6 +45,27 @@ thread_local! {
 /// The call that this worker thread makes.
 pub fn current() -> Option<Arc<Work>> {
     CURRENT.with_borrow(Clone::clone)
+}
+
+/// A worker's wait for a call through a bridge: so that a circle of tokens is seen.
+pub struct Waiting(Option<Arc<Work>>);
+
+impl Waiting {
+    pub fn begin(call: &Arc<Call>) -> Self {
+        let work = current();
+        if let Some(work) = &work {
+            work.begin_waiting(call, OnCancel::GoOn);
+        }
+        Self(work)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(work) = &self.0 {
+            work.end_waiting();
+        }
+    }
 }
 
 /// Whether somebody has marked this thread as a worker.
