@@ -151,6 +151,10 @@ impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
         lock(&self.state).queue.iter().any(|(_, _, waiter)| fits(waiter))
     }
 
+    pub fn is_held(&self, key: &K) -> bool {
+        lock(&self.state).held.contains_key(key)
+    }
+
     /// Whether this key waits.
     pub fn waits(&self, key: &K) -> bool {
         lock(&self.state).queue.iter().any(|(known, _, _)| known == key)

@@ -78,6 +78,11 @@ impl Limits {
         self.tokens().waits(&Key::Work(number))
     }
 
+    /// Whether the task with this address holds a token itself.
+    pub fn is_borrowed_by(&self, task: usize) -> bool {
+        self.tokens().is_held(&Key::Object(task))
+    }
+
     pub fn leave_queue(&self, number: u64) -> bool {
         self.tokens().withdraw(&Key::Work(number)).is_some()
     }

@@ -202,6 +202,12 @@ impl Work {
         inner.is_some_and(|inner| inner.is_stuck(seen))
     }
 
+    /// Whether anybody who holds a token can be waiting for this: a look that costs nothing, since most calls that queue
+    /// only wait for others.
+    fn may_close_a_circle(&self) -> bool {
+        self.parent.get().is_some() || self.limits.is_borrowed_by(self.task.load(Relaxed))
+    }
+
     /// For a worker that waits, now and then: see `Limits::relieve`. `seen` is what it saw the last time.
     pub fn look_after_limits(&self, py: Python<'_>, seen: &mut Option<u64>) {
         let counts = self.limits.counts();
@@ -276,7 +282,7 @@ impl Errand for Work {
         self.begin_queueing(py, in_trio)?;
         if !self.limits.queue_for(&me) {
             workers::submit(py, &me);
-        } else if self.is_stuck(&mut Vec::new()) && self.limits.leave_queue(self.number) {
+        } else if self.may_close_a_circle() && self.is_stuck(&mut Vec::new()) && self.limits.leave_queue(self.number) {
             self.part();
             drop(self.take_payload());
             return Err(self.limits.deadlock(py));
