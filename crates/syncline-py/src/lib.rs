@@ -6,7 +6,8 @@
 //! sees, [`outbox`] publishes results, [`shutdown`] ends the loop. [`own`] is the loop of a thread that drives it itself,
 //! [`submitted`] a call that nobody waits for, [`context`] takes contextvars there and back; [`process`] and
 //! [`thread_end`] see to fork, exit and threads that end, [`signals`] to what signal handlers raise. [`session`] makes
-//! many steps in one task, for the objects of [`dual`]; [`rest`] is how its task waits in between.
+//! many steps in one task, for the objects of [`dual`]; [`rest`] is how its task waits in between. [`switch`] lets nested
+//! calls await in place.
 
 mod bridge;
 mod call;
@@ -29,6 +30,7 @@ mod shim;
 mod shutdown;
 mod signals;
 mod submitted;
+mod switch;
 mod target;
 mod tasks;
 mod thread_end;

@@ -33,6 +33,7 @@ lazy! {
     trio_loop = "syncline._trio"."TrioLoop";
     trio_cancelled = "trio"."Cancelled";
     in_trio_run = "trio.lowlevel"."in_trio_run";
+    within = "syncline._nested"."within";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";
     get_ident = "_thread"."get_ident";

@@ -14,6 +14,7 @@ use crate::once::intern;
 use crate::process;
 use crate::runner;
 use crate::shutdown;
+use crate::switch::nest::{self, Driving};
 use crate::target::Target;
 use crate::tasks::{self, Home};
 use crate::wait::{self, Patience};
@@ -37,14 +38,23 @@ pub struct OwnLoop {
     hooks: Option<Py<PyTuple>>,
     busy: AtomicBool,
     pub cleanup: Duration,
+    driving: Driving,
 }
 
 /// By 2.
-struct Busy<'a>(&'a AtomicBool);
+struct Busy<'a>(&'a AtomicBool, Driving);
+
+impl<'a> Busy<'a> {
+    fn new(own: &'a OwnLoop) -> Self {
+        own.busy.store(true, Relaxed);
+        Self(&own.busy, nest::drive(own.driving))
+    }
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.store(false, Relaxed);
+        nest::drive(self.1);
     }
 }
 
@@ -54,6 +64,7 @@ impl OwnLoop {
         name: &str,
         factory: Option<&Bound<'_, PyAny>>,
         cleanup: Duration,
+        driving: Driving,
     ) -> PyResult<Arc<Self>> {
         let event_loop = runner::make_loop(match factory {
             Some(factory) => factory,
@@ -70,6 +81,7 @@ impl OwnLoop {
             hooks,
             busy: AtomicBool::new(false),
             cleanup,
+            driving,
         });
         process::remember_own(&own);
         Ok(own)
@@ -116,8 +128,7 @@ impl OwnLoop {
                 return Err(exiting);
             }
         };
-        self.busy.store(true, Relaxed);
-        let _busy = Busy(&self.busy);
+        let _busy = Busy::new(self);
         let begun = Instant::now();
         let deadline = patience.timeout.and_then(|timeout| begun.checked_add(timeout));
         let call = Call::on_own_loop(&self.name, deadline, Arc::clone(stats));

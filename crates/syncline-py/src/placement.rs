@@ -12,6 +12,8 @@ use crate::own::OwnLoop;
 use crate::process;
 use crate::runner::{self, Backend, Plan, Runner};
 use crate::signals;
+use crate::switch::greenlets;
+use crate::switch::nest;
 use crate::target::Target;
 use crate::tasks::Home;
 use crate::thread_end;
@@ -50,6 +52,8 @@ pub struct Shared {
     pub name: String,
     pub scope: Scope,
     pub nested_is_error: bool,
+    /// Nested calls await in place where they can.
+    pub nested_switches: bool,
     pub shares_context: bool,
     pub backend: Backend,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
@@ -118,10 +122,12 @@ impl Shared {
         Arc::clone(&registry.1)
     }
 
+    pub fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_closed() { Err(errors::bridge_closed(py, &self.name)) } else { Ok(()) }
+    }
+
     pub fn place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
-        if self.closed.load(Acquire) {
-            return Err(errors::bridge_closed(py, &self.name));
-        }
+        self.check_open(py)?;
         let _inside = process::enter(py)?;
         if process::is_exiting() {
             return Ok(Place::Inline);
@@ -182,7 +188,9 @@ impl Shared {
             return Err(errors::shutting_down());
         }
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
-        let own = OwnLoop::new(py, &self.name, factory, self.cleanup)?;
+        let switches = self.nested_switches && greenlets::are_there(py)?;
+        let driving = nest::Driving::Ours { bridge: self.id, switches };
+        let own = OwnLoop::new(py, &self.name, factory, self.cleanup, driving)?;
         let mut all = lock(&self.own_loops);
         all.retain(|known| known.strong_count() > 0);
         all.push(Arc::downgrade(&own));
@@ -257,6 +265,7 @@ impl Shared {
                         cleanup: self.cleanup,
                         loop_factory: self.loop_factory.clone(),
                         backend: self.backend,
+                        switches: self.nested_switches && greenlets::are_there(py)?,
                     };
                     let runner = match Runner::start(py, plan) {
                         Ok(runner) => runner,
@@ -282,6 +291,13 @@ impl Shared {
     }
 
     pub fn execute(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
+        if let Some(strand) = nest::strand_for(self) {
+            if let Err(error) = self.check_open(py) {
+                target.discard(py);
+                return Err(error);
+            }
+            return nest::run(py, self, &strand, target, timeout);
+        }
         let mut target = target;
         loop {
             let place = match self.place(py) {

@@ -14,6 +14,7 @@ use crate::outbox::Outbox;
 use crate::process;
 use crate::shutdown::clean_up;
 use crate::signals;
+use crate::switch::nest::{self, Driving};
 use crate::target::Target;
 use crate::tasks::{self, Home};
 use pyo3::exceptions::{PyException, PyTypeError};
@@ -70,6 +71,8 @@ pub struct Plan {
     pub cleanup: Duration,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
     pub backend: Backend,
+    /// Whether its tasks run in greenlets, so that nested calls await in place.
+    pub switches: bool,
 }
 
 pub struct Runner {
@@ -86,6 +89,7 @@ pub struct Runner {
     cleanup: Duration,
     feeder: Feeder,
     backend: Backend,
+    switches: bool,
     /// "file:line" of the call that started it.
     started_at: String,
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
@@ -135,6 +139,7 @@ impl Runner {
             cleanup: plan.cleanup,
             feeder,
             backend: plan.backend,
+            switches: plan.switches,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
             wake_fd: Mutex::new(Some(new_wake_fd()?)),
@@ -392,6 +397,7 @@ impl Runner {
         };
         self.event_loop.set(py, event_loop.clone().unbind());
         CURRENT.set(Some(Arc::clone(self)));
+        nest::drive(Driving::Ours { bridge: self.bridge_id, switches: self.switches });
         if self.feeder == Feeder::Callback {
             self.mailbox.park();
         }

@@ -384,10 +384,10 @@ fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
 }
 
 /// A context that this thread has entered.
-struct Entered<'py>(&'py Bound<'py, PyAny>);
+pub struct Entered<'py>(&'py Bound<'py, PyAny>);
 
 impl<'py> Entered<'py> {
-    fn new(context: &'py Bound<'py, PyAny>) -> PyResult<Self> {
+    pub fn new(context: &'py Bound<'py, PyAny>) -> PyResult<Self> {
         // SAFETY: attached, and only contexts come here.
         if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 {
             Ok(Self(context))

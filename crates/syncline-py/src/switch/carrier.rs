@@ -1,0 +1,122 @@
+//! Carriers: greenlets that run the steps of tasks, kept for the next one.
+//!
+//! Invariants:
+//! 1. A carrier at rest stands in its `Base` and holds nothing of any task, so it serves whichever comes next.
+//! 2. One that anybody else refers to (SQLAlchemy's greenlets have the one that made them for a parent) is not at rest:
+//!    it stays with its task.
+//! 3. A carrier belongs to the thread that made it. Dropping it there ends it: greenlet throws `GreenletExit` into it.
+
+use super::greenlets::{self, Api};
+use super::strand::{Strand, Work};
+use crate::thread_end;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use syncline_core::sync::{Mutex, lock};
+
+/// Kept at rest in a thread, at most: each has some 20 KiB.
+const MOST_AT_REST: usize = 128;
+
+type Inbox = Arc<Mutex<Option<(Arc<Strand>, Work)>>>;
+
+pub struct Carrier {
+    greenlet: Py<PyAny>,
+    inbox: Inbox,
+    has_begun: Cell<bool>,
+}
+
+// SAFETY: by 3 only one thread uses it; the cell is its own.
+unsafe impl Sync for Carrier {}
+
+thread_local! {
+    static AT_REST: RefCell<Vec<Carrier>> = const { RefCell::new(Vec::new()) };
+    static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a carrier runs, below its base frame.
+#[pyclass(frozen, module = "syncline._core")]
+struct Base {
+    inbox: Inbox,
+}
+
+#[pymethods]
+impl Base {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let api = greenlets::loaded(py)?;
+        loop {
+            let Some((strand, work)) = lock(&self.inbox).take() else {
+                return Err(PyRuntimeError::new_err("a greenlet of syncline's was switched to; it runs tasks only"));
+            };
+            strand.work(py, work);
+            let hub = strand.hub(py)?;
+            // By 1.
+            drop(strand);
+            match api.switch(&hub) {
+                Ok(()) => {}
+                Err(error) if api.is_exit(py, &error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Carrier {
+    /// One at rest, or a new one.
+    pub fn take(py: Python<'_>, api: &Api) -> PyResult<Self> {
+        if let Some(carrier) = AT_REST.with_borrow_mut(Vec::pop) {
+            return Ok(carrier);
+        }
+        if !IS_DEFERRED.replace(true) {
+            thread_end::defer(py, end_all)?;
+        }
+        Ok(Self { greenlet: api.make(py)?.unbind(), inbox: Inbox::default(), has_begun: Cell::new(false) })
+    }
+
+    pub fn greenlet<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.greenlet.bind(py)
+    }
+
+    /// Prepares for `go`.
+    pub fn give(&self, strand: &Arc<Strand>, work: Work) {
+        let replaced = lock(&self.inbox).replace((Arc::clone(strand), work));
+        drop(replaced);
+    }
+
+    /// What its first switch is given; none later.
+    pub fn body<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.has_begun.replace(true) {
+            return Ok(None);
+        }
+        Bound::new(py, Base { inbox: Arc::clone(&self.inbox) }).map(|base| Some(base.into_any()))
+    }
+
+    /// By 1 and 2: gives itself back to be kept with its task.
+    pub fn rest(self, py: Python<'_>) -> Option<Self> {
+        if !self.is_ours_alone(py) {
+            return Some(self);
+        }
+        AT_REST.with_borrow_mut(|at_rest| {
+            if at_rest.len() < MOST_AT_REST {
+                at_rest.push(self);
+                return None;
+            }
+            Some(self)
+        })
+    }
+
+    fn is_ours_alone(&self, py: Python<'_>) -> bool {
+        if !greenlets::loaded(py).is_ok_and(|api| api.counts_are_exact) {
+            return false;
+        }
+        // SAFETY: attached; the greenlet is alive.
+        unsafe { ffi::Py_REFCNT(self.greenlet.as_ptr()) == 1 }
+    }
+}
+
+/// Ends this thread's carriers that are at rest.
+pub fn end_all(_py: Python<'_>) {
+    IS_DEFERRED.set(false);
+    drop(AT_REST.take());
+}
