@@ -25,6 +25,7 @@ from ._bridge import (
 )
 from ._core import DeadlockError, RunnerClosedError, SynclineError
 from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
+from ._nestable import install, nestable, no_switch, run_nestable
 
 __all__ = [
     "Bridge",
@@ -40,9 +41,13 @@ __all__ = [
     "coroutine",
     "enter",
     "generator",
+    "install",
     "iterate",
     "iterator",
+    "nestable",
+    "no_switch",
     "run",
+    "run_nestable",
     "run_sync",
     "submit",
     "synced",

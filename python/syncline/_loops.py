@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from sys import get_asyncgen_hooks
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ._core import in_strand
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 if sys.platform == "win32":
     _StockLoop = asyncio.ProactorEventLoop
@@ -13,7 +18,18 @@ else:
     _StockLoop = asyncio.SelectorEventLoop
 
 
-class CallerLoop(_StockLoop):
+class _NestingLoop(_StockLoop):
+    """A loop whose tasks can nest calls, whatever task factory the user gives it."""
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+        return super().create_task(in_strand(coro), **options)
+
+
+class RunnerLoop(_NestingLoop):
+    """The loop of a runner."""
+
+
+class CallerLoop(_NestingLoop):
     """A thread's own loop, which can take the first step of a task without turning.
 
     The core sets `is_stepping` around such a step, so that the step may start eagerly.

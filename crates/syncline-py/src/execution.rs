@@ -107,3 +107,11 @@ impl Execution {
         Step::Ended(outcome)
     }
 }
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        if let Some(strand) = &self.strand {
+            strand.abandon();
+        }
+    }
+}

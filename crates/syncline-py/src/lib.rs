@@ -55,6 +55,8 @@ mod _core {
     use crate::shim::BridgedCoroutine;
     #[pymodule_export]
     use crate::submitted::Submitted;
+    #[pymodule_export]
+    use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory, in_strand};
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

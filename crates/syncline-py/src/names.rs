@@ -29,6 +29,8 @@ lazy! {
     get_running_loop = "asyncio.events"."_get_running_loop";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+    is_coroutine = "asyncio"."iscoroutine";
+    runner_loop = "syncline._loops"."RunnerLoop";
     idle = "syncline._loops"."Idle";
     trio_loop = "syncline._trio"."TrioLoop";
     trio_cancelled = "trio"."Cancelled";

@@ -14,6 +14,7 @@ use crate::once::intern;
 use crate::process;
 use crate::runner;
 use crate::shutdown;
+use crate::switch::nestable;
 use crate::switch::nest::{self, Driving};
 use crate::target::Target;
 use crate::tasks::{self, Home};
@@ -70,6 +71,8 @@ impl OwnLoop {
             Some(factory) => factory,
             None => names::caller_loop(py)?,
         })?;
+        let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
+        let event_loop = nestable::nests(nests, event_loop)?;
         let hooks = match factory {
             Some(_) => None,
             None => Some(event_loop.getattr(intern!(py, "hooks"))?.cast_into::<PyTuple>()?.unbind()),

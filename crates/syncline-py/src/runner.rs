@@ -14,6 +14,8 @@ use crate::outbox::Outbox;
 use crate::process;
 use crate::shutdown::clean_up;
 use crate::signals;
+use crate::switch::carrier;
+use crate::switch::nestable;
 use crate::switch::nest::{self, Driving};
 use crate::target::Target;
 use crate::tasks::{self, Home};
@@ -367,11 +369,12 @@ impl Runner {
             _ if self.backend == Backend::Trio => {
                 make_loop(&names::partial(py)?.call1((names::trio_loop(py)?, self.cleanup.as_secs_f64()))?)
             }
-            Some(factory) => make_loop(factory),
+            Some(factory) => make_loop(factory).and_then(|event_loop| nestable::nests(self.switches, event_loop)),
             #[cfg(target_os = "linux")]
             None => {
+                let class = if self.switches { names::runner_loop(py)? } else { names::selector_event_loop(py)? };
                 let selector = Bound::new(py, crate::selector::Selector::new(py, self)?)?;
-                let factory = names::partial(py)?.call1((names::selector_event_loop(py)?, selector))?;
+                let factory = names::partial(py)?.call1((class, selector))?;
                 make_loop(&factory)
             }
             #[cfg(not(target_os = "linux"))]
@@ -408,6 +411,7 @@ impl Runner {
         if let Err(error) = self.shut_down(py, &event_loop) {
             names::log(py, "error", "the loop could not be closed cleanly", Some(&error));
         }
+        carrier::end_all(py);
         self.outbox.deferring.store(false, Relaxed);
         self.outbox.flush();
         #[cfg(target_os = "linux")]

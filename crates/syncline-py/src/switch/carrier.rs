@@ -13,6 +13,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
 
@@ -31,7 +32,8 @@ pub struct Carrier {
 unsafe impl Sync for Carrier {}
 
 thread_local! {
-    static AT_REST: RefCell<Vec<Carrier>> = const { RefCell::new(Vec::new()) };
+    /// Never dropped with the thread, which is not attached then: `end_all` ends them, or they are left.
+    static AT_REST: RefCell<ManuallyDrop<Vec<Carrier>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -65,7 +67,7 @@ impl Base {
 impl Carrier {
     /// One at rest, or a new one.
     pub fn take(py: Python<'_>, api: &Api) -> PyResult<Self> {
-        if let Some(carrier) = AT_REST.with_borrow_mut(Vec::pop) {
+        if let Some(carrier) = AT_REST.with_borrow_mut(|at_rest| at_rest.pop()) {
             return Ok(carrier);
         }
         if !IS_DEFERRED.replace(true) {
@@ -118,5 +120,6 @@ impl Carrier {
 /// Ends this thread's carriers that are at rest.
 pub fn end_all(_py: Python<'_>) {
     IS_DEFERRED.set(false);
-    drop(AT_REST.take());
+    let at_rest = AT_REST.with_borrow_mut(|at_rest| std::mem::take(&mut **at_rest));
+    drop(at_rest);
 }

@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use pyo3::Borrowed;
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU32;
 use std::thread::{self, ThreadId};
 use syncline_core::sync::{Mutex, lock};
@@ -81,7 +81,8 @@ pub struct Strand {
     pub depth: AtomicU32,
     /// How many `no_switch` blocks it is in.
     pub forbidden: AtomicU32,
-    thread: ThreadId,
+    /// Known from the first step on.
+    thread: OnceLock<ThreadId>,
 }
 
 thread_local! {
@@ -123,7 +124,7 @@ impl Strand {
             report: Mutex::default(),
             depth: AtomicU32::new(0),
             forbidden: AtomicU32::new(0),
-            thread: thread::current().id(),
+            thread: OnceLock::new(),
         })
     }
 
@@ -149,6 +150,18 @@ impl Strand {
         }
     }
 
+    /// Nobody has the task any more, which may be pending.
+    pub fn abandon(self: &Arc<Self>) {
+        if !self.is_nested() || !self.is_of_this_thread() {
+            return;
+        }
+        Python::try_attach(|py| {
+            if let Err(error) = self.close(py) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
     /// Whether a nested call is suspended in it.
     pub fn is_nested(&self) -> bool {
         let levels = lock(&self.levels);
@@ -156,12 +169,13 @@ impl Strand {
     }
 
     pub fn is_of_this_thread(&self) -> bool {
-        self.thread == thread::current().id()
+        self.thread.get().is_none_or(|known| *known == thread::current().id())
     }
 
     // The hub's side.
 
     fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: Input) -> PyResult<PySendResult<'py>> {
+        self.thread.get_or_init(|| thread::current().id());
         let api = greenlets::loaded(py)?;
         let hub = api.current(py)?;
         let outer_hub = lock(&self.hub).replace(hub.clone().unbind());
