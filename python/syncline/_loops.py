@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from sys import get_asyncgen_hooks
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._core import in_strand
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+R = TypeVar("R")
 
 if sys.platform == "win32":
     _StockLoop = asyncio.ProactorEventLoop
@@ -21,8 +23,17 @@ else:
 class _NestingLoop(_StockLoop):
     """A loop whose tasks can nest calls, whatever task factory the user gives it."""
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
-        return super().create_task(in_strand(coro), **options)
+    if sys.version_info >= (3, 13):
+
+        def create_task(self, coro: Coroutine[Any, Any, R], **options: Any) -> asyncio.Task[R]:
+            return super().create_task(in_strand(coro), **options)
+
+    else:  # Named options are cheaper, and every task pays for them.
+
+        def create_task(
+            self, coro: Coroutine[Any, Any, R], *, name: Any = None, context: Any = None
+        ) -> asyncio.Task[R]:
+            return super().create_task(in_strand(coro), name=name, context=context)
 
 
 class RunnerLoop(_NestingLoop):

@@ -95,9 +95,12 @@ impl Carrier {
     }
 
     /// By 1 and 2: gives itself back to be kept with its task.
-    pub fn rest(self, py: Python<'_>) -> Option<Self> {
-        if !self.is_ours_alone(py) {
+    pub fn rest(self, py: Python<'_>, api: &Api) -> Option<Self> {
+        if !self.is_ours_alone(py, api) {
             return Some(self);
+        }
+        if let Err(error) = api.set_context(self.greenlet.bind(py), py.None().bind(py)) {
+            error.write_unraisable(py, None);
         }
         AT_REST.with_borrow_mut(|at_rest| {
             if at_rest.len() < MOST_AT_REST {
@@ -108,12 +111,9 @@ impl Carrier {
         })
     }
 
-    fn is_ours_alone(&self, py: Python<'_>) -> bool {
-        if !greenlets::loaded(py).is_ok_and(|api| api.counts_are_exact) {
-            return false;
-        }
+    fn is_ours_alone(&self, _py: Python<'_>, api: &Api) -> bool {
         // SAFETY: attached; the greenlet is alive.
-        unsafe { ffi::Py_REFCNT(self.greenlet.as_ptr()) == 1 }
+        api.counts_are_exact && unsafe { ffi::Py_REFCNT(self.greenlet.as_ptr()) == 1 }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::once::{Once, intern};
 use pyo3::exceptions::{PyException, PyImportError, PyRuntimeError, PyRuntimeWarning};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use std::ffi::c_void;
+use pyo3::types::{PyTuple, PyType};
+use std::ffi::{CStr, c_void};
 use std::os::raw::c_int;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicBool;
@@ -33,11 +33,46 @@ pub struct Api {
     switch: unsafe extern "C" fn(Object, Object, Object) -> Object,
     is_main: unsafe extern "C" fn(Object) -> c_int,
     parent: unsafe extern "C" fn(Object) -> Object,
+    context: Option<Attribute>,
     exit: Py<PyAny>,
     /// Whether reference counts tell who has a greenlet: not so in a free-threaded build.
     pub counts_are_exact: bool,
     nothing: Py<PyTuple>,
     base: Py<PyAny>,
+}
+
+/// Getter and setter of an attribute: four times cheaper than by its name, and each step of a task needs both.
+struct Attribute {
+    get: ffi::getter,
+    set: ffi::setter,
+    closure: *mut c_void,
+}
+
+// SAFETY: two functions, and what greenlet's type wants them to be given: all static.
+unsafe impl Send for Attribute {}
+
+// SAFETY: as above.
+unsafe impl Sync for Attribute {}
+
+/// `gr_context`, if it is what it has always been.
+fn context_attribute(class: &Bound<'_, PyType>) -> Option<Attribute> {
+    // SAFETY: `class` is alive, and a type object may be read while attached.
+    let mut next = unsafe { (*class.as_type_ptr()).tp_getset };
+    while !next.is_null() {
+        // SAFETY: the table ends with an entry without a name, which ends the loop.
+        let entry = unsafe { *next };
+        if entry.name.is_null() {
+            break;
+        }
+        // SAFETY: a C string of the type's.
+        let name = unsafe { CStr::from_ptr(entry.name) };
+        if let (true, Some(get), Some(set)) = (name == c"gr_context", entry.get, entry.set) {
+            return Some(Attribute { get, set, closure: entry.closure });
+        }
+        // SAFETY: not the last entry.
+        next = unsafe { next.add(1) };
+    }
+    None
 }
 
 static API: Once<Api> = Once::new();
@@ -65,6 +100,7 @@ pub fn load(py: Python<'_>) -> PyResult<&Api> {
             is_main: unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> c_int>(entry(MAIN)) },
             // SAFETY: as above.
             parent: unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> Object>(entry(GET_PARENT)) },
+            context: context_attribute(&module.getattr("greenlet")?.cast_into::<PyType>()?),
             counts_are_exact: !py.import("sys")?.getattr("abiflags")?.extract::<String>()?.contains('t'),
             exit: module.getattr("GreenletExit")?.unbind(),
             nothing: PyTuple::empty(py).unbind(),
@@ -157,18 +193,29 @@ impl Api {
         unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(drop)
     }
 
+    /// The context that a greenlet of this thread has; that of the running one is the thread's own.
+    pub fn context_of<'py>(&self, greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(attribute) = &self.context else {
+            return greenlet.getattr(intern!(greenlet.py(), "gr_context"));
+        };
+        // SAFETY: the getter of that type, for an object of that type.
+        let context = unsafe { (attribute.get)(greenlet.as_ptr(), attribute.closure) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(greenlet.py(), context) }
+    }
+
+    /// For a greenlet that does not run.
+    pub fn set_context(&self, greenlet: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(attribute) = &self.context else {
+            return greenlet.setattr(intern!(greenlet.py(), "gr_context"), context);
+        };
+        // SAFETY: the setter of that type, for an object of that type.
+        let failed = unsafe { (attribute.set)(greenlet.as_ptr(), context.as_ptr(), attribute.closure) };
+        if failed == 0 { Ok(()) } else { Err(PyErr::fetch(greenlet.py())) }
+    }
+
     /// Whether this is how greenlet ends one that nobody can switch to any more.
     pub fn is_exit(&self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance(py, self.exit.bind(py))
     }
-}
-
-/// The context that a greenlet of this thread has; that of the running one is the thread's own.
-pub fn context_of<'py>(greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    greenlet.getattr(intern!(greenlet.py(), "gr_context"))
-}
-
-/// For a greenlet that does not run.
-pub fn set_context(greenlet: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
-    greenlet.setattr(intern!(greenlet.py(), "gr_context"), context)
 }

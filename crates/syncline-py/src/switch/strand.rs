@@ -16,7 +16,7 @@ use super::carrier::Carrier;
 use super::greenlets::{self, Api};
 use super::source::{Source, Thrown};
 use crate::target::Target;
-use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError};
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use pyo3::Borrowed;
@@ -43,16 +43,25 @@ pub enum Answer {
 /// What the hub is told.
 enum Report {
     /// The step is over.
-    Stepped(PyResult<Ended>),
+    Stepped(PyResult<Sent>),
     /// A nested call waits, and its greenlet is parked.
     Awaits(Py<PyAny>, Py<PyAny>),
     /// A nested call is to be run by a fresh carrier.
     Descends(Target, Py<PyAny>),
 }
 
-enum Ended {
+/// A `PySendResult` that may lie on the heap.
+enum Sent {
     Awaits(Py<PyAny>),
     Returned(Py<PyAny>),
+}
+
+impl Sent {
+    fn into_inner(self) -> Py<PyAny> {
+        match self {
+            Self::Awaits(value) | Self::Returned(value) => value,
+        }
+    }
 }
 
 /// One of the coroutines that wait for each other.
@@ -72,11 +81,23 @@ impl Level {
     }
 }
 
+struct State {
+    base: Level,
+    /// Those that fresh carriers run for the one below.
+    above: Vec<Level>,
+    hub: Option<Py<PyAny>>,
+    answer: Option<Answer>,
+    report: Option<Report>,
+}
+
+impl State {
+    fn top(&mut self) -> &mut Level {
+        self.above.last_mut().unwrap_or(&mut self.base)
+    }
+}
+
 pub struct Strand {
-    levels: Mutex<Vec<Level>>,
-    hub: Mutex<Option<Py<PyAny>>>,
-    answer: Mutex<Option<Answer>>,
-    report: Mutex<Option<Report>>,
+    state: Mutex<State>,
     /// Nested calls under way.
     pub depth: AtomicU32,
     /// How many `no_switch` blocks it is in.
@@ -117,11 +138,9 @@ enum Input {
 
 impl Strand {
     pub fn new(source: &Arc<Source>) -> Arc<Self> {
+        let base = Level::new(Arc::clone(source), None);
         Arc::new(Self {
-            levels: Mutex::new(vec![Level::new(Arc::clone(source), None)]),
-            hub: Mutex::default(),
-            answer: Mutex::default(),
-            report: Mutex::default(),
+            state: Mutex::new(State { base, above: Vec::new(), hub: None, answer: None, report: None }),
             depth: AtomicU32::new(0),
             forbidden: AtomicU32::new(0),
             thread: OnceLock::new(),
@@ -164,11 +183,11 @@ impl Strand {
 
     /// Whether a nested call is suspended in it.
     pub fn is_nested(&self) -> bool {
-        let levels = lock(&self.levels);
-        levels.len() > 1 || levels.last().is_some_and(|level| level.parked.is_some())
+        let state = lock(&self.state);
+        !state.above.is_empty() || state.base.parked.is_some()
     }
 
-    pub fn is_of_this_thread(&self) -> bool {
+    fn is_of_this_thread(&self) -> bool {
         self.thread.get().is_none_or(|known| *known == thread::current().id())
     }
 
@@ -178,12 +197,9 @@ impl Strand {
         self.thread.get_or_init(|| thread::current().id());
         let api = greenlets::loaded(py)?;
         let hub = api.current(py)?;
-        let outer_hub = lock(&self.hub).replace(hub.clone().unbind());
         let outer = ACTIVE.replace(Some(Arc::clone(self)));
         let result = self.drive(py, api, &hub, input);
         ACTIVE.set(outer);
-        let hub = std::mem::replace(&mut *lock(&self.hub), outer_hub);
-        drop(hub);
         result
     }
 
@@ -194,37 +210,36 @@ impl Strand {
         hub: &Bound<'py, PyAny>,
         input: Input,
     ) -> PyResult<PySendResult<'py>> {
+        if lock(&self.state).hub.is_some() {
+            return Err(PyValueError::new_err("coroutine already executing"));
+        }
         let mut input = input;
         loop {
-            self.enter(py, api, hub, input)?;
-            let report = lock(&self.report).take();
-            match report {
+            if let Err(error) = self.enter(py, api, hub, input) {
+                let hub = lock(&self.state).hub.take();
+                drop(hub);
+                return Err(error);
+            }
+            match self.hear(py, api) {
                 Some(Report::Awaits(awaited, greenlet)) => {
-                    self.park(greenlet);
+                    lock(&self.state).top().parked = Some(greenlet);
                     return Ok(PySendResult::Next(awaited.into_bound(py)));
                 }
                 Some(Report::Descends(target, greenlet)) => {
-                    let context = greenlets::context_of(greenlet.bind(py))?.unbind();
-                    self.park(greenlet);
+                    let context = api.context_of(greenlet.bind(py))?.unbind();
                     let level = Level::new(Arc::new(Source::new(target)), Some(context));
-                    lock(&self.levels).push(level);
+                    let mut state = lock(&self.state);
+                    state.top().parked = Some(greenlet);
+                    state.above.push(level);
                     input = Input::Send(py.None());
                 }
-                Some(Report::Stepped(Ok(Ended::Awaits(awaited)))) => {
-                    self.rest(py);
+                Some(Report::Stepped(Ok(Sent::Awaits(awaited)))) => {
                     return Ok(PySendResult::Next(awaited.into_bound(py)));
                 }
                 Some(Report::Stepped(ended)) => {
-                    self.rest(py);
-                    let ended = ended.map(|ended| match ended {
-                        Ended::Returned(value) | Ended::Awaits(value) => value,
-                    });
-                    let (level, is_last) = {
-                        let mut levels = lock(&self.levels);
-                        (levels.pop(), levels.is_empty())
-                    };
-                    drop(level);
-                    if is_last {
+                    let ended = ended.map(Sent::into_inner);
+                    let level = lock(&self.state).above.pop();
+                    if level.is_none() {
                         return ended.map(|value| PySendResult::Return(value.into_bound(py)));
                     }
                     input = Input::Answer(Answer::Ended(ended));
@@ -240,75 +255,72 @@ impl Strand {
 
     /// Lets the uppermost level go on, until it reports.
     fn enter(self: &Arc<Self>, py: Python<'_>, api: &Api, hub: &Bound<'_, PyAny>, input: Input) -> PyResult<()> {
-        let (parked, kept, source, context) = {
-            let mut levels = lock(&self.levels);
-            let level = levels.last_mut().ok_or_else(|| PyRuntimeError::new_err("cannot reuse a coroutine that has ended"))?;
-            match level.parked.take() {
-                Some(parked) => (Some(parked), None, None, None),
-                None => (
-                    None,
-                    level.carrier.take(),
-                    Some(Arc::clone(&level.source)),
-                    level.context.as_ref().map(|context| context.clone_ref(py)),
-                ),
+        let (kept, source, context) = {
+            let mut state = lock(&self.state);
+            state.hub = Some(hub.clone().unbind());
+            match state.top().parked.take() {
+                Some(parked) => {
+                    state.answer = Some(match input {
+                        Input::Send(value) => Answer::Sent(value),
+                        Input::Throw(thrown) => Answer::Thrown(thrown),
+                        Input::Answer(answer) => answer,
+                    });
+                    drop(state);
+                    return api.switch(parked.bind(py));
+                }
+                None => {
+                    let level = state.top();
+                    let context = level.context.as_ref().map(|context| context.clone_ref(py));
+                    (level.carrier.take(), Arc::clone(&level.source), context)
+                }
             }
         };
-        if let Some(parked) = parked {
-            let answer = match input {
-                Input::Send(value) => Answer::Sent(value),
-                Input::Throw(thrown) => Answer::Thrown(thrown),
-                Input::Answer(answer) => answer,
-            };
-            *lock(&self.answer) = Some(answer);
-            return api.switch(parked.bind(py));
-        }
-        let work = match (source, input) {
-            (Some(source), Input::Send(value)) => Work::Send(source, value),
-            (Some(source), Input::Throw(thrown)) => Work::Throw(source, thrown),
-            _ => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
+        let work = match input {
+            Input::Send(value) => Work::Send(source, value),
+            Input::Throw(thrown) => Work::Throw(source, thrown),
+            Input::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
         };
         let carrier = match kept {
             Some(carrier) => carrier,
             None => Carrier::take(py, api)?,
         };
         let greenlet = carrier.greenlet(py).clone();
-        let context = match context {
-            Some(context) => context.into_bound(py),
-            None => greenlets::context_of(hub)?,
-        };
-        greenlets::set_context(&greenlet, &context)?;
-        drop(context);
+        match context {
+            Some(context) => api.set_context(&greenlet, context.bind(py))?,
+            None => api.set_context(&greenlet, &api.context_of(hub)?)?,
+        }
         carrier.give(self, work);
         let body = carrier.body(py)?;
-        if let Some(level) = lock(&self.levels).last_mut() {
-            level.carrier = Some(carrier);
-        }
+        lock(&self.state).top().carrier = Some(carrier);
         match body {
             Some(body) => api.start(&greenlet, &body),
             None => api.switch(&greenlet),
         }
     }
 
-    fn park(&self, greenlet: Py<PyAny>) {
-        if let Some(level) = lock(&self.levels).last_mut() {
-            level.parked = Some(greenlet);
+    /// What the carrier, or whoever it led to, has to say. If the step is over, the carrier rests.
+    fn hear(&self, py: Python<'_>, api: &Api) -> Option<Report> {
+        let (report, carrier, hub) = {
+            let mut state = lock(&self.state);
+            let report = state.report.take();
+            let is_over = matches!(report, Some(Report::Stepped(_)));
+            let carrier = if is_over { state.top().carrier.take() } else { None };
+            (report, carrier, state.hub.take())
+        };
+        drop(hub);
+        if let Some(carrier) = carrier
+            && let Some(kept) = carrier.rest(py, api)
+        {
+            lock(&self.state).top().carrier = Some(kept);
         }
-    }
-
-    /// The uppermost level's step is over.
-    fn rest(&self, py: Python<'_>) {
-        let carrier = lock(&self.levels).last_mut().and_then(|level| level.carrier.take());
-        let kept = carrier.and_then(|carrier| carrier.rest(py));
-        if let (Some(carrier), Some(level)) = (kept, lock(&self.levels).last_mut()) {
-            level.carrier = Some(carrier);
-        }
+        report
     }
 
     // The carrier's side.
 
-    /// Without a reference of its own: who rests or is parked must not keep a hub, which may be a carrier (see there, 2).
-    pub fn hub<'a, 'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'a, 'py, PyAny>> {
-        let hub = lock(&self.hub).as_ref().map(Py::as_ptr);
+    /// Whom to switch to. Without a reference: who rests or is parked must not keep a hub, which may be a carrier.
+    pub fn hub<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let hub = lock(&self.state).hub.as_ref().map(Py::as_ptr);
         let hub = hub.ok_or_else(|| PyRuntimeError::new_err("nobody steps this task"))?;
         // SAFETY: the hub's frame, in `step`, has a reference until it is switched to.
         Ok(unsafe { Borrowed::from_ptr(py, hub) })
@@ -320,30 +332,31 @@ impl Strand {
             Work::Throw(source, thrown) => source.throw(py, thrown),
         };
         let stepped = stepped.map(|stepped| match stepped {
-            PySendResult::Next(awaited) => Ended::Awaits(awaited.unbind()),
-            PySendResult::Return(value) => Ended::Returned(value.unbind()),
+            PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
+            PySendResult::Return(value) => Sent::Returned(value.unbind()),
         });
-        *lock(&self.report) = Some(Report::Stepped(stepped));
+        lock(&self.state).report = Some(Report::Stepped(stepped));
     }
 
     /// A nested call waits: parks this greenlet until the task goes on.
     pub fn suspend(&self, py: Python<'_>, awaited: Bound<'_, PyAny>) -> PyResult<Answer> {
-        let awaited = awaited.unbind();
-        self.leave(py, |greenlet| Report::Awaits(awaited, greenlet))
+        let api = greenlets::loaded(py)?;
+        let greenlet = api.current(py)?.unbind();
+        self.park(py, api, Report::Awaits(awaited.unbind(), greenlet))
     }
 
     /// Has a fresh carrier run a nested call.
     pub fn descend(&self, py: Python<'_>, target: Target) -> PyResult<Answer> {
-        self.leave(py, |greenlet| Report::Descends(target, greenlet))
+        let api = greenlets::loaded(py)?;
+        let greenlet = api.current(py)?.unbind();
+        self.park(py, api, Report::Descends(target, greenlet))
     }
 
-    fn leave(&self, py: Python<'_>, report: impl FnOnce(Py<PyAny>) -> Report) -> PyResult<Answer> {
-        let api = greenlets::loaded(py)?;
-        let greenlet = api.current(py)?;
-        *lock(&self.report) = Some(report(greenlet.unbind()));
+    fn park(&self, py: Python<'_>, api: &Api, report: Report) -> PyResult<Answer> {
+        lock(&self.state).report = Some(report);
         let hub = self.hub(py)?;
         api.switch(&hub)?;
-        let answer = lock(&self.answer).take();
+        let answer = lock(&self.state).answer.take();
         answer.ok_or_else(|| PyRuntimeError::new_err("somebody switched to a greenlet that waits for a nested call"))
     }
 }
