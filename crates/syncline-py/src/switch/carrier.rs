@@ -8,8 +8,10 @@
 
 use super::greenlets::{self, Api};
 use super::strand::{Strand, Work};
+use crate::once::intern;
 use crate::thread_end;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::Borrowed;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -43,22 +45,32 @@ struct Base {
     inbox: Inbox,
 }
 
+impl Base {
+    /// One step of a task, and whom to tell. Not inlined: a carrier at rest would keep this frame, and each switch copy it.
+    #[inline(never)]
+    fn turn<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let Some((strand, work)) = lock(&self.inbox).take() else {
+            return Err(PyRuntimeError::new_err("a greenlet of syncline's was switched to; it runs tasks only"));
+        };
+        strand.work(py, work);
+        strand.hub(py)
+    }
+
+    #[inline(never)]
+    fn end(py: Python<'_>, api: &Api) -> PyResult<()> {
+        let error = PyErr::fetch(py);
+        if api.is_exit(py, &error) { Ok(()) } else { Err(error) }
+    }
+}
+
 #[pymethods]
 impl Base {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
         let api = greenlets::loaded(py)?;
         loop {
-            let Some((strand, work)) = lock(&self.inbox).take() else {
-                return Err(PyRuntimeError::new_err("a greenlet of syncline's was switched to; it runs tasks only"));
-            };
-            strand.work(py, work);
-            let hub = strand.hub(py)?;
-            // By 1.
-            drop(strand);
-            match api.switch(&hub) {
-                Ok(()) => {}
-                Err(error) if api.is_exit(py, &error) => return Ok(()),
-                Err(error) => return Err(error),
+            let hub = self.turn(py)?;
+            if !api.switch_only(&hub) {
+                return Self::end(py, api);
             }
         }
     }
@@ -91,7 +103,8 @@ impl Carrier {
         if self.has_begun.replace(true) {
             return Ok(None);
         }
-        Bound::new(py, Base { inbox: Arc::clone(&self.inbox) }).map(|base| Some(base.into_any()))
+        let base = Bound::new(py, Base { inbox: Arc::clone(&self.inbox) })?;
+        base.getattr(intern!(py, "run")).map(Some)
     }
 
     /// By 1 and 2: gives itself back to be kept with its task.

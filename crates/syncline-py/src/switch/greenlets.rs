@@ -185,6 +185,15 @@ impl Api {
         self.switch_with(greenlet, args.as_ptr())
     }
 
+    /// The same for a frame that has to stay small. False if it failed, with the exception set.
+    pub fn switch_only(&self, to: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: as in `switch_with`.
+        let result = unsafe { (self.switch)(to.as_ptr(), self.nothing.as_ptr(), null_mut()) };
+        // SAFETY: a reference of our own, or null.
+        unsafe { ffi::Py_XDECREF(result) };
+        !result.is_null()
+    }
+
     fn switch_with(&self, to: &Bound<'_, PyAny>, args: Object) -> PyResult<()> {
         let py = to.py();
         // SAFETY: attached, in the greenlet's own thread (by 1), and `args` is a tuple that the caller keeps.
