@@ -5,14 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from sys import get_asyncgen_hooks
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from ._core import in_strand
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-R = TypeVar("R")
+from ._core import NestingLoop
 
 if sys.platform == "win32":
     _StockLoop = asyncio.ProactorEventLoop
@@ -20,27 +15,15 @@ else:
     _StockLoop = asyncio.SelectorEventLoop
 
 
-class _NestingLoop(_StockLoop):
-    """A loop whose tasks can nest calls, whatever task factory the user gives it."""
-
-    if sys.version_info >= (3, 13):
-
-        def create_task(self, coro: Coroutine[Any, Any, R], **options: Any) -> asyncio.Task[R]:
-            return super().create_task(in_strand(coro), **options)
-
-    else:  # Named options are cheaper, and every task pays for them.
-
-        def create_task(
-            self, coro: Coroutine[Any, Any, R], *, name: Any = None, context: Any = None
-        ) -> asyncio.Task[R]:
-            return super().create_task(in_strand(coro), name=name, context=context)
+create_task = _StockLoop.create_task
+"""For the core, whose `NestingLoop` calls it."""
 
 
-class RunnerLoop(_NestingLoop):
+class RunnerLoop(NestingLoop, _StockLoop):
     """The loop of a runner."""
 
 
-class CallerLoop(_NestingLoop):
+class CallerLoop(NestingLoop, _StockLoop):
     """A thread's own loop, which can take the first step of a task without turning.
 
     The core sets `is_stepping` around such a step, so that the step may start eagerly.

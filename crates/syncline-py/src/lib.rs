@@ -56,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use crate::submitted::Submitted;
     #[pymodule_export]
-    use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory, in_strand};
+    use crate::switch::nestable::{Nestable, NestingLoop, NoSwitch, TaskFactory};
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

@@ -29,6 +29,7 @@ lazy! {
     get_running_loop = "asyncio.events"."_get_running_loop";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+    base_create_task = "syncline._loops"."create_task";
     is_coroutine = "asyncio"."iscoroutine";
     runner_loop = "syncline._loops"."RunnerLoop";
     idle = "syncline._loops"."Idle";

@@ -52,8 +52,7 @@ impl Base {
         let Some((strand, work)) = lock(&self.inbox).take() else {
             return Err(PyRuntimeError::new_err("a greenlet of syncline's was switched to; it runs tasks only"));
         };
-        strand.work(py, work);
-        strand.hub(py)
+        strand.work(py, work)
     }
 
     #[inline(never)]

@@ -133,10 +133,27 @@ fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
 }
 
-/// For the loops of bridges: the coroutine of a task that is made there.
-#[pyfunction]
-pub fn in_strand(coroutine: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    if nest::strands_here() { wrapped(coroutine) } else { Ok(coroutine) }
+/// What the loops of bridges are besides asyncio's: their tasks can nest, whatever task factory the user gives them.
+#[pyclass(frozen, subclass, module = "syncline._core")]
+pub struct NestingLoop;
+
+#[pymethods]
+impl NestingLoop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self
+    }
+
+    #[pyo3(signature = (coro, **options))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let coroutine = if nest::strands_here() { wrapped(coro)? } else { coro };
+        names::base_create_task(slf.py())?.call((slf, coroutine), options)
+    }
 }
 
 /// A task factory that makes tasks nestable, by another factory or by asyncio's own way.

@@ -210,17 +210,10 @@ impl Strand {
         hub: &Bound<'py, PyAny>,
         input: Input,
     ) -> PyResult<PySendResult<'py>> {
-        if lock(&self.state).hub.is_some() {
-            return Err(PyValueError::new_err("coroutine already executing"));
-        }
         let mut input = input;
         loop {
-            if let Err(error) = self.enter(py, api, hub, input) {
-                let hub = lock(&self.state).hub.take();
-                drop(hub);
-                return Err(error);
-            }
-            match self.hear(py, api) {
+            let carrier = self.enter(py, api, hub, input)?;
+            match self.hear(py, api, carrier) {
                 Some(Report::Awaits(awaited, greenlet)) => {
                     lock(&self.state).top().parked = Some(greenlet);
                     return Ok(PySendResult::Next(awaited.into_bound(py)));
@@ -254,9 +247,12 @@ impl Strand {
     }
 
     /// Lets the uppermost level go on, until it reports.
-    fn enter(self: &Arc<Self>, py: Python<'_>, api: &Api, hub: &Bound<'_, PyAny>, input: Input) -> PyResult<()> {
+    fn enter(self: &Arc<Self>, py: Python<'_>, api: &Api, hub: &Bound<'_, PyAny>, input: Input) -> PyResult<Option<Carrier>> {
         let (kept, source, context) = {
             let mut state = lock(&self.state);
+            if state.hub.is_some() {
+                return Err(PyValueError::new_err("coroutine already executing"));
+            }
             state.hub = Some(hub.clone().unbind());
             match state.top().parked.take() {
                 Some(parked) => {
@@ -266,7 +262,7 @@ impl Strand {
                         Input::Answer(answer) => answer,
                     });
                     drop(state);
-                    return api.switch(parked.bind(py));
+                    return self.failing(api.switch(parked.bind(py))).map(|()| None);
                 }
                 None => {
                     let level = state.top();
@@ -275,6 +271,21 @@ impl Strand {
                 }
             }
         };
+        let started = self.start(py, api, hub, kept, source, context, input);
+        self.failing(started).map(Some)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what `enter` has found while it held the lock")]
+    fn start(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        api: &Api,
+        hub: &Bound<'_, PyAny>,
+        kept: Option<Carrier>,
+        source: Arc<Source>,
+        context: Option<Py<PyAny>>,
+        input: Input,
+    ) -> PyResult<Carrier> {
         let work = match input {
             Input::Send(value) => Work::Send(source, value),
             Input::Throw(thrown) => Work::Throw(source, thrown),
@@ -284,49 +295,50 @@ impl Strand {
             Some(carrier) => carrier,
             None => Carrier::take(py, api)?,
         };
-        let greenlet = carrier.greenlet(py).clone();
         match context {
-            Some(context) => api.set_context(&greenlet, context.bind(py))?,
-            None => api.set_context(&greenlet, &api.context_of(hub)?)?,
+            Some(context) => api.set_context(carrier.greenlet(py), context.bind(py))?,
+            None => api.set_context(carrier.greenlet(py), &api.context_of(hub)?)?,
         }
         carrier.give(self, work);
-        let body = carrier.body(py)?;
-        lock(&self.state).top().carrier = Some(carrier);
-        match body {
-            Some(body) => api.start(&greenlet, &body),
-            None => api.switch(&greenlet),
+        match carrier.body(py)? {
+            Some(body) => api.start(carrier.greenlet(py), &body)?,
+            None => api.switch(carrier.greenlet(py))?,
         }
+        Ok(carrier)
+    }
+
+    /// A step that failed before it began has no hub either.
+    fn failing<T>(&self, result: PyResult<T>) -> PyResult<T> {
+        if result.is_err() {
+            let hub = lock(&self.state).hub.take();
+            drop(hub);
+        }
+        result
     }
 
     /// What the carrier, or whoever it led to, has to say. If the step is over, the carrier rests.
-    fn hear(&self, py: Python<'_>, api: &Api) -> Option<Report> {
+    fn hear(&self, py: Python<'_>, api: &Api, carrier: Option<Carrier>) -> Option<Report> {
         let (report, carrier, hub) = {
             let mut state = lock(&self.state);
             let report = state.report.take();
-            let is_over = matches!(report, Some(Report::Stepped(_)));
-            let carrier = if is_over { state.top().carrier.take() } else { None };
+            let carrier = carrier.or_else(|| state.top().carrier.take());
             (report, carrier, state.hub.take())
         };
         drop(hub);
-        if let Some(carrier) = carrier
-            && let Some(kept) = carrier.rest(py, api)
-        {
-            lock(&self.state).top().carrier = Some(kept);
+        let kept = match (&report, carrier) {
+            (Some(Report::Stepped(_)), Some(carrier)) => carrier.rest(py, api),
+            (_, carrier) => carrier,
+        };
+        if kept.is_some() {
+            lock(&self.state).top().carrier = kept;
         }
         report
     }
 
     // The carrier's side.
 
-    /// Whom to switch to. Without a reference: who rests or is parked must not keep a hub, which may be a carrier.
-    pub fn hub<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>> {
-        let hub = lock(&self.state).hub.as_ref().map(Py::as_ptr);
-        let hub = hub.ok_or_else(|| PyRuntimeError::new_err("nobody steps this task"))?;
-        // SAFETY: the hub's frame, in `step`, has a reference until it is switched to.
-        Ok(unsafe { Borrowed::from_ptr(py, hub) })
-    }
-
-    pub fn work(&self, py: Python<'_>, work: Work) {
+    /// Makes a step, and says whom to switch to.
+    pub fn work<'py>(&self, py: Python<'py>, work: Work) -> PyResult<Borrowed<'static, 'py, PyAny>> {
         let stepped = match work {
             Work::Send(source, value) => source.send(value.bind(py)),
             Work::Throw(source, thrown) => source.throw(py, thrown),
@@ -335,7 +347,19 @@ impl Strand {
             PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
             PySendResult::Return(value) => Sent::Returned(value.unbind()),
         });
-        lock(&self.state).report = Some(Report::Stepped(stepped));
+        self.report(py, Report::Stepped(stepped))
+    }
+
+    /// Returns the hub, without a reference: who rests or is parked must not keep one, which may be a carrier.
+    fn report<'py>(&self, py: Python<'py>, report: Report) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let hub = {
+            let mut state = lock(&self.state);
+            state.report = Some(report);
+            state.hub.as_ref().map(Py::as_ptr)
+        };
+        let hub = hub.ok_or_else(|| PyRuntimeError::new_err("nobody steps this task"))?;
+        // SAFETY: the hub's frame, in `step`, has a reference until it is switched to.
+        Ok(unsafe { Borrowed::from_ptr(py, hub) })
     }
 
     /// A nested call waits: parks this greenlet until the task goes on.
@@ -353,8 +377,7 @@ impl Strand {
     }
 
     fn park(&self, py: Python<'_>, api: &Api, report: Report) -> PyResult<Answer> {
-        lock(&self.state).report = Some(report);
-        let hub = self.hub(py)?;
+        let hub = self.report(py, report)?;
         api.switch(&hub)?;
         let answer = lock(&self.state).answer.take();
         answer.ok_or_else(|| PyRuntimeError::new_err("somebody switched to a greenlet that waits for a nested call"))
