@@ -15,14 +15,6 @@ else:
     _StockLoop = asyncio.SelectorEventLoop
 
 
-create_task = _StockLoop.create_task
-"""For the core, whose `NestingLoop` calls it."""
-
-
-class RunnerLoop(NestingLoop, _StockLoop):
-    """The loop of a runner."""
-
-
 class CallerLoop(NestingLoop, _StockLoop):
     """A thread's own loop, which can take the first step of a task without turning.
 

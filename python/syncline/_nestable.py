@@ -24,6 +24,12 @@ else:
 no_switch = _core.no_switch
 
 
+def carry(body: Callable[[], None]) -> None:
+    """The base frame of the greenlets that tasks run in: one whose lowest frame isn't Python's has no stack that tools
+    could show. It stands here, as a module of its own would have to be imported during a call."""
+    body()
+
+
 def nestable(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]:
     """Lets sync code that the async function `fn` calls make calls that await in place, on whatever loop it runs.
 

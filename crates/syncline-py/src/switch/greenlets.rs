@@ -15,7 +15,7 @@ use pyo3::types::{PyTuple, PyType};
 use std::ffi::{CStr, c_void};
 use std::os::raw::c_int;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
 
 type Object = *mut ffi::PyObject;
@@ -75,11 +75,22 @@ fn context_attribute(class: &Bound<'_, PyType>) -> Option<Attribute> {
     None
 }
 
+/// Threads that import greenlet just now.
+static LOADING: AtomicUsize = AtomicUsize::new(0);
+static UNUSABLE: AtomicBool = AtomicBool::new(false);
+
 static API: Once<Api> = Once::new();
 
 /// Imports greenlet, or says why it can't be used.
 pub fn load(py: Python<'_>) -> PyResult<&Api> {
-    API.get_or_try_init(py, || {
+    if let Some(api) = API.get(py) {
+        return Ok(api);
+    }
+    if UNUSABLE.load(Relaxed) {
+        return Err(PyImportError::new_err("this process was forked while another thread imported it"));
+    }
+    LOADING.fetch_add(1, Relaxed);
+    let loaded = API.get_or_try_init(py, || {
         let module = py.import("greenlet")?;
         let capsule = module.getattr("_C_API")?;
         // SAFETY: `capsule` is alive; anything but the capsule of that name is refused.
@@ -104,9 +115,16 @@ pub fn load(py: Python<'_>) -> PyResult<&Api> {
             counts_are_exact: !py.import("sys")?.getattr("abiflags")?.extract::<String>()?.contains('t'),
             exit: module.getattr("GreenletExit")?.unbind(),
             nothing: PyTuple::empty(py).unbind(),
-            base: py.import("syncline._carrier")?.getattr("carry")?.unbind(),
+            base: py.import("syncline._nestable")?.getattr("carry")?.unbind(),
         })
-    })
+    });
+    LOADING.fetch_sub(1, Relaxed);
+    loaded
+}
+
+/// For a forked child. By an import that another thread was about to make, a second one would be blocked for ever.
+pub fn after_fork() {
+    UNUSABLE.store(LOADING.swap(0, Relaxed) > 0, Relaxed);
 }
 
 /// Whether there is greenlet. If not, that is said once.
@@ -116,7 +134,7 @@ pub fn are_there(py: Python<'_>) -> PyResult<bool> {
         Ok(_) => Ok(true),
         Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
         Err(error) => {
-            if !IS_TOLD.swap(true, Relaxed) {
+            if !UNUSABLE.load(Relaxed) && !IS_TOLD.swap(true, Relaxed) {
                 let reason = error.value(py).str()?;
                 let message = format!(
                     "greenlet can't be used ({reason}): nested calls run on threads of their own instead of awaiting in \

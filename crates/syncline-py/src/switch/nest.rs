@@ -58,7 +58,7 @@ pub fn strand_for(shared: &Shared) -> Option<Arc<Strand>> {
     }
     match DRIVING.get() {
         Driving::Ours { bridge, .. } if bridge != shared.id => None,
-        _ => strand::active(),
+        _ => strand::active().filter(|strand| strand.is_of_this_process()),
     }
 }
 
@@ -67,7 +67,7 @@ struct Level<'a>(&'a Strand);
 
 impl<'a> Level<'a> {
     fn enter(strand: &'a Strand) -> PyResult<(Self, u32)> {
-        if strand.forbidden.load(Relaxed) > 0 {
+        if !strand.can_nest() {
             return Err(PyRuntimeError::new_err(
                 "a nested call inside `with syncline.no_switch():`, which forbids it: other tasks would run while this \
                  code holds what the block protects; make the call outside of the block",
@@ -165,6 +165,18 @@ fn within(py: Python<'_>, target: Target, timeout: Duration) -> PyResult<Target>
     let inner = target.begin(py)?;
     let made = names::within(py)?.call1((inner, timeout.as_secs_f64()))?;
     Ok(Target::Coroutine(made.unbind()))
+}
+
+/// Starts the last step of something, in a task of its own; an error that it raises is logged.
+pub fn close_later(py: Python<'_>, target: Target) {
+    let Target::Step { function, args } = target else { return target.discard(py) };
+    let started = || -> PyResult<()> {
+        let Some(event_loop) = names::running_loop(py)? else { return Ok(()) };
+        names::close_later(py)?.call1((event_loop, function, args)).map(drop)
+    };
+    if let Err(error) = started() {
+        error.write_unraisable(py, None);
+    }
 }
 
 fn descend(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny>> {

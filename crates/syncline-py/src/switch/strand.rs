@@ -15,6 +15,8 @@
 use super::carrier::Carrier;
 use super::greenlets::{self, Api};
 use super::source::{Source, Thrown};
+use crate::names;
+use crate::process;
 use crate::target::Target;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -23,6 +25,7 @@ use pyo3::Borrowed;
 use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, ThreadId};
 use syncline_core::sync::{Mutex, lock};
 
@@ -96,6 +99,26 @@ impl State {
     }
 }
 
+/// Where a strand is stepped.
+struct Home {
+    thread: ThreadId,
+    epoch: u32,
+    /// The identity of its asyncio task.
+    task: Option<usize>,
+}
+
+impl Home {
+    fn here(py: Python<'_>) -> Self {
+        Self { thread: thread::current().id(), epoch: process::epoch(), task: current_task(py) }
+    }
+}
+
+fn current_task(py: Python<'_>) -> Option<usize> {
+    // trio has tasks of its own, and then this raises.
+    let task = names::current_task(py).and_then(Bound::call0).ok()?;
+    Some(task.as_ptr() as usize)
+}
+
 pub struct Strand {
     state: Mutex<State>,
     /// Nested calls under way.
@@ -103,7 +126,7 @@ pub struct Strand {
     /// How many `no_switch` blocks it is in.
     pub forbidden: AtomicU32,
     /// Known from the first step on.
-    thread: OnceLock<ThreadId>,
+    home: OnceLock<Home>,
 }
 
 thread_local! {
@@ -143,7 +166,7 @@ impl Strand {
             state: Mutex::new(State { base, above: Vec::new(), hub: None, answer: None, report: None }),
             depth: AtomicU32::new(0),
             forbidden: AtomicU32::new(0),
-            thread: OnceLock::new(),
+            home: OnceLock::new(),
         })
     }
 
@@ -175,10 +198,25 @@ impl Strand {
             return;
         }
         Python::try_attach(|py| {
+            // Objects are dropped while exceptions are on their way.
+            let on_its_way = PyErr::take(py);
             if let Err(error) = self.close(py) {
                 error.write_unraisable(py, None);
             }
+            if let Some(error) = on_its_way {
+                error.restore(py);
+            }
         });
+    }
+
+    /// Whether nested calls are allowed at the moment.
+    pub fn can_nest(&self) -> bool {
+        self.forbidden.load(Relaxed) == 0
+    }
+
+    /// In a forked child, loops and tasks of the parent are left alone.
+    pub fn is_of_this_process(&self) -> bool {
+        self.home.get().is_none_or(|home| home.epoch == process::epoch())
     }
 
     /// Whether a nested call is suspended in it.
@@ -188,13 +226,13 @@ impl Strand {
     }
 
     fn is_of_this_thread(&self) -> bool {
-        self.thread.get().is_none_or(|known| *known == thread::current().id())
+        self.home.get().is_none_or(|home| home.thread == thread::current().id())
     }
 
     // The hub's side.
 
     fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: Input) -> PyResult<PySendResult<'py>> {
-        self.thread.get_or_init(|| thread::current().id());
+        self.home.get_or_init(|| Home::here(py));
         let api = greenlets::loaded(py)?;
         let hub = api.current(py)?;
         let outer = ACTIVE.replace(Some(Arc::clone(self)));
@@ -364,6 +402,12 @@ impl Strand {
 
     /// A nested call waits: parks this greenlet until the task goes on.
     pub fn suspend(&self, py: Python<'_>, awaited: Bound<'_, PyAny>) -> PyResult<Answer> {
+        if self.home.get().is_some_and(|home| home.task != current_task(py)) {
+            return Err(PyRuntimeError::new_err(
+                "a nested call can't wait in a task that was begun in the middle of another task's step, by \
+                 asyncio.Task(..., eager_start=True); make the task by asyncio.create_task()",
+            ));
+        }
         let api = greenlets::loaded(py)?;
         let greenlet = api.current(py)?.unbind();
         self.park(py, api, Report::Awaits(awaited.unbind(), greenlet))
