@@ -124,7 +124,7 @@ def test_sqlalchemys_async_session_works_around_and_inside_nested_calls(place: P
 
         async with asynchronous.AsyncSession(engine) as session:
             seen.append((await session.execute(sqlalchemy.text("select 7"))).scalar_one())
-            seen.append(place.call(lookup, 8))
+            seen.append(place.bridge.run_sync(lookup, 8))  # aiosqlite starts threads
             seen.append(await session.run_sync(in_their_greenlet))
             seen.append((await session.execute(sqlalchemy.text("select 9"))).scalar_one())
         await engine.dispose()

@@ -141,7 +141,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        if let Some(strand) = nest::strand_for(&self.shared)
+        if let Some(strand) = nest::strand_for(py, &self.shared)
             && r#fn.is_callable()
         {
             self.shared.check_open(py)?;

@@ -291,7 +291,7 @@ impl Shared {
     }
 
     pub fn execute(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
-        if let Some(strand) = nest::strand_for(self) {
+        if let Some(strand) = nest::strand_for(py, self) {
             if let Err(error) = self.check_open(py) {
                 target.discard(py);
                 return Err(error);

@@ -319,7 +319,7 @@ impl IteratorBase {
         if !seat.can_go_on() {
             return Ok(());
         }
-        if seat.can_wait() && !process::is_exiting() {
+        if seat.can_wait(py) && !process::is_exiting() {
             return this.close_at(slf.as_any(), &seat);
         }
         if let (Some(buffer), Some(runner)) = (this.buffer.get(), seat.runner()) {

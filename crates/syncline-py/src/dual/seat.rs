@@ -53,7 +53,7 @@ pub enum Position {
 impl Seat {
     /// `generator` is a native async generator, whose end is that of the session.
     pub fn open(py: Python<'_>, shared: Arc<Shared>, generator: Option<Py<PyAny>>, closer: Closer) -> PyResult<Self> {
-        if let Some(strand) = nest::strand_for(&shared) {
+        if let Some(strand) = nest::strand_for(py, &shared) {
             shared.check_open(py)?;
             let session = Session::new(py, context::copy(py)?, generator);
             let here = Some(Here { opener: Arc::downgrade(&strand), epoch: process::epoch() });
@@ -98,7 +98,7 @@ impl Seat {
     }
 
     fn step_here(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
-        let Some(strand) = nest::strand_for(&self.shared) else {
+        let Some(strand) = nest::strand_for(py, &self.shared) else {
             target.discard(py);
             return Err(not_here());
         };
@@ -170,10 +170,10 @@ impl Seat {
     }
 
     /// Whether this thread can wait for a step; for those that must not fail.
-    pub fn can_wait(&self) -> bool {
+    pub fn can_wait(&self, py: Python<'_>) -> bool {
         if let Some(here) = &self.here {
             // Another task would close it in the middle of what it does itself.
-            let current = nest::strand_for(&self.shared);
+            let current = nest::strand_for(py, &self.shared);
             return current.is_some_and(|current| current.can_nest() && std::ptr::eq(here.opener.as_ptr(), &*current));
         }
         match &self.place {
@@ -221,7 +221,7 @@ impl Seat {
             return Err(errors::bridge_closed(py, &self.shared.name));
         }
         if self.here.is_some() {
-            let is_here = self.is_own_thread() && nest::strand_for(&self.shared).is_some();
+            let is_here = self.is_own_thread() && nest::strand_for(py, &self.shared).is_some();
             return if is_here { Ok(()) } else { Err(not_here()) };
         }
         match &self.place {

@@ -52,13 +52,13 @@ pub fn strands_here() -> bool {
 }
 
 /// The strand in which a call of this bridge can await, if the present code runs in one.
-pub fn strand_for(shared: &Shared) -> Option<Arc<Strand>> {
+pub fn strand_for(py: Python<'_>, shared: &Shared) -> Option<Arc<Strand>> {
     if !shared.nested_switches {
         return None;
     }
     match DRIVING.get() {
         Driving::Ours { bridge, .. } if bridge != shared.id => None,
-        _ => strand::active().filter(|strand| strand.is_of_this_process()),
+        _ => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
     }
 }
 

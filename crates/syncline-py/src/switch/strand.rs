@@ -214,9 +214,12 @@ impl Strand {
         self.forbidden.load(Relaxed) == 0
     }
 
-    /// In a forked child, loops and tasks of the parent are left alone.
-    pub fn is_of_this_process(&self) -> bool {
-        self.home.get().is_none_or(|home| home.epoch == process::epoch())
+    /// Whether the code that runs now is its task's. Not so in a forked child, which leaves the parent's loops and tasks
+    /// alone; nor in a task that began eagerly in the middle of this one's step, without a strand of its own.
+    pub fn can_be_awaited_in(&self, py: Python<'_>) -> bool {
+        self.home.get().is_some_and(|home| {
+            home.epoch == process::epoch() && (home.task.is_none() || home.task == current_task(py))
+        })
     }
 
     /// Whether a nested call is suspended in it.
@@ -402,12 +405,6 @@ impl Strand {
 
     /// A nested call waits: parks this greenlet until the task goes on.
     pub fn suspend(&self, py: Python<'_>, awaited: Bound<'_, PyAny>) -> PyResult<Answer> {
-        if self.home.get().is_some_and(|home| home.task != current_task(py)) {
-            return Err(PyRuntimeError::new_err(
-                "a nested call can't wait in a task that was begun in the middle of another task's step, by \
-                 asyncio.Task(..., eager_start=True); make the task by asyncio.create_task()",
-            ));
-        }
         let api = greenlets::loaded(py)?;
         let greenlet = api.current(py)?.unbind();
         self.park(py, api, Report::Awaits(awaited.unbind(), greenlet))
