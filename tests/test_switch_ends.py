@@ -119,7 +119,7 @@ def test_a_thread_of_the_users_ends_with_50_suspended_stacks(kind: str) -> None:
 
 
 def test_a_task_that_nobody_has_any_more_is_closed(place: Place) -> None:
-    """The coroutine of a task that is dropped in the middle of a nested call gets GeneratorExit, as a plain one would."""
+    """A coroutine that is dropped in the middle of a nested call gets GeneratorExit, as a plain one would."""
     ended: list[str] = []
 
     async def wait() -> None:

@@ -104,8 +104,8 @@ def test_sniffio_knows_the_library(place: Place) -> None:
 
 
 def test_sqlalchemys_async_session_works_around_and_inside_nested_calls(place: Place, tmp_path: Path) -> None:
-    """SQLAlchemy runs its sync core in greenlets of its own: such a session is used in a task of ours, in a nested call,
-    and by a nested call made from within one of its greenlets."""
+    """SQLAlchemy runs its sync core in greenlets of its own: such a session is used in a task of ours, in a nested
+    call, and by a nested call made from within one of its greenlets."""
     sqlalchemy: Any = pytest.importorskip("sqlalchemy")
     asynchronous: Any = pytest.importorskip("sqlalchemy.ext.asyncio")
 

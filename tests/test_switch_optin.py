@@ -388,5 +388,3 @@ def test_the_bases_of_tests_here(place: Place) -> None:
             fake.call(asyncio.sleep, 0)
 
     place.run(main)
-
-

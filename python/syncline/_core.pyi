@@ -1,3 +1,4 @@
+from asyncio import AbstractEventLoop, Task
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -26,10 +27,14 @@ __all__ = [
     "GeneratorBase",
     "IteratorBase",
     "ManagerBase",
+    "Nestable",
+    "NestingLoop",
     "RunnerClosedError",
     "Selector",
     "Submitted",
     "SynclineError",
+    "TaskFactory",
+    "no_switch",
 ]
 
 _P = ParamSpec("_P")
@@ -47,7 +52,7 @@ class Bridge:
         cls,
         *,
         scope: Literal["process", "thread", "caller"] = "process",
-        nested: Literal["thread", "error"] = "thread",
+        nested: Literal["switch", "thread", "error"] | None = None,
         context: Literal["share", "copy"] = "share",
         loop_factory: Callable[[], Any] | None = None,
         name: str | None = None,
@@ -197,3 +202,40 @@ class Selector:
     def get_key(self, fileobj: Any) -> Any: ...
     def get_map(self) -> Mapping[Any, Any]: ...
     def close(self) -> None: ...
+
+@final
+class Nestable(Coroutine[Any, Any, _R]):
+    def __new__(cls, coroutine: Coroutine[Any, Any, _R]) -> Self: ...
+    def __await__(self) -> Generator[Any, Any, _R]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+
+@disjoint_base
+class NestingLoop:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def create_task(self, coro: Coroutine[Any, Any, _R], **options: Any) -> Task[_R]: ...
+
+@final
+class TaskFactory:
+    def __new__(cls, inner: Callable[..., Any] | None = None) -> Self: ...
+    @property
+    def inner(self) -> Callable[..., Any] | None: ...
+    def undo(self) -> None: ...
+    def __call__(
+        self, event_loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, _R], /, **options: Any
+    ) -> Task[_R]: ...
+
+@final
+class no_switch:  # noqa: N801 -- it reads as a function
+    """`with no_switch():` a nested call in the block, made in the task that entered it, raises RuntimeError."""
+
+    def __new__(cls) -> Self: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_exc_info: object) -> None: ...

@@ -111,8 +111,8 @@ def _blocked_on_own_lock(
     if second is None or first[:2] != second[:2] or not _is_held_below(first):
         return None
     return (
-        f"a coroutine waits for {first[2]!r}, which the sync code that called it holds, in the same thread; release the "
-        f"lock before the call, or use an asyncio lock\n"
+        f"a coroutine waits for {first[2]!r}, which the sync code that called it holds, in the same thread; release "
+        f"the lock before the call, or use an asyncio lock\n"
         f"the loop's thread:\n{stack_of(loop_thread_id)}\nthis thread:\n{stack_of(waiter_thread_id)}"
     )
 

@@ -1,4 +1,4 @@
-"""What nested calls that await in place need of Python. Imported by the core at their first use, since it needs asyncio."""
+"""What nested calls that await in place need of Python. Imported by the core at first use, since it needs asyncio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def _drive(inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
 _closing: set[asyncio.Task[None]] = set()
 
 
-def close_later(loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+def close_later(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+) -> None:
     """Awaits `function(*args)` in a task of its own; an error in it is the loop's exception handler's."""
 
     async def close() -> None:

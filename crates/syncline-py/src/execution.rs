@@ -11,7 +11,7 @@ use crate::switch::source::{Source, Thrown};
 use crate::switch::strand::Strand;
 use crate::target::Target;
 use crate::wait;
-use pyo3::exceptions::{PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use std::sync::Arc;

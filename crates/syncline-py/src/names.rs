@@ -54,7 +54,8 @@ lazy! {
 /// asyncio's own way to make a task.
 pub fn base_create_task(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CELL: Once<Py<PyAny>> = Once::new();
-    let made = CELL.get_or_try_init(py, || Ok(py.import("asyncio")?.getattr("BaseEventLoop")?.getattr("create_task")?.unbind()));
+    let made = CELL
+        .get_or_try_init(py, || Ok(py.import("asyncio")?.getattr("BaseEventLoop")?.getattr("create_task")?.unbind()));
     Ok(made?.bind(py))
 }
 

@@ -10,8 +10,8 @@ use super::greenlets::{self, Api};
 use super::strand::{Strand, Work};
 use crate::once::intern;
 use crate::thread_end;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::Borrowed;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -29,9 +29,6 @@ pub struct Carrier {
     inbox: Inbox,
     has_begun: Cell<bool>,
 }
-
-// SAFETY: by 3 only one thread uses it; the cell is its own.
-unsafe impl Sync for Carrier {}
 
 thread_local! {
     /// Never dropped with the thread, which is not attached then: `end_all` ends them, or they are left.

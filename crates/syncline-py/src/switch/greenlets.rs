@@ -15,8 +15,8 @@ use pyo3::types::{PyTuple, PyType};
 use std::ffi::{CStr, c_void};
 use std::os::raw::c_int;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 type Object = *mut ffi::PyObject;
 
@@ -92,27 +92,43 @@ pub fn load(py: Python<'_>) -> PyResult<&Api> {
     LOADING.fetch_add(1, Relaxed);
     let loaded = API.get_or_try_init(py, || {
         let module = py.import("greenlet")?;
+        let counts_are_exact = !py.import("sys")?.getattr("abiflags")?.extract::<String>()?.contains('t');
+        if !counts_are_exact {
+            check_version(&module)?;
+        }
         let capsule = module.getattr("_C_API")?;
         // SAFETY: `capsule` is alive; anything but the capsule of that name is refused.
         let table = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), c"greenlet._C_API".as_ptr()) };
         let table = NonNull::new(table).ok_or_else(|| PyErr::fetch(py))?.cast::<*mut c_void>();
-        // SAFETY: the table has 12 entries for as long as the module lives, which is never unloaded.
-        let entry = |index: usize| unsafe { *table.as_ptr().add(index) };
+        let entry = |index: usize| {
+            // SAFETY: the table has 12 entries.
+            let entry = unsafe { table.add(index) };
+            // SAFETY: as above, for as long as the module lives, which is never unloaded.
+            unsafe { entry.read() }
+        };
         Ok(Api {
             // SAFETY: greenlet.h declares this entry so.
-            new: unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object, Object) -> Object>(entry(NEW)) },
+            new: unsafe {
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object, Object) -> Object>(entry(NEW))
+            },
             // SAFETY: as above.
-            current: unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> Object>(entry(GET_CURRENT)) },
+            current: unsafe {
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> Object>(entry(GET_CURRENT))
+            },
             // SAFETY: as above.
             switch: unsafe {
-                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object, Object, Object) -> Object>(entry(SWITCH))
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object, Object, Object) -> Object>(entry(
+                    SWITCH,
+                ))
             },
             // SAFETY: as above.
             is_main: unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> c_int>(entry(MAIN)) },
             // SAFETY: as above.
-            parent: unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> Object>(entry(GET_PARENT)) },
+            parent: unsafe {
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> Object>(entry(GET_PARENT))
+            },
             context: context_attribute(&module.getattr("greenlet")?.cast_into::<PyType>()?),
-            counts_are_exact: !py.import("sys")?.getattr("abiflags")?.extract::<String>()?.contains('t'),
+            counts_are_exact,
             exit: module.getattr("GreenletExit")?.unbind(),
             nothing: PyTuple::empty(py).unbind(),
             base: py.import("syncline._nestable")?.getattr("carry")?.unbind(),
@@ -120,6 +136,16 @@ pub fn load(py: Python<'_>) -> PyResult<&Api> {
     });
     LOADING.fetch_sub(1, Relaxed);
     loaded
+}
+
+/// A free-threaded build needs a greenlet that is made for it.
+fn check_version(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let text: String = module.getattr("__version__")?.extract()?;
+    let numbers: Vec<u32> = text.split('.').map_while(|number| number.parse().ok()).collect();
+    if numbers >= vec![3, 5, 4] {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(format!("a free-threaded Python needs greenlet 3.5.4 or newer, and this is {text}")))
 }
 
 /// For a forked child. By an import that another thread was about to make, a second one would be blocked for ever.

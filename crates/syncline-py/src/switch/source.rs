@@ -19,11 +19,17 @@ pub struct Source {
 /// An error as it is given to `throw`.
 pub struct Thrown {
     kind: Py<PyAny>,
-    rest: Option<(Option<Py<PyAny>>, Option<Py<PyAny>>)>,
+    rest: Option<ValueAndTraceback>,
 }
 
+type ValueAndTraceback = (Option<Py<PyAny>>, Option<Py<PyAny>>);
+
 impl Thrown {
-    pub fn new(kind: &Bound<'_, PyAny>, value: Option<&Bound<'_, PyAny>>, traceback: Option<&Bound<'_, PyAny>>) -> Self {
+    pub fn new(
+        kind: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> Self {
         let owned = |object: Option<&Bound<'_, PyAny>>| object.map(|object| object.clone().unbind());
         let rest = (value.is_some() || traceback.is_some()).then(|| (owned(value), owned(traceback)));
         Self { kind: kind.clone().unbind(), rest }

@@ -18,14 +18,14 @@ use super::source::{Source, Thrown};
 use crate::names;
 use crate::process;
 use crate::target::Target;
+use pyo3::Borrowed;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::Borrowed;
 use std::cell::RefCell;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use syncline_core::sync::{Mutex, lock};
 
@@ -288,7 +288,13 @@ impl Strand {
     }
 
     /// Lets the uppermost level go on, until it reports.
-    fn enter(self: &Arc<Self>, py: Python<'_>, api: &Api, hub: &Bound<'_, PyAny>, input: Input) -> PyResult<Option<Carrier>> {
+    fn enter(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        api: &Api,
+        hub: &Bound<'_, PyAny>,
+        input: Input,
+    ) -> PyResult<Option<Carrier>> {
         let (kept, source, context) = {
             let mut state = lock(&self.state);
             if state.hub.is_some() {
