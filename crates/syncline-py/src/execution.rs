@@ -23,11 +23,16 @@ pub enum Step {
     Ended(Outcome),
 }
 
+/// How steps are made.
+enum Way {
+    Direct(Source),
+    /// In greenlets, so that nested calls can await in place.
+    Strand(Arc<Strand>),
+}
+
 pub struct Execution {
     pub call: Arc<Call>,
-    source: Arc<Source>,
-    /// Where nested calls can await in place; its steps are made through this.
-    strand: Option<Arc<Strand>>,
+    way: Way,
     /// What the task was told to wait for: a wrong loop is explained by it.
     awaited: Mutex<Option<Py<PyAny>>>,
 }
@@ -35,19 +40,26 @@ pub struct Execution {
 impl Execution {
     /// For the loop's thread.
     pub fn new(call: Arc<Call>, target: Target) -> Self {
-        let source = Arc::new(Source::new(target));
-        let strand = nest::strands_here().then(|| Strand::new(&source));
-        Self { call, source, strand, awaited: Mutex::new(None) }
+        let source = Source::new(target);
+        let way = if nest::strands_here() { Way::Strand(Strand::new(source)) } else { Way::Direct(source) };
+        Self { call, way, awaited: Mutex::new(None) }
+    }
+
+    fn source(&self) -> &Source {
+        match &self.way {
+            Way::Direct(source) => source,
+            Way::Strand(strand) => &strand.source,
+        }
     }
 
     pub fn inner<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
-        self.source.inner(py)
+        self.source().inner(py)
     }
 
     pub fn send(&self, value: &Bound<'_, PyAny>) -> Step {
-        let stepped = wait::stepping(&self.call, || match &self.strand {
-            Some(strand) => strand.send(value),
-            None => self.source.send(value),
+        let stepped = wait::stepping(&self.call, || match &self.way {
+            Way::Strand(strand) => strand.send(value),
+            Way::Direct(source) => source.send(value),
         });
         self.after(stepped)
     }
@@ -66,13 +78,13 @@ impl Execution {
         }
         if self.inner(py).is_none() {
             // Cancelled before its first step: what never began is never called.
-            self.source.discard(py);
+            self.source().discard(py);
             return self.end(Outcome::Raised(PyErr::from_value(kind.clone())));
         }
         let thrown = Thrown::new(kind, value, traceback);
-        let stepped = wait::stepping(&self.call, || match &self.strand {
-            Some(strand) => strand.throw(py, thrown),
-            None => self.source.throw(py, thrown),
+        let stepped = wait::stepping(&self.call, || match &self.way {
+            Way::Strand(strand) => strand.throw(py, thrown),
+            Way::Direct(source) => source.throw(py, thrown),
         });
         self.after(stepped)
     }
@@ -87,9 +99,9 @@ impl Execution {
 
     /// Ends what runs by `GeneratorExit`, and settles the call.
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.source.discard(py);
-        let closed = match (self.inner(py), &self.strand) {
-            (Some(_), Some(strand)) if strand.is_nested() => strand.close(py),
+        self.source().discard(py);
+        let closed = match (self.inner(py), &self.way) {
+            (Some(_), Way::Strand(strand)) if strand.is_nested() => strand.close(py),
             (Some(inner), _) => inner.call_method0(intern!(py, "close")).map(drop),
             (None, _) => Ok(()),
         };
@@ -110,7 +122,7 @@ impl Execution {
 
 impl Drop for Execution {
     fn drop(&mut self) {
-        if let Some(strand) = &self.strand {
+        if let Way::Strand(strand) = &self.way {
             strand.abandon();
         }
     }

@@ -33,8 +33,8 @@ pub struct Nestable {
 
 impl Nestable {
     fn of(inner: &Bound<'_, PyAny>) -> Self {
-        let source = Arc::new(Source::new(Target::Coroutine(inner.clone().unbind())));
-        Self { inner: inner.clone().unbind(), strand: Strand::new(&source) }
+        let source = Source::new(Target::Coroutine(inner.clone().unbind()));
+        Self { inner: inner.clone().unbind(), strand: Strand::new(source) }
     }
 }
 

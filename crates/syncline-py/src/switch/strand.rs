@@ -16,6 +16,7 @@ use super::carrier::Carrier;
 use super::greenlets::{self, Api};
 use super::source::{Source, Thrown};
 use crate::names;
+use crate::placement::thread_key;
 use crate::process;
 use crate::target::Target;
 use pyo3::Borrowed;
@@ -26,13 +27,12 @@ use std::cell::RefCell;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, ThreadId};
 use syncline_core::sync::{Mutex, lock};
 
-/// For a carrier.
+/// For a carrier; of a source above the strand's own, if there is one.
 pub enum Work {
-    Send(Arc<Source>, Py<PyAny>),
-    Throw(Arc<Source>, Thrown),
+    Send(Option<Arc<Source>>, Py<PyAny>),
+    Throw(Option<Arc<Source>>, Thrown),
 }
 
 /// What a parked greenlet goes on with.
@@ -68,8 +68,10 @@ impl Sent {
 }
 
 /// One of the coroutines that wait for each other.
+#[derive(Default)]
 struct Level {
-    source: Arc<Source>,
+    /// The base has the strand's own.
+    source: Option<Arc<Source>>,
     /// In the middle of a step: what goes on when the level above has ended, or the task does.
     parked: Option<Py<PyAny>>,
     /// The carrier whose step that is, or which has to stay.
@@ -78,12 +80,7 @@ struct Level {
     context: Option<Py<PyAny>>,
 }
 
-impl Level {
-    fn new(source: Arc<Source>, context: Option<Py<PyAny>>) -> Self {
-        Self { source, parked: None, carrier: None, context }
-    }
-}
-
+#[derive(Default)]
 struct State {
     base: Level,
     /// Those that fresh carriers run for the one below.
@@ -101,7 +98,7 @@ impl State {
 
 /// Where a strand is stepped.
 struct Home {
-    thread: ThreadId,
+    thread: u64,
     epoch: u32,
     /// The identity of its asyncio task.
     task: Option<usize>,
@@ -109,7 +106,7 @@ struct Home {
 
 impl Home {
     fn here(py: Python<'_>) -> Self {
-        Self { thread: thread::current().id(), epoch: process::epoch(), task: current_task(py) }
+        Self { thread: thread_key(), epoch: process::epoch(), task: current_task(py) }
     }
 }
 
@@ -120,6 +117,7 @@ fn current_task(py: Python<'_>) -> Option<usize> {
 }
 
 pub struct Strand {
+    pub source: Source,
     state: Mutex<State>,
     /// Nested calls under way.
     pub depth: AtomicU32,
@@ -160,10 +158,10 @@ enum Input {
 }
 
 impl Strand {
-    pub fn new(source: &Arc<Source>) -> Arc<Self> {
-        let base = Level::new(Arc::clone(source), None);
+    pub fn new(source: Source) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { base, above: Vec::new(), hub: None, answer: None, report: None }),
+            source,
+            state: Mutex::default(),
             depth: AtomicU32::new(0),
             forbidden: AtomicU32::new(0),
             home: OnceLock::new(),
@@ -229,7 +227,7 @@ impl Strand {
     }
 
     fn is_of_this_thread(&self) -> bool {
-        self.home.get().is_none_or(|home| home.thread == thread::current().id())
+        self.home.get().is_none_or(|home| home.thread == thread_key())
     }
 
     // The hub's side.
@@ -261,7 +259,8 @@ impl Strand {
                 }
                 Some(Report::Descends(target, greenlet)) => {
                     let context = api.context_of(greenlet.bind(py))?.unbind();
-                    let level = Level::new(Arc::new(Source::new(target)), Some(context));
+                    let source = Some(Arc::new(Source::new(target)));
+                    let level = Level { source, context: Some(context), ..Level::default() };
                     let mut state = lock(&self.state);
                     state.top().parked = Some(greenlet);
                     state.above.push(level);
@@ -314,7 +313,7 @@ impl Strand {
                 None => {
                     let level = state.top();
                     let context = level.context.as_ref().map(|context| context.clone_ref(py));
-                    (level.carrier.take(), Arc::clone(&level.source), context)
+                    (level.carrier.take(), level.source.clone(), context)
                 }
             }
         };
@@ -329,7 +328,7 @@ impl Strand {
         api: &Api,
         hub: &Bound<'_, PyAny>,
         kept: Option<Carrier>,
-        source: Arc<Source>,
+        source: Option<Arc<Source>>,
         context: Option<Py<PyAny>>,
         input: Input,
     ) -> PyResult<Carrier> {
@@ -387,8 +386,8 @@ impl Strand {
     /// Makes a step, and says whom to switch to.
     pub fn work<'py>(&self, py: Python<'py>, work: Work) -> PyResult<Borrowed<'static, 'py, PyAny>> {
         let stepped = match work {
-            Work::Send(source, value) => source.send(value.bind(py)),
-            Work::Throw(source, thrown) => source.throw(py, thrown),
+            Work::Send(source, value) => source.as_deref().unwrap_or(&self.source).send(value.bind(py)),
+            Work::Throw(source, thrown) => source.as_deref().unwrap_or(&self.source).throw(py, thrown),
         };
         let stepped = stepped.map(|stepped| match stepped {
             PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
