@@ -37,7 +37,7 @@ def test_two_bridges_are_independent(make_bridge: MakeBridge) -> None:
 
 def test_stats_count_what_happens(make_bridge: MakeBridge) -> None:
     """Calls begun and in flight, nested ones, loops alive."""
-    bridge = make_bridge()
+    bridge = make_bridge(nested="thread")
     assert bridge.stats()["runners"] == 0
     seen = {}
 

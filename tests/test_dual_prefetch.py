@@ -77,17 +77,12 @@ def test_exactly_so_many_are_fetched_ahead(
 
 
 def runs_ahead(bridge: syncline.Bridge) -> bool:
-    """Not on a loop that its caller drives. (Where another loop runs, the process runner serves scope "caller" too.)"""
-    return bridge.scope != "caller" or in_a_loop()
+    """Not where the consumer's own thread makes the steps: on a loop that it drives, or in the task that it is in."""
 
+    async def thread() -> int:
+        return threading.get_ident()
 
-def in_a_loop() -> bool:
-    """Whether an event loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return bridge.run_sync(thread) != threading.get_ident()
 
 
 @pytest.mark.parametrize("prefetch", [17, 64])

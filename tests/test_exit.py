@@ -76,6 +76,8 @@ class AtTheVeryEnd:
     def __del__(self):
         self.write(1, f"{[loop.is_closed() for loop in self.loops]}\\n".encode())
 
+bridge = syncline.Bridge(scope=bridge.scope, nested="thread")
+
 async def loops(depth):
     here = [asyncio.get_running_loop()]
     return here + (bridge.run_sync(loops, depth - 1) if depth else [])
@@ -126,7 +128,7 @@ async def nested(label, other):
     await start(label)
     other.run_sync(start, label)
 
-bridges = [syncline.Bridge(scope=scope) for scope in ("process", "thread", "caller")]
+bridges = [syncline.Bridge(scope=scope, nested="thread") for scope in ("process", "thread", "caller")]
 hold = threading.Event()
 ready = threading.Barrier(4)
 

@@ -337,7 +337,7 @@ def test_nested_calls_run_on_loops_of_the_same_factory(factory: Factory) -> None
         made.append(factory())
         return made[-1]
 
-    with syncline.Bridge(loop_factory=recording) as bridge:
+    with syncline.Bridge(loop_factory=recording, nested="thread") as bridge:
 
         async def level(depth: int) -> list[asyncio.AbstractEventLoop]:
             await asyncio.sleep(0)

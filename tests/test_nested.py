@@ -1,7 +1,7 @@
 """Calls from inside event loops: sync code that a coroutine called, and that calls a bridge again.
 
-On a loop of ours the nested call goes to a runner one level deeper, which is kept; on any other loop the
-call runs on the process runner while that loop waits.
+nested="thread" here: on a loop of ours the nested call goes to a runner one level deeper, which is kept; on any other
+loop the call runs on the process runner while that loop waits. nested="switch" has tests of its own (test_switch*.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pytest
 
@@ -19,14 +19,23 @@ import syncline
 from child import eventually, open_descriptors
 
 Scope = Literal["process", "thread", "caller"]
+Mode = Literal["switch", "thread"]
 pytestmark = pytest.mark.timeout(60)
 scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+modes = pytest.mark.parametrize("mode", ["switch", "thread"])
+
+
+class Options(TypedDict):
+    """What both bridges of a circle have in common."""
+
+    scope: Scope
+    nested: Mode
 
 
 @pytest.fixture
 def bridge() -> Iterator[syncline.Bridge]:
     """A bridge of this test's own."""
-    with syncline.Bridge(name="nest") as one:
+    with syncline.Bridge(name="nest", nested="thread") as one:
         yield one
 
 
@@ -61,7 +70,7 @@ hosts = pytest.mark.parametrize("host", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_sync_and_async_code_alternate(scope: Scope, depth: int) -> None:
     """sync -> async -> sync -> async: 2, 4 and 6 coroutines deep, no two of them in one thread (case 3)."""
-    with syncline.Bridge(scope=scope) as bridge:
+    with syncline.Bridge(scope=scope, nested="thread") as bridge:
         for _ in range(3):
             threads = bridge.run_sync(level, bridge, depth)
             assert len(threads) == len(set(threads)) == depth + 1
@@ -91,7 +100,7 @@ def test_calls_50_deep_use_bounded_threads_and_free_them_at_close(bridge: syncli
 def test_a_chain_100_deep_works(scope: Scope) -> None:
     """100 levels, in every scope, and nothing is left after close() (case 4)."""
     before = threading.active_count()
-    with syncline.Bridge(scope=scope) as bridge:
+    with syncline.Bridge(scope=scope, nested="thread") as bridge:
         assert len(bridge.run_sync(level, bridge, 99)) == 100
     assert eventually(lambda: threading.active_count() <= before)
 
@@ -99,7 +108,7 @@ def test_a_chain_100_deep_works(scope: Scope) -> None:
 @scopes
 def test_100_chains_3_deep_start_at_most_2_extra_threads(scope: Scope) -> None:
     """The deeper runners are kept and reused: the same threads serve all the chains (case 4)."""
-    with syncline.Bridge(scope=scope) as bridge:
+    with syncline.Bridge(scope=scope, nested="thread") as bridge:
         first = {bridge.run_sync(level, bridge, 0)[0]}
         used = set(first)
         for _ in range(100):
@@ -111,7 +120,7 @@ def test_100_chains_3_deep_start_at_most_2_extra_threads(scope: Scope) -> None:
 @scopes
 def test_chains_of_many_threads_do_not_disturb_each_other(scope: Scope) -> None:
     """Eight threads run 3-deep chains at once, each gets its own value back (cases 3, 67)."""
-    with syncline.Bridge(scope=scope) as bridge:
+    with syncline.Bridge(scope=scope, nested="thread") as bridge:
 
         async def add(value: int, depth: int) -> int:
             await asyncio.sleep(0)
@@ -215,11 +224,15 @@ def test_nested_error_concerns_only_the_bridges_own_loops() -> None:
 
 
 @scopes
+@modes
 @pytest.mark.parametrize("depth", [1, 2, 3, 8])
-def test_two_bridges_that_call_each_other_in_a_circle_never_hang(scope: Scope, depth: int) -> None:
+def test_two_bridges_that_call_each_other_in_a_circle_never_hang(
+    scope: Scope, mode: Mode, depth: int
+) -> None:
     """A -> B -> A -> B ...: a value, or DeadlockError if a bridge can't go deeper, but no freeze (cases
     6, 15)."""
-    with syncline.Bridge(scope=scope, name="a") as a, syncline.Bridge(scope=scope, name="b") as b:
+    options = Options(scope=scope, nested=mode)
+    with syncline.Bridge(name="a", **options) as a, syncline.Bridge(name="b", **options) as b:
 
         async def ping(left: int) -> int:
             await asyncio.sleep(0)
@@ -232,11 +245,13 @@ def test_two_bridges_that_call_each_other_in_a_circle_never_hang(scope: Scope, d
 
 
 @scopes
-def test_two_threads_that_enter_the_circle_from_both_ends_never_hang(scope: Scope) -> None:
+@modes
+def test_two_threads_that_enter_the_circle_from_both_ends_never_hang(scope: Scope, mode: Mode) -> None:
     """One thread goes A -> B and another B -> A at the same time: each gets a value or DeadlockError
     (case 6)."""
     # Interleaving: both coroutines hold their loops before either calls the other bridge.
-    with syncline.Bridge(scope=scope, name="a") as a, syncline.Bridge(scope=scope, name="b") as b:
+    options = Options(scope=scope, nested=mode)
+    with syncline.Bridge(name="a", **options) as a, syncline.Bridge(name="b", **options) as b:
         both = threading.Barrier(2)
         outcomes: list[object] = []
 
@@ -266,7 +281,7 @@ def test_two_threads_that_enter_the_circle_from_both_ends_never_hang(scope: Scop
 @scopes
 def test_a_call_inside_a_running_loop_returns_its_value(scope: Scope, host: str) -> None:
     """A coroutine on a loop of the user's calls sync code that calls the bridge: it works (cases 1, 9)."""
-    with syncline.Bridge(scope=scope, name="host") as bridge:
+    with syncline.Bridge(scope=scope, name="host", nested="thread") as bridge:
 
         async def main() -> list[tuple[str, int]]:
             return [bridge.run_sync(level, bridge, 0)[0], *bridge.run(level(bridge, 2))]
@@ -384,7 +399,7 @@ def test_the_host_loop_is_untouched_by_calls(bridge: syncline.Bridge) -> None:
 @pytest.mark.asyncio
 async def test_a_call_inside_a_pytest_asyncio_test() -> None:
     """The loop that pytest-asyncio runs this test on is a foreign one like any other (case 1)."""
-    with syncline.Bridge(name="pytest") as bridge:
+    with syncline.Bridge(name="pytest", nested="thread") as bridge:
         await asyncio.sleep(0)
         names = [name for name, _ in bridge.run_sync(level, bridge, 1)]
         assert names == ["pytest", "pytest-nested-1"]

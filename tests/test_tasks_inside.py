@@ -72,6 +72,7 @@ def test_of_two_nested_siblings_the_short_one_is_not_held_up() -> None:
 
 def test_a_nested_wait_for_an_ancestor_is_an_error() -> None:
     """The nested call awaits the task that it is nested in: an error, not an endless wait (case 15)."""
+    bridge = syncline.Bridge(nested="thread")
 
     async def ancestor() -> None:
         me = asyncio.current_task()
@@ -80,10 +81,10 @@ def test_a_nested_wait_for_an_ancestor_is_an_error() -> None:
         async def wait_for_ancestor() -> None:
             await me
 
-        syncline.run_sync(wait_for_ancestor)
+        bridge.run_sync(wait_for_ancestor)
 
-    with pytest.raises(RuntimeError, match="different loop"):
-        syncline.run_sync(ancestor)
+    with bridge, pytest.raises(RuntimeError, match="different loop"):
+        bridge.run_sync(ancestor)
 
 
 def test_eager_task_factories_are_honoured() -> None:

@@ -35,6 +35,7 @@ from ._groups import (
     gather,
 )
 from ._kinds import is_async_fn, is_async_gen_fn
+from ._nestable import install, nestable, no_switch, run_nestable
 from ._new_loop import run_in_new_loop
 from ._threads import (
     ThreadLimiter,
@@ -77,13 +78,17 @@ __all__ = [
     "generator",
     "in_event_loop",
     "in_worker_thread",
+    "install",
     "is_async_fn",
     "is_async_gen_fn",
     "iterate",
     "iterator",
     "mark_as_worker_thread",
+    "nestable",
+    "no_switch",
     "run",
     "run_in_new_loop",
+    "run_nestable",
     "run_sync",
     "submit",
     "sync_compatible",

@@ -61,8 +61,10 @@ class Bridge(_core.Bridge):
     scope: which loop gets a call. "process": one loop, on a thread of its own, for all threads. "thread": one loop, on
         a thread of its own, for each calling thread; it goes when that thread ends. "caller": the calling thread's own
         loop, which that thread drives while it waits; inside a running loop, as "process".
-    nested: what a call does that sync code makes which a coroutine on our loop called. "thread": it runs on a loop one
-        level deeper, which is kept for the next such call. "error": RuntimeError.
+    nested: what a call does that sync code makes which a coroutine on our loop called. "switch" (default): it awaits in
+        place, in the same loop and task, by switching greenlets. "thread": it runs on a loop one level deeper, which
+        is kept for the next such call. "error": RuntimeError. Without greenlet the default is "thread", with one
+        warning, and "switch" asked for by name raises ImportError.
     context: "share": what a coroutine changes in contextvars, its caller sees. "copy": it doesn't.
     loop_factory: makes the event loops (such as `uvloop.new_event_loop`); asyncio's own by default.
     name: for threads and messages; "syncline" by default.
@@ -170,8 +172,8 @@ class Bridge(_core.Bridge):
         """Iterates over any async iterable in sync code: `for item in bridge.iterate(response.aiter_lines())`.
 
         prefetch: how many items may be fetched ahead of the loop. They arrive in order, an error after the items before
-        it, and whoever produces them waits while that many lie there. 0 fetches nothing ahead. (In scope "caller"
-        nothing runs ahead: its loop turns only during calls.)
+        it, and whoever produces them waits while that many lie there. 0 fetches nothing ahead. (In scope "caller", and
+        in a task whose nested calls await in place, nothing runs ahead: the loop turns only during calls.)
         """
         from ._dual import DualIterator
 

@@ -1,3 +1,4 @@
+from asyncio import AbstractEventLoop
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -29,11 +30,14 @@ __all__ = [
     "IteratorBase",
     "LimiterBase",
     "ManagerBase",
+    "Nestable",
+    "NestingLoop",
     "Pending",
     "RunnerClosedError",
     "Selector",
     "Submitted",
     "SynclineError",
+    "TaskFactory",
     "Worker",
     "call_with_mark",
     "check_cancelled",
@@ -41,6 +45,7 @@ __all__ = [
     "in_event_loop",
     "in_worker_thread",
     "mark_as_worker_thread",
+    "no_switch",
     "worker_counts",
 ]
 
@@ -59,7 +64,7 @@ class Bridge:
         cls,
         *,
         scope: Literal["process", "thread", "caller"] = "process",
-        nested: Literal["thread", "error"] = "thread",
+        nested: Literal["switch", "thread", "error"] | None = None,
         context: Literal["share", "copy"] = "share",
         loop_factory: Callable[[], Any] | None = None,
         name: str | None = None,
@@ -260,3 +265,34 @@ class Worker:
 @final
 class Drain:
     def __call__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@final
+class Nestable(Coroutine[Any, Any, _R]):
+    def __new__(cls, coroutine: Coroutine[Any, Any, _R]) -> Self: ...
+    def __await__(self) -> Generator[Any, Any, _R]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...
+    __name__: str
+    __qualname__: str
+
+@disjoint_base
+class NestingLoop:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def create_task(self, coro: Any, **options: Any) -> Any: ...
+
+@final
+class TaskFactory:
+    def __new__(cls, inner: Callable[..., Any] | None = None) -> Self: ...
+    @property
+    def inner(self) -> Callable[..., Any] | None: ...
+    def undo(self) -> None: ...
+    def __call__(self, event_loop: AbstractEventLoop, coroutine: Any, /, **options: Any) -> Any: ...
+
+@final
+class no_switch:  # noqa: N801 -- it reads as a function
+    def __new__(cls) -> Self: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_exc_info: object) -> None: ...

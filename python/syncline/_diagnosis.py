@@ -79,7 +79,11 @@ def _copy(read: Any, *args: Any) -> list[Any]:
 def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
     """Says so, with both stacks, if the loop's thread waits for a lock that the thread which waits for it holds."""
     first = _acquiring(loop_thread_id)
-    if first is None or not _holds(waiter_thread_id, first[2]):
+    if first is None:
+        return None
+    if _is_held_below(first):
+        return _blocked_on_own_lock(loop_thread_id, waiter_thread_id, first)
+    if not _holds(waiter_thread_id, first[2]):
         return None
     # Production code that polls another thread: there is no event to wait for.
     time.sleep(_SECOND_LOOK_AFTER)
@@ -96,6 +100,33 @@ def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
         f"before the call, or use an asyncio lock\n"
         f"this thread:\n{stack_of(waiter_thread_id)}\nthe loop's thread:\n{stack_of(loop_thread_id)}"
     )
+
+
+def _blocked_on_own_lock(
+    loop_thread_id: int, waiter_thread_id: int, first: tuple[FrameType, int, Any]
+) -> str | None:
+    """The same if the loop's thread holds it itself: sync code took it, and a nested call below that takes it again."""
+    time.sleep(_SECOND_LOOK_AFTER)
+    second = _acquiring(loop_thread_id)
+    if second is None or first[:2] != second[:2] or not _is_held_below(first):
+        return None
+    return (
+        f"a coroutine waits for {first[2]!r}, which the sync code that called it holds, in the same thread; release "
+        f"the lock before the call, or use an asyncio lock\n"
+        f"the loop's thread:\n{stack_of(loop_thread_id)}\nthis thread:\n{stack_of(waiter_thread_id)}"
+    )
+
+
+def _is_held_below(acquiring: tuple[FrameType, int, Any]) -> bool:
+    """Whether a caller of that frame is in the `with` block of the same plain lock. (`acquire` alone proves nothing:
+    another thread may be the one that releases.)"""
+    frame, _, lock = acquiring
+    caller = frame.f_back
+    while caller is not None and isinstance(lock, _LOCK_TYPES[0]):
+        if any(held is lock for held in _locks_held_in(caller, by_with_only=True)):
+            return True
+        caller = caller.f_back
+    return False
 
 
 def _acquiring(thread_id: int) -> tuple[FrameType, int, Any] | None:
@@ -219,7 +250,7 @@ def _holds(thread_id: int, lock: Any) -> bool:
     return False
 
 
-def _locks_held_in(frame: FrameType) -> Iterator[Any]:
+def _locks_held_in(frame: FrameType, *, by_with_only: bool = False) -> Iterator[Any]:
     """Plain locks that this frame has taken: by `with`, whose block it is in, or by `acquire`, not released since."""
     instructions = _instructions(frame.f_code)
     handlers = _enclosing_handlers(frame)
@@ -235,7 +266,8 @@ def _locks_held_in(frame: FrameType) -> Iterator[Any]:
         elif each.opname in ("LOAD_METHOD", "LOAD_ATTR") and each.argval == "release":
             released = _inner_lock(_evaluate(frame, instructions[:index]))
             taken = [lock for lock in taken if lock is not released]
-    yield from taken
+    if not by_with_only:
+        yield from taken
 
 
 def _exception_table(code: CodeType) -> list[tuple[int, int, int]]:

@@ -8,13 +8,15 @@ import sys
 from sys import get_asyncgen_hooks
 from typing import Any
 
+from ._core import NestingLoop
+
 if sys.platform == "win32":
     _StockLoop = asyncio.ProactorEventLoop
 else:
     _StockLoop = asyncio.SelectorEventLoop
 
 
-class CallerLoop(_StockLoop):
+class CallerLoop(NestingLoop, _StockLoop):
     """A thread's own loop, which can take the first step of a task without turning.
 
     The core sets `is_stepping` around such a step, so that the step may start eagerly.

@@ -6,6 +6,8 @@ use crate::placement::{Registry, Scope, Shared, next_id};
 use crate::process;
 use crate::runner::Backend;
 use crate::submitted::Submitted;
+use crate::switch::greenlets;
+use crate::switch::nest;
 use crate::target::Target;
 use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -33,6 +35,15 @@ fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
         PyValueError::new_err(format!("{name} must be one of {}, not {value:?}", words.join(", ")))
     })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nested {
+    /// As `Switch` where greenlet is there, else as `Thread`.
+    Auto,
+    Switch,
+    Thread,
+    Error,
 }
 
 /// What a bridge that runs trio needs, and what it can't have.
@@ -70,11 +81,11 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested="thread", context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own"))]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own"))]
     fn new(
         py: Python<'_>,
         scope: &str,
-        nested: &str,
+        nested: Option<&str>,
         context: &str,
         loop_factory: Option<Bound<'_, PyAny>>,
         name: Option<String>,
@@ -93,13 +104,22 @@ impl Bridge {
         if backend == Backend::Trio {
             check_trio(py, scope, loop_factory.is_some())?;
         }
+        let modes = [("switch", Nested::Switch), ("thread", Nested::Thread), ("error", Nested::Error)];
+        let nested = match nested {
+            Some(word) => choose("nested", word, &modes)?,
+            None => Nested::Auto,
+        };
+        if nested == Nested::Switch {
+            greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
+        }
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
             shared: Arc::new(Shared {
                 id: next_id(),
                 name: name.unwrap_or_else(|| "syncline".to_owned()),
                 scope: choose("scope", scope, &scopes)?,
-                nested_is_error: choose("nested", nested, &[("thread", false), ("error", true)])?,
+                nested_is_error: nested == Nested::Error,
+                nested_switches: matches!(nested, Nested::Switch | Nested::Auto),
                 shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
                 joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
                 backend,
@@ -123,6 +143,12 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
+        if let Some(strand) = nest::strand_for(py, &self.shared)
+            && r#fn.is_callable()
+        {
+            self.shared.refuse_if_closed(py)?;
+            return nest::run_function(&self.shared, &strand, r#fn, args, kwargs);
+        }
         let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
         self.shared.execute(py, target, None)
     }

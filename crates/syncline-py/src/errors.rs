@@ -84,7 +84,8 @@ pub fn closed_meanwhile(py: Python<'_>, name: &str) -> PyErr {
 pub fn nested(name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "a coroutine on the loop of the bridge {name:?} called sync code that calls the bridge again, which \
-         nested=\"error\" forbids; await the async function instead, or use Bridge(nested=\"thread\")"
+         nested=\"error\" forbids; await the async function instead, or use Bridge(nested=\"switch\") or \
+         Bridge(nested=\"thread\")"
     ))
 }
 

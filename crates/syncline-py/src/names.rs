@@ -2,6 +2,7 @@
 
 use crate::once::Once;
 use crate::signals;
+use crate::switch::nestable::NestingLoop;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
@@ -29,6 +30,7 @@ lazy! {
     get_running_loop = "asyncio.events"."_get_running_loop";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
+    is_coroutine = "asyncio"."iscoroutine";
     idle = "syncline._loops"."Idle";
     trio_loop = "syncline._trio"."TrioLoop";
     trio_cancelled = "trio"."Cancelled";
@@ -43,6 +45,8 @@ lazy! {
     origin = "syncline._workers"."origin";
     limiter_statistics = "syncline._workers"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
+    close_later = "syncline._nested"."close_later";
+    within = "syncline._nested"."within";
     caller_loop = "syncline._loops"."CallerLoop";
     thread = "threading"."Thread";
     context = "contextvars"."Context";
@@ -55,6 +59,27 @@ lazy! {
     generic_alias = "types"."GenericAlias";
     async_generator_type = "types"."AsyncGeneratorType";
     concurrent_future = "concurrent.futures"."Future";
+}
+
+/// asyncio's own way to make a task.
+pub fn base_create_task(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CELL: Once<Py<PyAny>> = Once::new();
+    let made = CELL
+        .get_or_try_init(py, || Ok(py.import("asyncio")?.getattr("BaseEventLoop")?.getattr("create_task")?.unbind()));
+    Ok(made?.bind(py))
+}
+
+/// The class of a runner's loop whose tasks can nest calls. Made here: an import more would be one that a fork in another
+/// thread could cut in two.
+pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CELL: Once<Py<PyAny>> = Once::new();
+    let made = CELL.get_or_try_init(py, || {
+        let namespace = PyDict::new(py);
+        namespace.set_item("__module__", "syncline")?;
+        let bases = (py.get_type::<NestingLoop>(), selector_event_loop(py)?);
+        PyResult::Ok(py.get_type::<PyType>().call1(("RunnerLoop", bases, namespace))?.unbind())
+    });
+    Ok(made?.bind(py))
 }
 
 /// Whether tasks can start eagerly (Python 3.12 and later).

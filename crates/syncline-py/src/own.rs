@@ -18,6 +18,8 @@ use crate::process;
 use crate::retired::Retired;
 use crate::runner;
 use crate::shutdown;
+use crate::switch::nest::{self, Driving};
+use crate::switch::nestable;
 use crate::target::Target;
 use crate::tasks::{self, Home};
 use crate::wait::{self, Patience};
@@ -44,15 +46,25 @@ pub struct OwnLoop {
     closing: Arc<AtomicBool>,
     ended: Latch,
     pub cleanup: Duration,
+    driving: Driving,
 }
 
 /// By 2.
-struct Busy<'a>(&'a AtomicBool);
+struct Busy<'a>(&'a AtomicBool, Driving);
+
+impl<'a> Busy<'a> {
+    fn new(own: &'a OwnLoop) -> Self {
+        // A close that does not see that is seen after this.
+        own.busy.store(true, SeqCst);
+        Self(&own.busy, nest::drive(own.driving))
+    }
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         // Before the bridge's `closed` is read: either that thread sees the close, or the close that it is not busy.
         self.0.store(false, SeqCst);
+        nest::drive(self.1);
     }
 }
 
@@ -71,11 +83,14 @@ impl OwnLoop {
         name: &str,
         factory: Option<&Bound<'_, PyAny>>,
         cleanup: Duration,
+        driving: Driving,
     ) -> PyResult<Arc<Self>> {
         let event_loop = runner::make_loop(match factory {
             Some(factory) => factory,
             None => names::caller_loop(py)?,
         })?;
+        let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
+        let event_loop = nestable::nests(nests, event_loop)?;
         let hooks = match factory {
             Some(_) => None,
             None => Some(event_loop.getattr(intern!(py, "hooks"))?.cast_into::<PyTuple>()?.unbind()),
@@ -90,6 +105,7 @@ impl OwnLoop {
             closing: Arc::default(),
             ended: Latch::new(),
             cleanup,
+            driving,
         });
         process::remember_own(&own);
         Ok(own)
@@ -161,9 +177,7 @@ impl OwnLoop {
         patience: Patience,
         stats: &Arc<Stats>,
     ) -> PyResult<Py<PyAny>> {
-        // Busy first: a close that does not see that is seen here.
-        self.busy.store(true, SeqCst);
-        let _busy = Busy(&self.busy);
+        let _busy = Busy::new(self);
         let event_loop = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py));
         let Some(event_loop) = event_loop.filter(|_| !self.is_closing()) else {
             target.discard(py);

@@ -13,6 +13,8 @@ use crate::own::OwnLoop;
 use crate::process;
 use crate::runner::{self, Backend, Plan, Runner};
 use crate::signals;
+use crate::switch::greenlets;
+use crate::switch::nest;
 use crate::target::Target;
 use crate::tasks::Home;
 use crate::thread_end;
@@ -52,6 +54,8 @@ pub struct Shared {
     pub name: String,
     pub scope: Scope,
     pub nested_is_error: bool,
+    /// Nested calls await in place where they can.
+    pub nested_switches: bool,
     pub shares_context: bool,
     /// Whether a call in a worker thread runs on the loop that sent the worker.
     pub joins_sender: bool,
@@ -208,7 +212,9 @@ impl Shared {
             return Err(errors::shutting_down());
         }
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
-        let own = OwnLoop::new(py, &self.name, factory, self.cleanup)?;
+        let switches = self.nested_switches && greenlets::are_there(py)?;
+        let driving = nest::Driving::Ours { bridge: self.id, switches };
+        let own = OwnLoop::new(py, &self.name, factory, self.cleanup, driving)?;
         let mut all = lock(&self.own_loops);
         all.retain(|known| known.strong_count() > 0);
         all.push(Arc::downgrade(&own));
@@ -308,6 +314,7 @@ impl Shared {
                         cleanup: self.cleanup,
                         loop_factory: self.loop_factory.clone(),
                         backend: self.backend,
+                        switches: self.nested_switches && greenlets::are_there(py)?,
                     };
                     let runner = match Runner::start(py, plan) {
                         Ok(runner) => runner,
@@ -338,6 +345,13 @@ impl Shared {
             && names::running_loop(py)?.is_none()
         {
             return from_thread::run_there(py, &work, &home, target, timeout, self.shares_context);
+        }
+        if let Some(strand) = nest::strand_for(py, self) {
+            if let Err(error) = self.refuse_if_closed(py) {
+                target.discard(py);
+                return Err(error);
+            }
+            return nest::run(py, self, &strand, target, timeout);
         }
         let mut target = target;
         loop {

@@ -9,6 +9,7 @@
 use crate::names;
 use crate::own::OwnLoop;
 use crate::runner::{Feeder, Runner};
+use crate::switch::greenlets;
 use crate::thread_end;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -168,6 +169,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
         lock(&OWN).clear();
         INSIDE.store(0, SeqCst);
         EPOCH.fetch_add(1, Release);
+        greenlets::after_fork();
         // The thread that forked is the child's main one.
         MAIN.store(own_ident(args.py())?, Relaxed);
         Ok(())

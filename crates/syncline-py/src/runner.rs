@@ -14,6 +14,9 @@ use crate::outbox::Outbox;
 use crate::process;
 use crate::retired::Retired;
 use crate::signals;
+use crate::switch::carrier;
+use crate::switch::nest::{self, Driving};
+use crate::switch::nestable;
 use crate::target::Target;
 use crate::tasks::{self, Home};
 use pyo3::exceptions::{PyException, PyTypeError};
@@ -67,6 +70,8 @@ pub struct Plan {
     pub cleanup: Duration,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
     pub backend: Backend,
+    /// Whether its tasks run in greenlets, so that nested calls await in place.
+    pub switches: bool,
 }
 
 pub struct Runner {
@@ -84,6 +89,7 @@ pub struct Runner {
     pub cleanup: Duration,
     feeder: Feeder,
     pub backend: Backend,
+    switches: bool,
     /// "file:line" of the call that started it.
     started_at: String,
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
@@ -136,6 +142,7 @@ impl Runner {
             cleanup: plan.cleanup,
             feeder,
             backend: plan.backend,
+            switches: plan.switches,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
             wake_fd: Mutex::new(Some(new_wake_fd()?)),
@@ -341,11 +348,12 @@ impl Runner {
             _ if self.backend == Backend::Trio => {
                 make_loop(&names::partial(py)?.call1((names::trio_loop(py)?, self.cleanup.as_secs_f64()))?)
             }
-            Some(factory) => make_loop(factory),
+            Some(factory) => make_loop(factory).and_then(|event_loop| nestable::nests(self.switches, event_loop)),
             #[cfg(target_os = "linux")]
             None => {
+                let class = if self.switches { names::runner_loop(py)? } else { names::selector_event_loop(py)? };
                 let selector = Bound::new(py, crate::selector::Selector::new(py, self)?)?;
-                let factory = names::partial(py)?.call1((names::selector_event_loop(py)?, selector))?;
+                let factory = names::partial(py)?.call1((class, selector))?;
                 make_loop(&factory)
             }
             #[cfg(not(target_os = "linux"))]
@@ -371,6 +379,7 @@ impl Runner {
         };
         self.event_loop.set(py, event_loop.clone().unbind());
         CURRENT.set(Some(Arc::clone(self)));
+        nest::drive(Driving::Ours { bridge: self.bridge_id, switches: self.switches });
         if self.feeder == Feeder::Callback {
             self.mailbox.park();
         }
@@ -381,6 +390,7 @@ impl Runner {
         if let Err(error) = self.shut_down(py, &event_loop) {
             names::log(py, "error", "the loop could not be closed cleanly", Some(&error));
         }
+        carrier::end_all(py);
         self.outbox.deferring.store(false, Relaxed);
         self.outbox.flush();
         #[cfg(target_os = "linux")]

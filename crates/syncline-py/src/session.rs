@@ -214,15 +214,17 @@ impl Session {
         waker.map_or(Ok(()), |waker| rest::wake(py, &waker))
     }
 
+    /// Whether no step can follow one that raised this.
+    pub fn is_over_by(&self, py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance_of::<PyStopAsyncIteration>(py)
+            || self.generator.as_ref().is_some_and(|generator| {
+                generator.getattr(py, intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none(py))
+            })
+    }
+
     /// The step is over. The caller may send the next one as soon as it is settled.
     fn settle(&self, py: Python<'_>, execution: &Execution, outcome: Outcome) {
-        let is_over = match &outcome {
-            Outcome::Raised(error) if error.is_instance_of::<PyStopAsyncIteration>(py) => true,
-            Outcome::Raised(_) => self.generator.as_ref().is_some_and(|generator| {
-                generator.getattr(py, intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none(py))
-            }),
-            Outcome::Returned(_) => false,
-        };
+        let is_over = matches!(&outcome, Outcome::Raised(error) if self.is_over_by(py, error));
         // A task of trio's that was cancelled stays so, and can make no further step but that of its end.
         let is_cancelled_for_good = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error));
         let (task, freed) = {
@@ -390,10 +392,10 @@ fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
 }
 
 /// A context that this thread has entered.
-struct Entered<'py>(&'py Bound<'py, PyAny>);
+pub struct Entered<'py>(&'py Bound<'py, PyAny>);
 
 impl<'py> Entered<'py> {
-    fn new(context: &'py Bound<'py, PyAny>) -> PyResult<Self> {
+    pub fn new(context: &'py Bound<'py, PyAny>) -> PyResult<Self> {
         // SAFETY: attached, and only contexts come here.
         if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 {
             Ok(Self(context))

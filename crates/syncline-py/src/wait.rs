@@ -12,6 +12,7 @@ use crate::once::intern;
 use crate::process;
 use crate::runner::{Feeder, Job, Runner};
 use crate::signals;
+use crate::switch::strand::Masked;
 use crate::target::Target;
 use crate::tasks::Home;
 use crate::workers::{self, Waiting};
@@ -88,6 +89,7 @@ pub fn hop(
     patience: Patience,
     stats: &Arc<Stats>,
 ) -> Result<PyResult<Py<PyAny>>, (Target, Home)> {
+    let _masked = Masked::new();
     let call = Call::on_runner(runner, Arc::clone(stats), None);
     let _waiting = Waiting::begin(&call);
     let job = Job::Start(Arc::clone(&call), target, home);
@@ -114,6 +116,7 @@ pub fn hop(
 
 /// Waits for a call that will be settled on that runner.
 pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience: Patience) -> PyResult<Py<PyAny>> {
+    let _masked = Masked::new();
     let begun = Instant::now();
     let _ = first_sleep(py, runner, call, patience, || Ok(()));
     Wait::new(runner, call, patience, begun).wait_to_the_end(py)

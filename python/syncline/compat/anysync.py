@@ -37,7 +37,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 Y = TypeVar("Y")
 
-_bridge = Bridge(scope="caller", name="anysync")
+_bridge = Bridge(scope="caller", name="anysync", nested="thread")
 
 
 class AnySyncCoroutine(DualCoroutine[R]):

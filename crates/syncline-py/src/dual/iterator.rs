@@ -324,7 +324,7 @@ impl IteratorBase {
             seat.end_with_its_loop(py);
             return Ok(());
         }
-        if seat.can_wait() && !process::is_exiting() {
+        if seat.can_wait(py) && !process::is_exiting() {
             return this.close_at(slf.as_any(), &seat);
         }
         if let (Some(buffer), Some(runner)) = (this.buffer.get(), seat.runner()) {

@@ -10,20 +10,37 @@ use crate::process;
 use crate::runner::{self, Job, Runner};
 use crate::session::{Closer, Session};
 use crate::signals;
+use crate::switch::nest;
+use crate::switch::strand::Strand;
 use crate::target::Target;
 use crate::tasks::Home;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use syncline_core::stats::Stats;
 
 pub struct Seat {
     pub shared: Arc<Shared>,
     place: Place,
     pub session: Arc<Session>,
+    /// Instead of a place: steps await in the tasks of this loop, in place.
+    here: Option<Here>,
     thread: u64,
     /// A loop that was made for this seat alone, at the interpreter's end.
     closes_loop: bool,
+}
+
+/// Where sync code in a task took the first step: the loop is that task's.
+struct Here {
+    opener: Weak<Strand>,
+    epoch: u32,
+}
+
+fn not_here() -> PyErr {
+    PyRuntimeError::new_err(
+        "it was begun by sync code in a task of an event loop, which runs it; go on there, in sync code of a task of that \
+         loop",
+    )
 }
 
 /// Whether more steps follow.
@@ -36,6 +53,12 @@ pub enum Position {
 impl Seat {
     /// `generator` is a native async generator, whose end is that of the session.
     pub fn open(py: Python<'_>, shared: Arc<Shared>, generator: Option<Py<PyAny>>, closer: Closer) -> PyResult<Self> {
+        if let Some(strand) = nest::strand_for(py, &shared) {
+            shared.refuse_if_closed(py)?;
+            let session = Session::new(py, context::copy(py)?, generator);
+            let here = Some(Here { opener: Arc::downgrade(&strand), epoch: process::epoch() });
+            return Ok(Self { shared, place: Place::Inline, session, here, thread: thread_key(), closes_loop: false });
+        }
         let (place, closes_loop) = match shared.place(py)? {
             Place::Inline if names::running_loop(py)?.is_none() => (Place::Own(shared.make_own_loop(py)?), true),
             Place::Inline => return Err(errors::shutting_down()),
@@ -43,7 +66,7 @@ impl Seat {
         };
         let session = Session::new(py, context::copy(py)?, generator);
         session.on_shutdown(closer);
-        Ok(Self { shared, place, session, thread: thread_key(), closes_loop })
+        Ok(Self { shared, place, session, here: None, thread: thread_key(), closes_loop })
     }
 
     /// Makes a step and waits for it. What it changes in contextvars, the caller sees.
@@ -51,6 +74,9 @@ impl Seat {
         if let Err(error) = self.check(py) {
             target.discard(py);
             return Err(error);
+        }
+        if self.here.is_some() {
+            return self.step_here(py, target, position);
         }
         let carried = Carried::of(self.session.context.bind(py), &self.session.unset)?;
         let home = Home::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
@@ -67,6 +93,19 @@ impl Seat {
         signals::raise_kept()?;
         if position == Position::Last || self.session.is_ending() {
             self.leave(py);
+        }
+        result
+    }
+
+    fn step_here(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
+        let Some(strand) = nest::strand_for(py, &self.shared) else {
+            target.discard(py);
+            return Err(not_here());
+        };
+        let result = nest::run(py, &self.shared, &strand, target, None);
+        let is_over = result.as_ref().is_err_and(|error| self.session.is_over_by(py, error));
+        if is_over || position == Position::Last {
+            self.session.end(py)?;
         }
         result
     }
@@ -90,6 +129,9 @@ impl Seat {
 
     /// Starts the last step without waiting for it; an error that it raises is logged.
     pub fn end_with(&self, py: Python<'_>, target: Target) {
+        if self.here.is_some() {
+            return nest::close_later(py, target);
+        }
         let Place::Runner(runner) = &self.place else {
             // A loop that its thread drives: it closes the session when it is closed itself.
             return target.discard(py);
@@ -116,6 +158,9 @@ impl Seat {
 
     /// Whether the loop still takes steps, from whatever thread.
     pub fn can_go_on(&self) -> bool {
+        if self.here.is_some() {
+            return self.is_of_this_process() && !self.shared.is_closed();
+        }
         self.is_of_this_process()
             && match &self.place {
                 Place::Runner(runner) => runner.takes_calls(),
@@ -125,7 +170,12 @@ impl Seat {
     }
 
     /// Whether this thread can wait for a step; for those that must not fail.
-    pub fn can_wait(&self) -> bool {
+    pub fn can_wait(&self, py: Python<'_>) -> bool {
+        if let Some(here) = &self.here {
+            // Another task would close it in the middle of what it does itself.
+            let current = nest::strand_for(py, &self.shared);
+            return current.is_some_and(|current| current.can_nest() && std::ptr::eq(here.opener.as_ptr(), &*current));
+        }
         match &self.place {
             Place::Runner(runner) => {
                 let current = runner::current();
@@ -138,7 +188,8 @@ impl Seat {
 
     /// Whether the session was made in this process: a forked child must leave it alone.
     pub fn is_of_this_process(&self) -> bool {
-        self.place.epoch().is_none_or(|epoch| epoch == process::epoch())
+        let epoch = self.here.as_ref().map(|here| here.epoch).or_else(|| self.place.epoch());
+        epoch.is_none_or(|epoch| epoch == process::epoch())
     }
 
     pub fn runner(&self) -> Option<&Arc<Runner>> {
@@ -169,6 +220,10 @@ impl Seat {
         if self.shared.is_closed() {
             self.end_with_its_loop(py);
             return Err(errors::bridge_closed(py, &self.shared.name));
+        }
+        if self.here.is_some() {
+            let is_here = self.is_own_thread() && nest::strand_for(py, &self.shared).is_some();
+            return if is_here { Ok(()) } else { Err(not_here()) };
         }
         match &self.place {
             Place::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),

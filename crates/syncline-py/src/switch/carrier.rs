@@ -1,0 +1,134 @@
+//! Carriers: greenlets that run the steps of tasks, kept for the next one.
+//!
+//! Invariants:
+//! 1. A carrier at rest stands in its `Base` and holds nothing of any task, so it serves whichever comes next.
+//! 2. One that anybody else refers to (SQLAlchemy's greenlets have the one that made them for a parent) is not at rest:
+//!    it stays with its task.
+//! 3. A carrier belongs to the thread that made it. Dropping it there ends it: greenlet throws `GreenletExit` into it.
+
+use super::greenlets::{self, Api};
+use super::strand::{Strand, Work};
+use crate::once::intern;
+use crate::thread_end;
+use pyo3::Borrowed;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use syncline_core::sync::{Mutex, lock};
+
+/// Kept at rest in a thread, at most: each has some 20 KiB.
+const MOST_AT_REST: usize = 128;
+
+type Inbox = Arc<Mutex<Option<(Arc<Strand>, Work)>>>;
+
+pub struct Carrier {
+    greenlet: Py<PyAny>,
+    inbox: Inbox,
+    has_begun: Cell<bool>,
+}
+
+thread_local! {
+    /// Never dropped with the thread, which is not attached then: `end_all` ends them, or they are left.
+    static AT_REST: RefCell<ManuallyDrop<Vec<Carrier>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a carrier runs, below its base frame.
+#[pyclass(frozen, module = "syncline._core")]
+struct Base {
+    inbox: Inbox,
+}
+
+impl Base {
+    /// One step of a task, and whom to tell. Not inlined: a carrier at rest would keep this frame, and each switch copy it.
+    #[inline(never)]
+    fn turn<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let Some((strand, work)) = lock(&self.inbox).take() else {
+            return Err(PyRuntimeError::new_err("a greenlet of syncline's was switched to; it runs tasks only"));
+        };
+        strand.work(py, work)
+    }
+
+    #[inline(never)]
+    fn end(py: Python<'_>, api: &Api) -> PyResult<()> {
+        let error = PyErr::fetch(py);
+        if api.is_exit(py, &error) { Ok(()) } else { Err(error) }
+    }
+}
+
+#[pymethods]
+impl Base {
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        let api = greenlets::loaded(py)?;
+        loop {
+            let hub = self.turn(py)?;
+            if !api.switch_only(&hub) {
+                return Self::end(py, api);
+            }
+        }
+    }
+}
+
+impl Carrier {
+    /// One at rest, or a new one.
+    pub fn take(py: Python<'_>, api: &Api) -> PyResult<Self> {
+        if let Some(carrier) = AT_REST.with_borrow_mut(|at_rest| at_rest.pop()) {
+            return Ok(carrier);
+        }
+        if !IS_DEFERRED.replace(true) {
+            thread_end::defer(py, end_all)?;
+        }
+        Ok(Self { greenlet: api.make(py)?.unbind(), inbox: Inbox::default(), has_begun: Cell::new(false) })
+    }
+
+    pub fn greenlet<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.greenlet.bind(py)
+    }
+
+    /// Prepares for `go`.
+    pub fn give(&self, strand: &Arc<Strand>, work: Work) {
+        let replaced = lock(&self.inbox).replace((Arc::clone(strand), work));
+        drop(replaced);
+    }
+
+    /// What its first switch is given; none later.
+    pub fn body<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.has_begun.replace(true) {
+            return Ok(None);
+        }
+        let base = Bound::new(py, Base { inbox: Arc::clone(&self.inbox) })?;
+        base.getattr(intern!(py, "run")).map(Some)
+    }
+
+    /// By 1 and 2: gives itself back to be kept with its task.
+    pub fn rest(self, py: Python<'_>, api: &Api) -> Option<Self> {
+        if !self.is_ours_alone(py, api) {
+            return Some(self);
+        }
+        if let Err(error) = api.set_context(self.greenlet.bind(py), py.None().bind(py)) {
+            error.write_unraisable(py, None);
+        }
+        AT_REST.with_borrow_mut(|at_rest| {
+            if at_rest.len() < MOST_AT_REST {
+                at_rest.push(self);
+                return None;
+            }
+            Some(self)
+        })
+    }
+
+    fn is_ours_alone(&self, _py: Python<'_>, api: &Api) -> bool {
+        // SAFETY: attached; the greenlet is alive.
+        api.counts_are_exact && unsafe { ffi::Py_REFCNT(self.greenlet.as_ptr()) == 1 }
+    }
+}
+
+/// Ends this thread's carriers that are at rest.
+pub fn end_all(_py: Python<'_>) {
+    IS_DEFERRED.set(false);
+    let at_rest = AT_REST.with_borrow_mut(|at_rest| std::mem::take(&mut **at_rest));
+    drop(at_rest);
+}

@@ -1,0 +1,274 @@
+//! greenlet's C API, as far as we use it.
+//!
+//! It comes with the first bridge call that may switch: `import syncline` does not load it.
+//!
+//! Invariants:
+//! 1. A greenlet is switched to, or thrown into, by its own thread only. 2. What a switch hands over lies on the heap:
+//!    the stack that it leaves may be moved away until it comes back.
+
+use crate::errors;
+use crate::once::{Once, intern};
+use pyo3::exceptions::{PyException, PyImportError, PyRuntimeError, PyRuntimeWarning};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
+use std::ffi::{CStr, c_void};
+use std::os::raw::c_int;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+type Object = *mut ffi::PyObject;
+
+/// Where the functions stand in the capsule's table (greenlet.h).
+const NEW: usize = 3;
+const GET_CURRENT: usize = 4;
+const SWITCH: usize = 6;
+const MAIN: usize = 8;
+const GET_PARENT: usize = 11;
+
+pub struct Api {
+    new: unsafe extern "C" fn(Object, Object) -> Object,
+    current: unsafe extern "C" fn() -> Object,
+    switch: unsafe extern "C" fn(Object, Object, Object) -> Object,
+    is_main: unsafe extern "C" fn(Object) -> c_int,
+    parent: unsafe extern "C" fn(Object) -> Object,
+    context: Option<Attribute>,
+    exit: Py<PyAny>,
+    /// Whether reference counts tell who has a greenlet: not so in a free-threaded build.
+    pub counts_are_exact: bool,
+    nothing: Py<PyTuple>,
+    base: Py<PyAny>,
+}
+
+/// Getter and setter of an attribute: four times cheaper than by its name, and each step of a task needs both.
+struct Attribute {
+    get: ffi::getter,
+    set: ffi::setter,
+    closure: *mut c_void,
+}
+
+// SAFETY: two functions, and what greenlet's type wants them to be given: all static.
+unsafe impl Send for Attribute {}
+
+// SAFETY: as above.
+unsafe impl Sync for Attribute {}
+
+/// `gr_context`, if it is what it has always been.
+fn context_attribute(class: &Bound<'_, PyType>) -> Option<Attribute> {
+    // SAFETY: `class` is alive, and a type object may be read while attached.
+    let mut next = unsafe { (*class.as_type_ptr()).tp_getset };
+    while !next.is_null() {
+        // SAFETY: the table ends with an entry without a name, which ends the loop.
+        let entry = unsafe { *next };
+        if entry.name.is_null() {
+            break;
+        }
+        // SAFETY: a C string of the type's.
+        let name = unsafe { CStr::from_ptr(entry.name) };
+        if let (true, Some(get), Some(set)) = (name == c"gr_context", entry.get, entry.set) {
+            return Some(Attribute { get, set, closure: entry.closure });
+        }
+        // SAFETY: not the last entry.
+        next = unsafe { next.add(1) };
+    }
+    None
+}
+
+/// Threads that import greenlet just now.
+static LOADING: AtomicUsize = AtomicUsize::new(0);
+static UNUSABLE: AtomicBool = AtomicBool::new(false);
+
+static API: Once<Api> = Once::new();
+
+/// Imports greenlet, or says why it can't be used.
+pub fn load(py: Python<'_>) -> PyResult<&Api> {
+    if let Some(api) = API.get(py) {
+        return Ok(api);
+    }
+    if UNUSABLE.load(Relaxed) {
+        return Err(PyImportError::new_err("this process was forked while another thread imported it"));
+    }
+    LOADING.fetch_add(1, Relaxed);
+    let loaded = API.get_or_try_init(py, || {
+        let module = py.import("greenlet")?;
+        let counts_are_exact = !py.import("sys")?.getattr("abiflags")?.extract::<String>()?.contains('t');
+        if !counts_are_exact {
+            check_version(&module)?;
+        }
+        let capsule = module.getattr("_C_API")?;
+        // SAFETY: `capsule` is alive; anything but the capsule of that name is refused.
+        let table = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), c"greenlet._C_API".as_ptr()) };
+        let table = NonNull::new(table).ok_or_else(|| PyErr::fetch(py))?.cast::<*mut c_void>();
+        let entry = |index: usize| {
+            // SAFETY: the table has 12 entries.
+            let entry = unsafe { table.add(index) };
+            // SAFETY: as above, for as long as the module lives, which is never unloaded.
+            unsafe { entry.read() }
+        };
+        Ok(Api {
+            // SAFETY: greenlet.h declares this entry so.
+            new: unsafe {
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object, Object) -> Object>(entry(NEW))
+            },
+            // SAFETY: as above.
+            current: unsafe {
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> Object>(entry(GET_CURRENT))
+            },
+            // SAFETY: as above.
+            switch: unsafe {
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object, Object, Object) -> Object>(entry(
+                    SWITCH,
+                ))
+            },
+            // SAFETY: as above.
+            is_main: unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> c_int>(entry(MAIN)) },
+            // SAFETY: as above.
+            parent: unsafe {
+                std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> Object>(entry(GET_PARENT))
+            },
+            context: context_attribute(&module.getattr("greenlet")?.cast_into::<PyType>()?),
+            counts_are_exact,
+            exit: module.getattr("GreenletExit")?.unbind(),
+            nothing: PyTuple::empty(py).unbind(),
+            base: py.import("syncline._nestable")?.getattr("carry")?.unbind(),
+        })
+    });
+    LOADING.fetch_sub(1, Relaxed);
+    loaded
+}
+
+/// A free-threaded build needs a greenlet that is made for it.
+fn check_version(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let text: String = module.getattr("__version__")?.extract()?;
+    let numbers: Vec<u32> = text.split('.').map_while(|number| number.parse().ok()).collect();
+    if numbers >= vec![3, 5, 4] {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(format!("a free-threaded Python needs greenlet 3.5.4 or newer, and this is {text}")))
+}
+
+/// For a forked child. By an import that another thread was about to make, a second one would be blocked for ever.
+pub fn after_fork() {
+    UNUSABLE.store(LOADING.swap(0, Relaxed) > 0, Relaxed);
+}
+
+/// Whether there is greenlet. If not, that is said once.
+pub fn are_there(py: Python<'_>) -> PyResult<bool> {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    match load(py) {
+        Ok(_) => Ok(true),
+        Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+        Err(error) => {
+            if !UNUSABLE.load(Relaxed) && !IS_TOLD.swap(true, Relaxed) {
+                let reason = error.value(py).str()?;
+                let message = format!(
+                    "greenlet can't be used ({reason}): nested calls run on threads of their own instead of awaiting in \
+                     place; install greenlet, or use Bridge(nested=\"thread\")"
+                );
+                py.import("warnings")?.call_method1("warn", (message, py.get_type::<PyRuntimeWarning>()))?;
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// For who asked for it by name.
+pub fn missing(py: Python<'_>, error: PyErr) -> PyErr {
+    let missing = PyImportError::new_err(
+        "nested=\"switch\" needs greenlet: pip install greenlet; or use nested=\"thread\", which needs nothing",
+    );
+    errors::from_cause(py, missing, error)
+}
+
+/// greenlet's functions, for who can only be here because they were loaded.
+pub fn loaded(py: Python<'_>) -> PyResult<&Api> {
+    API.get(py).ok_or_else(|| PyRuntimeError::new_err("greenlet is not loaded"))
+}
+
+impl Api {
+    pub fn current<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        // SAFETY: attached.
+        let current = unsafe { (self.current)() };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, current) }
+    }
+
+    /// A greenlet that calls `carry` with what it is first given; it ends into the thread's main one.
+    pub fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let main = self.main(py)?;
+        // SAFETY: attached; both are alive.
+        let made = unsafe { (self.new)(self.base.as_ptr(), main.as_ptr()) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, made) }
+    }
+
+    fn main<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut greenlet = self.current(py)?;
+        // SAFETY: `greenlet` is one.
+        while unsafe { (self.is_main)(greenlet.as_ptr()) } == 0 {
+            // SAFETY: as above.
+            let parent = unsafe { (self.parent)(greenlet.as_ptr()) };
+            // SAFETY: a new reference, or null without an exception.
+            match unsafe { Bound::from_owned_ptr_or_opt(py, parent) } {
+                Some(parent) => greenlet = parent,
+                None => break,
+            }
+        }
+        Ok(greenlet)
+    }
+
+    /// Switches, and comes back when somebody switches here.
+    pub fn switch(&self, to: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.switch_with(to, self.nothing.as_ptr())
+    }
+
+    /// Starts a new greenlet.
+    pub fn start(&self, greenlet: &Bound<'_, PyAny>, body: &Bound<'_, PyAny>) -> PyResult<()> {
+        let args = PyTuple::new(greenlet.py(), [body])?;
+        self.switch_with(greenlet, args.as_ptr())
+    }
+
+    /// The same for a frame that has to stay small. False if it failed, with the exception set.
+    pub fn switch_only(&self, to: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: as in `switch_with`.
+        let result = unsafe { (self.switch)(to.as_ptr(), self.nothing.as_ptr(), null_mut()) };
+        // SAFETY: a reference of our own, or null.
+        unsafe { ffi::Py_XDECREF(result) };
+        !result.is_null()
+    }
+
+    fn switch_with(&self, to: &Bound<'_, PyAny>, args: Object) -> PyResult<()> {
+        let py = to.py();
+        // SAFETY: attached, in the greenlet's own thread (by 1), and `args` is a tuple that the caller keeps.
+        let result = unsafe { (self.switch)(to.as_ptr(), args, null_mut()) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(drop)
+    }
+
+    /// The context that a greenlet of this thread has; that of the running one is the thread's own.
+    pub fn context_of<'py>(&self, greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(attribute) = &self.context else {
+            return greenlet.getattr(intern!(greenlet.py(), "gr_context"));
+        };
+        // SAFETY: the getter of that type, for an object of that type.
+        let context = unsafe { (attribute.get)(greenlet.as_ptr(), attribute.closure) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(greenlet.py(), context) }
+    }
+
+    /// For a greenlet that does not run.
+    pub fn set_context(&self, greenlet: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(attribute) = &self.context else {
+            return greenlet.setattr(intern!(greenlet.py(), "gr_context"), context);
+        };
+        // SAFETY: the setter of that type, for an object of that type.
+        let failed = unsafe { (attribute.set)(greenlet.as_ptr(), context.as_ptr(), attribute.closure) };
+        if failed == 0 { Ok(()) } else { Err(PyErr::fetch(greenlet.py())) }
+    }
+
+    /// Whether this is how greenlet ends one that nobody can switch to any more.
+    pub fn is_exit(&self, py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance(py, self.exit.bind(py))
+    }
+}

@@ -1,0 +1,222 @@
+//! Nested calls in place: sync code that a task called makes a call, which awaits in that very task.
+//!
+//! Invariants:
+//! 1. The call runs in the caller's context and in its task; what it changes, the caller sees (but for context="copy").
+//! 2. A greenlet that nobody can resume any more ends by `GreenletExit`; the coroutine is closed on the way.
+
+use super::greenlets;
+use super::source::{self, Thrown};
+use super::strand::{self, Answer, Strand};
+use crate::context;
+use crate::errors;
+use crate::names;
+use crate::once::intern;
+use crate::placement::Shared;
+use crate::session::Entered;
+use crate::signals;
+use crate::target::{self, Target};
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyDict, PyTuple};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Levels that share a stack. More are dearer to switch, fewer start more carriers.
+const LEVELS_A_STACK: u32 = 16;
+const MOST_LEVELS: u32 = 10_000;
+
+/// Whose loop this thread drives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Driving {
+    /// None of ours: tasks may have been made nestable there, for every bridge.
+    Foreign,
+    /// A bridge's, by its id, and whether its tasks run in strands.
+    Ours { bridge: u64, switches: bool },
+}
+
+thread_local! {
+    static DRIVING: Cell<Driving> = const { Cell::new(Driving::Foreign) };
+}
+
+/// Says whose loop this thread drives from now on; returns whose it was.
+pub fn drive(driving: Driving) -> Driving {
+    DRIVING.replace(driving)
+}
+
+/// Whether tasks that are made in this thread are to run in strands.
+pub fn strands_here() -> bool {
+    matches!(DRIVING.get(), Driving::Ours { switches: true, .. })
+}
+
+/// The strand in which a call of this bridge can await, if the present code runs in one.
+pub fn strand_for(py: Python<'_>, shared: &Shared) -> Option<Arc<Strand>> {
+    if !shared.nested_switches {
+        return None;
+    }
+    match DRIVING.get() {
+        Driving::Ours { bridge, .. } if bridge != shared.id => None,
+        _ => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
+    }
+}
+
+/// One more level, until it is dropped.
+struct Level<'a>(&'a Strand);
+
+impl<'a> Level<'a> {
+    fn enter(strand: &'a Strand) -> PyResult<(Self, u32)> {
+        if !strand.can_nest() {
+            return Err(PyRuntimeError::new_err(
+                "a nested call inside `with syncline.no_switch():`, which forbids it: other tasks would run while this \
+                 code holds what the block protects; make the call outside of the block",
+            ));
+        }
+        let depth = strand.depth.fetch_add(1, Relaxed);
+        let level = Self(strand);
+        if depth >= MOST_LEVELS {
+            return Err(PyRecursionError::new_err(format!(
+                "{MOST_LEVELS} nested calls in one task: sync code and async code call each other without an end; await \
+                 the async function instead of calling the bridge where you can"
+            )));
+        }
+        Ok((level, depth))
+    }
+}
+
+impl Drop for Level<'_> {
+    fn drop(&mut self) {
+        self.0.depth.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Calls the async function and awaits its result in place.
+pub fn run_function(
+    shared: &Shared,
+    strand: &Strand,
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Py<PyAny>> {
+    counted(shared, function.py(), || {
+        let (_level, depth) = Level::enter(strand)?;
+        if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
+            let target = Target::Function {
+                caller: "run_sync",
+                function: function.clone().unbind(),
+                args: args.clone().unbind(),
+                kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+            };
+            return descend(function.py(), strand, target);
+        }
+        let made = function.call(args, kwargs)?;
+        let inner = target::iterator_of(made)?.map_err(|_| errors::not_async("run_sync", function))?;
+        to_the_end(strand, inner.bind(function.py()))
+    })
+}
+
+/// Awaits the target in place.
+pub fn run(
+    py: Python<'_>,
+    shared: &Shared,
+    strand: &Strand,
+    target: Target,
+    timeout: Option<Duration>,
+) -> PyResult<Py<PyAny>> {
+    counted(shared, py, || {
+        let (_level, depth) = match Level::enter(strand) {
+            Ok(entered) => entered,
+            Err(error) => {
+                target.discard(py);
+                return Err(error);
+            }
+        };
+        let target = match timeout {
+            None => target,
+            Some(timeout) => within(py, target, timeout)?,
+        };
+        if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
+            return descend(py, strand, target);
+        }
+        to_the_end(strand, target.begin(py)?.bind(py))
+    })
+}
+
+/// What every call of a bridge does before and after.
+fn counted(shared: &Shared, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    shared.stats.calls.add(1);
+    shared.stats.nested.add(1);
+    let result = if shared.shares_context {
+        call()
+    } else {
+        let copy = context::copy(py)?;
+        let entered = Entered::new(copy.bind(py))?;
+        let result = call();
+        drop(entered);
+        result
+    };
+    shared.stats.ended.add(1);
+    signals::raise_kept()?;
+    result
+}
+
+/// A coroutine that raises TimeoutError when the target has not ended in time.
+fn within(py: Python<'_>, target: Target, timeout: Duration) -> PyResult<Target> {
+    let inner = target.begin(py)?;
+    let made = names::within(py)?.call1((inner, timeout.as_secs_f64()))?;
+    Ok(Target::Coroutine(made.unbind()))
+}
+
+/// Starts the last step of something, in a task of its own; an error that it raises is logged.
+pub fn close_later(py: Python<'_>, target: Target) {
+    let Target::Step { function, args } = target else { return target.discard(py) };
+    let started = || -> PyResult<()> {
+        let Some(event_loop) = names::running_loop(py)? else { return Ok(()) };
+        names::close_later(py)?.call1((event_loop, function, args)).map(drop)
+    };
+    if let Err(error) = started() {
+        error.write_unraisable(py, None);
+    }
+}
+
+fn descend(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny>> {
+    match strand.descend(py, target)? {
+        Answer::Ended(ended) => ended,
+        Answer::Sent(_) | Answer::Thrown(_) => Err(PyRuntimeError::new_err("a nested call was resumed before its end")),
+    }
+}
+
+/// Drives `inner` as `await` does, through the task that this is in.
+fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let py = inner.py();
+    let mut stepped = source::send(inner, py.None().bind(py))?;
+    loop {
+        let awaited = match stepped {
+            PySendResult::Return(value) => return Ok(value.unbind()),
+            PySendResult::Next(awaited) => awaited,
+        };
+        stepped = match strand.suspend(py, awaited) {
+            Ok(Answer::Sent(value)) => source::send(inner, value.bind(py))?,
+            Ok(Answer::Thrown(thrown)) => source::throw(inner, thrown)?,
+            Ok(Answer::Ended(_)) => return Err(PyRuntimeError::new_err("a nested call ended that was not made")),
+            Err(error) => return Err(given_up(inner, error)),
+        };
+    }
+}
+
+/// By 2.
+fn given_up(inner: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = inner.py();
+    let is_exit = greenlets::loaded(py).is_ok_and(|api| api.is_exit(py, &error));
+    let closed = if is_exit {
+        inner.call_method0(intern!(py, "close")).map(drop)
+    } else {
+        source::throw(inner, Thrown::of(py, error.clone_ref(py))).map(drop)
+    };
+    match closed {
+        Err(failed) if !failed.value(py).is(error.value(py)) => failed.write_unraisable(py, Some(inner)),
+        _ => {}
+    }
+    error
+}

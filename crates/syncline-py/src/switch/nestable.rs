@@ -1,0 +1,246 @@
+//! Tasks that are not a bridge's call, in strands: children of our tasks, and tasks of loops that are not ours whose
+//! makers asked for it.
+//!
+//! Invariants:
+//! 1. Whatever asks the coroutine of such a task (its name, frame, state) gets the user's answer. 2. What is no coroutine,
+//!    or is in a strand already, is left as it is.
+
+use super::greenlets;
+use super::nest;
+use super::source::{Source, Thrown};
+use super::strand::{self, Strand};
+use crate::names;
+use crate::once::intern;
+use crate::session::SessionCoroutine;
+use crate::shim::BridgedCoroutine;
+use crate::target::{Target, is_coroutine};
+use pyo3::exceptions::PyStopIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use syncline_core::sync::{Mutex, lock};
+
+/// A coroutine that runs another one in a strand.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Nestable {
+    inner: Py<PyAny>,
+    strand: Arc<Strand>,
+}
+
+impl Nestable {
+    fn of(inner: &Bound<'_, PyAny>) -> Self {
+        let source = Source::new(Target::Coroutine(inner.clone().unbind()));
+        Self { inner: inner.clone().unbind(), strand: Strand::new(source) }
+    }
+}
+
+#[pymethods]
+impl Nestable {
+    /// Raises ImportError where greenlet is missing: whoever makes one asks for it by name.
+    #[new]
+    fn new(coroutine: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = coroutine.py();
+        greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
+        Ok(Self::of(coroutine))
+    }
+
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self.strand.send(py.None().bind(py))? {
+            PySendResult::Next(awaited) => Ok(Some(awaited.unbind())),
+            PySendResult::Return(value) if value.is_none() => Ok(None),
+            PySendResult::Return(value) => Err(PyStopIteration::new_err((value.unbind(),))),
+        }
+    }
+
+    fn send<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        awaited(self.strand.send(value)?)
+    }
+
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw<'py>(
+        &self,
+        kind: &Bound<'py, PyAny>,
+        value: Option<&Bound<'py, PyAny>>,
+        traceback: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        awaited(self.strand.throw(kind.py(), Thrown::new(kind, value, traceback))?)
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if self.strand.is_nested() {
+            return self.strand.close(py);
+        }
+        self.inner.call_method0(py, intern!(py, "close")).map(drop)
+    }
+
+    /// By 1.
+    fn __getattr__<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.bind(name.py()).getattr(name.cast::<pyo3::types::PyString>()?)
+    }
+
+    #[getter]
+    fn __name__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.bind(py).getattr(intern!(py, "__name__"))
+    }
+
+    #[getter]
+    fn __qualname__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.bind(py).getattr(intern!(py, "__qualname__"))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<nestable {}>", self.inner.bind(py).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.inner)
+    }
+}
+
+impl Drop for Nestable {
+    fn drop(&mut self) {
+        self.strand.abandon();
+    }
+}
+
+fn awaited(stepped: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
+    match stepped {
+        PySendResult::Next(awaited) => Ok(awaited),
+        PySendResult::Return(value) => Err(PyStopIteration::new_err((value.unbind(),))),
+    }
+}
+
+/// By 2.
+fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = coroutine.py();
+    let is_one = is_coroutine(&coroutine)
+        || (!coroutine.is_instance_of::<Nestable>()
+            && !coroutine.is_instance_of::<BridgedCoroutine>()
+            && !coroutine.is_instance_of::<SessionCoroutine>()
+            && names::is_coroutine(py)?.call1((&coroutine,))?.is_truthy()?);
+    if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
+}
+
+/// What the loops of bridges are besides asyncio's: their tasks can nest, whatever task factory the user gives them.
+#[pyclass(frozen, subclass, module = "syncline._core")]
+pub struct NestingLoop;
+
+#[pymethods]
+impl NestingLoop {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self
+    }
+
+    #[pyo3(signature = (coro, **options))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let coroutine = if nest::strands_here() { wrapped(coro)? } else { coro };
+        names::base_create_task(slf.py())?.call((slf, coroutine), options)
+    }
+}
+
+/// A task factory that makes tasks nestable, by another factory or by asyncio's own way.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct TaskFactory {
+    pub inner: Option<Py<PyAny>>,
+    is_undone: AtomicBool,
+}
+
+#[pymethods]
+impl TaskFactory {
+    #[new]
+    #[pyo3(signature = (inner=None))]
+    fn new(py: Python<'_>, inner: Option<Py<PyAny>>) -> PyResult<Self> {
+        greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
+        Ok(Self { inner, is_undone: AtomicBool::new(false) })
+    }
+
+    #[getter]
+    fn inner(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.as_ref().map(|inner| inner.clone_ref(py))
+    }
+
+    /// For one that can't be taken off the loop, since another factory was put upon it.
+    fn undo(&self) {
+        self.is_undone.store(true, Relaxed);
+    }
+
+    #[pyo3(signature = (event_loop, coroutine, /, **options))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        event_loop: &Bound<'py, PyAny>,
+        coroutine: Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let coroutine = if self.is_undone.load(Relaxed) { coroutine } else { wrapped(coroutine)? };
+        if let Some(inner) = &self.inner {
+            return inner.bind(py).call((event_loop, coroutine), options);
+        }
+        let all = match options {
+            Some(options) => options.copy()?,
+            None => PyDict::new(py),
+        };
+        all.set_item(intern!(py, "loop"), event_loop)?;
+        names::task(py)?.call((coroutine,), Some(&all))
+    }
+}
+
+/// Gives a loop of another maker our factory, if its tasks' children are to nest.
+pub fn nests(switches: bool, event_loop: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let py = event_loop.py();
+    if switches {
+        let inner = event_loop.call_method0(intern!(py, "get_task_factory"))?;
+        let inner = (!inner.is_none()).then(|| inner.unbind());
+        event_loop.call_method1(intern!(py, "set_task_factory"), (TaskFactory::new(py, inner)?,))?;
+    }
+    Ok(event_loop)
+}
+
+/// `with no_switch():` a nested call in the block, made in the task that entered it, raises RuntimeError.
+#[pyclass(frozen, name = "no_switch", module = "syncline")]
+#[derive(Default)]
+pub struct NoSwitch {
+    entered: Mutex<Vec<Option<Arc<Strand>>>>,
+}
+
+#[pymethods]
+impl NoSwitch {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn __enter__(&self) {
+        let strand = strand::active();
+        if let Some(strand) = &strand {
+            strand.forbidden.fetch_add(1, Relaxed);
+        }
+        lock(&self.entered).push(strand);
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {
+        let strand = lock(&self.entered).pop().flatten();
+        if let Some(strand) = strand {
+            strand.forbidden.fetch_sub(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! A strand: one task's execution, in greenlets.
+//!
+//! A task's step runs in a carrier (see there). If the coroutine suspends as usual, the step is over and the carrier
+//! serves others. If it suspends in a nested call, below sync code, the greenlet that made that call is parked until the
+//! task goes on. Every so many levels a nested call is run by a fresh carrier, started from the loop's own stack: what
+//! a switch has to copy stays small, and recursion does not run out of stack.
+//!
+//! Invariants:
+//! 1. A strand is stepped by its own thread, one step at a time. The stack that steps it is the hub; whatever runs for
+//!    the strand switches back to that, so hubs nest like calls. Thread-locals that say what runs are set and put back
+//!    by hubs only.
+//! 2. What hub and carrier tell each other lies in the strand. No lock is held across a switch, nor while an object is
+//!    dropped.
+
+use super::carrier::Carrier;
+use super::greenlets::{self, Api};
+use super::source::{Source, Thrown};
+use crate::names;
+use crate::placement::thread_key;
+use crate::process;
+use crate::target::Target;
+use pyo3::Borrowed;
+use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
+use std::cell::RefCell;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+use syncline_core::sync::{Mutex, lock};
+
+/// For a carrier; of a source above the strand's own, if there is one.
+pub enum Work {
+    Send(Option<Arc<Source>>, Py<PyAny>),
+    Throw(Option<Arc<Source>>, Thrown),
+}
+
+/// What a parked greenlet goes on with.
+pub enum Answer {
+    Sent(Py<PyAny>),
+    Thrown(Thrown),
+    /// The nested call that a fresh carrier ran has ended.
+    Ended(PyResult<Py<PyAny>>),
+}
+
+/// What the hub is told.
+enum Report {
+    /// The step is over.
+    Stepped(PyResult<Sent>),
+    /// A nested call waits, and its greenlet is parked.
+    Awaits(Py<PyAny>, Py<PyAny>),
+    /// A nested call is to be run by a fresh carrier.
+    Descends(Target, Py<PyAny>),
+}
+
+/// A `PySendResult` that may lie on the heap.
+enum Sent {
+    Awaits(Py<PyAny>),
+    Returned(Py<PyAny>),
+}
+
+impl Sent {
+    fn into_inner(self) -> Py<PyAny> {
+        match self {
+            Self::Awaits(value) | Self::Returned(value) => value,
+        }
+    }
+}
+
+/// One of the coroutines that wait for each other.
+#[derive(Default)]
+struct Level {
+    /// The base has the strand's own.
+    source: Option<Arc<Source>>,
+    /// In the middle of a step: what goes on when the level above has ended, or the task does.
+    parked: Option<Py<PyAny>>,
+    /// The carrier whose step that is, or which has to stay.
+    carrier: Option<Carrier>,
+    /// What it runs in, if that is not the task's.
+    context: Option<Py<PyAny>>,
+}
+
+#[derive(Default)]
+struct State {
+    base: Level,
+    /// Those that fresh carriers run for the one below.
+    above: Vec<Level>,
+    hub: Option<Py<PyAny>>,
+    answer: Option<Answer>,
+    report: Option<Report>,
+}
+
+impl State {
+    fn top(&mut self) -> &mut Level {
+        self.above.last_mut().unwrap_or(&mut self.base)
+    }
+}
+
+/// Where a strand is stepped.
+struct Home {
+    thread: u64,
+    epoch: u32,
+    /// The identity of its asyncio task.
+    task: Option<usize>,
+}
+
+impl Home {
+    fn here(py: Python<'_>) -> Self {
+        Self { thread: thread_key(), epoch: process::epoch(), task: current_task(py) }
+    }
+}
+
+fn current_task(py: Python<'_>) -> Option<usize> {
+    // trio has tasks of its own, and then this raises.
+    let task = names::current_task(py).and_then(Bound::call0).ok()?;
+    Some(task.as_ptr() as usize)
+}
+
+pub struct Strand {
+    pub source: Source,
+    state: Mutex<State>,
+    /// Nested calls under way.
+    pub depth: AtomicU32,
+    /// How many `no_switch` blocks it is in.
+    pub forbidden: AtomicU32,
+    /// Known from the first step on.
+    home: OnceLock<Home>,
+}
+
+thread_local! {
+    static ACTIVE: RefCell<Option<Arc<Strand>>> = const { RefCell::new(None) };
+}
+
+/// The strand that this thread runs a step of.
+pub fn active() -> Option<Arc<Strand>> {
+    ACTIVE.with_borrow(Clone::clone)
+}
+
+/// While it lives, no call is nested in place: the thread waits, and can't turn its loop meanwhile.
+pub struct Masked(Option<Arc<Strand>>);
+
+impl Masked {
+    pub fn new() -> Self {
+        Self(ACTIVE.take())
+    }
+}
+
+impl Drop for Masked {
+    fn drop(&mut self) {
+        ACTIVE.set(self.0.take());
+    }
+}
+
+enum Input {
+    Send(Py<PyAny>),
+    Throw(Thrown),
+    Answer(Answer),
+}
+
+impl Strand {
+    pub fn new(source: Source) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            state: Mutex::default(),
+            depth: AtomicU32::new(0),
+            forbidden: AtomicU32::new(0),
+            home: OnceLock::new(),
+        })
+    }
+
+    pub fn send<'py>(self: &Arc<Self>, value: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
+        self.step(value.py(), Input::Send(value.clone().unbind()))
+    }
+
+    pub fn throw<'py>(self: &Arc<Self>, py: Python<'py>, thrown: Thrown) -> PyResult<PySendResult<'py>> {
+        self.step(py, Input::Throw(thrown))
+    }
+
+    /// As a coroutine's `close`, with all that is nested in it.
+    pub fn close(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        if !self.is_of_this_thread() {
+            // By 1. Its greenlets end when nobody has them any more, in their own thread.
+            return Ok(());
+        }
+        match self.throw(py, Thrown::of(py, PyGeneratorExit::new_err(()))) {
+            Ok(PySendResult::Return(_)) => Ok(()),
+            Ok(PySendResult::Next(_)) => Err(PyRuntimeError::new_err("coroutine ignored GeneratorExit")),
+            Err(error) if error.is_instance_of::<PyGeneratorExit>(py) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Nobody has the task any more, which may be pending.
+    pub fn abandon(self: &Arc<Self>) {
+        if !self.is_nested() || !self.is_of_this_thread() {
+            return;
+        }
+        Python::try_attach(|py| {
+            // Objects are dropped while exceptions are on their way.
+            let on_its_way = PyErr::take(py);
+            if let Err(error) = self.close(py) {
+                error.write_unraisable(py, None);
+            }
+            if let Some(error) = on_its_way {
+                error.restore(py);
+            }
+        });
+    }
+
+    /// Whether nested calls are allowed at the moment.
+    pub fn can_nest(&self) -> bool {
+        self.forbidden.load(Relaxed) == 0
+    }
+
+    /// Whether the code that runs now is its task's. Not so in a forked child, which leaves the parent's loops and tasks
+    /// alone; nor in a task that began eagerly in the middle of this one's step, without a strand of its own.
+    pub fn can_be_awaited_in(&self, py: Python<'_>) -> bool {
+        self.home.get().is_some_and(|home| {
+            home.epoch == process::epoch() && (home.task.is_none() || home.task == current_task(py))
+        })
+    }
+
+    /// Whether a nested call is suspended in it.
+    pub fn is_nested(&self) -> bool {
+        let state = lock(&self.state);
+        !state.above.is_empty() || state.base.parked.is_some()
+    }
+
+    fn is_of_this_thread(&self) -> bool {
+        self.home.get().is_none_or(|home| home.thread == thread_key())
+    }
+
+    // The hub's side.
+
+    fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: Input) -> PyResult<PySendResult<'py>> {
+        self.home.get_or_init(|| Home::here(py));
+        let api = greenlets::loaded(py)?;
+        let hub = api.current(py)?;
+        let outer = ACTIVE.replace(Some(Arc::clone(self)));
+        let result = self.drive(py, api, &hub, input);
+        ACTIVE.set(outer);
+        result
+    }
+
+    fn drive<'py>(
+        self: &Arc<Self>,
+        py: Python<'py>,
+        api: &Api,
+        hub: &Bound<'py, PyAny>,
+        input: Input,
+    ) -> PyResult<PySendResult<'py>> {
+        let mut input = input;
+        loop {
+            let carrier = self.enter(py, api, hub, input)?;
+            match self.hear(py, api, carrier) {
+                Some(Report::Awaits(awaited, greenlet)) => {
+                    lock(&self.state).top().parked = Some(greenlet);
+                    return Ok(PySendResult::Next(awaited.into_bound(py)));
+                }
+                Some(Report::Descends(target, greenlet)) => {
+                    let context = api.context_of(greenlet.bind(py))?.unbind();
+                    let source = Some(Arc::new(Source::new(target)));
+                    let level = Level { source, context: Some(context), ..Level::default() };
+                    let mut state = lock(&self.state);
+                    state.top().parked = Some(greenlet);
+                    state.above.push(level);
+                    input = Input::Send(py.None());
+                }
+                Some(Report::Stepped(Ok(Sent::Awaits(awaited)))) => {
+                    return Ok(PySendResult::Next(awaited.into_bound(py)));
+                }
+                Some(Report::Stepped(ended)) => {
+                    let ended = ended.map(Sent::into_inner);
+                    let level = lock(&self.state).above.pop();
+                    if level.is_none() {
+                        return ended.map(|value| PySendResult::Return(value.into_bound(py)));
+                    }
+                    input = Input::Answer(Answer::Ended(ended));
+                }
+                None => {
+                    return Err(PyRuntimeError::new_err(
+                        "somebody switched to the greenlet of an event loop while a task of it ran; only syncline may",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Lets the uppermost level go on, until it reports.
+    fn enter(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        api: &Api,
+        hub: &Bound<'_, PyAny>,
+        input: Input,
+    ) -> PyResult<Option<Carrier>> {
+        let (kept, source, context) = {
+            let mut state = lock(&self.state);
+            if state.hub.is_some() {
+                return Err(PyValueError::new_err("coroutine already executing"));
+            }
+            state.hub = Some(hub.clone().unbind());
+            match state.top().parked.take() {
+                Some(parked) => {
+                    state.answer = Some(match input {
+                        Input::Send(value) => Answer::Sent(value),
+                        Input::Throw(thrown) => Answer::Thrown(thrown),
+                        Input::Answer(answer) => answer,
+                    });
+                    drop(state);
+                    return self.failing(api.switch(parked.bind(py))).map(|()| None);
+                }
+                None => {
+                    let level = state.top();
+                    let context = level.context.as_ref().map(|context| context.clone_ref(py));
+                    (level.carrier.take(), level.source.clone(), context)
+                }
+            }
+        };
+        let started = self.start(py, api, hub, kept, source, context, input);
+        self.failing(started).map(Some)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what `enter` has found while it held the lock")]
+    fn start(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        api: &Api,
+        hub: &Bound<'_, PyAny>,
+        kept: Option<Carrier>,
+        source: Option<Arc<Source>>,
+        context: Option<Py<PyAny>>,
+        input: Input,
+    ) -> PyResult<Carrier> {
+        let work = match input {
+            Input::Send(value) => Work::Send(source, value),
+            Input::Throw(thrown) => Work::Throw(source, thrown),
+            Input::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
+        };
+        let carrier = match kept {
+            Some(carrier) => carrier,
+            None => Carrier::take(py, api)?,
+        };
+        match context {
+            Some(context) => api.set_context(carrier.greenlet(py), context.bind(py))?,
+            None => api.set_context(carrier.greenlet(py), &api.context_of(hub)?)?,
+        }
+        carrier.give(self, work);
+        match carrier.body(py)? {
+            Some(body) => api.start(carrier.greenlet(py), &body)?,
+            None => api.switch(carrier.greenlet(py))?,
+        }
+        Ok(carrier)
+    }
+
+    /// A step that failed before it began has no hub either.
+    fn failing<T>(&self, result: PyResult<T>) -> PyResult<T> {
+        if result.is_err() {
+            let hub = lock(&self.state).hub.take();
+            drop(hub);
+        }
+        result
+    }
+
+    /// What the carrier, or whoever it led to, has to say. If the step is over, the carrier rests.
+    fn hear(&self, py: Python<'_>, api: &Api, carrier: Option<Carrier>) -> Option<Report> {
+        let (report, carrier, hub) = {
+            let mut state = lock(&self.state);
+            let report = state.report.take();
+            let carrier = carrier.or_else(|| state.top().carrier.take());
+            (report, carrier, state.hub.take())
+        };
+        drop(hub);
+        let kept = match (&report, carrier) {
+            (Some(Report::Stepped(_)), Some(carrier)) => carrier.rest(py, api),
+            (_, carrier) => carrier,
+        };
+        if kept.is_some() {
+            lock(&self.state).top().carrier = kept;
+        }
+        report
+    }
+
+    // The carrier's side.
+
+    /// Makes a step, and says whom to switch to.
+    pub fn work<'py>(&self, py: Python<'py>, work: Work) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let stepped = match work {
+            Work::Send(source, value) => source.as_deref().unwrap_or(&self.source).send(value.bind(py)),
+            Work::Throw(source, thrown) => source.as_deref().unwrap_or(&self.source).throw(py, thrown),
+        };
+        let stepped = stepped.map(|stepped| match stepped {
+            PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
+            PySendResult::Return(value) => Sent::Returned(value.unbind()),
+        });
+        self.report(py, Report::Stepped(stepped))
+    }
+
+    /// Returns the hub, without a reference: who rests or is parked must not keep one, which may be a carrier.
+    fn report<'py>(&self, py: Python<'py>, report: Report) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let hub = {
+            let mut state = lock(&self.state);
+            state.report = Some(report);
+            state.hub.as_ref().map(Py::as_ptr)
+        };
+        let hub = hub.ok_or_else(|| PyRuntimeError::new_err("nobody steps this task"))?;
+        // SAFETY: the hub's frame, in `step`, has a reference until it is switched to.
+        Ok(unsafe { Borrowed::from_ptr(py, hub) })
+    }
+
+    /// A nested call waits: parks this greenlet until the task goes on.
+    pub fn suspend(&self, py: Python<'_>, awaited: Bound<'_, PyAny>) -> PyResult<Answer> {
+        let api = greenlets::loaded(py)?;
+        let greenlet = api.current(py)?.unbind();
+        self.park(py, api, Report::Awaits(awaited.unbind(), greenlet))
+    }
+
+    /// Has a fresh carrier run a nested call.
+    pub fn descend(&self, py: Python<'_>, target: Target) -> PyResult<Answer> {
+        let api = greenlets::loaded(py)?;
+        let greenlet = api.current(py)?.unbind();
+        self.park(py, api, Report::Descends(target, greenlet))
+    }
+
+    fn park(&self, py: Python<'_>, api: &Api, report: Report) -> PyResult<Answer> {
+        let hub = self.report(py, report)?;
+        api.switch(&hub)?;
+        let answer = lock(&self.state).answer.take();
+        answer.ok_or_else(|| PyRuntimeError::new_err("somebody switched to a greenlet that waits for a nested call"))
+    }
+}

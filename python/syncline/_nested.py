@@ -1,0 +1,54 @@
+"""What nested calls that await in place need of Python. Imported by the core at first use, since it needs asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+
+@types.coroutine
+def _drive(inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    return (yield from inner)
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+def close_later(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+) -> None:
+    """Awaits `function(*args)` in a task of its own; an error in it is the loop's exception handler's."""
+
+    async def close() -> None:
+        await function(*args)
+
+    task = loop.create_task(close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+async def within(inner: Generator[Any, Any, Any], seconds: float) -> Any:
+    """Awaits what `inner` drives, and raises TimeoutError if it takes longer."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        with trio.move_on_after(seconds) as scope:
+            return await _drive(inner)
+        if scope.cancelled_caught:
+            raise _too_late(seconds)
+        return None
+    try:
+        async with asyncio.timeout(seconds):
+            return await _drive(inner)
+    except TimeoutError as error:
+        if not isinstance(error.__cause__, asyncio.CancelledError):
+            raise
+        raise _too_late(seconds) from error.__cause__
+
+
+def _too_late(seconds: float) -> TimeoutError:
+    return TimeoutError(f"the call did not end within {seconds} s; its coroutine was cancelled")
