@@ -42,6 +42,36 @@ def test_closing_a_bridge_ends_50_suspended_stacks() -> None:
     assert all(task.cancelled() for task in tasks)
 
 
+def test_stacks_that_refuse_to_end_are_closed_with_their_loop() -> None:
+    """Tasks that go on though they were cancelled: their nested calls get GeneratorExit before the thread ends."""
+    ended: list[str] = []
+    bridge = syncline.Bridge(nested="switch", cleanup_timeout=0.05)
+
+    async def stubborn() -> None:
+        try:
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    ended.append("refused")
+        except GeneratorExit:
+            ended.append(threading.current_thread().name)
+            raise
+
+    async def nested() -> None:
+        bridge.run_sync(stubborn)
+
+    async def main() -> asyncio.Task[None]:
+        task = asyncio.create_task(nested())
+        await asyncio.sleep(0)
+        return task
+
+    task = bridge.run_sync(main)
+    bridge.close()
+    assert ended == ["refused", "syncline"]
+    assert not task.done()
+
+
 @pytest.mark.parametrize("scope", ["process", "thread", "caller"])
 @pytest.mark.parametrize("refuses", [False, True])
 def test_the_process_ends_with_50_suspended_stacks(scope: str, refuses: bool) -> None:

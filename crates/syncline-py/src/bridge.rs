@@ -243,10 +243,12 @@ impl Drop for Bridge {
         // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
         Python::try_attach(|py| {
             if !self.closed() {
-                for runner in self.shared.registry().close() {
-                    runner.begin_closing(py);
-                }
-                self.shared.close_own_loop(py);
+                errors::keeping_raised(py, || {
+                    for runner in self.shared.registry().close() {
+                        runner.begin_closing(py);
+                    }
+                    self.shared.close_own_loop(py);
+                });
             }
         });
     }

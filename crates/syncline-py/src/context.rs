@@ -83,6 +83,11 @@ pub fn forget_kept(_py: Python<'_>) {
     drop(KEPT.take());
 }
 
+/// Leaves what this thread keeps to the end of the process: it can't be freed any more.
+pub fn leave_kept() {
+    std::mem::forget(KEPT.take());
+}
+
 /// The context of one call.
 pub struct Carried {
     context: Py<PyAny>,

@@ -131,3 +131,13 @@ pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
 pub fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("interpreter shutdown")
 }
+
+/// Runs `work` in a destructor: an exception that is on its way is not lost, nor taken for one of what runs here.
+pub fn keeping_raised<T>(py: Python<'_>, work: impl FnOnce() -> T) -> T {
+    let raised = PyErr::take(py);
+    let result = work();
+    if let Some(raised) = raised {
+        raised.restore(py);
+    }
+    result
+}

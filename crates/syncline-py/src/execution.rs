@@ -45,6 +45,11 @@ impl Execution {
         Self { call, way, awaited: Mutex::new(None) }
     }
 
+    /// Whether a nested call is suspended in it.
+    pub fn is_nested(&self) -> bool {
+        matches!(&self.way, Way::Strand(strand) if strand.is_nested())
+    }
+
     fn source(&self) -> &Source {
         match &self.way {
             Way::Direct(source) => source,

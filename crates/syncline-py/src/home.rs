@@ -12,6 +12,7 @@
 //!    the parent is not used: its descriptor is the parent's.
 
 use crate::call::HAS_TRIO;
+use crate::errors;
 use crate::names;
 use crate::once::intern;
 use crate::process;
@@ -376,7 +377,7 @@ impl Drain {
 impl Drop for Drain {
     fn drop(&mut self) {
         if self.stays || !self.ran.load(Relaxed) {
-            Python::try_attach(|py| self.home.close(py));
+            Python::try_attach(|py| errors::keeping_raised(py, || self.home.close(py)));
         }
     }
 }

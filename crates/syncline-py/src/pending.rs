@@ -7,6 +7,7 @@
 //! 1. All of it happens on the loop's thread; only `Bell`s are passed on, and they ring there too. 2. An errand that has
 //!    begun ends once: by `end`, or by `cancel` if the task went away before.
 
+use crate::errors;
 use crate::home::{Home, here, is_in_trio_task};
 use crate::once::intern;
 use crate::process;
@@ -200,7 +201,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if *lock(&self.has_begun) {
-            Python::try_attach(|py| self.cancel(py));
+            Python::try_attach(|py| errors::keeping_raised(py, || self.cancel(py)));
         }
     }
 }

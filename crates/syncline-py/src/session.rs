@@ -484,9 +484,11 @@ impl Drop for SessionCoroutine {
     fn drop(&mut self) {
         // A loop that was closed with this task pending: whoever waits for a step is told.
         Python::try_attach(|py| {
-            if let Err(error) = self.session.abort(py) {
-                error.write_unraisable(py, None);
-            }
+            errors::keeping_raised(py, || {
+                if let Err(error) = self.session.abort(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
         });
     }
 }

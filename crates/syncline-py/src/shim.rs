@@ -43,6 +43,11 @@ impl BridgedCoroutine {
         cancelled.map_or(Ok(None), Err)
     }
 
+    /// Whether a nested call is suspended in it.
+    pub fn is_nested(&self) -> bool {
+        self.execution.is_nested()
+    }
+
     fn of_inner(&self, py: Python<'_>, attribute: &str) -> Option<Py<PyAny>> {
         self.execution.inner(py)?.getattr(attribute).ok().map(Bound::unbind)
     }

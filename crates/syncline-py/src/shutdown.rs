@@ -5,6 +5,7 @@ use crate::names;
 use crate::once::intern;
 use crate::session::SessionCoroutine;
 use crate::shim::BridgedCoroutine;
+use crate::switch::nestable;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet};
@@ -80,8 +81,10 @@ fn wait_for_all(event_loop: &Bound<'_, PyAny>, tasks: &Bound<'_, PySet>, bound: 
         );
         names::log(py, "warning", &message, None);
         for task in refused.try_iter()? {
+            let task = task?;
+            nestable::close_nested(&task);
             // Reported already. A task class that has no such attribute may report it again.
-            let _ = task?.setattr(intern!(py, "_log_destroy_pending"), false);
+            let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! The thread state's own dict is cleared in the thread itself, while it is still attached and before `join` returns:
 //! the only moment at which a thread can still close a loop of its own. (`threading.local` works the same way.)
 
+use crate::context;
 use crate::names;
 use crate::once::intern;
 use crate::placement;
@@ -36,6 +37,8 @@ impl Drop for ThreadEnd {
             // interpreter does may be killed wherever it is: it must not start to run loops now.
             std::mem::forget(std::mem::take(&mut *lock(&self.closers)));
             placement::leave_own_loops();
+            // Stacks that are parked in this thread make PyO3 believe that it is attached for ever.
+            context::leave_kept();
             return;
         }
         // Python drops us while it clears the thread's state, attached.

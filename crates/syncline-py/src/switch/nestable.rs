@@ -156,6 +156,23 @@ impl NestingLoop {
     }
 }
 
+/// Ends the stacks of a task that refuses to end: they can't outlive their thread.
+pub fn close_nested(task: &Bound<'_, PyAny>) {
+    let py = task.py();
+    let close = || -> PyResult<()> {
+        let coroutine = task.call_method0(intern!(py, "get_coro"))?;
+        let is_nested = match (coroutine.cast::<Nestable>(), coroutine.cast::<BridgedCoroutine>()) {
+            (Ok(nestable), _) => nestable.get().strand.is_nested(),
+            (_, Ok(bridged)) => bridged.get().is_nested(),
+            _ => false,
+        };
+        if is_nested { coroutine.call_method0(intern!(py, "close")).map(drop) } else { Ok(()) }
+    };
+    if let Err(error) = close() {
+        error.write_unraisable(py, Some(task));
+    }
+}
+
 /// A task factory that makes tasks nestable, by another factory or by asyncio's own way.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct TaskFactory {
