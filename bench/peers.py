@@ -35,6 +35,8 @@ class Peer:
     needs: tuple[str, ...] = ()
     """What has to be installed."""
     ours = False
+    nests = False
+    """Whether sync code that a coroutine of its loop called can call it again. (Others hang.)"""
     patches = False
     """Whether it changes asyncio for the whole process: then the reference is measured before that."""
 
@@ -187,6 +189,7 @@ class AnySync(Peer):
     """A new loop for each call; a loop in another thread for calls from inside a loop."""
 
     name = "anysync"
+    nests = True
     module = "anysync"
     needs = ("anysync",)
 
@@ -255,6 +258,7 @@ class NestAsyncio2(Peer):
     """Patches asyncio, so that asyncio.run works inside a loop, and keeps its loop."""
 
     name = "nest_asyncio2"
+    nests = True
     module = "nest_asyncio2"
     needs = ("nest_asyncio2",)
     patches = True
@@ -283,6 +287,7 @@ class Flytekit(Peer):
     """A loop in another thread for each calling thread."""
 
     name = "flytekit"
+    nests = True
     module = "flytekit.utils.asyn"
     needs = ("flytekit",)
 
@@ -294,6 +299,7 @@ class Prefect(Peer):
     """A loop in another thread, shared by all."""
 
     name = "prefect"
+    nests = True
     module = "prefect.utilities.asyncutils"
     needs = ("prefect",)
 
@@ -307,6 +313,7 @@ class Syncline(Peer):
 
     name = "syncline"
     module = "syncline"
+    nests = True
     needs: tuple[str, ...] = ("syncline",)
     ours = True
     scope = "process"

@@ -220,6 +220,26 @@ class Manager:
         pass
 
 
+def nested(fn: AsyncFunction) -> Sample:
+    """By sync code that a coroutine on the peer's own loop called; for the reference, calls that aren't nested."""
+
+    def sample(setting: Setting, peer: Peer, count: int) -> float:
+        _warm(setting, peer, answer)
+        if peer.name == "reference":
+            return _seconds_a_call(peer, fn, count)
+        if not peer.nests:
+            raise NotImplementedError("refuses or hangs")
+
+        async def main() -> float:
+            peer.call(fn)
+            return _seconds_a_call(peer, fn, count)
+
+        took: float = peer.call(main)
+        return took
+
+    return sample
+
+
 def iterating(ahead: int) -> Sample:
     """Items of an async generator in a `for`; for the reference, a call for each."""
 
@@ -354,6 +374,8 @@ _IN_ORDER = (
         )
         for number in (1, 2, 4, 8)
     ),
+    Scenario("nested", "nested on the peer's own loop, never suspends", nested(answer)),
+    Scenario("nested-sleep0", "the same with asyncio.sleep(0)", nested(turn)),
     Scenario("items", "an item of an async generator, in a for", iterating(0)),
     Scenario("items-ahead", "the same with up to 64 items fetched ahead", iterating(64)),
     Scenario("enter", "entering and leaving an async context manager", entering),

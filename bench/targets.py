@@ -33,6 +33,8 @@ TARGETS = (
     Target("threads-8", "syncline", 1 / 3.5),
     Target("busy", "syncline", 1.0),
     Target("busy", "syncline-caller", 0.02),
+    Target("nested", "syncline", 0.01),
+    Target("nested-sleep0", "syncline", 0.15),
     Target("items", "syncline", 0.12, ("two-cores",)),
     Target("items", "syncline", 0.30, ("one-core",)),
     # Ten times cheaper than a hop for each item, which costs the peers more than the reference (case 42).
