@@ -286,3 +286,38 @@ def test_cleanup_after_a_timeout_may_make_nested_calls_too(make_bridge: MakeBrid
     with pytest.raises(TimeoutError):
         outer.run(hold(), timeout=0.05)
     assert cleaned == ["cleaned"]
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_cleanup_after_a_cancel_is_not_broken_off_by_the_close_that_follows(
+    make_bridge: MakeBridge, scope: str
+) -> None:
+    """The task is not cancelled a second time while it cleans up."""
+    bridge = make_bridge(scope=scope)
+    begun, blocked, release = threading.Event(), threading.Event(), threading.Event()
+    log: list[str] = []
+
+    async def last() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            log.append("cleaned up")
+
+    async def block() -> None:
+        blocked.set()
+        release.wait(10)
+
+    future, _ = bridge.submit(last), begun.wait(10)
+    bridge.submit(block)
+    assert blocked.wait(10)
+    # Interleaving: the loop stands still while it is asked to cancel the task and to stop, and sees both at once.
+    assert future.cancel()
+    closer = threading.Thread(target=bridge.close)
+    closer.start()
+    assert eventually(lambda: bridge.closed)
+    release.set()
+    closer.join(10)
+    assert log == ["cleaned up"]

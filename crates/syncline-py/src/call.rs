@@ -187,6 +187,11 @@ impl Call {
         }
     }
 
+    /// Whether its task has been cancelled on its behalf.
+    pub fn was_cancelled(&self) -> bool {
+        self.cancellations.load(Relaxed) > 0
+    }
+
     /// How often its task was cancelled on its behalf.
     pub fn take_cancellations(&self) -> u32 {
         self.cancellations.swap(0, Relaxed)

@@ -19,7 +19,7 @@ const LEAST_LEFT: Duration = Duration::from_millis(100);
 /// generators, within `bound` together.
 pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, name: &str) -> PyResult<()> {
     let tasks = names::all_tasks(py)?.call1((event_loop,))?;
-    let (cancelled, idle) = (PySet::empty(py)?, PySet::empty(py)?);
+    let (cancelled, cleaning, idle) = (PySet::empty(py)?, PySet::empty(py)?, PySet::empty(py)?);
     for task in tasks.try_iter()? {
         let task = task?;
         // A session that is idle has nothing to be cancelled; in the middle of a step it ends after that.
@@ -30,12 +30,15 @@ pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, 
             }
             session.get().session.end_after_this_step();
         }
-        if !call_of(&task).is_some_and(|call| call.knows_of_closing()) {
-            task.call_method0(intern!(py, "cancel"))?;
+        match call_of(&task) {
+            Some(call) if call.knows_of_closing() => {}
+            Some(call) if call.was_cancelled() => cleaning.add(&task)?,
+            _ => drop(task.call_method0(intern!(py, "cancel"))?),
         }
         cancelled.add(task)?;
     }
-    wait_for_all(event_loop, &cancelled, bound, name)?;
+    let left = let_clean_up(event_loop, &cleaning, bound)?;
+    wait_for_all(event_loop, &cancelled, left, name)?;
     let begun = Instant::now();
     for task in &idle {
         if let Some(session) = session_of(&task) {
@@ -46,6 +49,22 @@ pub fn clean_up(py: Python<'_>, event_loop: &Bound<'_, PyAny>, bound: Duration, 
     let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
     let left = bound.saturating_sub(begun.elapsed()).max(LEAST_LEFT);
     run_to_end(event_loop, names::wait_for(py)?.call1((finalized, left.as_secs_f64()))?).map(drop)
+}
+
+/// Gives tasks that were cancelled shortly before half of the time to clean up, as to be cancelled again would break that
+/// off. Returns what is left of the time.
+fn let_clean_up(event_loop: &Bound<'_, PyAny>, cleaning: &Bound<'_, PySet>, bound: Duration) -> PyResult<Duration> {
+    if cleaning.is_empty() {
+        return Ok(bound);
+    }
+    let py = cleaning.py();
+    let options = PyDict::new(py);
+    options.set_item("timeout", (bound / 2).as_secs_f64())?;
+    let both = run_to_end(event_loop, names::asyncio_wait(py)?.call((cleaning,), Some(&options))?)?;
+    for task in both.get_item(1)?.try_iter()? {
+        task?.call_method0(intern!(py, "cancel"))?;
+    }
+    Ok(bound / 2)
 }
 
 /// The call that a task of ours is at.
