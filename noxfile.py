@@ -73,6 +73,7 @@ def install_wheel(session: nox.Session) -> None:
         session.run("python", "-m", "pip", "wheel", *options, str(ROOT), env=env)
         (wheels[tag],) = folder.glob("*.whl")
     session.install("--force-reinstall", "--no-deps", str(wheels[tag]))
+    session.install(str(wheels[tag]))  # what it depends on
 
 
 def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
