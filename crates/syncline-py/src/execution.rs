@@ -6,8 +6,8 @@
 use crate::call::{Call, Outcome, explain_loop_mixup, is_cancelled};
 use crate::errors;
 use crate::once::intern;
+use crate::source::{Source, Thrown};
 use crate::switch::nest;
-use crate::switch::source::{Source, Thrown};
 use crate::switch::strand::Strand;
 use crate::target::Target;
 use crate::wait;

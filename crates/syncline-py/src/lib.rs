@@ -6,8 +6,8 @@
 //! sees, [`outbox`] publishes results, [`shutdown`] ends the loop. [`own`] is the loop of a thread that drives it itself,
 //! [`submitted`] a call that nobody waits for, [`context`] takes contextvars there and back; [`process`] and
 //! [`thread_end`] see to fork, exit and threads that end, [`signals`] to what signal handlers raise. [`session`] makes
-//! many steps in one task, for the objects of [`dual`]; [`rest`] is how its task waits in between. [`switch`] lets nested
-//! calls await in place.
+//! many steps in one task, for the objects of [`dual`]; [`rest`] is how its task waits in between. [`source`] drives
+//! coroutines by hand. [`switch`] lets nested calls await in place.
 //!
 //! The other way, async code to a thread: [`work`] is one call, [`workers`] are the threads, [`limits`] says how many,
 //! [`home`] brings results back to a loop, [`pending`] is what a task awaits, and [`from_thread`] the way back.
@@ -38,6 +38,7 @@ mod session;
 mod shim;
 mod shutdown;
 mod signals;
+mod source;
 mod submitted;
 mod switch;
 mod target;

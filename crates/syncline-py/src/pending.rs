@@ -12,8 +12,10 @@ use crate::home::{Home, here, is_in_trio_task};
 use crate::once::intern;
 use crate::process;
 use crate::rest;
+use crate::source::{self, Input};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
 
@@ -64,12 +66,6 @@ pub struct Pending {
     has_begun: Mutex<bool>,
 }
 
-enum Input<'a, 'py> {
-    Nothing,
-    Sent(&'a Bound<'py, PyAny>),
-    Thrown(&'a Bound<'py, PyAny>),
-}
-
 impl Pending {
     pub fn new(errand: Arc<dyn Errand>) -> Self {
         Self { errand, state: Mutex::new(State::New), has_begun: Mutex::new(false) }
@@ -98,16 +94,16 @@ impl Pending {
         }
     }
 
-    fn turn(slf: &Bound<'_, Self>, input: &Input<'_, '_>) -> PyResult<Py<PyAny>> {
+    fn turn<'py>(slf: &Bound<'py, Self>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let _inside = process::step_inside_unless_left(py);
         let state = std::mem::replace(&mut *lock(&this.state), State::Over);
         match (state, input) {
-            (State::New, Input::Thrown(error)) => Err(PyErr::from_value((*error).clone())),
+            (State::New, Input::Thrown(error)) => Err(PyErr::from_value(error.clone())),
             (State::New, _) => this.first_turn(slf),
             (State::InAsyncio, Input::Thrown(error)) => {
                 this.cancel(py);
-                Err(PyErr::from_value((*error).clone()))
+                Err(PyErr::from_value(error.clone()))
             }
             (State::InAsyncio, _) => Err(this.end(py)),
             (State::InTrio(waiting), input) => this.turn_in_trio(py, waiting, input),
@@ -119,7 +115,7 @@ impl Pending {
         let py = slf.py();
         if is_in_trio_task(py)? {
             let waiting = crate::names::trio_wait(py)?.call1((slf,))?.call_method0(intern!(py, "__await__"))?;
-            return self.turn_in_trio(py, waiting.unbind(), &Input::Nothing);
+            return self.turn_in_trio(py, waiting.unbind(), Input::Nothing);
         }
         if self.begin(py, false)? {
             return Err(self.end(py));
@@ -133,18 +129,13 @@ impl Pending {
         Ok(future.unbind())
     }
 
-    fn turn_in_trio(&self, py: Python<'_>, waiting: Py<PyAny>, input: &Input<'_, '_>) -> PyResult<Py<PyAny>> {
-        let stepped = match input {
-            Input::Nothing => waiting.call_method1(py, intern!(py, "send"), (py.None(),)),
-            Input::Sent(value) => waiting.call_method1(py, intern!(py, "send"), (value,)),
-            Input::Thrown(error) => waiting.call_method1(py, intern!(py, "throw"), (error,)),
-        };
-        match stepped {
-            Ok(awaited) => {
+    fn turn_in_trio<'py>(&self, py: Python<'py>, waiting: Py<PyAny>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
+        match source::step(waiting.bind(py), input) {
+            Ok(PySendResult::Next(awaited)) => {
                 *lock(&self.state) = State::InTrio(waiting);
-                Ok(awaited)
+                Ok(awaited.unbind())
             }
-            Err(error) if error.is_instance_of::<PyStopIteration>(py) => Err(self.end(py)),
+            Ok(PySendResult::Return(_)) => Err(self.end(py)),
             Err(error) => {
                 self.cancel(py);
                 Err(error)
@@ -164,11 +155,11 @@ impl Pending {
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Self::turn(slf, &Input::Nothing)
+        Self::turn(slf, Input::Nothing)
     }
 
     fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Self::turn(slf, &Input::Sent(value))
+        Self::turn(slf, Input::Sent(value))
     }
 
     #[pyo3(signature = (error, _value=None, _traceback=None))]
@@ -179,7 +170,7 @@ impl Pending {
         _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let error = if error.is_instance_of::<pyo3::types::PyType>() { &error.call0()? } else { error };
-        Self::turn(slf, &Input::Thrown(error))
+        Self::turn(slf, Input::Thrown(error))
     }
 
     fn close(&self, py: Python<'_>) {

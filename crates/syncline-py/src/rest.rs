@@ -2,9 +2,10 @@
 
 use crate::names;
 use crate::once::intern;
-use pyo3::exceptions::PyStopIteration;
+use crate::source::{self, Input};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use pyo3::types::iterator::PySendResult;
 
 /// asyncio's task is told of a future. In trio there are none: an event is awaited, step by step.
 pub struct Rest {
@@ -20,14 +21,6 @@ pub enum OnCancel {
     End,
     /// The task keeps it until it suspends again, as if it ran meanwhile.
     Stay,
-}
-
-/// What a task's turn brings. (asyncio sends nothing; trio sends what its traps return.)
-#[derive(Clone, Copy)]
-pub enum Input<'a, 'py> {
-    Nothing,
-    Sent(&'a Bound<'py, PyAny>),
-    Thrown(&'a Bound<'py, PyAny>),
 }
 
 /// What became of a wait that the task went on with.
@@ -65,22 +58,16 @@ impl Rest {
     }
 
     /// The task has its turn, with what it was sent or thrown; either is taken if it is for this wait.
-    pub fn go_on(&self, py: Python<'_>, input: &mut Input<'_, '_>) -> PyResult<Rested> {
+    pub fn go_on<'py>(&self, py: Python<'py>, input: &mut Input<'_, 'py>) -> PyResult<Rested> {
         let Some(waiting) = &self.waiting else {
             if let Input::Sent(_) = input {
                 *input = Input::Nothing;
             }
             return Ok(Rested::Over);
         };
-        let stepped = match std::mem::replace(input, Input::Nothing) {
-            Input::Thrown(error) => waiting.call_method1(py, intern!(py, "throw"), (error,)),
-            Input::Sent(value) => waiting.call_method1(py, intern!(py, "send"), (value,)),
-            Input::Nothing => waiting.call_method1(py, intern!(py, "send"), (py.None(),)),
-        };
-        match stepped {
-            Ok(awaited) => Ok(Rested::Awaits(awaited)),
-            Err(error) if error.is_instance_of::<PyStopIteration>(py) => Ok(Rested::Over),
-            Err(error) => Err(error),
+        match source::step(waiting.bind(py), std::mem::replace(input, Input::Nothing))? {
+            PySendResult::Next(awaited) => Ok(Rested::Awaits(awaited.unbind())),
+            PySendResult::Return(_) => Ok(Rested::Over),
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::errors;
 use crate::execution::{Execution, Step};
 use crate::names;
 use crate::once::intern;
-use crate::rest::{self, Input, OnCancel, Rest, Rested};
+use crate::rest::{self, OnCancel, Rest, Rested};
+use crate::source::Input;
 use crate::target::Target;
 use crate::tasks;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
@@ -247,7 +248,7 @@ impl Session {
     }
 
     /// One turn of the task. `None` when it is over.
-    fn turn(&self, event_loop: &Bound<'_, PyAny>, input: Input<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
+    fn turn<'py>(&self, event_loop: &Bound<'py, PyAny>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let py = event_loop.py();
         let mut input = input;
         let idle = lock(&self.state).idle.take();

@@ -12,15 +12,15 @@ use super::seat::Seat;
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::errors;
 use crate::once::intern;
-use crate::rest::{self, Input, OnCancel, Rest, Rested};
+use crate::rest::{self, OnCancel, Rest, Rested};
 use crate::runner::{Job, Runner};
 use crate::session::Session;
+use crate::source::{self, Input};
 use crate::target::{Items, Target, iterator_of};
 use crate::tasks::Home;
 use crate::wait::{result_of, wait_for};
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::PyIterator;
 use pyo3::types::iterator::PySendResult;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -249,7 +249,7 @@ enum Fetched<'py> {
 
 impl Producer {
     /// Goes on; `None` at the end.
-    fn run(&self, py: Python<'_>, input: Input<'_, '_>) -> PyResult<Option<Py<PyAny>>> {
+    fn run<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let mut input = input;
         let resting = lock(&self.resting).take();
         if let Some(resting) = resting {
@@ -278,9 +278,7 @@ impl Producer {
                         return self.wait_for_room(py).map(Some);
                     }
                 }
-                Err(error) => {
-                    return self.fail(py, error);
-                }
+                Err(error) => return self.fail(py, error),
             }
         }
         // The loop's other tasks have their turn.
@@ -298,12 +296,7 @@ impl Producer {
             (None, _) => iterator_of(self.supply.items.next(self.supply.source.bind(py))?)?
                 .map_err(|made| errors::not_awaitable("__anext__", &made))?,
         };
-        let stepped = match input {
-            Input::Thrown(error) => thrown_into(fetching.bind(py), error),
-            Input::Sent(value) => sent_into(fetching.bind(py), value),
-            Input::Nothing => sent_into(fetching.bind(py), py.None().bind(py)),
-        };
-        match stepped? {
+        match source::step(fetching.bind(py), input)? {
             PySendResult::Return(item) => Ok(Fetched::Item(item)),
             PySendResult::Next(awaited) => {
                 *lock(&self.fetching) = Some(fetching);
@@ -355,22 +348,6 @@ impl Producer {
         if let Some(waiter) = waiter {
             waiter.suspended_in(task.into_bound(py));
         }
-    }
-}
-
-fn sent_into<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
-    // SAFETY: `send` only hands its object to `PyIter_Send`, which takes coroutines as well as iterators.
-    unsafe { inner.cast_unchecked::<PyIterator>() }.send(value)
-}
-
-fn thrown_into<'py>(inner: &Bound<'py, PyAny>, error: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
-    let py = inner.py();
-    match inner.call_method1(intern!(py, "throw"), (error,)) {
-        Ok(awaited) => Ok(PySendResult::Next(awaited)),
-        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-            Ok(PySendResult::Return(error.value(py).getattr(intern!(py, "value"))?))
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -5,7 +5,6 @@
 //! 2. A greenlet that nobody can resume any more ends by `GreenletExit`; the coroutine is closed on the way.
 
 use super::greenlets;
-use super::source::{self, Thrown};
 use super::strand::{self, Answer, Strand};
 use crate::context;
 use crate::errors;
@@ -14,6 +13,7 @@ use crate::once::intern;
 use crate::placement::Shared;
 use crate::session::Entered;
 use crate::signals;
+use crate::source::{self, Thrown};
 use crate::target::{self, Target};
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;

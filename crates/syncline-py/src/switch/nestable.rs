@@ -7,12 +7,12 @@
 
 use super::greenlets;
 use super::nest;
-use super::source::{Source, Thrown};
 use super::strand::{self, Strand};
 use crate::names;
 use crate::once::intern;
 use crate::session::SessionCoroutine;
 use crate::shim::BridgedCoroutine;
+use crate::source::{Source, Thrown};
 use crate::target::{Target, is_coroutine};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};

@@ -14,10 +14,10 @@
 
 use super::carrier::Carrier;
 use super::greenlets::{self, Api};
-use super::source::{Source, Thrown};
 use crate::names;
 use crate::placement::thread_key;
 use crate::process;
+use crate::source::{Source, Thrown};
 use crate::target::Target;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};

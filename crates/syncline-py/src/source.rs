@@ -1,4 +1,6 @@
 //! What a task, or a nested call, drives: begun at its first step, then one step after another.
+//!
+//! Whatever of ours drives a coroutine by hand does it through `step`, `send` or `throw` of this file.
 
 use crate::once::intern;
 use crate::target::Target;
@@ -40,6 +42,14 @@ impl Thrown {
     }
 }
 
+/// What a task's turn brings. (asyncio sends nothing; trio sends what its traps return.)
+#[derive(Clone, Copy)]
+pub enum Input<'a, 'py> {
+    Nothing,
+    Sent(&'a Bound<'py, PyAny>),
+    Thrown(&'a Bound<'py, PyAny>),
+}
+
 impl Source {
     pub fn new(target: Target) -> Self {
         match target {
@@ -76,6 +86,15 @@ impl Source {
 
     pub fn throw<'py>(&self, py: Python<'py>, thrown: Thrown) -> PyResult<PySendResult<'py>> {
         throw(self.begin(py)?, thrown)
+    }
+}
+
+/// One step, with what the turn of the task around it brought.
+pub fn step<'py>(inner: &Bound<'py, PyAny>, input: Input<'_, 'py>) -> PyResult<PySendResult<'py>> {
+    match input {
+        Input::Thrown(error) => throw(inner, Thrown::new(error, None, None)),
+        Input::Sent(value) => send(inner, value),
+        Input::Nothing => send(inner, inner.py().None().bind(inner.py())),
     }
 }
 
