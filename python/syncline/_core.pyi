@@ -22,6 +22,7 @@ from ._workers import ThreadLimiterStatistics
 
 __all__ = [
     "Bridge",
+    "BridgeLoop",
     "BridgedCoroutine",
     "CoroutineBase",
     "DeadlockError",
@@ -31,7 +32,6 @@ __all__ = [
     "LimiterBase",
     "ManagerBase",
     "Nestable",
-    "NestingLoop",
     "Pending",
     "RunnerClosedError",
     "Selector",
@@ -278,9 +278,13 @@ class Nestable(Coroutine[Any, Any, _R]):
     __name__: str
     __qualname__: str
 
-class NestingLoop:
+class BridgeLoop:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def create_task(self, coro: Any, **options: Any) -> Any: ...
+    def set_task_factory(self, factory: Any) -> None: ...
+    def is_running(self) -> bool: ...
+    def set_debug(self, enabled: Any) -> None: ...
+    def get_debug(self) -> bool: ...
 
 @final
 class TaskFactory:

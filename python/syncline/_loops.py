@@ -8,7 +8,7 @@ import sys
 from sys import get_asyncgen_hooks
 from typing import Any
 
-from ._core import NestingLoop
+from ._core import BridgeLoop
 
 if sys.platform == "win32":
     _StockLoop = asyncio.ProactorEventLoop
@@ -16,21 +16,14 @@ else:
     _StockLoop = asyncio.SelectorEventLoop
 
 
-class CallerLoop(NestingLoop, _StockLoop):
-    """A thread's own loop, which can take the first step of a task without turning.
+class CallerLoop(BridgeLoop, _StockLoop):
+    """A thread's own loop, which can take the first step of a task without turning."""
 
-    The core sets `is_stepping` around such a step, so that the step may start eagerly.
-    """
-
-    is_stepping = False
     _ready: collections.deque[asyncio.Handle]
 
     def __init__(self) -> None:
         super().__init__()
         self.hooks = self.run_until_complete(_current_hooks())
-
-    def is_running(self) -> bool:
-        return self.is_stepping or super().is_running()
 
     def finish(self) -> None:
         """Stops as soon as what is ready by now has had its turn: tasks that the call has created are begun."""

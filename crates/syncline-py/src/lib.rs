@@ -22,6 +22,7 @@ mod execution;
 mod from_thread;
 mod home;
 mod limits;
+mod loops;
 mod names;
 mod once;
 mod outbox;
@@ -70,6 +71,8 @@ mod _core {
     #[pymodule_export]
     use crate::limits::LimiterBase;
     #[pymodule_export]
+    use crate::loops::BridgeLoop;
+    #[pymodule_export]
     use crate::pending::Pending;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
@@ -79,7 +82,7 @@ mod _core {
     #[pymodule_export]
     use crate::submitted::Submitted;
     #[pymodule_export]
-    use crate::switch::nestable::{Nestable, NestingLoop, NoSwitch, TaskFactory};
+    use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory};
     #[pymodule_export]
     use crate::workers::Worker;
 

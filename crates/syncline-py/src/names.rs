@@ -2,16 +2,20 @@
 
 use crate::once::Once;
 use crate::signals;
-use crate::switch::nestable::NestingLoop;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
+use std::os::raw::c_ulong;
 
 macro_rules! lazy {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
         $(#[$doc])*
         pub fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
             static CELL: Once<Py<PyAny>> = Once::new();
-            let made = CELL.get_or_try_init(py, || Ok(py.import($module)?.getattr($attribute)?.unbind()));
+            let made = CELL.get_or_try_init(py, || {
+                let module = py.import($module)?.into_any();
+                Ok($attribute.split('.').try_fold(module, |object, name| object.getattr(name))?.unbind())
+            });
             Ok(made?.bind(py))
         }
     )*};
@@ -24,6 +28,10 @@ lazy! {
     wait_for = "asyncio"."wait_for";
     cancelled_error = "asyncio"."CancelledError";
     selector_event_loop = "asyncio"."SelectorEventLoop";
+    base_create_task = "asyncio"."BaseEventLoop.create_task";
+    base_set_task_factory = "asyncio"."BaseEventLoop.set_task_factory";
+    base_is_running = "asyncio"."BaseEventLoop.is_running";
+    base_set_debug = "asyncio"."BaseEventLoop.set_debug";
     get_asyncgen_hooks = "sys"."get_asyncgen_hooks";
     set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
     set_running_loop = "asyncio.events"."_set_running_loop";
@@ -61,30 +69,11 @@ lazy! {
     concurrent_future = "concurrent.futures"."Future";
 }
 
-/// asyncio's own way to make a task.
-pub fn base_create_task(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CELL: Once<Py<PyAny>> = Once::new();
-    let made = CELL
-        .get_or_try_init(py, || Ok(py.import("asyncio")?.getattr("BaseEventLoop")?.getattr("create_task")?.unbind()));
-    Ok(made?.bind(py))
-}
-
-/// The class of a runner's loop whose tasks can nest calls. Made here: an import more would be one that a fork in another
-/// thread could cut in two.
-pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CELL: Once<Py<PyAny>> = Once::new();
-    let made = CELL.get_or_try_init(py, || {
-        let namespace = PyDict::new(py);
-        namespace.set_item("__module__", "syncline")?;
-        let bases = (py.get_type::<NestingLoop>(), selector_event_loop(py)?);
-        PyResult::Ok(py.get_type::<PyType>().call1(("RunnerLoop", bases, namespace))?.unbind())
-    });
-    Ok(made?.bind(py))
-}
-
 /// Whether tasks can start eagerly (Python 3.12 and later).
-pub fn has_eager_tasks(py: Python<'_>) -> bool {
-    py.version_info() >= (3, 12)
+pub fn has_eager_tasks(_py: Python<'_>) -> bool {
+    const PYTHON_3_12: c_ulong = 0x030C_0000;
+    // SAFETY: the interpreter, which is there, never writes it.
+    unsafe { ffi::Py_Version >= PYTHON_3_12 }
 }
 
 /// The event loop that runs in this thread, if any.

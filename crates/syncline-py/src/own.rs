@@ -12,11 +12,11 @@
 use crate::call::{self, Call, Outcome, TIMER_SLACK};
 use crate::closing::CLOSING_SLACK;
 use crate::errors;
+use crate::loops::{self, Stepping};
 use crate::names;
 use crate::once::intern;
 use crate::process;
 use crate::retired::Retired;
-use crate::runner;
 use crate::shutdown;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
@@ -85,7 +85,7 @@ impl OwnLoop {
         cleanup: Duration,
         driving: Driving,
     ) -> PyResult<Arc<Self>> {
-        let event_loop = runner::make_loop(match factory {
+        let event_loop = loops::make(match factory {
             Some(factory) => factory,
             None => names::caller_loop(py)?,
         })?;
@@ -224,11 +224,12 @@ impl OwnLoop {
         // generators which are begun meanwhile.
         let outer_hooks = names::get_asyncgen_hooks(py)?.call0()?.cast_into::<PyTuple>()?;
         names::set_asyncgen_hooks(py)?.call1(hooks.bind(py))?;
-        event_loop.setattr(intern!(py, "is_stepping"), true)?;
         names::set_running_loop(py)?.call1((event_loop,))?;
-        let started = tasks::start(event_loop, call, target, home, true);
+        let started = {
+            let _stepping = Stepping::on(event_loop);
+            tasks::start(event_loop, call, target, home, true)
+        };
         names::set_running_loop(py)?.call1((py.None(),))?;
-        event_loop.setattr(intern!(py, "is_stepping"), false)?;
         names::set_asyncgen_hooks(py)?.call1((outer_hooks.get_item(0)?, outer_hooks.get_item(1)?))?;
         if let Some(session) = started? {
             self.retired.add(session);

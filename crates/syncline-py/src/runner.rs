@@ -8,6 +8,7 @@
 
 use crate::call::Call;
 use crate::errors;
+use crate::loops::{self, Stepping};
 use crate::names;
 use crate::once::{Once, intern};
 use crate::outbox::Outbox;
@@ -19,7 +20,7 @@ use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::target::Target;
 use crate::tasks::{self, Home};
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::cell::RefCell;
@@ -297,6 +298,7 @@ impl Runner {
         let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
         let mut mail = VecDeque::new();
         self.mailbox.drain(&mut mail);
+        let _stepping = Stepping::on(event_loop);
         while let Some(job) = mail.pop_front() {
             match job {
                 Job::Start(call, target, home) => {
@@ -346,18 +348,18 @@ impl Runner {
     ) -> PyResult<Bound<'py, PyAny>> {
         match factory {
             _ if self.backend == Backend::Trio => {
-                make_loop(&names::partial(py)?.call1((names::trio_loop(py)?, self.cleanup.as_secs_f64()))?)
+                loops::make(&names::partial(py)?.call1((names::trio_loop(py)?, self.cleanup.as_secs_f64()))?)
             }
-            Some(factory) => make_loop(factory).and_then(|event_loop| nestable::nests(self.switches, event_loop)),
+            Some(factory) => loops::make(factory).and_then(|event_loop| nestable::nests(self.switches, event_loop)),
             #[cfg(target_os = "linux")]
             None => {
-                let class = if self.switches { names::runner_loop(py)? } else { names::selector_event_loop(py)? };
+                let class = loops::runner_loop(py)?;
                 let selector = Bound::new(py, crate::selector::Selector::new(py, self)?)?;
                 let factory = names::partial(py)?.call1((class, selector))?;
-                make_loop(&factory)
+                loops::make(&factory)
             }
             #[cfg(not(target_os = "linux"))]
-            None => make_loop(names::caller_loop(py)?),
+            None => loops::make(names::caller_loop(py)?),
         }
     }
 
@@ -422,48 +424,6 @@ impl Runner {
             }
         }
     }
-}
-
-/// A new loop of the factory's, which logs unhandled errors to our logger.
-pub fn make_loop<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = factory.py();
-    let event_loop = factory.call0()?;
-    if !event_loop.hasattr(intern!(py, "run_forever"))? {
-        let kind = errors::type_name(&event_loop);
-        return Err(PyTypeError::new_err(format!(
-            "loop_factory must return a new event loop, and returned {kind}; give it a function such as \
-             uvloop.new_event_loop"
-        )));
-    }
-    event_loop.call_method1(intern!(py, "set_exception_handler"), (exception_handler(py)?,))?;
-    Ok(event_loop)
-}
-
-/// The loops' exception handler: logs to "syncline".
-pub fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let logger = names::logger(py)?.unbind();
-    let is_finalizing = py.import("sys")?.getattr("is_finalizing")?.unbind();
-    let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-        let py = args.py();
-        let what = args.get_item(1)?;
-        let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?.to_string();
-        // At the interpreter's end Python 3.11 may crash in the repr of a task, as it frees what that calls before the
-        // tasks; and from 3.13 on a traceback can't be formatted, as that imports modules.
-        let is_late = is_finalizing.call0(py)?.is_truthy(py)?;
-        let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || py.version_info() >= (3, 12));
-        let details = details.filter_map(|key| what.get_item(key).ok());
-        let mut message = details.fold(message, |message, detail| format!("{message}: {detail:?}"));
-        let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
-        if is_late
-            && py.version_info() >= (3, 13)
-            && let Some(error) = error.take()
-        {
-            message = format!("{message}: {error}");
-        }
-        names::log_to(logger.bind(py), "error", &message, error.as_ref());
-        Ok(())
-    };
-    Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())
 }
 
 fn spawn(

@@ -1,11 +1,11 @@
 //! Making the task of a call, on its loop's thread.
 
 use crate::call::{Call, Outcome};
+use crate::loops;
 use crate::names;
 use crate::once::intern;
 use crate::session::Session;
 use crate::shim::BridgedCoroutine;
-use crate::switch::nestable::TaskFactory;
 use crate::target::Target;
 use crate::wait::cancelled_error;
 use pyo3::prelude::*;
@@ -75,10 +75,7 @@ pub fn make<'py>(
     let py = event_loop.py();
     let options = PyDict::new(py);
     options.set_item(intern!(py, "context"), context)?;
-    let factory = event_loop.call_method0(intern!(py, "get_task_factory"))?;
-    // One of ours alone changes nothing: what is made here runs in a strand already.
-    let is_plain = factory.is_none() || factory.cast::<TaskFactory>().is_ok_and(|ours| ours.get().inner.is_none());
-    if !is_plain {
+    if loops::has_task_factory(event_loop)? {
         // The user's factory decides, eager ones included: this is the loop's own thread.
         return event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options));
     }

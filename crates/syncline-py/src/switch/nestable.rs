@@ -6,7 +6,6 @@
 //!    or is in a strand already, is left as it is.
 
 use super::greenlets;
-use super::nest;
 use super::strand::{self, Strand};
 use crate::names;
 use crate::once::intern;
@@ -123,7 +122,7 @@ fn awaited(stepped: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// By 2.
-fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();
     let is_one = is_coroutine(&coroutine)
         || (!coroutine.is_instance_of::<Nestable>()
@@ -131,29 +130,6 @@ fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
             && !coroutine.is_instance_of::<SessionCoroutine>()
             && names::is_coroutine(py)?.call1((&coroutine,))?.is_truthy()?);
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
-}
-
-/// What the loops of bridges are besides asyncio's: their tasks can nest, whatever task factory the user gives them.
-#[pyclass(frozen, subclass, module = "syncline._core")]
-pub struct NestingLoop;
-
-#[pymethods]
-impl NestingLoop {
-    #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self
-    }
-
-    #[pyo3(signature = (coro, **options))]
-    fn create_task<'py>(
-        slf: &Bound<'py, Self>,
-        coro: Bound<'py, PyAny>,
-        options: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let coroutine = if nest::strands_here() { wrapped(coro)? } else { coro };
-        names::base_create_task(slf.py())?.call((slf, coroutine), options)
-    }
 }
 
 /// Ends the stacks of a task that refuses to end: they can't outlive their thread.
