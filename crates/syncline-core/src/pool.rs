@@ -10,17 +10,29 @@
 //!    when it is done and nobody could be started. 2. Queue, stack and `called` change under one lock. 3. A worker on the
 //!    stack is asleep or about to be; whoever calls it takes it off. Only a worker that takes itself off retires: one that
 //!    was called looks for jobs first, so no call is lost to a thread that goes home. 4. Newest first: the stack leaves
-//!    those at the bottom alone, which then retire.
+//!    those at the bottom alone, which then retire. 5. A worker that spins looks, before it sleeps, whether it was called:
+//!    an announcement only makes that sooner.
 
+use crate::spin::{Spin, UNKNOWN_CPU, current_cpu};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicU32};
 use crate::sync::{Arc, Condvar, Mutex, lock};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Where one worker sleeps.
+/// Where one worker waits for a call.
 #[derive(Debug, Default)]
 pub struct Desk {
-    called: Mutex<bool>,
+    state: Mutex<DeskState>,
     bell: Condvar,
+    /// For a worker that spins: whoever called it has let go of what it needs.
+    announced: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct DeskState {
+    called: bool,
+    asleep: bool,
 }
 
 impl Desk {
@@ -28,24 +40,36 @@ impl Desk {
         Arc::new(Self::default())
     }
 
-    fn call(&self) {
-        *lock(&self.called) = true;
-        self.bell.notify_one();
+    fn clear(&self) {
+        lock(&self.state).called = false;
+        self.announced.store(false, Release);
+    }
+
+    /// True if the worker was asleep, and now wakes up.
+    fn call(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.called = true;
+        if state.asleep {
+            self.bell.notify_one();
+        }
+        state.asleep
     }
 
     /// Sleeps until called (true), or for as long as that.
     fn sleep(&self, longest: Option<Duration>) -> bool {
         let deadline = longest.map(|span| Instant::now() + span);
-        let mut called = lock(&self.called);
-        while !*called {
+        let mut state = lock(&self.state);
+        state.asleep = true;
+        while !state.called {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            called = match left {
-                Some(Duration::ZERO) => return false,
-                Some(left) => self.bell.wait_timeout(called, left).unwrap_or_else(|error| error.into_inner()).0,
-                None => self.bell.wait(called).unwrap_or_else(|error| error.into_inner()),
+            state = match left {
+                Some(Duration::ZERO) => break,
+                Some(left) => self.bell.wait_timeout(state, left).unwrap_or_else(|error| error.into_inner()).0,
+                None => self.bell.wait(state).unwrap_or_else(|error| error.into_inner()),
             };
         }
-        true
+        state.asleep = false;
+        state.called
     }
 }
 
@@ -65,8 +89,21 @@ pub enum Need {
 pub struct Summons(Arc<Desk>);
 
 impl Summons {
-    pub fn deliver(self) {
-        self.0.call();
+    /// Tells one that sleeps. One that spins would come at once, and collide with a caller that still holds what it
+    /// needs: that one is told by an announcement, or finds out by itself a little later.
+    #[must_use]
+    pub fn deliver(self) -> Option<Announcement> {
+        if self.0.call() { None } else { Some(Announcement(self.0)) }
+    }
+}
+
+/// For a worker that spins.
+#[derive(Debug)]
+pub struct Announcement(Arc<Desk>);
+
+impl Announcement {
+    pub fn make(&self) {
+        self.0.announced.store(true, Release);
     }
 }
 
@@ -82,12 +119,9 @@ struct State<J> {
 #[derive(Debug)]
 pub struct Pool<J> {
     state: Mutex<State<J>>,
-}
-
-impl<J> Default for Pool<J> {
-    fn default() -> Self {
-        Self { state: Mutex::new(State { queue: VecDeque::new(), idle: Vec::new(), called: false, workers: 0 }) }
-    }
+    spin: Spin,
+    /// The core that the last job came from.
+    caller_cpu: AtomicU32,
 }
 
 impl<J> State<J> {
@@ -107,11 +141,14 @@ impl<J> State<J> {
 }
 
 impl<J> Pool<J> {
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(usable_cores: usize) -> Self {
+        let state = State { queue: VecDeque::new(), idle: Vec::new(), called: false, workers: 0 };
+        let caller_cpu = AtomicU32::new(UNKNOWN_CPU);
+        Self { state: Mutex::new(state), spin: Spin::new(usable_cores), caller_cpu }
     }
 
     pub fn submit(&self, job: J) -> Need {
+        self.caller_cpu.store(current_cpu(), Relaxed);
         let mut state = lock(&self.state);
         state.queue.push_back(job);
         state.call_for_the_rest()
@@ -150,7 +187,7 @@ impl<J> Pool<J> {
         if !state.queue.is_empty() {
             return false;
         }
-        *lock(&desk.called) = false;
+        desk.clear();
         state.idle.push(Arc::clone(desk));
         true
     }
@@ -166,6 +203,7 @@ impl<J> Pool<J> {
 
     /// For a worker that has sat down: waits for a call, for at most `longest`; false: it has retired. Detached.
     pub fn doze(&self, desk: &Arc<Desk>, longest: Option<Duration>) -> bool {
+        self.spin.attempt(self.caller_cpu.load(Relaxed), || desk.announced.load(Acquire));
         if !desk.sleep(longest) {
             if self.retire(desk) {
                 return false;
@@ -175,6 +213,11 @@ impl<J> Pool<J> {
         }
         self.arrive();
         true
+    }
+
+    /// Tells how long a worker that was called has waited for the interpreter: see `Spin`.
+    pub fn note_attach(&self, took: Duration) {
+        self.spin.note_attach(took);
     }
 
     /// How many threads there are, and how many of them sleep.
@@ -192,7 +235,7 @@ mod tests {
 
     #[test]
     fn one_worker_is_called_for_many_jobs_and_calls_the_next() {
-        let pool = Pool::new();
+        let pool = Pool::new(1);
         assert!(matches!(pool.submit(1), Need::Start));
         assert!(matches!(pool.submit(2), Need::Nobody));
         pool.arrive();
@@ -205,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_newest_is_called_first() {
-        let pool = Pool::new();
+        let pool = Pool::new(1);
         let desks = [Desk::new(), Desk::new()];
         assert!(desks.iter().all(|desk| pool.sit_down(desk)));
         let Need::Wake(summons) = pool.submit(1) else { unreachable!("two are idle") };
@@ -218,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_nobody_calls_retires() {
-        let pool = Pool::new();
+        let pool = Pool::new(1);
         assert!(matches!(pool.submit(1), Need::Start));
         pool.arrive();
         assert!(pool.take().is_some());
@@ -231,25 +274,26 @@ mod tests {
 
     #[test]
     fn a_worker_does_not_sit_down_before_jobs() {
-        let pool = Pool::new();
+        let pool = Pool::new(1);
         assert!(matches!(pool.submit(1), Need::Start));
         assert!(!pool.sit_down(&Desk::new()));
     }
 
     #[test]
     fn one_that_was_called_does_not_retire() {
-        let pool = Pool::new();
+        let pool = Pool::new(1);
         let desk = Desk::new();
         assert!(pool.sit_down(&desk));
         let Need::Wake(summons) = pool.submit(1) else { unreachable!("one is idle") };
         assert!(!pool.retire(&desk));
-        summons.deliver();
+        // Nobody slept there; it finds out by itself.
+        assert!(summons.deliver().is_some());
         assert!(desk.sleep(None));
     }
 
     #[test]
     fn a_job_that_found_no_thread_is_handed_back() {
-        let pool = Pool::new();
+        let pool = Pool::new(1);
         assert!(matches!(pool.submit(1), Need::Start));
         assert_eq!(pool.not_started(|job| *job == 1), Some(1));
         assert_eq!(pool.counts(), (0, 0));
@@ -258,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_a_worker_keeps_is_its_next_job() {
-        let pool = Pool::new();
+        let pool = Pool::new(1);
         assert!(matches!(pool.submit(1), Need::Start));
         pool.keep(0);
         assert!(matches!(pool.take(), Some((0, Need::Nobody))));

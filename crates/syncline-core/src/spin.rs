@@ -5,10 +5,10 @@
 //!
 //! Rules:
 //! 1. Never where the process may use one core only, nor when the other thread last ran on our own core.
-//! 2. One spinning thread at a time for each `Spin`. 3. Each failure in a row doubles the number of turns that are
-//!    passed over (up to 32), one success resets it. 4. `note_attach` stops it where the interpreter is contended.
-//! 5. Two threads that both sleep are slow to meet: each wakes too late for the other's spin. So after some failures the
-//!    rare spin is a longer one, which outlasts a wake-up.
+//! 2. One spinning thread at a time for each `Spin`. 3. After some failures in a row, each further one doubles the number
+//!    of turns that are passed over (up to 32); one success resets it. 4. `note_attach` stops it where the interpreter is
+//!    contended. 5. Two threads that both sleep are slow to meet: each wakes too late for the other's spin. So after a
+//!    failure spins are longer ones, which outlast a wake-up: whatever came between the two, the next call mends it.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 pub const BUDGET: Duration = Duration::from_micros(20);
 const MOST_PASSED_OVER: u32 = 32;
 /// By 5.
-const PROBE: Duration = Duration::from_micros(60);
-const FAILURES_BEFORE_PROBE: u32 = 3;
+const PROBE: Duration = Duration::from_micros(80);
+/// By 3.
+const PROBES_AT_ONCE: u32 = 2;
 
 /// Attaching without contention takes well under a microsecond.
 pub const SLOW_ATTACH: Duration = Duration::from_micros(200);
@@ -71,7 +72,7 @@ impl Spin {
         if !self.may_start(other_cpu) {
             return false;
         }
-        let probes = self.failures.load(Relaxed) >= FAILURES_BEFORE_PROBE;
+        let probes = self.failures.load(Relaxed) > 0;
         let end = Instant::now() + if probes { PROBE } else { BUDGET };
         // The clock is read between polls: it takes about as long as a poll may be late.
         let won = loop {
@@ -115,8 +116,10 @@ impl Spin {
             return;
         }
         self.lost.fetch_add(1, Relaxed);
-        let failures = self.failures.fetch_add(1, Relaxed).min(16);
-        self.pass_over.store((1 << failures).min(MOST_PASSED_OVER), Relaxed);
+        let failures = self.failures.fetch_add(1, Relaxed);
+        if let Some(in_vain) = failures.checked_sub(PROBES_AT_ONCE) {
+            self.pass_over.store((2 << in_vain.min(16)).min(MOST_PASSED_OVER), Relaxed);
+        }
     }
 }
 

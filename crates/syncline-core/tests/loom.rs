@@ -431,7 +431,9 @@ fn meet(pool: &Pool<u8>, need: Need) -> u8 {
     match need {
         Need::Nobody => 0,
         Need::Wake(summons) => {
-            summons.deliver();
+            if let Some(announcement) = summons.deliver() {
+                announcement.make();
+            }
             0
         }
         Need::Start => {
@@ -459,7 +461,7 @@ fn work_until_retired(pool: &Pool<u8>) -> u8 {
 #[test]
 fn no_job_is_handed_to_a_worker_that_goes_home() {
     loom::model(|| {
-        let pool = Arc::new(Pool::new());
+        let pool = Arc::new(Pool::new(1));
         let worker = {
             let pool = Arc::clone(&pool);
             assert!(matches!(pool.submit(1), Need::Start));
@@ -478,7 +480,7 @@ fn no_job_is_handed_to_a_worker_that_goes_home() {
 #[test]
 fn jobs_of_two_meet_a_worker_that_goes_home() {
     model_of_three(|| {
-        let pool = Arc::new(Pool::new());
+        let pool = Arc::new(Pool::new(1));
         let need = pool.submit(1);
         let others = [2, 4].map(|job| {
             let pool = Arc::clone(&pool);
@@ -495,7 +497,7 @@ fn jobs_of_two_meet_a_worker_that_goes_home() {
 #[test]
 fn a_sleeping_worker_is_called() {
     loom::model(|| {
-        let pool = Arc::new(Pool::new());
+        let pool = Arc::new(Pool::new(1));
         assert!(matches!(pool.submit(1), Need::Start));
         pool.arrive();
         assert!(pool.take().is_some());

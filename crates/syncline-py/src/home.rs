@@ -24,7 +24,8 @@ use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use syncline_core::mailbox::Sent;
+use syncline_core::mailbox::{SendError, Sent};
+use syncline_core::spin::current_cpu;
 use syncline_core::sync::{Mutex, lock};
 
 /// What comes to a loop.
@@ -82,32 +83,81 @@ pub struct Home {
     mail: Mutex<Mail>,
 }
 
-/// The duty to ring, most of which can be done detached.
+/// The duty to ring.
 #[must_use]
 pub struct Ring(Arc<Home>);
 
+/// What of that is left once the interpreter is not needed any more. A loop that spins comes at once, and would collide
+/// with a thread that still holds it.
+#[must_use]
+pub enum Rung {
+    Mail(Arc<Home>, Arc<Runner>, Job),
+    #[cfg(target_os = "linux")]
+    Descriptor(Arc<Home>),
+}
+
+/// A loop that takes nothing any more, and what it was given.
+#[must_use]
+pub struct Refused(Arc<Home>, SendError<Job>);
+
 impl Ring {
-    /// What of it needs the interpreter; comes first. False if nothing is left to do.
-    pub fn prepare(&self, py: Python<'_>) -> bool {
-        self.0.prepare_ring(py)
-    }
-
-    pub fn ring_now(&self, py: Python<'_>) {
-        if self.prepare(py) {
-            self.ring();
-        }
-    }
-
-    pub fn ring(&self) {
-        match &self.0.route {
-            Route::Runner(runner) => runner.wake(),
-            #[cfg(target_os = "linux")]
-            Route::Descriptor(fd) => {
-                // Fails only if the counter is full, and then the loop is awake.
-                let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+    /// What of it needs the interpreter; comes first. `None` if nothing is left to do.
+    pub fn prepare(self, py: Python<'_>) -> Option<Rung> {
+        let home = self.0;
+        match &home.route {
+            Route::Runner(runner) => {
+                let runner = Arc::clone(runner);
+                let drain = Drain { home: Arc::clone(&home), stays: false, ran: AtomicBool::new(false) };
+                let job = Job::Do(Box::new(move |py| {
+                    drain.__call__(py);
+                    Ok(())
+                }));
+                Some(Rung::Mail(home, runner, job))
             }
-            Route::Callback => {}
+            #[cfg(target_os = "linux")]
+            Route::Descriptor(_) => Some(Rung::Descriptor(home)),
+            Route::Callback => {
+                home.schedule(py);
+                None
+            }
         }
+    }
+
+    pub fn ring_now(self, py: Python<'_>) {
+        if let Some(refused) = self.prepare(py).and_then(Rung::finish) {
+            refused.close(py);
+        }
+    }
+}
+
+impl Rung {
+    /// For any thread, attached or not. What comes back is to be closed attached.
+    pub fn finish(self) -> Option<Refused> {
+        match self {
+            Self::Mail(home, runner, job) => {
+                runner.caller_cpu.store(current_cpu(), Relaxed);
+                match runner.mailbox.send(job) {
+                    Ok(Sent::WakeTheLoop) => runner.wake(),
+                    Ok(Sent::LoopIsAwake) => {}
+                    Err(refused) => return Some(Refused(home, refused)),
+                }
+            }
+            #[cfg(target_os = "linux")]
+            Self::Descriptor(home) => {
+                if let Route::Descriptor(fd) = &home.route {
+                    // Fails only if the counter is full, and then the loop is awake.
+                    let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Refused {
+    pub fn close(self, py: Python<'_>) {
+        self.0.close(py);
+        drop(self.1);
     }
 }
 
@@ -246,32 +296,6 @@ impl Home {
     pub fn deliver(self: &Arc<Self>, py: Python<'_>, item: Item) {
         if let Some(ring) = self.put(py, item) {
             ring.ring_now(py);
-        }
-    }
-
-    fn prepare_ring(self: &Arc<Self>, py: Python<'_>) -> bool {
-        match &self.route {
-            Route::Runner(runner) => {
-                let drain = Drain { home: Arc::clone(self), stays: false, ran: AtomicBool::new(false) };
-                let job = Job::Do(Box::new(move |py| {
-                    drain.__call__(py);
-                    Ok(())
-                }));
-                match runner.mailbox.send(job) {
-                    Ok(Sent::WakeTheLoop) => true,
-                    Ok(Sent::LoopIsAwake) => false,
-                    Err(_) => {
-                        self.close(py);
-                        false
-                    }
-                }
-            }
-            #[cfg(target_os = "linux")]
-            Route::Descriptor(_) => true,
-            Route::Callback => {
-                self.schedule(py);
-                false
-            }
         }
     }
 

@@ -1,19 +1,32 @@
-//! Results that are known, and wait for their loop's thread to let go of the interpreter.
+//! What waits for a loop's thread to let go of the interpreter: results that are known, worker threads that are called.
 
 use crate::call::Call;
 use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use syncline_core::pool::Announcement;
 use syncline_core::spin::SLOW_ATTACH;
 use syncline_core::sync::{Mutex, lock};
 
 /// A result waits for others at most that long while its loop is busy.
 const LONGEST_DELAY: Duration = Duration::from_micros(100);
 
+#[derive(Default)]
+struct Mail {
+    calls: Vec<Arc<Call>>,
+    announcements: Vec<Announcement>,
+    oldest: Option<Instant>,
+}
+
+impl Mail {
+    fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.announcements.is_empty()
+    }
+}
+
 pub struct Outbox {
-    calls: Mutex<Vec<Arc<Call>>>,
-    oldest: Mutex<Option<Instant>>,
+    mail: Mutex<Mail>,
     /// Whether somebody will flush soon; else each result is published at once.
     pub deferring: AtomicBool,
     /// Another thread hogs the interpreter: a caller that is woken only when this thread lets go comes behind that one.
@@ -23,22 +36,37 @@ pub struct Outbox {
 impl Outbox {
     pub fn new(deferring: bool) -> Arc<Self> {
         Arc::new(Self {
-            calls: Mutex::default(),
-            oldest: Mutex::default(),
+            mail: Mutex::default(),
             deferring: AtomicBool::new(deferring),
             hurried: AtomicBool::new(false),
         })
     }
 
+    fn defers(&self) -> bool {
+        self.deferring.load(Relaxed) && !self.hurried.load(Relaxed)
+    }
+
     pub fn add(&self, call: &Arc<Call>) {
-        if self.hurried.load(Relaxed) || !self.deferring.load(Relaxed) {
+        if !self.defers() {
             call.publish();
             return;
         }
-        lock(&self.calls).push(Arc::clone(call));
-        let is_late = lock(&self.oldest).get_or_insert_with(Instant::now).elapsed() > LONGEST_DELAY;
+        let is_late = {
+            let mut mail = lock(&self.mail);
+            mail.calls.push(Arc::clone(call));
+            mail.oldest.get_or_insert_with(Instant::now).elapsed() > LONGEST_DELAY
+        };
         if is_late {
             self.flush();
+        }
+    }
+
+    /// For a worker thread that spins, and is called.
+    pub fn announce(&self, announcement: Announcement) {
+        if self.defers() {
+            lock(&self.mail).announcements.push(announcement);
+        } else {
+            announcement.make();
         }
     }
 
@@ -48,26 +76,26 @@ impl Outbox {
     }
 
     pub fn flush(&self) {
-        let calls = std::mem::take(&mut *lock(&self.calls));
-        if calls.is_empty() {
-            return;
-        }
-        *lock(&self.oldest) = None;
-        for call in &calls {
-            call.publish();
-        }
-        // Keeps the vector's memory for the next batch.
-        let mut kept = calls;
-        kept.clear();
-        let mut current = lock(&self.calls);
+        let mut mail = {
+            let mut mail = lock(&self.mail);
+            if mail.is_empty() {
+                return;
+            }
+            std::mem::take(&mut *mail)
+        };
+        mail.announcements.drain(..).for_each(|announcement| announcement.make());
+        mail.calls.drain(..).for_each(|call| call.publish());
+        mail.oldest = None;
+        // Keeps the vectors' memory for the next batch.
+        let mut current = lock(&self.mail);
         if current.is_empty() {
-            *current = kept;
+            *current = mail;
         }
     }
 
     /// Flushes, detached if there is anything.
     pub fn flush_soon(&self, py: Python<'_>) {
-        if !lock(&self.calls).is_empty() {
+        if !lock(&self.mail).is_empty() {
             py.detach(|| self.flush());
         }
     }

@@ -12,11 +12,12 @@
 use crate::call::{Call, Outcome};
 use crate::context;
 use crate::errors;
-use crate::home::Ring;
+use crate::home::{Ring, Rung};
 use crate::limits::Waiter;
 use crate::names;
 use crate::once::intern;
 use crate::process;
+use crate::runner::{self, Feeder};
 use crate::work::{OnCancel, Work};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -25,8 +26,9 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
-use syncline_core::pool::{Desk, Need, Pool};
+use std::time::{Duration, Instant};
+use syncline_core::pool::{Announcement, Desk, Need, Pool};
+use syncline_core::spin::usable_cores;
 use syncline_core::sync::{Mutex, lock};
 
 /// An idle worker goes home after that time.
@@ -83,7 +85,7 @@ fn pool() -> Arc<Works> {
     match &*known {
         Some((epoch, pool)) if *epoch == process::epoch() => Arc::clone(pool),
         _ => {
-            let pool = Arc::new(Works::new());
+            let pool = Arc::new(Works::new(usable_cores()));
             // By 4.
             std::mem::forget(known.replace((process::epoch(), Arc::clone(&pool))));
             pool
@@ -121,7 +123,11 @@ pub fn serve(py: Python<'_>, waiters: Vec<Waiter>) {
 fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, work: Option<&Arc<Work>>) {
     match need {
         Need::Nobody => {}
-        Need::Wake(summons) => summons.deliver(),
+        Need::Wake(summons) => {
+            if let Some(announcement) = summons.deliver() {
+                announce(announcement);
+            }
+        }
         Need::Start => {
             let Err(error) = start(py, pool) else { return };
             let is_mine = |queued: &Arc<Work>| work.is_some_and(|work| Arc::ptr_eq(queued, work));
@@ -132,6 +138,13 @@ fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, work: Option<&Arc<Work>>)
                 None => {}
             }
         }
+    }
+}
+
+fn announce(announcement: Announcement) {
+    match runner::current().filter(|runner| runner.feeder() == Feeder::Selector) {
+        Some(runner) => runner.outbox.announce(announcement),
+        None => announcement.make(),
     }
 }
 
@@ -227,13 +240,17 @@ impl Worker {
                 continue;
             }
             // Told after that: if the task has more work at once, it finds this thread ready for it.
-            ring = ring.take().filter(|ring| ring.prepare(py));
+            let rung = ring.take().and_then(|ring| ring.prepare(py));
             drop(inside.take());
-            let (stays, back) = py.detach(|| {
-                ring.iter().for_each(Ring::ring);
-                (self.pool.doze(&self.desk, Some(LONGEST_IDLE)), process::come_back())
+            let (refused, stays, back, called_at) = py.detach(|| {
+                let refused = rung.and_then(Rung::finish);
+                let stays = self.pool.doze(&self.desk, Some(LONGEST_IDLE));
+                (refused, stays, process::come_back(), Instant::now())
             });
-            drop(ring.take());
+            self.pool.note_attach(called_at.elapsed());
+            if let Some(refused) = refused {
+                refused.close(py);
+            }
             inside = Some(back);
             if !stays {
                 return Ok(None);
