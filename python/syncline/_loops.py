@@ -37,13 +37,3 @@ async def _current_hooks() -> tuple[Any, Any]:
     """The hooks that a loop installs while it runs: asked of it here, as their names are private."""
     hooks = get_asyncgen_hooks()
     return hooks.firstiter, hooks.finalizer
-
-
-class Idle(asyncio.Future[None]):
-    """What a session's task waits for between steps.
-
-    It refuses to be cancelled. The task then keeps the cancellation until it suspends again, as if it ran meanwhile.
-    """
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        return False

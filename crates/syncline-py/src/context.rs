@@ -212,3 +212,26 @@ fn bring_up_to_date(kept: &Bound<'_, PyAny>, current: &Bound<'_, PyAny>) -> PyRe
     }
     Ok(true)
 }
+
+/// A context that this thread has entered.
+pub struct Entered<'py>(&'py Bound<'py, PyAny>);
+
+impl<'py> Entered<'py> {
+    pub fn new(context: &'py Bound<'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: attached, and only contexts come here.
+        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 {
+            Ok(Self(context))
+        } else {
+            Err(PyErr::fetch(context.py()))
+        }
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // SAFETY: attached, and `new` entered this very context. It fails only if that is not the current one.
+        if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
+            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), None);
+        }
+    }
+}

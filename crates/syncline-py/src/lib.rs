@@ -31,7 +31,6 @@ mod pending;
 mod placement;
 mod process;
 mod rest;
-mod retired;
 mod runner;
 #[cfg(target_os = "linux")]
 mod selector;

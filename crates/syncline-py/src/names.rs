@@ -39,7 +39,6 @@ lazy! {
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     is_coroutine = "asyncio"."iscoroutine";
-    idle = "syncline._loops"."Idle";
     trio_loop = "syncline._trio"."TrioLoop";
     trio_cancelled = "trio"."Cancelled";
     in_trio_run = "trio.lowlevel"."in_trio_run";

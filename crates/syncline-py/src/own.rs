@@ -16,7 +16,6 @@ use crate::loops::{self, Stepping};
 use crate::names;
 use crate::once::intern;
 use crate::process;
-use crate::retired::Retired;
 use crate::shutdown;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
@@ -42,7 +41,6 @@ pub struct OwnLoop {
     /// The loop's hooks for async generators, if it is our class, which can take a first step outside of its turns.
     hooks: Option<Py<PyTuple>>,
     busy: AtomicBool,
-    retired: Retired,
     closing: Arc<AtomicBool>,
     ended: Latch,
     pub cleanup: Duration,
@@ -101,7 +99,6 @@ impl OwnLoop {
             event_loop: Mutex::new(Some(event_loop.unbind())),
             hooks,
             busy: AtomicBool::new(false),
-            retired: Retired::default(),
             closing: Arc::default(),
             ended: Latch::new(),
             cleanup,
@@ -218,7 +215,7 @@ impl OwnLoop {
     ) -> PyResult<()> {
         let can_step = home.is_session() || names::has_eager_tasks(py);
         let Some(hooks) = self.hooks.as_ref().filter(|_| can_step) else {
-            return tasks::start(event_loop, call, target, home, false).map(drop);
+            return tasks::start(event_loop, call, target, home, false);
         };
         // What `run_forever` does around its turns: the loop is the running one, and the one that finalizes the async
         // generators which are begun meanwhile.
@@ -231,13 +228,7 @@ impl OwnLoop {
         };
         names::set_running_loop(py)?.call1((py.None(),))?;
         names::set_asyncgen_hooks(py)?.call1((outer_hooks.get_item(0)?, outer_hooks.get_item(1)?))?;
-        if let Some(session) = started? {
-            self.retired.add(session);
-            if self.retired.are_many() {
-                self.retired.end(py)?;
-            }
-        }
-        Ok(())
+        started
     }
 
     /// Gives background tasks their turn after a call that did not suspend.

@@ -13,7 +13,6 @@ use crate::names;
 use crate::once::{Once, intern};
 use crate::outbox::Outbox;
 use crate::process;
-use crate::retired::Retired;
 use crate::signals;
 use crate::switch::carrier;
 use crate::switch::nest::{self, Driving};
@@ -81,7 +80,6 @@ pub struct Runner {
     pub epoch: u32,
     pub mailbox: Mailbox<Job>,
     pub outbox: Arc<Outbox>,
-    pub retired: Retired,
     pub node: Arc<Node>,
     pub caller_spin: Spin,
     pub loop_spin: Spin,
@@ -134,7 +132,6 @@ impl Runner {
             epoch: process::epoch(),
             mailbox: Mailbox::new(),
             outbox: Outbox::new(feeder == Feeder::Selector),
-            retired: Retired::default(),
             node: Node::new(),
             caller_spin: Spin::new(cores),
             loop_spin: Spin::new(cores),
@@ -277,7 +274,7 @@ impl Runner {
         }
         self.outbox.deferring.store(false, Relaxed);
         self.outbox.flush_soon(py);
-        seen_to.and_then(|()| self.retired.end(py))
+        seen_to
     }
 
     pub fn begin_turn(&self) {
@@ -302,10 +299,7 @@ impl Runner {
         while let Some(job) = mail.pop_front() {
             match job {
                 Job::Start(call, target, home) => {
-                    let over = tasks::start(event_loop, &call, target, home, self.backend == Backend::Asyncio)?;
-                    if let Some(session) = over {
-                        self.retired.add(session);
-                    }
+                    tasks::start(event_loop, &call, target, home, self.backend == Backend::Asyncio)?;
                 }
                 Job::Cancel(call) => call.cancel_if_asked(py)?,
                 Job::Do(what) => what(py)?,

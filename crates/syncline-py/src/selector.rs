@@ -11,7 +11,6 @@
 
 use crate::errors;
 use crate::once::intern;
-use crate::retired;
 use crate::runner::Runner;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -138,11 +137,7 @@ impl Selector {
         runner.begin_turn();
         loop {
             runner.fall_asleep();
-            // Retired sessions are ended when nothing else comes.
-            let has_retired = !runner.retired.is_empty();
-            let nap =
-                if has_retired { Some(left.map_or(retired::WHILE, |left| left.min(retired::WHILE))) } else { left };
-            let (woken, detached_until) = py.detach(|| (self.sleep(runner, nap), Instant::now()));
+            let (woken, detached_until) = py.detach(|| (self.sleep(runner, left), Instant::now()));
             let attach_took = detached_until.elapsed();
             runner.loop_spin.note_attach(attach_took);
             runner.outbox.hurry(attach_took);
@@ -155,7 +150,7 @@ impl Selector {
                 let before = runner.scheduled(py)?;
                 runner.see_to_mail(py)?;
                 // By 3. A loop that hides what it has to do is given its turn.
-                before != runner.scheduled(py)? || runner.has_work(py)? || runner.retired.are_many()
+                before != runner.scheduled(py)? || runner.has_work(py)?
             } else {
                 // Woken for a handle or a timer of the loop, or for nothing.
                 true
@@ -165,7 +160,6 @@ impl Selector {
                     // Tasks that ended in this turn do not wait for what else the loop has to do.
                     runner.outbox.flush_soon(py);
                 }
-                runner.retired.end(py)?;
                 return self.report(py, &events);
             }
             left = deadline.map(|at| at.saturating_duration_since(Instant::now()));

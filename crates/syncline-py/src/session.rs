@@ -14,6 +14,7 @@
 //!    shuts down, after what the session left for that case.
 
 use crate::call::{Call, Outcome, is_cancelled, is_trio_cancelled};
+use crate::context::Entered;
 use crate::errors;
 use crate::execution::{Execution, Step};
 use crate::names;
@@ -23,7 +24,6 @@ use crate::source::Input;
 use crate::target::Target;
 use crate::tasks;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use std::sync::Arc;
@@ -113,8 +113,7 @@ impl Session {
         lock(&self.state).current.as_ref().map(|execution| Arc::clone(&execution.call))
     }
 
-    /// Makes a step. `enters` where the thread can stand in for the task: its loop runs, and no task does. True if the
-    /// session is over and its task only has to be told, by `end`: that costs a turn of the loop and can wait.
+    /// Makes a step. `enters` where the thread can stand in for the task: its loop runs, and no task does.
     pub fn begin(
         self: &Arc<Self>,
         event_loop: &Bound<'_, PyAny>,
@@ -122,12 +121,12 @@ impl Session {
         target: Target,
         is_last: bool,
         enters: bool,
-    ) -> PyResult<bool> {
+    ) -> PyResult<()> {
         let py = event_loop.py();
         if self.has_ended() {
             target.discard(py);
             call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, call.runner_name())));
-            return Ok(false);
+            return Ok(());
         }
         let task = self.task(event_loop)?;
         let execution = Arc::new(Execution::new(Arc::clone(call), target));
@@ -140,18 +139,18 @@ impl Session {
         drop(done_by_this_step);
         if !enters {
             call.suspended_in(task);
-            return self.wake(py).map(|()| false);
+            return self.wake(py);
         }
         let step = self.as_the_task(event_loop, &task, || execution.send(py.None().bind(py)))?;
         match step {
             Step::Awaits(awaited) => {
                 lock(&self.state).handed_over = Some(awaited);
                 call.suspended_in(task);
-                self.wake(py).map(|()| false)
+                self.go_on(py)
             }
             Step::Ended(outcome) => {
                 self.settle(py, &execution, outcome);
-                Ok(self.is_ending())
+                if self.is_ending() { self.go_on(py) } else { Ok(()) }
             }
         }
     }
@@ -206,6 +205,12 @@ impl Session {
         });
         names::leave_task(py)?.call1((event_loop, task))?;
         step
+    }
+
+    /// Has the task take its turn at once; no task runs.
+    fn go_on(&self, py: Python<'_>) -> PyResult<()> {
+        let waker = lock(&self.state).idle.as_ref().map(|idle| idle.waker(py));
+        waker.map_or(Ok(()), |waker| rest::go_on(py, &waker))
     }
 
     /// Lets the task take its turn.
@@ -390,29 +395,6 @@ fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
     };
     // What can't be cancelled gets the error itself.
     cancel().unwrap_or(false)
-}
-
-/// A context that this thread has entered.
-pub struct Entered<'py>(&'py Bound<'py, PyAny>);
-
-impl<'py> Entered<'py> {
-    pub fn new(context: &'py Bound<'py, PyAny>) -> PyResult<Self> {
-        // SAFETY: attached, and only contexts come here.
-        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 {
-            Ok(Self(context))
-        } else {
-            Err(PyErr::fetch(context.py()))
-        }
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        // SAFETY: attached, and `new` entered this very context. It fails only if that is not the current one.
-        if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
-            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), None);
-        }
-    }
 }
 
 /// The coroutine of a session's task.

@@ -32,27 +32,27 @@ impl Home {
 }
 
 /// Starts the call in a task of `event_loop`, which runs in this thread. The first step is over when this returns: of a
-/// task where tasks can start eagerly, of a session's if `enters` (see there). Returns a session that is over and has yet
-/// to be ended.
+/// task where tasks can start eagerly, of a session's if `enters` (see there).
 pub fn start(
     event_loop: &Bound<'_, PyAny>,
     call: &Arc<Call>,
     target: Target,
     home: Home,
     enters: bool,
-) -> PyResult<Option<Arc<Session>>> {
+) -> PyResult<()> {
     let py = event_loop.py();
     if call.is_abandoned() && !home.is_due_anyway() {
         // Its caller is gone, and what it was told is that the call did not end.
         target.discard(py);
         call.settle(py, Outcome::Raised(cancelled_error(py)));
-        return Ok(None);
+        return Ok(());
     }
     match home {
-        Home::Session { session, is_last } => match session.begin(event_loop, call, target, is_last, enters) {
-            Ok(is_over) => return Ok(is_over.then_some(session)),
-            Err(error) => call.settle(py, Outcome::Raised(error)),
-        },
+        Home::Session { session, is_last } => {
+            if let Err(error) = session.begin(event_loop, call, target, is_last, enters) {
+                call.settle(py, Outcome::Raised(error));
+            }
+        }
         Home::Task(context) => {
             let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target))?;
             match make(event_loop, coroutine.as_any(), &context) {
@@ -64,7 +64,7 @@ pub fn start(
             }
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 pub fn make<'py>(

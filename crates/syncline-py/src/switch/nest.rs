@@ -6,12 +6,11 @@
 
 use super::greenlets;
 use super::strand::{self, Answer, Strand};
-use crate::context;
+use crate::context::{self, Entered};
 use crate::errors;
 use crate::names;
 use crate::once::intern;
 use crate::placement::Shared;
-use crate::session::Entered;
 use crate::signals;
 use crate::source::{self, Thrown};
 use crate::target::{self, Target};
