@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import syncline
@@ -21,6 +22,7 @@ from child import eventually
 Run = Callable[[Callable[[], Any]], Any]
 number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
 LIMIT = 20
+CALLS = 300
 
 
 def test_a_function_runs_in_a_worker_thread_with_its_arguments(anywhere: Run) -> None:
@@ -73,6 +75,35 @@ def test_values_of_all_kinds_come_back(anywhere: Run) -> None:
     async def main() -> None:
         for value in [(), (1, 2), None, ValueError("a value"), StopIteration(3), [1]]:
             assert await syncline.to_thread(lambda value=value: value) is value
+
+    anywhere(main)
+
+
+def test_other_tasks_have_a_turn_even_if_the_result_is_there_at_once(anywhere: Run) -> None:
+    """Where a worker answers within microseconds the loop's thread takes the result then and there, and still gives
+    every task its turn: an await that never suspends would starve them, and timeouts with them."""
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await anyio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            await anyio.lowlevel.checkpoint()
+            for _ in range(CALLS):
+                before = len(turns)
+                await syncline.to_thread(int)
+                # trio shuffles who is ready at the same time.
+                await syncline.to_thread(int)
+                assert len(turns) > before
+            with anyio.move_on_after(0.01) as scope:
+                while True:
+                    await syncline.to_thread(int)
+            assert scope.cancelled_caught
+            group.cancel_scope.cancel()
 
     anywhere(main)
 

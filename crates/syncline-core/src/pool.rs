@@ -122,6 +122,8 @@ pub struct Pool<J> {
     spin: Spin,
     /// The core that the last job came from.
     caller_cpu: AtomicU32,
+    /// The core of the worker that came to rest last.
+    worker_cpu: AtomicU32,
 }
 
 impl<J> State<J> {
@@ -143,8 +145,12 @@ impl<J> State<J> {
 impl<J> Pool<J> {
     pub fn new(usable_cores: usize) -> Self {
         let state = State { queue: VecDeque::new(), idle: Vec::new(), called: false, workers: 0 };
-        let caller_cpu = AtomicU32::new(UNKNOWN_CPU);
-        Self { state: Mutex::new(state), spin: Spin::new(usable_cores), caller_cpu }
+        Self {
+            state: Mutex::new(state),
+            spin: Spin::new(usable_cores),
+            caller_cpu: AtomicU32::new(UNKNOWN_CPU),
+            worker_cpu: AtomicU32::new(UNKNOWN_CPU),
+        }
     }
 
     pub fn submit(&self, job: J) -> Need {
@@ -203,6 +209,7 @@ impl<J> Pool<J> {
 
     /// For a worker that has sat down: waits for a call, for at most `longest`; false: it has retired. Detached.
     pub fn doze(&self, desk: &Arc<Desk>, longest: Option<Duration>) -> bool {
+        self.worker_cpu.store(current_cpu(), Relaxed);
         self.spin.attempt(self.caller_cpu.load(Relaxed), || desk.announced.load(Acquire));
         if !desk.sleep(longest) {
             if self.retire(desk) {
@@ -218,6 +225,11 @@ impl<J> Pool<J> {
     /// Tells how long a worker that was called has waited for the interpreter: see `Spin`.
     pub fn note_attach(&self, took: Duration) {
         self.spin.note_attach(took);
+    }
+
+    /// Where the worker runs that is called next, as far as is known.
+    pub fn worker_cpu(&self) -> u32 {
+        self.worker_cpu.load(Relaxed)
     }
 
     /// How many threads there are, and how many of them sleep.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use syncline_core::latch::{Latch, Waited};
 use syncline_core::limiter::Limiter;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
+use syncline_core::meeting::Meeting;
 use syncline_core::pool::{Desk, Need, Pool};
 use syncline_core::runners::{Find, Runners};
 use syncline_core::slot::Slot;
@@ -534,5 +535,22 @@ fn a_token_that_comes_back_is_not_missed() {
         let got = other.join().unwrap_or(Ok(false));
         assert_eq!(served, Some(if got == Ok(true) { vec![] } else { vec![2] }));
         assert_eq!(limiter.counts().borrowed, 1);
+    });
+}
+
+/// A result is either taken by who waits for it, or word is sent: never both, never neither.
+#[test]
+fn a_result_is_met_or_sent() {
+    loom::model(|| {
+        let meeting = Arc::new(Meeting::new());
+        meeting.expect();
+        let other = {
+            let meeting = Arc::clone(&meeting);
+            thread::spawn(move || meeting.meet())
+        };
+        let seen = meeting.is_met();
+        let has_it = meeting.leave();
+        assert!(has_it || !seen);
+        assert!(other.join().is_ok_and(|met| met == has_it));
     });
 }

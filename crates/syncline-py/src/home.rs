@@ -24,8 +24,9 @@ use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 use syncline_core::mailbox::{SendError, Sent};
-use syncline_core::spin::current_cpu;
+use syncline_core::spin::{Spin, current_cpu, usable_cores};
 use syncline_core::sync::{Mutex, lock};
 
 /// What comes to a loop.
@@ -81,6 +82,8 @@ pub struct Home {
     route: Route,
     runner: Option<Weak<Runner>>,
     mail: Mutex<Mail>,
+    /// For results of worker threads that may come at once.
+    spin: Spin,
 }
 
 /// The duty to ring.
@@ -204,6 +207,7 @@ impl Home {
             route,
             runner: runner::current().map(|runner| Arc::downgrade(&runner)),
             mail: Mutex::default(),
+            spin: Spin::new(usable_cores()),
         }))
     }
 
@@ -257,6 +261,22 @@ impl Home {
 
     pub fn runner(&self) -> Option<Arc<Runner>> {
         self.runner.as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Whether its loop spins before it sleeps, and lets go of the interpreter when it says.
+    pub fn spins(&self) -> bool {
+        matches!(self.route, Route::Runner(_))
+    }
+
+    /// Waits for a moment, detached, for what another thread is about to bring; for the loop's thread, if its loop does not
+    /// spin itself.
+    pub fn spin(&self, py: Python<'_>, other_cpu: u32, before: impl FnOnce() + Send, done: impl Fn() -> bool + Send) {
+        let detached_until = py.detach(|| {
+            before();
+            self.spin.attempt(other_cpu, done);
+            Instant::now()
+        });
+        self.spin.note_attach(detached_until.elapsed());
     }
 
     pub fn is_in_trio(&self) -> bool {

@@ -10,7 +10,7 @@
 use crate::errors;
 use crate::home::{Arrival, Home, Item, is_in_trio_task};
 use crate::names;
-use crate::pending::{Bell, Errand, Pending};
+use crate::pending::{Begun, Bell, Errand, Pending};
 use crate::process;
 use crate::work::Work;
 use crate::workers;
@@ -190,7 +190,7 @@ impl Errand for Turn {
         &self.bell
     }
 
-    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<bool> {
+    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<Begun> {
         let known = lock(&self.borrower).take();
         let borrower = match known {
             Some(borrower) => borrower,
@@ -199,9 +199,10 @@ impl Errand for Turn {
         let key = key_of(borrower.bind(py));
         let _ = self.key.set(key.clone());
         let _ = self.home.set(home);
-        let Some(me) = self.me.upgrade() else { return Ok(false) };
+        let Some(me) = self.me.upgrade() else { return Ok(Begun::Waits) };
         match self.limits.tokens().acquire(key, Borrower::Object(borrower), || Waiter::Turn(me)) {
-            Ok(got) => Ok(got),
+            Ok(true) => Ok(Begun::Over),
+            Ok(false) => Ok(Begun::Waits),
             Err(_) => Err(holds_one_already()),
         }
     }

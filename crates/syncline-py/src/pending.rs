@@ -42,10 +42,21 @@ impl Bell {
     }
 }
 
+/// What became of an errand at its beginning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// The bell rings at its end.
+    Waits,
+    /// It is over. The task waits for its next turn, as it would have for the bell.
+    Met,
+    /// It is over, and the task goes on.
+    Over,
+}
+
 pub trait Errand: Send + Sync {
     fn bell(&self) -> &Bell;
-    /// Sets it going; true if it is over already.
-    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<bool>;
+    /// Sets it going.
+    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<Begun>;
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
     fn cancel(&self, py: Python<'_>);
 }
@@ -71,10 +82,10 @@ impl Pending {
         Self { errand, state: Mutex::new(State::New), has_begun: Mutex::new(false) }
     }
 
-    fn begin(&self, py: Python<'_>, in_trio: bool) -> PyResult<bool> {
-        let is_over = self.errand.begin(py, here(py, in_trio)?)?;
-        *lock(&self.has_begun) = !is_over;
-        Ok(is_over)
+    fn begin(&self, py: Python<'_>, in_trio: bool) -> PyResult<Begun> {
+        let begun = self.errand.begin(py, here(py, in_trio)?)?;
+        *lock(&self.has_begun) = begun != Begun::Over;
+        Ok(begun)
     }
 
     fn end(&self, py: Python<'_>) -> PyErr {
@@ -117,8 +128,13 @@ impl Pending {
             let waiting = crate::names::trio_wait(py)?.call1((slf,))?.call_method0(intern!(py, "__await__"))?;
             return self.turn_in_trio(py, waiting.unbind(), Input::Nothing);
         }
-        if self.begin(py, false)? {
-            return Err(self.end(py));
+        match self.begin(py, false)? {
+            Begun::Over => return Err(self.end(py)),
+            Begun::Met => {
+                *lock(&self.state) = State::InAsyncio;
+                return Ok(py.None());
+            }
+            Begun::Waits => {}
         }
         let event_loop = crate::names::running_loop(py)?;
         let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("no event loop runs in this thread"))?;
@@ -181,11 +197,11 @@ impl Pending {
 
     /// For trio's part: sets it going, with what to call when it is over. True if it is over already.
     fn begin_in_trio(&self, py: Python<'_>, waker: Py<PyAny>) -> PyResult<bool> {
-        let is_over = self.begin(py, true)?;
-        if !is_over {
+        let waits = self.begin(py, true)? == Begun::Waits;
+        if waits {
             self.errand.bell().hang(waker);
         }
-        Ok(is_over)
+        Ok(!waits)
     }
 }
 

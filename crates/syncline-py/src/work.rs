@@ -8,11 +8,11 @@
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::context::Carried;
 use crate::errors;
-use crate::home::{Arrival, Home, Item, Ring};
+use crate::home::{Arrival, Home, Item, Refused, Ring, Rung};
 use crate::limits::{Limits, Waiter};
 use crate::names;
 use crate::once::intern;
-use crate::pending::{Bell, Errand};
+use crate::pending::{Begun, Bell, Errand};
 use crate::process;
 use crate::wait;
 use crate::workers;
@@ -22,6 +22,7 @@ use pyo3::types::{PyBool, PyDict, PyTuple};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
+use syncline_core::meeting::Meeting;
 use syncline_core::sync::{Mutex, lock};
 
 /// What a worker calls: `run(*args, **kwargs)`.
@@ -53,6 +54,8 @@ pub struct Work {
     given_up: AtomicBool,
     has_ended: AtomicBool,
     bell: Bell,
+    /// Where the loop's thread may wait for it.
+    meeting: Arc<Meeting>,
     home: OnceLock<Arc<Home>>,
     pub limits: Arc<Limits>,
     /// The calls that its function waits for, one inside the other, and which of them end with the task's interest.
@@ -87,6 +90,7 @@ impl Work {
             given_up: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             bell: Bell::default(),
+            meeting: Arc::default(),
             home: OnceLock::new(),
             limits: Arc::clone(limits),
             waits_for: Mutex::default(),
@@ -136,7 +140,7 @@ impl Work {
     }
 
     /// The function has ended, or will never run. Returns those who have its token now, and how to tell the task.
-    pub fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<Waiter>, Option<Ring>) {
+    pub fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<Waiter>, Option<News>) {
         let replaced = std::mem::replace(&mut *lock(&self.outcome), outcome);
         drop(replaced);
         self.has_ended.store(true, SeqCst);
@@ -145,11 +149,15 @@ impl Work {
             self.report(py);
             return (next, None);
         }
-        let ring = match (self.home.get(), self.me()) {
-            (Some(home), Some(me)) => home.put(py, Item::Arrival(me)),
-            _ => None,
-        };
-        (next, ring)
+        if self.meeting.is_expected() {
+            return (next, Some(News::Meeting(Arc::clone(&self.meeting), Weak::clone(&self.me))));
+        }
+        (next, self.send_word(py).map(News::Ring))
+    }
+
+    fn send_word(&self, py: Python<'_>) -> Option<Ring> {
+        let (home, me) = self.home.get().zip(self.me())?;
+        home.put(py, Item::Arrival(me))
     }
 
     /// By 3.
@@ -233,6 +241,19 @@ impl Work {
         }
     }
 
+    /// Has the call made by a worker. If one spins for it, that may take less time than to go to sleep for the result.
+    fn submit_and_wait(&self, py: Python<'_>, me: &Arc<Self>) -> Begun {
+        let Some(home) = self.home.get().filter(|home| !home.spins()) else {
+            workers::submit(py, me);
+            return Begun::Waits;
+        };
+        self.meeting.expect();
+        if let Some((announcement, worker_cpu)) = workers::submit_to_come(py, me) {
+            home.spin(py, worker_cpu, || announcement.make(), || self.meeting.is_met());
+        }
+        if self.meeting.leave() { Begun::Met } else { Begun::Waits }
+    }
+
     fn begin_queueing(&self, py: Python<'_>, in_trio: bool) -> PyResult<()> {
         let origin = names::origin(py)?.call_method0(intern!(py, "get"))?;
         self.comes_from_worker.store(origin.is_truthy()?, Relaxed);
@@ -246,9 +267,9 @@ impl Work {
         let Some(payload) = self.take_payload() else { return };
         let ran = payload.run.bind(py).call(payload.args.bind(py), Some(payload.kwargs.bind(py)));
         let outcome = ran.map_or_else(Outcome::Raised, |value| Outcome::Returned(value.unbind()));
-        let (next, ring) = self.finish(py, Some(outcome));
-        if let Some(ring) = ring {
-            ring.ring_now(py);
+        let (next, news) = self.finish(py, Some(outcome));
+        if let Some(news) = news {
+            news.tell_now(py);
         }
         workers::serve(py, next);
     }
@@ -256,11 +277,72 @@ impl Work {
     /// No worker will ever run it.
     pub fn fail(&self, py: Python<'_>, error: PyErr) {
         drop(self.take_payload());
-        let (next, ring) = self.finish(py, Some(Outcome::Raised(error)));
-        if let Some(ring) = ring {
-            ring.ring_now(py);
+        let (next, news) = self.finish(py, Some(Outcome::Raised(error)));
+        if let Some(news) = news {
+            news.tell_now(py);
         }
         workers::serve(py, next);
+    }
+}
+
+/// What is to be told to the task of a call that has ended.
+#[must_use]
+pub enum News {
+    Ring(Ring),
+    /// The loop's thread waits there at this moment, detached.
+    Meeting(Arc<Meeting>, Weak<Work>),
+}
+
+/// What of that does not need the interpreter. A thread that spins comes at once, and would collide with one that holds it.
+#[must_use]
+pub enum Ready {
+    Rung(Rung),
+    Meeting(Arc<Meeting>, Weak<Work>),
+}
+
+/// What could not be told so.
+#[must_use]
+pub enum Untold {
+    Refused(Refused),
+    Missed(Weak<Work>),
+}
+
+impl News {
+    /// Comes first, attached.
+    pub fn prepare(self, py: Python<'_>) -> Option<Ready> {
+        match self {
+            Self::Ring(ring) => ring.prepare(py).map(Ready::Rung),
+            Self::Meeting(meeting, work) => Some(Ready::Meeting(meeting, work)),
+        }
+    }
+
+    pub fn tell_now(self, py: Python<'_>) {
+        if let Some(untold) = self.prepare(py).and_then(Ready::tell) {
+            untold.tell_now(py);
+        }
+    }
+}
+
+impl Ready {
+    /// For any thread, attached or not; what comes back has to be told attached.
+    pub fn tell(self) -> Option<Untold> {
+        match self {
+            Self::Rung(rung) => rung.finish().map(Untold::Refused),
+            Self::Meeting(meeting, work) => (!meeting.meet()).then_some(Untold::Missed(work)),
+        }
+    }
+}
+
+impl Untold {
+    pub fn tell_now(self, py: Python<'_>) {
+        match self {
+            Self::Refused(refused) => refused.close(py),
+            Self::Missed(work) => {
+                if let Some(ring) = work.upgrade().and_then(|work| work.send_word(py)) {
+                    ring.ring_now(py);
+                }
+            }
+        }
     }
 }
 
@@ -269,15 +351,14 @@ impl Errand for Work {
         &self.bell
     }
 
-    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<bool> {
-        let Some(me) = self.me() else { return Ok(false) };
+    fn begin(&self, py: Python<'_>, home: Arc<Home>) -> PyResult<Begun> {
+        let Some(me) = self.me() else { return Ok(Begun::Waits) };
         let in_trio = home.is_in_trio();
         let _ = self.home.set(home);
         self.prepare(py)?;
         self.join();
         if self.limits.take_for(&me) {
-            workers::submit(py, &me);
-            return Ok(false);
+            return Ok(self.submit_and_wait(py, &me));
         }
         self.begin_queueing(py, in_trio)?;
         if !self.limits.queue_for(&me) {
@@ -287,7 +368,7 @@ impl Errand for Work {
             drop(self.take_payload());
             return Err(self.limits.deadlock(py));
         }
-        Ok(false)
+        Ok(Begun::Waits)
     }
 
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

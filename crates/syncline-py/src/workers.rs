@@ -12,13 +12,12 @@
 use crate::call::{Call, Outcome};
 use crate::context;
 use crate::errors;
-use crate::home::{Ring, Rung};
 use crate::limits::Waiter;
 use crate::names;
 use crate::once::intern;
 use crate::process;
 use crate::runner::{self, Feeder};
-use crate::work::{OnCancel, Work};
+use crate::work::{News, OnCancel, Ready, Work};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -100,13 +99,26 @@ pub fn counts() -> (usize, usize) {
 
 /// Has the call made by a worker.
 pub fn submit(py: Python<'_>, work: &Arc<Work>) {
+    if let Some((announcement, _)) = submit_to_come(py, work) {
+        announce(announcement);
+    }
+}
+
+/// The same. If a worker spins for it, returns how to tell it, and where it runs.
+pub fn submit_to_come(py: Python<'_>, work: &Arc<Work>) -> Option<(Announcement, u32)> {
     if process::has_left() {
         work.run_here(py);
-        return;
+        return None;
     }
     let pool = pool();
-    let need = pool.submit(Arc::clone(work));
-    meet(py, &pool, need, Some(work));
+    let announcement = match pool.submit(Arc::clone(work)) {
+        Need::Wake(summons) => summons.deliver(),
+        need => {
+            meet(py, &pool, need, Some(work));
+            None
+        }
+    };
+    announcement.map(|announcement| (announcement, pool.worker_cpu()))
 }
 
 /// Sees to those who have got a token.
@@ -183,7 +195,7 @@ pub struct Worker {
 
 impl Worker {
     /// By 1 and 2: lets go of the last call.
-    fn finish(&self, py: Python<'_>) -> Option<Ring> {
+    fn finish(&self, py: Python<'_>) -> Option<News> {
         MARKED.set(false);
         drop(CURRENT.take());
         context::forget_kept(py);
@@ -192,8 +204,8 @@ impl Worker {
         self.finish_with(py, &work, outcome)
     }
 
-    fn finish_with(&self, py: Python<'_>, work: &Work, outcome: Option<Outcome>) -> Option<Ring> {
-        let (mut waiters, ring) = work.finish(py, outcome);
+    fn finish_with(&self, py: Python<'_>, work: &Work, outcome: Option<Outcome>) -> Option<News> {
+        let (mut waiters, news) = work.finish(py, outcome);
         if matches!(waiters.first(), Some(Waiter::Work(_)))
             && let Waiter::Work(next) = waiters.remove(0)
         {
@@ -201,7 +213,7 @@ impl Worker {
             self.pool.keep(next);
         }
         serve(py, waiters);
-        ring
+        news
     }
 }
 
@@ -221,12 +233,12 @@ impl Worker {
         if !self.has_arrived.swap(true, Relaxed) {
             self.pool.arrive();
         }
-        let mut ring = self.finish(py);
+        let mut news = self.finish(py);
         loop {
             while let Some((work, need)) = self.pool.take() {
                 // Whoever waits for the last result does not wait for this call too.
-                if let Some(ring) = ring.take() {
-                    ring.ring_now(py);
+                if let Some(news) = news.take() {
+                    news.tell_now(py);
                 }
                 meet(py, &self.pool, need, None);
                 if let Some(payload) = work.take_payload() {
@@ -234,23 +246,28 @@ impl Worker {
                     *lock(&self.current) = Some(work);
                     return (payload.run, payload.args, payload.kwargs).into_pyobject(py).map(Some);
                 }
-                ring = self.finish_with(py, &work, None);
+                news = self.finish_with(py, &work, None);
             }
             if !self.pool.sit_down(&self.desk) {
                 continue;
             }
             // Told after that: if the task has more work at once, it finds this thread ready for it.
-            let rung = ring.take().and_then(|ring| ring.prepare(py));
+            let mut ready = news.take().and_then(|news| news.prepare(py));
             drop(inside.take());
-            let (refused, stays, back, called_at) = py.detach(|| {
-                let refused = rung.and_then(Rung::finish);
-                let stays = self.pool.doze(&self.desk, Some(LONGEST_IDLE));
-                (refused, stays, process::come_back(), Instant::now())
-            });
-            self.pool.note_attach(called_at.elapsed());
-            if let Some(refused) = refused {
-                refused.close(py);
-            }
+            let (stays, back) = loop {
+                let (dozed, back, woken_at) = py.detach(|| {
+                    let dozed = match ready.take().and_then(Ready::tell) {
+                        Some(untold) => Err(untold),
+                        None => Ok(self.pool.doze(&self.desk, Some(LONGEST_IDLE))),
+                    };
+                    (dozed, process::come_back(), Instant::now())
+                });
+                self.pool.note_attach(woken_at.elapsed());
+                match dozed {
+                    Ok(stays) => break (stays, back),
+                    Err(untold) => untold.tell_now(py),
+                }
+            };
             inside = Some(back);
             if !stays {
                 return Ok(None);
