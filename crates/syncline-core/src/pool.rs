@@ -210,7 +210,7 @@ impl<J> Pool<J> {
     /// For a worker that has sat down: waits for a call, for at most `longest`; false: it has retired. Detached.
     pub fn doze(&self, desk: &Arc<Desk>, longest: Option<Duration>) -> bool {
         self.worker_cpu.store(current_cpu(), Relaxed);
-        self.spin.attempt(self.caller_cpu.load(Relaxed), || desk.announced.load(Acquire));
+        self.spin.attempt(self.caller_cpu.load(Relaxed), true, || desk.announced.load(Acquire));
         if !desk.sleep(longest) {
             if self.retire(desk) {
                 return false;

@@ -9,6 +9,7 @@
 //!    of turns that are passed over (up to 32); one success resets it. 4. `note_attach` stops it where the interpreter is
 //!    contended. 5. Two threads that both sleep are slow to meet: each wakes too late for the other's spin. So after a
 //!    failure spins are longer ones, which outlast a wake-up: whatever came between the two, the next call mends it.
+//! 6. Not so where others wait for the same thread: it has more to do than our call, and they need the core.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -64,15 +65,16 @@ impl Spin {
         }
     }
 
-    /// Polls for a short while, if that can pay. `other_cpu` is where the thread that we wait for ran last.
-    pub fn attempt(&self, other_cpu: u32, done: impl Fn() -> bool) -> bool {
+    /// Polls for a short while, if that can pay. `other_cpu` is where the thread that we wait for ran last; by 6 it matters
+    /// whether nobody else waits for it.
+    pub fn attempt(&self, other_cpu: u32, is_alone: bool, done: impl Fn() -> bool) -> bool {
         if done() {
             return true;
         }
         if !self.may_start(other_cpu) {
             return false;
         }
-        let probes = self.failures.load(Relaxed) > 0;
+        let probes = is_alone && self.failures.load(Relaxed) > 0;
         let end = Instant::now() + if probes { PROBE } else { BUDGET };
         // The clock is read between polls: it takes about as long as a poll may be late.
         let won = loop {
@@ -84,7 +86,7 @@ impl Spin {
                 break false;
             }
         };
-        self.record(won);
+        self.record(won, is_alone);
         self.busy.store(false, Release);
         won
     }
@@ -109,7 +111,7 @@ impl Spin {
         !passed_over && !self.busy.swap(true, Acquire)
     }
 
-    fn record(&self, won: bool) {
+    fn record(&self, won: bool, is_alone: bool) {
         if won {
             self.won.fetch_add(1, Relaxed);
             self.failures.store(0, Relaxed);
@@ -117,7 +119,8 @@ impl Spin {
         }
         self.lost.fetch_add(1, Relaxed);
         let failures = self.failures.fetch_add(1, Relaxed);
-        if let Some(in_vain) = failures.checked_sub(PROBES_AT_ONCE) {
+        let tries = if is_alone { PROBES_AT_ONCE } else { 0 };
+        if let Some(in_vain) = failures.checked_sub(tries) {
             self.pass_over.store((2 << in_vain.min(16)).min(MOST_PASSED_OVER), Relaxed);
         }
     }
@@ -135,7 +138,7 @@ mod tests {
     fn one_core_never_spins() {
         let polls = Cell::new(0);
         let spin = Spin::new(1);
-        assert!(!spin.attempt(ELSEWHERE, || {
+        assert!(!spin.attempt(ELSEWHERE, true, || {
             polls.set(polls.get() + 1);
             false
         }));
@@ -146,14 +149,14 @@ mod tests {
     fn failures_make_spins_rarer_and_a_success_brings_them_back() {
         let spin = Spin::new(2);
         for _ in 0..1000 {
-            assert!(!spin.attempt(ELSEWHERE, || false));
+            assert!(!spin.attempt(ELSEWHERE, true, || false));
         }
         let (won, lost) = spin.counts();
         assert_eq!(won, 0);
         assert!(lost < 50, "{lost} spins were lost");
         while spin.counts().0 == 0 {
             let polls = Cell::new(0);
-            spin.attempt(ELSEWHERE, || polls.replace(polls.get() + 1) > 0);
+            spin.attempt(ELSEWHERE, true, || polls.replace(polls.get() + 1) > 0);
         }
         assert_eq!(spin.failures.load(Relaxed), 0);
     }
@@ -162,12 +165,12 @@ mod tests {
     fn only_one_thread_spins_at_a_time() {
         let spin = Spin::new(2);
         let nested = Cell::new(None);
-        spin.attempt(ELSEWHERE, || {
+        spin.attempt(ELSEWHERE, true, || {
             if nested.get().is_none() {
                 nested.set(Some(false));
                 return false;
             }
-            nested.set(Some(spin.attempt(ELSEWHERE, || false)));
+            nested.set(Some(spin.attempt(ELSEWHERE, true, || false)));
             true
         });
         assert_eq!(nested.get(), Some(false));

@@ -273,7 +273,7 @@ impl Home {
     pub fn spin(&self, py: Python<'_>, other_cpu: u32, before: impl FnOnce() + Send, done: impl Fn() -> bool + Send) {
         let detached_until = py.detach(|| {
             before();
-            self.spin.attempt(other_cpu, done);
+            self.spin.attempt(other_cpu, true, done);
             Instant::now()
         });
         self.spin.note_attach(detached_until.elapsed());

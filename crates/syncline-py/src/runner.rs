@@ -84,6 +84,8 @@ pub struct Runner {
     pub caller_spin: Spin,
     pub loop_spin: Spin,
     pub caller_cpu: AtomicU32,
+    /// How many wait for a result that may come soon.
+    pub callers: AtomicU32,
     pub loop_cpu: AtomicU32,
     pub cleanup: Duration,
     feeder: Feeder,
@@ -136,6 +138,7 @@ impl Runner {
             caller_spin: Spin::new(cores),
             loop_spin: Spin::new(cores),
             caller_cpu: AtomicU32::new(UNKNOWN_CPU),
+            callers: AtomicU32::new(0),
             loop_cpu: AtomicU32::new(UNKNOWN_CPU),
             cleanup: plan.cleanup,
             feeder,

@@ -66,7 +66,7 @@ impl Selector {
         runner.outbox.flush();
         runner.loop_cpu.store(current_cpu(), Relaxed);
         let idle = timeout.is_none_or(|timeout| !timeout.is_zero());
-        let met = idle && runner.loop_spin.attempt(runner.caller_cpu.load(Relaxed), || runner.mailbox.has_mail());
+        let met = idle && runner.loop_spin.attempt(runner.caller_cpu.load(Relaxed), true, || runner.mailbox.has_mail());
         // With mail at hand the descriptors are only looked at.
         let parked = idle && !met && runner.mailbox.park();
         let span = if parked { timeout } else { Some(Duration::ZERO) };

@@ -135,10 +135,12 @@ fn first_sleep(
         if let Err(refused) = send() {
             return (Err(refused), Instant::now());
         }
-        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), || call.slot.is_published());
+        let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
+        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_published());
         if !call.slot.is_published() {
             call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
         }
+        runner.callers.fetch_sub(1, Relaxed);
         (Ok(()), Instant::now())
     });
     runner.caller_spin.note_attach(detached_until.elapsed());
