@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
+from ._bridge import run_by
 from ._converted import Converted, inside
 from ._dual import DualGenerator
 
@@ -36,8 +37,7 @@ class Synced(Converted[P, A], Generic[P, R, A]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._is_generator:
             made: DualGenerator[Any, Any] = DualGenerator(cast("Any", self._fn(*args, **kwargs)))
-            made.bridge = self._bridge
-            return cast("R", made)
+            return cast("R", run_by(self._bridge, made))
         return cast("R", self._bridge.run_sync(cast("Callable[P, Any]", self._fn), *args, **kwargs))
 
     # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`, so that these
