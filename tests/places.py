@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 import uvloop
@@ -81,3 +81,19 @@ async def own_loop() -> asyncio.AbstractEventLoop:
 async def own_thread() -> threading.Thread:
     """The thread that this call runs in."""
     return threading.current_thread()
+
+
+async def in_tasks(how: str, call: Callable[[int], Coroutine[Any, Any, R]]) -> list[R]:
+    """What three calls return that run in tasks, which are started in this way."""
+    if how == "create_task":
+        return [await task for task in [asyncio.create_task(call(n)) for n in range(3)]]
+    if how == "gather":
+        return await asyncio.gather(*(call(n) for n in range(3)))
+    if how == "wait_for":
+        return [await asyncio.wait_for(call(n), 10) for n in range(3)]
+    if how == "shield":
+        return [await asyncio.shield(call(n)) for n in range(3)]
+    assert how == "task_group"
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call(n)) for n in range(3)]
+    return [task.result() for task in tasks]

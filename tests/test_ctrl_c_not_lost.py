@@ -39,6 +39,19 @@ other = syncline.Bridge(loop_factory=asyncio.SelectorEventLoop, cleanup_timeout=
 """
 
 
+def caught(call: str) -> str:
+    """Makes a call, and says that it was interrupted, and how often the handler ran."""
+    return f"""
+try:
+    {call}
+except KeyboardInterrupt:
+    print("caught", len(handled), flush=True)
+"""
+
+
+EXAMINED = 'strike_in(syncline._diagnosis, "blocked_on_lock")' + caught("other.run_sync(work)")
+
+
 @pytest.mark.parametrize("scope", ["process", "thread"])
 def test_no_ctrl_c_is_lost_when_a_wait_begins(scope: str) -> None:
     """A wait finds out whether it is the main thread's without Python code, in which a handler would raise
@@ -53,10 +66,7 @@ async def still_work():
         print("cleaned up", flush=True)
 
 strike_in(threading, "main_thread")
-try:
-    bridge.run_sync(still_work)
-except KeyboardInterrupt:
-    print("caught", len(handled), flush=True)
+{caught("bridge.run_sync(still_work)")}
 print(bridge.run_sync(answer), flush=True)
 """
     end = interrupted(scope, script)
@@ -68,11 +78,7 @@ def test_no_ctrl_c_is_lost_while_a_wait_is_examined() -> None:
     """A signal that comes while the waiting thread looks for a deadlock interrupts the call (case 44)."""
     script = f"""
 {STRIKE}
-strike_in(syncline._diagnosis, "blocked_on_lock")
-try:
-    other.run_sync(work)
-except KeyboardInterrupt:
-    print("caught", len(handled), flush=True)
+{EXAMINED}
 print(other.run_sync(answer), flush=True)
 """
     with started("process", script) as child:
@@ -112,10 +118,7 @@ async def blocks():
         time.sleep(0.01)
 
 strike_in(syncline._diagnosis, "stall_report")
-try:
-    stalled.run_sync(blocks)
-except KeyboardInterrupt:
-    print("caught", len(handled), flush=True)
+{caught("stalled.run_sync(blocks)")}
 print(stalled.run_sync(answer), flush=True)
 """
     with started("process", script) as child:
@@ -131,10 +134,7 @@ def test_a_ctrl_c_while_a_call_is_sent_to_another_makers_loop_leaves_it_usable()
 {STRIKE}
 print(other.run_sync(answer), flush=True)
 strike_in(asyncio.SelectorEventLoop, "call_soon_threadsafe")
-try:
-    other.run_sync(work)
-except KeyboardInterrupt:
-    print("caught", len(handled), flush=True)
+{caught("other.run_sync(work)")}
 print(other.run_sync(answer), flush=True)
 """
     end = run_script(WORK.format(scope="process", cleanup_timeout=60.0) + script)
@@ -144,15 +144,6 @@ print(other.run_sync(answer), flush=True)
         "42",
     ]
     end.assert_clean()
-
-
-EXAMINED = """
-strike_in(syncline._diagnosis, "blocked_on_lock")
-try:
-    other.run_sync(work)
-except KeyboardInterrupt:
-    print("caught", len(handled), flush=True)
-"""
 
 
 def test_the_main_thread_is_known_though_another_thread_imported_us() -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 import syncline
+from places import in_tasks
 from switching import Place, place, turns
 
 __all__ = ["place"]
@@ -94,17 +95,7 @@ def test_children_nest_too(place: Place, how: str) -> None:
         return number
 
     async def main() -> list[int]:
-        if how == "create_task":
-            return [await task for task in [asyncio.create_task(calls(n)) for n in range(3)]]
-        if how == "gather":
-            return await asyncio.gather(*(calls(n) for n in range(3)))
-        if how == "wait_for":
-            return [await asyncio.wait_for(calls(n), 10) for n in range(3)]
-        if how == "shield":
-            return [await asyncio.shield(calls(n)) for n in range(3)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(calls(n)) for n in range(3)]
-        return [task.result() for task in tasks]
+        return await in_tasks(how, calls)
 
     if place.name.startswith("nestable") and how != "wait_for":
         pytest.skip("that opt-in is for one task, and not for its children")
