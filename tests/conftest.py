@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ import uvloop
 
 import syncline
 from child import eventually, open_descriptors
+from places import in_asyncio, in_uvloop, on_our_loop
 
 R = TypeVar("R")
 ROOT = Path(__file__).parent.parent
@@ -56,59 +58,47 @@ def inside(request: pytest.FixtureRequest, each_bridge: syncline.Bridge) -> Call
     """Runs sync code in each place where it may use `each_bridge`: where no loop runs, inside loops that are not
     the bridge's, and inside a coroutine that the bridge itself runs."""
 
-    def run(body: Callable[[], R]) -> R:
-        async def main() -> R:
-            await asyncio.sleep(0)
-            return body()
+    runs: dict[str, Callable[[Callable[[], R]], R]] = {
+        "plain": lambda body: body(),
+        "in asyncio": in_asyncio,
+        "in uvloop": in_uvloop,
+        "on its own loop": partial(on_our_loop, bridge=each_bridge),
+    }
+    return runs[request.param]
 
-        if request.param == "plain":
-            return body()
-        if request.param == "in asyncio":
-            return asyncio.run(main())
-        if request.param == "in uvloop":
-            return uvloop.run(main())
-        return each_bridge.run_sync(main)
 
-    return run
+def run_program(place: str, main: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Runs an async program to its end."""
+    if place == "asyncio":
+        return asyncio.run(main())
+    if place == "uvloop":
+        return uvloop.run(main())
+    if place == "trio":
+        return trio.run(main)
+    return syncline.run_sync(main)
 
 
 @pytest.fixture(params=["asyncio", "uvloop", "our own loop"])
 def run_async(request: pytest.FixtureRequest) -> Callable[[Callable[[], Coroutine[Any, Any, R]]], R]:
     """Runs an async program: on loops that syncline knows nothing of, and on one of its own."""
-
-    def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        if request.param == "asyncio":
-            return asyncio.run(main())
-        if request.param == "uvloop":
-            return uvloop.run(main())
-        return syncline.run_sync(main)
-
-    return run
+    return partial(run_program, request.param)
 
 
 @pytest.fixture(params=["asyncio", "uvloop", "our own loop", "trio"])
 def anywhere(request: pytest.FixtureRequest) -> Callable[[Callable[[], Coroutine[Any, Any, R]]], R]:
     """Runs an async program (written with anyio) as `run_async`, and with trio as well."""
-
-    def run(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        if request.param == "asyncio":
-            return asyncio.run(main())
-        if request.param == "uvloop":
-            return uvloop.run(main())
-        if request.param == "trio":
-            return trio.run(main)
-        return syncline.run_sync(main)
-
-    return run
+    return partial(run_program, request.param)
 
 
 @pytest.fixture
 def leaks_nothing() -> Iterator[None]:
     """When the test ends, there are no more threads and file descriptors than when it began.
 
-    The default bridge's runner is started before. Ask for this fixture first, so that it checks last.
+    The default bridge's runner is started before, and a loop of uvloop's was made, whose first one opens a pipe for the
+    life of the process. Ask for this fixture first, so that it checks last.
     """
     syncline.run_sync(asyncio.sleep, 0)
+    uvloop.new_event_loop().close()
     gc.collect()
     threads, descriptors = threading.active_count(), open_descriptors()
     yield

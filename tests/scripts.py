@@ -62,6 +62,18 @@ def interrupted(scope: str, script: str, cleanup_timeout: float = 60.0) -> Finis
         return child.finish()
 
 
+# Follows the definitions above.
+REFUSES = """
+async def refuses():
+    ready()
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            print("refused", flush=True)
+"""
+
+
 FORKING = """
 import asyncio, gc, os, socket, sys, threading, traceback, warnings
 import syncline

@@ -65,3 +65,10 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         options = {"scope": name}
     with syncline.Bridge(name="switch", nested="switch", **options) as bridge:
         yield Place(name, bridge)
+
+
+async def turns(count: int = 1) -> int:
+    """Suspends that often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+    return count

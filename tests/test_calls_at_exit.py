@@ -272,10 +272,11 @@ def test_executor_work_that_runs_at_exit_harms_nothing(scope: str) -> None:
         scope,
         """
 entered = threading.Event()
+exit_began = threading.Event()
 
 def slow():
     entered.set()
-    time.sleep(0.5)
+    exit_began.wait()
 
 async def uses_executor():
     keep.append(asyncio.get_running_loop().run_in_executor(None, slow))
@@ -283,6 +284,8 @@ async def uses_executor():
 
 bridge.run_sync(uses_executor)
 entered.wait()
+# Interleaving: called before the executors' own function for the exit, as that was registered first.
+threading._register_atexit(exit_began.set)
 """,
         flags=DEV,
     )

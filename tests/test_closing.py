@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -197,6 +198,18 @@ def test_two_coroutines_of_one_bridge_may_close_it_at_once(make_bridge: MakeBrid
         assert is_closed_error(caller.got)
 
 
+def close_frees(outer: syncline.Bridge, nested: Callable[[], Coroutine[Any, Any, None]], held: Held) -> None:
+    """Closing ends a call that holds a coroutine of another bridge, long before the time for cleanup is over."""
+    caller = Caller(lambda: outer.run_sync(nested))
+    assert held.all_begun.wait(10)
+    begun = time.monotonic()
+    outer.close()
+    assert time.monotonic() - begun < 10
+    assert caller.has_got.wait(10)
+    assert is_closed_error(caller.got)
+    assert len(held.cleaned) == 1
+
+
 @scopes
 def test_a_closed_loops_thread_that_waits_in_a_nested_call_is_freed(
     make_bridge: MakeBridge, scope: str
@@ -208,14 +221,7 @@ def test_a_closed_loops_thread_that_waits_in_a_nested_call_is_freed(
     async def nested() -> None:
         other.run_sync(held.hold)
 
-    caller = Caller(lambda: outer.run_sync(nested))
-    assert held.all_begun.wait(10)
-    begun = time.monotonic()
-    outer.close()
-    assert time.monotonic() - begun < 10
-    assert caller.has_got.wait(10)
-    assert is_closed_error(caller.got)
-    assert len(held.cleaned) == 1
+    close_frees(outer, nested, held)
     assert other.run_sync(asyncio.sleep, 0, "alive") == "alive"
 
 
@@ -233,14 +239,7 @@ def test_a_coroutine_that_cancelled_itself_before_is_freed_all_the_same(
                 await asyncio.sleep(3600)
         other.run_sync(held.hold)
 
-    caller = Caller(lambda: outer.run_sync(nested))
-    assert held.all_begun.wait(10)
-    begun = time.monotonic()
-    outer.close()
-    assert time.monotonic() - begun < 10
-    assert caller.has_got.wait(10)
-    assert is_closed_error(caller.got)
-    assert len(held.cleaned) == 1
+    close_frees(outer, nested, held)
 
 
 @scopes

@@ -12,15 +12,19 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
 
 import syncline
+from flytekit_code import async_add, key_of, manager
+from places import in_thread, own_loop, own_thread
 from syncline.compat import flytekit
 from syncline.compat.flytekit import _AsyncLoopManager, _selector_policy, _TaskRunner, loop_manager, run_sync
+
+__all__ = ["manager"]
 
 T = TypeVar("T")
 LOGGER = "syncline.compat.flytekit"
@@ -29,58 +33,11 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 @pytest.fixture
-def manager() -> Iterator[_AsyncLoopManager]:
-    """A manager of the test's own, whose runners are closed at the end."""
-    manager = _AsyncLoopManager()
-    yield manager
-    for runner in list(manager._runner_map.values()):
-        runner._close()
-
-
-@pytest.fixture
 def runner() -> Iterator[_TaskRunner]:
     """A runner of the test's own, closed at the end."""
     runner = _TaskRunner()
     yield runner
     runner._close()
-
-
-async def async_add(a: int, b: int) -> int:
-    """What flytekit's documents call."""
-    await asyncio.sleep(0)
-    return a + b
-
-
-async def own_loop() -> asyncio.AbstractEventLoop:
-    """The loop that this call runs on, after a suspension."""
-    await asyncio.sleep(0)
-    return asyncio.get_running_loop()
-
-
-async def own_thread() -> threading.Thread:
-    """The thread that this call runs in."""
-    return threading.current_thread()
-
-
-def in_thread(work: Callable[[], T], name: str | None = None) -> T:
-    """The result of `work` in a thread that has ended when this returns."""
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except BaseException as error:
-            result.set_exception(error)
-
-    thread = threading.Thread(target=run, name=name)
-    thread.start()
-    thread.join()
-    return result.result()
-
-
-def key_of(name: str) -> str:
-    """The key that flytekit gives a thread of that name."""
-    return name + f"PID:{os.getpid()}"
 
 
 # The surface

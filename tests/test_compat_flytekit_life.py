@@ -7,67 +7,21 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from child import DEV, Child, eventually, run_script
+from flytekit_code import async_add, key_of, manager
+from places import in_thread, own_loop, own_thread
 from syncline.compat.flytekit import _AsyncLoopManager, _TaskRunner
 
-T = TypeVar("T")
+__all__ = ["manager"]
+
 pytestmark = pytest.mark.timeout(60)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 FORKS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 """Python warns of every fork in a process with threads; that is what is tested."""
-
-
-@pytest.fixture
-def manager() -> Iterator[_AsyncLoopManager]:
-    """A manager of the test's own, whose runners are closed at the end."""
-    manager = _AsyncLoopManager()
-    yield manager
-    for runner in list(manager._runner_map.values()):
-        runner._close()
-
-
-async def async_add(a: int, b: int) -> int:
-    """What flytekit's documents call."""
-    await asyncio.sleep(0)
-    return a + b
-
-
-async def own_loop() -> asyncio.AbstractEventLoop:
-    """The loop that this call runs on, after a suspension."""
-    await asyncio.sleep(0)
-    return asyncio.get_running_loop()
-
-
-async def own_thread() -> threading.Thread:
-    """The thread that this call runs in."""
-    return threading.current_thread()
-
-
-def in_thread(work: Callable[[], T], name: str | None = None) -> T:
-    """The result of `work` in a thread that has ended when this returns."""
-    result: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except BaseException as error:
-            result.set_exception(error)
-
-    thread = threading.Thread(target=run, name=name)
-    thread.start()
-    thread.join()
-    return result.result()
-
-
-def key_of(name: str) -> str:
-    """The key that flytekit gives a thread of that name."""
-    return name + f"PID:{os.getpid()}"
 
 
 # Threads that end

@@ -1,45 +1,28 @@
 """Waits that could never end raise DeadlockError; waits that merely take long never do.
 
-"In time" means the check interval of about a second, with room for a busy machine; the limit below only has
-to be far from "for ever". The long waits without deadlock last for 2.5 seconds, several check intervals.
+The long waits without deadlock last for 2.5 seconds, several check intervals.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 import syncline
+from waiting import Scope, answer, bridge, in_time, scopes
 
-Scope = Literal["process", "thread", "caller"]
+__all__ = ["bridge"]
+
 pytestmark = pytest.mark.timeout(60)
-scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
-IN_TIME = 6.0
 LONG = 2.5
-
-
-@pytest.fixture
-def bridge() -> Iterator[syncline.Bridge]:
-    """A bridge of this test's own, with a short time for cleanup so that a failing test ends soon."""
-    with syncline.Bridge(name="knot", cleanup_timeout=1.0) as one:
-        yield one
-
-
-@contextlib.contextmanager
-def in_time() -> Iterator[None]:
-    """The block ends in time."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < IN_TIME
 
 
 def after(seconds: float, action: Callable[[], object]) -> threading.Timer:
@@ -48,12 +31,6 @@ def after(seconds: float, action: Callable[[], object]) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
-
-
-async def answer() -> int:
-    """A call that must work after everything else."""
-    await asyncio.sleep(0)
-    return 42
 
 
 # --- waits on a loop's own thread ---

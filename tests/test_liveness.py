@@ -7,38 +7,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from typing import Literal
 
 import pytest
 
 import syncline
+from waiting import Scope, answer, bridge, in_time, scopes
 
-Scope = Literal["process", "thread", "caller"]
+__all__ = ["bridge"]
+
 pytestmark = pytest.mark.timeout(60)
-scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
-IN_TIME = 6.0
-
-
-@pytest.fixture
-def bridge() -> Iterator[syncline.Bridge]:
-    """A bridge of this test's own, with a short time for cleanup so that a failing test ends soon."""
-    with syncline.Bridge(cleanup_timeout=1.0) as one:
-        yield one
-
-
-@contextlib.contextmanager
-def in_time() -> Iterator[None]:
-    """The block ends long before "for ever"."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < IN_TIME
-
-
-async def answer() -> int:
-    """A call that must work after everything else."""
-    await asyncio.sleep(0)
-    return 42
 
 
 @scopes

@@ -17,6 +17,7 @@ import pytest
 
 import syncline
 from child import eventually, open_descriptors
+from places import in_tasks
 
 Scope = Literal["process", "thread", "caller"]
 Mode = Literal["switch", "thread"]
@@ -305,19 +306,9 @@ def test_a_call_works_under_every_way_to_start_a_task(bridge: syncline.Bridge, h
         return bridge.run_sync(leaf, number)
 
     async def main() -> list[int]:
-        if how == "create_task":
-            return [await task for task in [asyncio.create_task(calls(n)) for n in range(3)]]
-        if how == "gather":
-            return await asyncio.gather(*(calls(n) for n in range(3)))
-        if how == "wait_for":
-            return [await asyncio.wait_for(calls(n), 10) for n in range(3)]
-        if how == "shield":
-            return [await asyncio.shield(calls(n)) for n in range(3)]
         if how == "to_thread":
             return [await asyncio.to_thread(bridge.run_sync, leaf, n) for n in range(3)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(calls(n)) for n in range(3)]
-        return [task.result() for task in tasks]
+        return await in_tasks(how, calls)
 
     assert run_on(host, main) == [0, 1, 2]
     assert bridge.run_sync(main) == [0, 1, 2]

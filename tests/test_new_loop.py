@@ -6,49 +6,19 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-import trio
-import uvloop
 
 import syncline
+from places import in_asyncio, in_trio, in_uvloop, on_our_loop
 
-R = TypeVar("R")
 current: contextvars.ContextVar[str] = contextvars.ContextVar("current", default="unset")
 
 
 async def where(*args: Any, **kwargs: Any) -> tuple[asyncio.AbstractEventLoop, threading.Thread, Any, Any]:
     await asyncio.sleep(0)
     return asyncio.get_running_loop(), threading.current_thread(), args, kwargs
-
-
-def in_asyncio(body: Callable[[], R]) -> R:
-    async def main() -> R:
-        return body()
-
-    return asyncio.run(main())
-
-
-def in_uvloop(body: Callable[[], R]) -> R:
-    async def main() -> R:
-        return body()
-
-    return uvloop.run(main())
-
-
-def in_trio(body: Callable[[], R]) -> R:
-    async def main() -> R:
-        return body()
-
-    return trio.run(main)
-
-
-def on_our_loop(body: Callable[[], R]) -> R:
-    async def main() -> R:
-        return body()
-
-    return syncline.run_sync(main)
 
 
 places = pytest.mark.parametrize("inside", [lambda body: body(), in_asyncio, in_uvloop, in_trio, on_our_loop])

@@ -19,16 +19,11 @@ import pytest
 
 import syncline
 from child import eventually, open_descriptors
+from places import own_loop
 
 Scope = Literal["process", "thread", "caller"]
 pytestmark = pytest.mark.timeout(60)
 own_loop_scopes = pytest.mark.parametrize("scope", ["thread", "caller"])
-
-
-async def own_loop() -> asyncio.AbstractEventLoop:
-    """The loop that this call runs on, after a suspension."""
-    await asyncio.sleep(0)
-    return asyncio.get_running_loop()
 
 
 def in_threads(count: int, work: Callable[[], object], *, together: int = 25) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,55 +13,16 @@ import trio.lowlevel
 
 import syncline
 from child import Child, run_script
+from trio_code import add, bridge, count, places
+
+__all__ = ["bridge"]
 
 current: contextvars.ContextVar[str] = contextvars.ContextVar("current", default="unset")
-
-
-@pytest.fixture
-def bridge() -> Iterator[syncline.Bridge]:
-    """A bridge that runs coroutines with trio."""
-    with syncline.Bridge(backend="trio", name="trio") as bridge:
-        yield bridge
-
-
-def in_trio(body: Callable[[], Any]) -> Any:
-    """Runs sync code inside a trio program."""
-
-    async def main() -> Any:
-        await trio.lowlevel.checkpoint()
-        return body()
-
-    return trio.run(main)
-
-
-def in_asyncio(body: Callable[[], Any]) -> Any:
-    """Runs sync code inside an asyncio program."""
-
-    async def main() -> Any:
-        return body()
-
-    return asyncio.run(main())
-
-
-places = pytest.mark.parametrize(
-    "inside", [lambda body: body(), in_trio, in_asyncio], ids=["plain", "trio", "asyncio"]
-)
-
-
-async def add(a: int, b: int = 1) -> int:
-    await trio.lowlevel.checkpoint()
-    return a + b
 
 
 async def name() -> str:
     await trio.lowlevel.checkpoint()
     return threading.current_thread().name
-
-
-async def count(stop: int) -> AsyncIterator[int]:
-    for number in range(stop):
-        await trio.lowlevel.checkpoint()
-        yield number
 
 
 @places

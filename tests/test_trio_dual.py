@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,48 +11,9 @@ import trio
 
 import syncline
 from closing import Caller, is_closed_error
+from trio_code import add, bridge, count, places
 
-
-@pytest.fixture
-def bridge() -> Iterator[syncline.Bridge]:
-    """A bridge that runs coroutines with trio."""
-    with syncline.Bridge(backend="trio", name="trio") as bridge:
-        yield bridge
-
-
-def in_trio(body: Callable[[], Any]) -> Any:
-    """Runs sync code inside a trio program."""
-
-    async def main() -> Any:
-        await trio.lowlevel.checkpoint()
-        return body()
-
-    return trio.run(main)
-
-
-def in_asyncio(body: Callable[[], Any]) -> Any:
-    """Runs sync code inside an asyncio program."""
-
-    async def main() -> Any:
-        return body()
-
-    return asyncio.run(main())
-
-
-places = pytest.mark.parametrize(
-    "inside", [lambda body: body(), in_trio, in_asyncio], ids=["plain", "trio", "asyncio"]
-)
-
-
-async def add(a: int, b: int = 1) -> int:
-    await trio.lowlevel.checkpoint()
-    return a + b
-
-
-async def count(stop: int) -> AsyncIterator[int]:
-    for number in range(stop):
-        await trio.lowlevel.checkpoint()
-        yield number
+__all__ = ["bridge"]
 
 
 @places

@@ -10,6 +10,7 @@ from typing import Any
 import anyio.to_thread
 
 import syncline
+from places import in_thread
 
 Run = Callable[[Callable[[], Any]], Any]
 
@@ -17,15 +18,6 @@ Run = Callable[[Callable[[], Any]], Any]
 def here() -> tuple[bool, bool]:
     """Whether this is a worker thread, and whether a loop runs in it."""
     return syncline.in_worker_thread(), syncline.in_event_loop()
-
-
-def in_thread(function: Callable[[], Any]) -> Any:
-    """What the function returns in a new thread."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(function()))
-    thread.start()
-    thread.join()
-    return results[0]
 
 
 def test_each_place_is_told_apart(anywhere: Run) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
     from ._synced import Synced
 
+    D = TypeVar("D", bound="DualCoroutine[Any] | DualIterator[Any] | DualContextManager[Any]")
     P = ParamSpec("P")
     R = TypeVar("R")
     S = TypeVar("S")
@@ -177,22 +178,24 @@ class Bridge(_core.Bridge):
         """
         from ._dual import DualIterator
 
-        made = DualIterator(aiterable, prefetch=prefetch)
-        if self is not _default:
-            made.bridge = self
-        return made
+        return run_by(self, DualIterator(aiterable, prefetch=prefetch))
 
     def enter(self, acm: AbstractAsyncContextManager[Y, Any], /) -> DualContextManager[Y]:
         """Uses any async context manager in sync code: `with bridge.enter(client.stream("GET", url)) as response`."""
         from ._dual import DualContextManager
 
-        made = DualContextManager(acm)
-        if self is not _default:
-            made.bridge = self
-        return made
+        return run_by(self, DualContextManager(acm))
 
 
 _default = Bridge()
+
+
+def run_by(bridge: Bridge, made: D) -> D:
+    """Gives an object that serves both worlds its bridge. The default one is what its class says already."""
+    if bridge is not _default:
+        made.bridge = bridge
+    return made
+
 
 run_sync = _default.run_sync
 run = _default.run

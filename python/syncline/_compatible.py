@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
+from ._converted import Converted, inside
 from ._kinds import is_async_fn, is_async_gen_fn, sync_helper
 from ._threads import from_thread, in_event_loop, in_worker_thread
 
@@ -29,18 +29,11 @@ MP = ParamSpec("MP")
 MR = TypeVar("MR")
 
 
-class SyncCompatible(Generic[P, R]):
+class SyncCompatible(Converted[P, "Coroutine[Any, Any, R]"], Generic[P, R]):
     """A function from P to R in sync code, to a coroutine of R in async code. `.aio` is the async one."""
 
-    __wrapped__: Callable[..., Any]
-    __name__: str
-    __qualname__: str
-
     def __init__(self, bridge: Bridge, fn: Callable[P, Coroutine[Any, Any, R]]) -> None:
-        self._bridge = bridge
-        self._fn = fn
-        # Below `@staticmethod` or `@classmethod` the function is inside.
-        inner: Any = getattr(fn, "__func__", fn)
+        inner = inside(fn)
         name = getattr(inner, "__name__", type(inner).__name__)
         if is_async_gen_fn(inner):
             raise TypeError(
@@ -51,13 +44,9 @@ class SyncCompatible(Generic[P, R]):
             raise TypeError(
                 f"sync_compatible() takes an async function, and {name!r} is none; call it directly"
             )
+        # What `_bound` makes of it shares one trap, so that a method warns once, not once for each object.
         self._trap = Trap(name)
-        functools.update_wrapper(cast("Any", self), inner)
-
-    @property
-    def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        """The async function itself."""
-        return self._fn
+        super().__init__(bridge, fn)
 
     # What is forced comes first: a function with `**kwargs` of its own would take `_sync` for one of them. Arguments
     # go unchecked there, as a ParamSpec can't have a keyword added.
@@ -86,20 +75,7 @@ class SyncCompatible(Generic[P, R]):
         self: SyncCompatible[Concatenate[S, MP], MR], instance: S, owner: type | None = None, /
     ) -> SyncCompatible[MP, MR]: ...
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        bind: Any = getattr(self._fn, "__get__", None)
-        if bind is None:
-            return self
-        bound: Any = bind(instance, owner)
-        if bound is self._fn:
-            return cast("Any", self)
-        # The copies share one trap, so that a method warns once, not once for each object.
-        made = cast("SyncCompatible[..., Any]", object.__new__(SyncCompatible))
-        made.__dict__.update(self.__dict__, _fn=bound, __wrapped__=bound)
-        return made
-
-    def __reduce__(self) -> str:
-        # By reference, as what `synced` makes.
-        return self.__qualname__
+        return self._bound(instance, owner)
 
     def __repr__(self) -> str:
         return f"<sync_compatible {self._fn!r}>"

@@ -6,14 +6,14 @@ Made in the core; here they get their finalizers and their place among Python's 
 from __future__ import annotations
 
 from . import _core
-from ._bridge import Bridge, _default
+from ._bridge import Bridge, _default, run_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from typing import Any, ParamSpec, TypeVar
 
-    D = TypeVar("D")
+    D = TypeVar("D", bound="DualCoroutine[Any] | DualIterator[Any] | DualContextManager[Any]")
     M = TypeVar("M", bound="DualContextManager[Any]")
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -140,10 +140,7 @@ def decorated(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         result = fn(*args, **kwargs)
         # What a function returns that isn't `async def` is known only now.
-        made: Any = _checked(decorator, fn, make, result) if is_plain else make(result)
-        if bridge is not _default:
-            made.bridge = bridge
-        return made
+        return run_by(bridge, _checked(decorator, fn, make, result) if is_plain else make(result))
 
     return wrapper
 

@@ -1,17 +1,20 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
-use super::iterator::{Wrapped, bridge_of, not_wrapping, overrides};
+use super::wrapped::{self, Wrapped, bridge_of, not_defined, not_wrapping, redefines};
 use crate::bridge::seconds;
 use crate::errors;
 use crate::names;
 use crate::once::intern;
 use crate::target::{Target, is_coroutine};
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::OnceLock;
 use syncline_core::sync::{Mutex, lock};
+
+/// What messages call what this wraps.
+const WHAT: &str = "a coroutine";
 
 /// What `syncline.DualCoroutine` is made of. It is a coroutine itself (`asyncio.run` and `create_task` take it).
 #[pyclass(frozen, subclass, module = "syncline._core")]
@@ -48,18 +51,13 @@ impl CoroutineBase {
     #[pyo3(signature = (coro=Wrapped(None)))]
     fn __init__(slf: &Bound<'_, Self>, coro: Wrapped<'_>) -> PyResult<()> {
         let Some(coro) = &coro.0 else {
-            return if overrides::<Self>(slf.as_any(), |methods| methods.am_await) {
+            return if redefines::<Self>(slf.as_any(), intern!(slf.py(), "__await__"))? {
                 Ok(())
             } else {
-                Err(not_wrapping(slf.as_any(), "a coroutine", "__await__"))
+                Err(not_wrapping(slf.as_any(), WHAT, "__await__"))
             };
         };
-        if !coro.hasattr(intern!(coro.py(), "__await__"))? {
-            let (kind, name) = (errors::type_name(coro), errors::name_of(coro));
-            let advice =
-                if coro.is_callable() { format!("call it: {name}(...)") } else { "it can't be awaited".to_owned() };
-            return Err(PyTypeError::new_err(format!("a coroutine is needed, not {kind}; {advice}")));
-        }
+        wrapped::check(coro, WHAT, &[intern!(coro.py(), "__await__")])?;
         // By `__init__` alone; a second call of it changes nothing.
         let _ = slf.get().source.set(coro.clone().unbind());
         Ok(())
@@ -68,10 +66,7 @@ impl CoroutineBase {
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.get().source.get() {
             Some(source) => source.bind(slf.py()).call_method0(intern!(slf.py(), "__await__")),
-            None => Err(PyNotImplementedError::new_err(format!(
-                "{} must define __await__, or be given a coroutine",
-                errors::type_name(slf.as_any())
-            ))),
+            None => Err(not_defined(slf.as_any(), "__await__", WHAT)),
         }
     }
 
@@ -155,10 +150,6 @@ impl CoroutineBase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let class = errors::type_name(slf.as_any());
-        match slf.get().source.get() {
-            Some(source) => Ok(format!("<{class} of {}>", source.bind(slf.py()).repr()?)),
-            None => Ok(format!("<{class}>")),
-        }
+        wrapped::repr(slf.as_any(), slf.get().source.get())
     }
 }

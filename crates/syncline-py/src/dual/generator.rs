@@ -1,12 +1,16 @@
 //! Generators that serve both worlds: `send`, `throw`, `close` and their async twins.
 
-use super::iterator::{IteratorBase, Wrapped, describe, not_wrapping};
+use super::iterator::IteratorBase;
+use super::wrapped::{self, Wrapped, describe, not_defined, not_wrapping, redefines};
 use crate::errors;
 use crate::once::intern;
 use crate::target::Target;
-use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
+
+/// What messages call what this wraps.
+const WHAT: &str = "an async generator";
 
 /// What `syncline.DualGenerator` is made of.
 #[pyclass(frozen, subclass, extends = IteratorBase, module = "syncline._core")]
@@ -64,10 +68,7 @@ impl GeneratorBase {
         base.usage.begin_async(|| describe(slf.as_any(), base.wrapped()))?;
         match base.wrapped() {
             Some(source) => source.bind(slf.py()).getattr(method)?.call1(args),
-            None => Err(PyNotImplementedError::new_err(format!(
-                "{} must define {method}, or be given an async generator",
-                errors::type_name(slf.as_any())
-            ))),
+            None => Err(not_defined(slf.as_any(), method, WHAT)),
         }
     }
 }
@@ -83,23 +84,14 @@ impl GeneratorBase {
     #[pyo3(signature = (agen=Wrapped(None)))]
     fn __init__(slf: &Bound<'_, Self>, agen: Wrapped<'_>) -> PyResult<()> {
         let Some(agen) = &agen.0 else {
-            let own = slf.get_type().getattr(intern!(slf.py(), "asend"))?;
-            let inherited = slf.py().get_type::<Self>().getattr(intern!(slf.py(), "asend"))?;
-            let is_inherited = own.is(&inherited);
-            return if is_inherited {
-                Err(not_wrapping(slf.as_any(), "an async generator", "asend and athrow"))
-            } else {
+            return if redefines::<Self>(slf.as_any(), intern!(slf.py(), "asend"))? {
                 Ok(())
+            } else {
+                Err(not_wrapping(slf.as_any(), WHAT, "asend and athrow"))
             };
         };
-        for method in ["asend", "athrow"] {
-            if !agen.hasattr(method)? {
-                let (kind, name) = (errors::type_name(agen), errors::name_of(agen));
-                let advice =
-                    if agen.is_callable() { format!("call it: {name}(...)") } else { format!("it has no {method}") };
-                return Err(PyTypeError::new_err(format!("an async generator is needed, not {kind}; {advice}")));
-            }
-        }
+        let py = slf.py();
+        wrapped::check(agen, WHAT, &[intern!(py, "asend"), intern!(py, "athrow")])?;
         slf.as_super().get().wrap(agen, 0)
     }
 

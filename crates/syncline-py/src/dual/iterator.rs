@@ -3,19 +3,21 @@
 use super::buffer::{Buffer, Supply};
 use super::seat::{Position, Seat};
 use super::usage::Usage;
-use crate::bridge::Bridge;
+use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrapping, redefines};
 use crate::errors;
 use crate::names;
 use crate::once::intern;
-use crate::placement::Shared;
 use crate::process;
 use crate::session::Closer;
 use crate::target::{Items, Target};
-use pyo3::exceptions::{PyNotImplementedError, PyStopAsyncIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
 use std::sync::{Arc, OnceLock};
+
+/// What messages call what this wraps.
+const WHAT: &str = "an async iterable (such as an async generator)";
 
 /// What `syncline.DualIterator` is made of.
 #[pyclass(frozen, subclass, module = "syncline._core")]
@@ -29,69 +31,25 @@ pub struct IteratorBase {
     pub usage: Usage,
 }
 
-/// The bridge that an object's class, or the object, says.
-pub fn bridge_of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Shared>> {
-    let bridge = object.getattr(intern!(object.py(), "bridge"))?;
-    match bridge.cast::<Bridge>() {
-        Ok(bridge) => Ok(bridge.get().shared()),
-        Err(_) => {
-            let (class, kind) = (errors::type_name(object), errors::type_name(&bridge));
-            Err(PyTypeError::new_err(format!("{class}.bridge must be a syncline.Bridge, not {kind}")))
-        }
-    }
-}
-
-/// What messages call an object.
-pub fn describe(object: &Bound<'_, PyAny>, wrapped: Option<&Py<PyAny>>) -> String {
-    let kind = errors::type_name(object);
-    match wrapped {
-        Some(wrapped) => format!("the {kind} of {:?}", errors::name_of(wrapped.bind(object.py()))),
-        None => format!("the {kind}"),
-    }
-}
-
-/// Whether a subclass has its own idea of the slot that `base` has.
-pub fn overrides<T: pyo3::PyTypeInfo>(
-    object: &Bound<'_, PyAny>,
-    slot: impl Fn(&pyo3::ffi::PyAsyncMethods) -> Option<pyo3::ffi::unaryfunc>,
-) -> bool {
-    let of = |class: &Bound<'_, PyType>| {
-        // SAFETY: `class` is alive, and a type object may be read while attached.
-        let methods = unsafe { (*class.as_type_ptr()).tp_as_async };
-        // SAFETY: null, or a table that lives as long as its class.
-        let methods = unsafe { methods.as_ref() };
-        methods.and_then(&slot).map(|function| function as usize)
-    };
-    of(&object.get_type()) != of(&T::type_object(object.py()))
-}
-
 impl IteratorBase {
     pub fn wrapped(&self) -> Option<&Py<PyAny>> {
         self.source.get()
     }
 
     pub fn wrap(&self, source: &Bound<'_, PyAny>, prefetch: usize) -> PyResult<()> {
-        if !source.hasattr(intern!(source.py(), "__aiter__"))? {
-            let name = errors::name_of(source);
-            let kind = errors::type_name(source);
-            let advice =
-                if source.is_callable() { format!("call it: {name}(...)") } else { "it has no __aiter__".to_owned() };
-            return Err(PyTypeError::new_err(format!(
-                "an async iterable is needed, such as an async generator, not {kind}; {advice}"
-            )));
-        }
+        wrapped::check(source, WHAT, &[intern!(source.py(), "__aiter__")])?;
         // By `__init__` alone; a second call of it changes nothing.
         let _ = self.source.set(source.clone().unbind());
         let _ = self.prefetch.set(prefetch);
         Ok(())
     }
 
-    fn items(&self, object: &Bound<'_, PyAny>) -> Arc<Items> {
-        let items = self.items.get_or_init(|| {
-            let is_its_own = self.source.get().is_none() && !overrides::<Self>(object, |methods| methods.am_aiter);
-            Arc::new(if is_its_own { Items::of_itself() } else { Items::default() })
-        });
-        Arc::clone(items)
+    fn items(&self, object: &Bound<'_, PyAny>) -> PyResult<&Arc<Items>> {
+        if let Some(items) = self.items.get() {
+            return Ok(items);
+        }
+        let is_its_own = self.source.get().is_none() && !redefines::<Self>(object, intern!(object.py(), "__aiter__"))?;
+        Ok(self.items.get_or_init(|| Arc::new(if is_its_own { Items::of_itself() } else { Items::default() })))
     }
 
     pub fn source_or_self<'py>(&self, object: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
@@ -136,7 +94,7 @@ impl IteratorBase {
     fn next(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         let py = object.py();
         let source = self.source_or_self(object);
-        let items = self.items(object);
+        let items = Arc::clone(self.items(object)?);
         let prefetch = self.prefetch.get().copied().unwrap_or(0);
         let seat = self.seat(object)?;
         // A loop that its caller drives turns during calls only: nothing can run ahead there.
@@ -160,7 +118,7 @@ impl IteratorBase {
 
     /// The closing step of what is iterated over, if it has one.
     fn last_target(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
-        let source = self.items(object).iterator(&self.source_or_self(object));
+        let source = self.items(object)?.iterator(&self.source_or_self(object));
         match closes(&source) {
             Some(source) => {
                 let function = source.getattr(intern!(object.py(), "aclose"))?.unbind();
@@ -215,17 +173,6 @@ fn closes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     object.hasattr(intern!(object.py(), "aclose")).unwrap_or(false).then(|| object.clone())
 }
 
-/// The object that is wrapped, if one was given. (`None` is one, and a wrong one.)
-pub struct Wrapped<'py>(pub Option<Bound<'py, PyAny>>);
-
-impl<'py> FromPyObject<'_, 'py> for Wrapped<'py> {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self(Some(object.to_owned())))
-    }
-}
-
 /// A `prefetch` argument, checked.
 struct Prefetch(usize);
 
@@ -243,12 +190,6 @@ impl<'py> FromPyObject<'_, 'py> for Prefetch {
     }
 }
 
-/// For an object that neither wraps anything nor has a method of its own instead.
-pub fn not_wrapping(object: &Bound<'_, PyAny>, what: &str, method: &str) -> PyErr {
-    let class = errors::type_name(object);
-    PyTypeError::new_err(format!("{class}() needs {what}, or a subclass that defines {method}"))
-}
-
 #[pymethods]
 impl IteratorBase {
     #[new]
@@ -261,14 +202,14 @@ impl IteratorBase {
     fn __init__(slf: &Bound<'_, Self>, aiterable: Wrapped<'_>, prefetch: Prefetch) -> PyResult<()> {
         match aiterable.0 {
             Some(aiterable) => slf.get().wrap(&aiterable, prefetch.0),
-            None if overrides::<Self>(slf.as_any(), |methods| methods.am_aiter)
-                || overrides::<Self>(slf.as_any(), |methods| methods.am_anext) =>
+            None if redefines::<Self>(slf.as_any(), intern!(slf.py(), "__aiter__"))?
+                || redefines::<Self>(slf.as_any(), intern!(slf.py(), "__anext__"))? =>
             {
                 // Set once, by `__init__`.
                 let _ = slf.get().prefetch.set(prefetch.0);
                 Ok(())
             }
-            None => Err(not_wrapping(slf.as_any(), "an async iterable", "__anext__")),
+            None => Err(not_wrapping(slf.as_any(), WHAT, "__anext__")),
         }
     }
 
@@ -302,11 +243,8 @@ impl IteratorBase {
         let this = slf.get();
         this.usage.begin_async(|| describe(slf.as_any(), this.wrapped()))?;
         match this.wrapped() {
-            Some(source) => this.items(slf.as_any()).next(source.bind(slf.py())),
-            None => Err(PyNotImplementedError::new_err(format!(
-                "{} must define __anext__, or be given an async iterable",
-                errors::type_name(slf.as_any())
-            ))),
+            Some(source) => this.items(slf.as_any())?.next(source.bind(slf.py())),
+            None => Err(not_defined(slf.as_any(), "__anext__", WHAT)),
         }
     }
 
@@ -347,10 +285,6 @@ impl IteratorBase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let class = errors::type_name(slf.as_any());
-        match slf.get().wrapped() {
-            Some(source) => Ok(format!("<{class} of {}>", source.bind(slf.py()).repr()?)),
-            None => Ok(format!("<{class}>")),
-        }
+        wrapped::repr(slf.as_any(), slf.get().source.get())
     }
 }

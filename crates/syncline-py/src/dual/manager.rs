@@ -1,19 +1,21 @@
 //! Context managers that serve both worlds: entered and left in one task and context.
 
-use super::iterator::{Wrapped, bridge_of, describe, not_wrapping};
 use super::seat::{Position, Seat};
 use super::usage::Usage;
-use crate::errors;
+use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrapping, redefines};
 use crate::names;
 use crate::once::intern;
 use crate::session::Closer;
 use crate::target::Target;
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What messages call what this wraps.
+const WHAT: &str = "an async context manager";
 
 /// What `syncline.DualContextManager` is made of.
 #[pyclass(frozen, subclass, module = "syncline._core")]
@@ -55,10 +57,7 @@ impl ManagerBase {
         this.usage.begin_async(|| Self::name(slf))?;
         match this.source.get() {
             Some(source) => source.bind(slf.py()).call_method1(name, args),
-            None => Err(PyNotImplementedError::new_err(format!(
-                "{} must define {name}, or be given an async context manager",
-                errors::type_name(slf.as_any())
-            ))),
+            None => Err(not_defined(slf.as_any(), name, WHAT)),
         }
     }
 }
@@ -74,23 +73,14 @@ impl ManagerBase {
     #[pyo3(signature = (acm=Wrapped(None)))]
     fn __init__(slf: &Bound<'_, Self>, acm: Wrapped<'_>) -> PyResult<()> {
         let Some(acm) = &acm.0 else {
-            let own = slf.get_type().getattr(intern!(slf.py(), "__aenter__"))?;
-            let inherited = slf.py().get_type::<Self>().getattr(intern!(slf.py(), "__aenter__"))?;
-            let is_inherited = own.is(&inherited);
-            return if is_inherited {
-                Err(not_wrapping(slf.as_any(), "an async context manager", "__aenter__ and __aexit__"))
-            } else {
+            return if redefines::<Self>(slf.as_any(), intern!(slf.py(), "__aenter__"))? {
                 Ok(())
+            } else {
+                Err(not_wrapping(slf.as_any(), WHAT, "__aenter__ and __aexit__"))
             };
         };
-        for method in ["__aenter__", "__aexit__"] {
-            if !acm.hasattr(method)? {
-                let (kind, name) = (errors::type_name(acm), errors::name_of(acm));
-                let advice =
-                    if acm.is_callable() { format!("call it: {name}(...)") } else { format!("it has no {method}") };
-                return Err(PyTypeError::new_err(format!("an async context manager is needed, not {kind}; {advice}")));
-            }
-        }
+        let py = slf.py();
+        wrapped::check(acm, WHAT, &[intern!(py, "__aenter__"), intern!(py, "__aexit__")])?;
         // By `__init__` alone; a second call of it changes nothing.
         let _ = slf.get().source.set(acm.clone().unbind());
         Ok(())
@@ -181,10 +171,6 @@ impl ManagerBase {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let class = errors::type_name(slf.as_any());
-        match slf.get().source.get() {
-            Some(source) => Ok(format!("<{class} of {}>", source.bind(slf.py()).repr()?)),
-            None => Ok(format!("<{class}>")),
-        }
+        wrapped::repr(slf.as_any(), slf.get().source.get())
     }
 }

@@ -15,3 +15,4 @@ pub mod iterator;
 pub mod manager;
 mod seat;
 mod usage;
+mod wrapped;

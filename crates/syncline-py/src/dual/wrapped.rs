@@ -1,0 +1,84 @@
+//! What the classes of this folder have in common: each wraps an object that the user gave, or is a subclass of the
+//! user's that wraps none and has the async methods itself.
+
+use crate::bridge::Bridge;
+use crate::errors;
+use crate::once::intern;
+use crate::placement::Shared;
+use pyo3::PyTypeInfo;
+use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::sync::Arc;
+
+/// The object that is wrapped, if one was given. (`None` is one, and a wrong one.)
+pub struct Wrapped<'py>(pub Option<Bound<'py, PyAny>>);
+
+impl<'py> FromPyObject<'_, 'py> for Wrapped<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(object.to_owned())))
+    }
+}
+
+/// The bridge that an object's class, or the object, says.
+pub fn bridge_of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Shared>> {
+    let bridge = object.getattr(intern!(object.py(), "bridge"))?;
+    match bridge.cast::<Bridge>() {
+        Ok(bridge) => Ok(bridge.get().shared()),
+        Err(_) => {
+            let (class, kind) = (errors::type_name(object), errors::type_name(&bridge));
+            Err(PyTypeError::new_err(format!("{class}.bridge must be a syncline.Bridge, not {kind}")))
+        }
+    }
+}
+
+/// What messages call an object.
+pub fn describe(object: &Bound<'_, PyAny>, wrapped: Option<&Py<PyAny>>) -> String {
+    let kind = errors::type_name(object);
+    match wrapped {
+        Some(wrapped) => format!("the {kind} of {:?}", errors::name_of(wrapped.bind(object.py()))),
+        None => format!("the {kind}"),
+    }
+}
+
+/// The text of `repr()`.
+pub fn repr(object: &Bound<'_, PyAny>, wrapped: Option<&Py<PyAny>>) -> PyResult<String> {
+    let class = errors::type_name(object);
+    match wrapped {
+        Some(wrapped) => Ok(format!("<{class} of {}>", wrapped.bind(object.py()).repr()?)),
+        None => Ok(format!("<{class}>")),
+    }
+}
+
+/// Whether a subclass has its own method where `T` has one.
+pub fn redefines<T: PyTypeInfo>(object: &Bound<'_, PyAny>, method: &Bound<'_, PyString>) -> PyResult<bool> {
+    let inherited = T::type_object(object.py()).getattr(method)?;
+    Ok(!object.get_type().getattr(method)?.is(&inherited))
+}
+
+/// Checks that what a class was given to wrap is `what`, which has these methods.
+pub fn check(given: &Bound<'_, PyAny>, what: &str, methods: &[&Bound<'_, PyString>]) -> PyResult<()> {
+    for method in methods {
+        if !given.hasattr(*method)? {
+            let (kind, name) = (errors::type_name(given), errors::name_of(given));
+            let advice =
+                if given.is_callable() { format!("call it: {name}(...)") } else { format!("it has no {method}") };
+            return Err(PyTypeError::new_err(format!("{what} is needed, not {kind}; {advice}")));
+        }
+    }
+    Ok(())
+}
+
+/// For an object that neither wraps anything nor has a method of its own instead.
+pub fn not_wrapping(object: &Bound<'_, PyAny>, what: &str, method: &str) -> PyErr {
+    let class = errors::type_name(object);
+    PyTypeError::new_err(format!("{class}() needs {what}, or a subclass that defines {method}"))
+}
+
+/// For an async method that a subclass which wraps nothing has not defined.
+pub fn not_defined(object: &Bound<'_, PyAny>, method: &str, what: &str) -> PyErr {
+    let class = errors::type_name(object);
+    PyNotImplementedError::new_err(format!("{class} must define {method}, or be given {what}"))
+}
