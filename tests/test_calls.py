@@ -88,6 +88,7 @@ def test_every_kind_of_result_comes_back_as_it_is(result: object) -> None:
     assert syncline.run_sync(give) is result
 
 
+@pytest.mark.filterwarnings("ignore:'asyncio.get_event_loop_policy' is deprecated:DeprecationWarning")
 def test_it_works_in_a_thread_without_a_loop() -> None:
     """No loop has to be set in the calling thread (cases 19, 20, 24)."""
     policy = asyncio.get_event_loop_policy()
@@ -105,7 +106,7 @@ def test_a_closed_current_loop_is_no_obstacle_and_stays_current() -> None:
         asyncio.set_event_loop(loop)
         loop.close()
         assert syncline.run_sync(double, 1) == 2
-        same = asyncio.get_event_loop_policy().get_event_loop() is loop
+        same = asyncio.get_event_loop() is loop
         asyncio.set_event_loop(None)
         return same
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import syncline
+from child import run_script
 
 Isolated = Callable[[Callable[[], None]], None]
 
@@ -198,3 +199,43 @@ def test_steps_of_a_generator_share_one_context(bridge: syncline.Bridge) -> None
         assert list(steps) == [1, 0]
 
     contextvars.copy_context().run(body)
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_threads_of_ours_inherit_no_variables(scope: str) -> None:
+    """Where threads inherit their starter's context (3.14), loops and workers begin with an empty one (case 77)."""
+    script = """
+import asyncio, contextvars, gc, sys, threading, weakref
+import syncline
+
+class Thing:
+    pass
+
+kept = contextvars.ContextVar("kept", default=None)
+seen = []
+
+def factory():
+    seen.append(kept.get())
+    return asyncio.new_event_loop()
+
+async def send():
+    assert kept.get() is not None
+    assert await syncline.to_thread(kept.get) is kept.get()
+
+def use(bridge):
+    kept.set(Thing())
+    thread = threading.Thread(target=lambda: seen.append(kept.get() is not None))
+    thread.start()
+    thread.join()
+    bridge.run_sync(send)
+    return weakref.ref(kept.get())
+
+with syncline.Bridge(scope="SCOPE", loop_factory=factory) as bridge:
+    reference = contextvars.Context().run(use, bridge)
+    bridge.run_sync(asyncio.sleep, 0)  # by now the loop has let go of the call
+    assert any(thread.name.startswith("syncline-worker") for thread in threading.enumerate())
+    gc.collect()
+    assert reference() is None
+    assert seen == [sys.version_info >= (3, 14), None], seen
+"""
+    run_script(script.replace("SCOPE", scope), flags=("-X", "thread_inherit_context=1")).assert_clean()

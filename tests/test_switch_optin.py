@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_nestable_function_nests(host: str) -> None:
         assert await asyncio.create_task(nests(1, second=2)) == (1, 2, True)
         assert not await task()
 
-    assert asyncio.iscoroutinefunction(nests)
+    assert inspect.iscoroutinefunction(nests)
     assert (nests.__name__, nests.__doc__) == ("nests", "Has a docstring.")
     run_on(host, main)
 
@@ -120,7 +121,6 @@ def test_a_loop_can_be_named_before_it_runs() -> None:
 @hosts
 def test_a_nestable_task_looks_like_the_users_coroutine(host: str) -> None:
     """Name, frame, state and repr are the coroutine's, for debuggers and for anyio."""
-    import inspect
 
     async def main() -> None:
         syncline.install()

@@ -7,6 +7,7 @@ import contextvars
 import functools
 import inspect
 import pickle
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -160,11 +161,17 @@ def test_all_kinds_of_methods_work() -> None:
             await client.get.aio(1),
             await Client.static(2),
             await Client.named(),
-            await Client.named.aio(),
+            await Client.named_below.aio(),
             client.get(3, _sync=True),
         ]
 
     assert asyncio.run(main()) == [11, 11, 2, "Client", "Client", 13]
+
+
+def test_aio_below_classmethod_is_what_the_language_makes_of_it() -> None:
+    """From Python 3.13 on `@classmethod` binds by itself, so that `.aio` below it takes the class."""
+    aio: Any = Client.named.aio
+    assert asyncio.run(aio(Client) if sys.version_info >= (3, 13) else aio()) == "Client"
 
 
 def test_tools_see_the_function() -> None:

@@ -48,7 +48,9 @@ mod wait;
 mod work;
 mod workers;
 
-#[pyo3::pymodule(gil_used = false)]
+// Forks rely on the interpreter lock. Only an attached thread forks, so that no other one is inside a lock or a cell that is
+// held only while attached (`process`, `once`). A free-threaded build therefore turns it on again at the import.
+#[pyo3::pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
     use crate::bridge::Bridge;
