@@ -99,10 +99,15 @@ def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
     """Makes every task that `loop` (default: the running one) starts from now on nestable; returns what undoes it.
 
     It is a task factory, which makes tasks by the factory that was there before. Call it, and what it returns, in the
-    loop's thread.
+    loop's thread. In a trio run, `install()` adds an instrument to that run, which concerns the tasks that it spawns.
     """
     import asyncio
 
+    trio = sys.modules.get("trio")
+    if loop is None and trio is not None and trio.lowlevel.in_trio_run():
+        from ._trio import install_in_run
+
+        return install_in_run()
     target = asyncio.get_running_loop() if loop is None else loop
     previous = target.get_task_factory()
     factory = _core.TaskFactory(previous)
