@@ -221,6 +221,34 @@ def test_a_lock_of_a_third_thread_is_not_a_deadlock(bridge: syncline.Bridge) -> 
     assert bridge.run_sync(takes_the_lock) == "got it"
 
 
+def test_a_lock_that_is_taken_with_a_time_limit_is_not_a_deadlock(bridge: syncline.Bridge) -> None:
+    """The caller holds the lock, but the coroutine will give up by itself (case 73)."""
+    lock = threading.Lock()
+
+    async def tries_to_take_the_lock() -> bool:
+        return lock.acquire(timeout=LONG)
+
+    with lock:
+        assert bridge.run_sync(tries_to_take_the_lock) is False
+
+
+def test_a_lock_that_was_released_inside_its_block_is_not_a_deadlock(bridge: syncline.Bridge) -> None:
+    """The caller is in the `with` block of the lock, but a third thread has it, and frees it (case 73)."""
+    lock = threading.Lock()
+
+    async def takes_the_lock() -> str:
+        lock.acquire()
+        return "got it"
+
+    with lock:
+        lock.release()
+        other = threading.Thread(target=lock.acquire)
+        other.start()
+        other.join()
+        after(LONG, lock.release)
+        assert bridge.run_sync(takes_the_lock) == "got it"
+
+
 def test_an_unrelated_lock_of_the_caller_is_not_a_deadlock(bridge: syncline.Bridge) -> None:
     """The caller holds one lock while the coroutine waits for another one, which a third thread frees
     (case 73)."""

@@ -73,7 +73,8 @@ class Bridge(_core.Bridge):
         closing loop before it is closed all the same: once for its tasks, and once for its async generators. `close()`
         takes twice that and a second at most.
     stall_after: seconds. When a loop has not turned for that long while a caller waits, the logger "syncline" names
-        what blocks it. Off by default.
+        what blocks it, and shows who waits and what is parked in nested calls; so it does when a call itself blocks a
+        loop that is not a bridge's. Off by default.
     backend: "asyncio", or "trio": then coroutines run with trio (the extra `syncline[trio]`), in scope "process" or
         "thread". Raises ImportError if trio is not there.
     in_worker: which loop runs what `run_sync` and `run` are given in a worker thread (`to_thread`). "own": the

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import dis
+import gc
 import os
 import sys
 import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, cast
+
+from ._nestable import carriers_of, carry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +30,8 @@ _LOCK_TYPES = (type(threading.Lock()), type(threading.RLock()))
 _OUR_FOLDER = os.path.dirname(__file__)
 _ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
 _MISSING = object()
+_MOST_STACKS = 10
+"""Of parked stacks, so many different ones are shown at most."""
 
 
 # Stacks
@@ -43,6 +48,39 @@ def _format(frame: FrameType) -> str:
     ours = (_OUR_FOLDER, _ASYNCIO_FOLDER, threading.__file__)
     users = [summary for summary in summaries if not summary.filename.startswith(ours)]
     return "".join(traceback.format_list(users or summaries)).rstrip("\n")
+
+
+def _parked_frames(thread_id: int) -> list[FrameType]:
+    """The innermost frame of each stack that this thread has left, to come back to it: those of nested calls that
+    await, and of whatever started another task in the middle of its own step."""
+    carriers: list[Any] = list(carriers_of(thread_id))
+    found = carriers
+    kind: Any = carriers[0].__class__ if carriers else object
+    while found:
+        # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent: there, too, nested calls
+        # are made.
+        known = {id(each) for each in carriers}
+        near = [each for each in gc.get_referrers(*found) if isinstance(each, kind)]
+        found = [each for each in near if id(each) not in known and id(each.parent) in known]
+        carriers += found
+    # None for the one that runs; one at rest has no frame but its base.
+    frames = [carrier.gr_frame for carrier in carriers]
+    return [frame for frame in frames if frame is not None and frame.f_code is not carry.__code__]
+
+
+def _parked_stacks(thread_id: int) -> str:
+    """Those stacks, each kind once."""
+    counts: dict[str, int] = {}
+    for frame in _parked_frames(thread_id):
+        text = _format(frame)
+        counts[text] = counts.get(text, 0) + 1
+    shown = [
+        f"{'a stack' if count == 1 else f'{count} stacks'} of the same thread, parked in a nested call:\n{text}"
+        for text, count in list(counts.items())[:_MOST_STACKS]
+    ]
+    if len(counts) > _MOST_STACKS:
+        shown.append(f"and {len(counts) - _MOST_STACKS} other parked stacks")
+    return "\n".join(shown)
 
 
 def _stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:
@@ -81,7 +119,7 @@ def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
     first = _acquiring(loop_thread_id)
     if first is None:
         return None
-    if _is_held_below(first):
+    if _holder_in_thread(loop_thread_id, first):
         return _blocked_on_own_lock(loop_thread_id, waiter_thread_id, first)
     if not _holds(waiter_thread_id, first[2]):
         return None
@@ -105,28 +143,44 @@ def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
 def _blocked_on_own_lock(
     loop_thread_id: int, waiter_thread_id: int, first: tuple[FrameType, int, Any]
 ) -> str | None:
-    """The same if the loop's thread holds it itself: sync code took it, and a nested call below that takes it again."""
+    """The same if the loop's thread holds it itself: sync code took it, and a nested call below takes it again; or so
+    does another task, while the nested call awaits."""
     time.sleep(_SECOND_LOOK_AFTER)
     second = _acquiring(loop_thread_id)
-    if second is None or first[:2] != second[:2] or not _is_held_below(first):
+    if second is None or first[:2] != second[:2] or first[2] is not second[2]:
         return None
-    return (
-        f"a coroutine waits for {first[2]!r}, which the sync code that called it holds, in the same thread; release "
-        f"the lock before the call, or use an asyncio lock\n"
-        f"the loop's thread:\n{stack_of(loop_thread_id)}\nthis thread:\n{stack_of(waiter_thread_id)}"
+    holder = _holder_in_thread(loop_thread_id, second)
+    if holder is None:
+        return None
+    reason = (
+        f"a coroutine waits for {first[2]!r}, which sync code in the same thread holds, below a nested call"
     )
+    parts = [
+        f"{reason}; release the lock before the call, or use an asyncio lock",
+        f"the loop's thread:\n{stack_of(loop_thread_id)}",
+        "" if holder[0] is second[0] else f"the holder, parked in a nested call:\n{_format(holder[0])}",
+        f"this thread:\n{stack_of(waiter_thread_id)}",
+    ]
+    return "\n".join(part for part in parts if part)
 
 
-def _is_held_below(acquiring: tuple[FrameType, int, Any]) -> bool:
-    """Whether a caller of that frame is in the `with` block of the same plain lock. (`acquire` alone proves nothing:
-    another thread may be the one that releases.)"""
+def _holder_in_thread(
+    thread_id: int, acquiring: tuple[FrameType, int, Any]
+) -> tuple[FrameType, FrameType] | None:
+    """The stack, present or parked, in which that thread itself is in the `with` block of the same plain lock, by its
+    innermost frame; and the frame with the block. (`acquire` alone proves nothing: another thread may be the one that
+    releases.)"""
     frame, _, lock = acquiring
-    caller = frame.f_back
-    while caller is not None and isinstance(lock, _LOCK_TYPES[0]):
-        if any(held is lock for held in _locks_held_in(caller, by_with_only=True)):
-            return True
-        caller = caller.f_back
-    return False
+    if not isinstance(lock, _LOCK_TYPES[0]):
+        return None
+    starts = [(frame, frame.f_back), *((left, left) for left in _parked_frames(thread_id))]
+    for innermost, start in starts:
+        each = start
+        while each is not None:
+            if any(held is lock for held in _locks_held_in(each, by_with_only=True)):
+                return innermost, each
+            each = each.f_back
+    return None
 
 
 def _acquiring(thread_id: int) -> tuple[FrameType, int, Any] | None:
@@ -164,13 +218,10 @@ def _instructions(code: CodeType) -> list[dis.Instruction]:
 
 
 def _acquired_by_call(frame: FrameType, before: Sequence[dis.Instruction]) -> Any:
-    """For `X.acquire(...)`: X, if only plain loads stand between it and the call."""
-    for index in range(len(before) - 1, -1, -1):
-        each = before[index]
-        if each.opname in ("LOAD_METHOD", "LOAD_ATTR") and each.argval == "acquire":
-            return _evaluate(frame, before[:index])
-        if not each.opname.startswith(("LOAD_", "KW_NAMES")):
-            return None
+    """For `X.acquire()`: X. With arguments it may give up by itself, and then nothing is certain."""
+    last = before[-1] if before else None
+    if last is not None and last.opname in ("LOAD_METHOD", "LOAD_ATTR") and last.argval == "acquire":
+        return _evaluate(frame, before[:-1])
     return None
 
 
@@ -254,18 +305,21 @@ def _locks_held_in(frame: FrameType, *, by_with_only: bool = False) -> Iterator[
     """Plain locks that this frame has taken: by `with`, whose block it is in, or by `acquire`, not released since."""
     instructions = _instructions(frame.f_code)
     handlers = _enclosing_handlers(frame)
+    entered: list[Any] = []
     taken: list[Any] = []
     for index, each in enumerate(instructions):
         if each.offset >= frame.f_lasti:
             break
         is_enter = each.opname == "BEFORE_WITH" or (each.opname == "CALL" and _is_enter(instructions, index))
         if is_enter and _handler_after(frame.f_code, each.offset) in handlers:
-            yield _inner_lock(_evaluate(frame, instructions[:index]))
+            entered.append(_inner_lock(_evaluate(frame, instructions[:index])))
         elif each.opname in ("LOAD_METHOD", "LOAD_ATTR") and each.argval == "acquire":
             taken.append(_inner_lock(_evaluate(frame, instructions[:index])))
         elif each.opname in ("LOAD_METHOD", "LOAD_ATTR") and each.argval == "release":
             released = _inner_lock(_evaluate(frame, instructions[:index]))
+            entered = [lock for lock in entered if lock is not released]
             taken = [lock for lock in taken if lock is not released]
+    yield from entered
     if not by_with_only:
         yield from taken
 
@@ -363,11 +417,58 @@ def stall_report(
     """Words for a loop that has not turned for a while: what blocks it, who waits, and what to do."""
     frame = sys._current_frames().get(loop_thread_id)
     culprit = "unknown code" if frame is None else _culprit(frame)
-    return (
-        f"the loop {loop_name!r} has not turned for {seconds:.2f} s: {culprit} blocks it, and {waiters} calls wait; "
-        f"run blocking code with `await asyncio.to_thread(...)`, or use an async API\n"
-        f"the loop's thread:\n{stack_of(loop_thread_id)}\na waiting thread:\n{stack_of(waiter_thread_id)}"
+    advice = _advice_about_lock(loop_thread_id) or (
+        "run blocking code with `await asyncio.to_thread(...)`, or use an async API"
     )
+    stalled = f"the loop {loop_name!r} has not turned for {seconds:.2f} s"
+    parts = [
+        f"{stalled}: {culprit} blocks it, and {waiters} calls wait; {advice}",
+        f"the loop's thread:\n{stack_of(loop_thread_id)}",
+        _parked_stacks(loop_thread_id),
+        f"a waiting thread:\n{stack_of(waiter_thread_id)}",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _advice_about_lock(loop_thread_id: int) -> str | None:
+    acquiring = _acquiring(loop_thread_id)
+    holder = None if acquiring is None else _holder_in_thread(loop_thread_id, acquiring)
+    if acquiring is None or holder is None:
+        return None
+    code, line = holder[1].f_code, holder[1].f_lineno
+    return (
+        f"it waits for {acquiring[2]!r}, which {code.co_name}() at {code.co_filename}:{line} holds in the same thread, "
+        "below a nested call, and can't release; use an asyncio lock, or `with syncline.no_switch()` where it is held"
+    )
+
+
+def own_stall_report(task: Any, runner_name: str, seconds: float) -> str | None:
+    """The same for a call that blocks the loop of this very thread; None where there is no loop."""
+    loop = _loop_here()
+    if loop is None:
+        return None
+    me = threading.get_ident()
+    culprit = f"{_culprit(sys._getframe())} blocks it, waiting for a coroutine on the loop {runner_name!r}"
+    advice = (
+        "await that, or let the task's calls await in place: `syncline.nestable`, `run_nestable` or `install`"
+    )
+    parts = [
+        f"{loop} has not turned for {seconds:.2f} s: {culprit}; {advice}",
+        f"this thread:\n{stack_of(me)}",
+        _parked_stacks(me),
+        f"the coroutine:\n{_stack_of_task(task) if hasattr(task, 'get_coro') else repr(task)}",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _loop_here() -> str | None:
+    loop: Any = asyncio._get_running_loop()
+    if loop is not None:
+        return f"the event loop {loop!r} of the thread {threading.current_thread().name!r}"
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return f"the trio run of the thread {threading.current_thread().name!r}"
+    return None
 
 
 def _culprit(frame: FrameType) -> str:

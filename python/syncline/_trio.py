@@ -1,4 +1,5 @@
-"""A trio run as the core drives it. Imported with the first bridge that asks for it, since it needs trio.
+"""A trio run as the core drives it. Imported with the first bridge, or `install()`, that asks for it, since it
+needs trio.
 
 The core feeds every loop that isn't its own by `call_soon_threadsafe`, and makes tasks with `create_task`: so a trio
 run is given those few methods of an event loop. One `run_forever` is one `trio.run`, which can't be entered again: what
@@ -7,11 +8,14 @@ still runs when it is stopped is ended inside.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
+
+from ._core import Nestable, TaskFactory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -175,3 +179,30 @@ class TrioGuest(TrioLoop):
 
 def _nothing() -> None:
     """Called by a trio run that is asked whether it still runs."""
+
+
+class _Installed(trio.abc.Instrument):
+    """Makes the tasks of a run nestable. trio tells of a task before it looks at its coroutine's `send`, so that the
+    coroutine can be replaced; greenback does the same."""
+
+    def __init__(self) -> None:
+        self.is_undone = False
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        if not self.is_undone:
+            task.coro = cast("Any", Nestable(task.coro))
+
+
+def install_in_run() -> Callable[[], None]:
+    """`install()`, in a trio run."""
+    TaskFactory()  # raises ImportError where greenlet is missing; trio would log what an instrument raises
+    installed = _Installed()
+    trio.lowlevel.add_instrument(installed)
+
+    def undo() -> None:
+        installed.is_undone = True
+        # Undone before, or from outside of the run.
+        with contextlib.suppress(KeyError, RuntimeError):
+            trio.lowlevel.remove_instrument(installed)
+
+    return undo

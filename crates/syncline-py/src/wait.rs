@@ -161,6 +161,8 @@ struct Wait<'a> {
     seen_turns: Option<(u64, Instant)>,
     /// The turn whose stall has been reported to this caller.
     told_of: Option<u64>,
+    /// Whether it has been looked at what loop this caller itself may block.
+    told_of_own: bool,
     /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
     seen_moves: Option<u64>,
 }
@@ -178,6 +180,7 @@ impl<'a> Wait<'a> {
             next_check: begun + CHECK_INTERVAL,
             seen_turns: None,
             told_of: None,
+            told_of_own: false,
             seen_moves: None,
         }
     }
@@ -337,14 +340,17 @@ impl<'a> Wait<'a> {
             _ => now,
         };
         self.seen_turns = Some((turns, since));
-        if let Some(span) = self.patience.stall_after
-            && !self.runner.is_asleep()
-            && now - since >= span
-            && self.told_of != Some(turns)
-        {
-            self.told_of = Some(turns);
-            let waiting = self.call.stats.calls.get() - self.call.stats.ended.get();
-            self.runner.report_stall(py, now - since, waiting);
+        if let Some(span) = self.patience.stall_after {
+            if !self.runner.is_asleep() && now - since >= span && self.told_of != Some(turns) {
+                self.told_of = Some(turns);
+                let waiting = self.call.stats.calls.get() - self.call.stats.ended.get();
+                self.runner.report_stall(py, now - since, waiting);
+            }
+            // Of a call that this one is nested in, the caller reports it.
+            if self.outer.is_none() && now - self.begun >= span && !self.told_of_own {
+                self.told_of_own = true;
+                self.report_own_stall(py, now - self.begun);
+            }
         }
         if now < self.next_check {
             return None;
@@ -364,6 +370,21 @@ impl<'a> Wait<'a> {
                 let _ = signals::keep(py, error);
                 None
             }
+        }
+    }
+}
+
+impl Wait<'_> {
+    /// Logs that this caller blocks the loop that runs in its own thread, if one does.
+    fn report_own_stall(&self, py: Python<'_>, stalled: Duration) {
+        let report = || -> PyResult<Option<String>> {
+            let report = py.import("syncline._diagnosis")?.getattr("own_stall_report")?;
+            report.call1((self.call.task(py), &*self.runner.name, stalled.as_secs_f64()))?.extract()
+        };
+        match report() {
+            Ok(Some(text)) => names::log(py, "warning", &text, None),
+            Ok(None) => {}
+            Err(error) => _ = signals::keep(py, error),
         }
     }
 }
