@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypedDict, TypeVar, overload
 
+    from . import _compatible, _dual, _futures, _synced
     from ._compatible import SyncCompatible
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
+    from ._futures import SubmittedFuture
     from ._synced import Synced
 
     D = TypeVar("D", bound="DualCoroutine[Any] | DualIterator[Any] | DualContextManager[Any]")
@@ -54,6 +56,24 @@ else:
 
     def overload(function):
         return function
+
+    class _Lazy:
+        """A module of this package, imported when something of it is used. An import statement in each function would
+        do, and take a microsecond every time."""
+
+        def __init__(self, name):
+            self._name = name
+
+        def __getattr__(self, attribute):
+            module = __import__(f"{__package__}.{self._name}", fromlist=[attribute])
+            found = getattr(module, attribute)
+            setattr(self, attribute, found)
+            return found
+
+    _compatible = _Lazy("_compatible")
+    _dual = _Lazy("_dual")
+    _futures = _Lazy("_futures")
+    _synced = _Lazy("_synced")
 
 
 class Bridge(_core.Bridge):
@@ -93,9 +113,7 @@ class Bridge(_core.Bridge):
         Cancelling the future cancels the task. Waiting for it on the loop's own thread raises DeadlockError. Changes to
         contextvars stay in the task. In scope "caller" the process runner runs it, as it must move by itself.
         """
-        from ._futures import SubmittedFuture
-
-        future: SubmittedFuture[R] = SubmittedFuture()
+        future: SubmittedFuture[R] = _futures.SubmittedFuture()
         future.bind(self._submit(future, fn, args, kwargs or None))
         return future
 
@@ -123,9 +141,7 @@ class Bridge(_core.Bridge):
         Type checkers see a static or class method as a method, in either order. A static method that is called through
         its class is typed all the same; instead of a class method write a sync one that calls `run_sync(cls.other)`.
         """
-        from ._synced import Synced
-
-        made: Synced[..., Any, Any] = Synced(self, fn)
+        made: Synced[..., Any, Any] = _synced.Synced(self, fn)
         return made
 
     def sync_compatible(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> SyncCompatible[P, R]:
@@ -138,9 +154,7 @@ class Bridge(_core.Bridge):
 
         Raises TypeError for what is not an async function. Prefer `coroutine` in new code.
         """
-        from ._compatible import SyncCompatible
-
-        return SyncCompatible(self, fn)
+        return _compatible.SyncCompatible(self, fn)
 
     def coroutine(self, fn: Callable[P, Awaitable[R]], /) -> Callable[P, DualCoroutine[R]]:
         """Makes an async function's coroutines serve both worlds: `await f()`, or `f().run(timeout=None)` in sync code.
@@ -148,27 +162,19 @@ class Bridge(_core.Bridge):
         Raises TypeError for an async generator function. `run` raises what the coroutine raises, TimeoutError,
         RunnerClosedError or DeadlockError.
         """
-        from . import _dual
-
         return _dual.coroutine(self, fn)
 
     def iterator(self, fn: Callable[P, AsyncIterator[Y]], /) -> Callable[P, DualIterator[Y]]:
         """Makes what an async generator function (or one that returns an async iterator) returns serve both worlds:
         `async for`, and `for` in sync code."""
-        from . import _dual
-
         return _dual.iterator(self, fn)
 
     def generator(self, fn: Callable[P, AsyncGenerator[Y, S]], /) -> Callable[P, DualGenerator[Y, S]]:
         """As `iterator`, with `send`, `throw` and `close` besides `asend`, `athrow` and `aclose`."""
-        from . import _dual
-
         return _dual.generator(self, fn)
 
     def contextmanager(self, fn: Callable[P, AsyncIterator[Y]], /) -> Callable[P, DualContextManager[Y]]:
         """As `contextlib.asynccontextmanager`, for `async with` and for `with`."""
-        from . import _dual
-
         return _dual.contextmanager(self, fn)
 
     def iterate(self, aiterable: AsyncIterable[Y], /, *, prefetch: int = 0) -> DualIterator[Y]:
@@ -178,15 +184,11 @@ class Bridge(_core.Bridge):
         it, and whoever produces them waits while that many lie there. 0 fetches nothing ahead. (In scope "caller", and
         in a task whose nested calls await in place, nothing runs ahead: the loop turns only during calls.)
         """
-        from ._dual import DualIterator
-
-        return run_by(self, DualIterator(aiterable, prefetch=prefetch))
+        return run_by(self, _dual.DualIterator(aiterable, prefetch=prefetch))
 
     def enter(self, acm: AbstractAsyncContextManager[Y, Any], /) -> DualContextManager[Y]:
         """Uses any async context manager in sync code: `with bridge.enter(client.stream("GET", url)) as response`."""
-        from ._dual import DualContextManager
-
-        return run_by(self, DualContextManager(acm))
+        return run_by(self, _dual.DualContextManager(acm))
 
 
 _default = Bridge()
