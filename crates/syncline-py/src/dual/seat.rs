@@ -21,19 +21,19 @@ use syncline_core::stats::Stats;
 
 pub struct Seat {
     pub shared: Arc<Shared>,
-    place: Place,
     pub session: Arc<Session>,
-    /// Instead of a place: steps await in the tasks of this loop, in place.
-    here: Option<Here>,
+    spot: Spot,
     thread: u64,
-    /// A loop that was made for this seat alone, at the interpreter's end.
-    closes_loop: bool,
 }
 
-/// Where sync code in a task took the first step: the loop is that task's.
-struct Here {
-    opener: Weak<Strand>,
-    epoch: u32,
+/// Whose task makes the steps.
+enum Spot {
+    /// The session's.
+    Runner(Arc<Runner>),
+    /// The session's, on the thread's own loop; or on one that was made for this seat alone, at the interpreter's end.
+    Own { own: Arc<OwnLoop>, is_ours_alone: bool },
+    /// That of whoever asks: sync code in a task took the first step, and all steps await in place, on that loop.
+    Here { opener: Weak<Strand>, epoch: u32 },
 }
 
 fn not_here() -> PyErr {
@@ -56,17 +56,20 @@ impl Seat {
         if let Some(strand) = nest::strand_for(py, &shared) {
             shared.refuse_if_closed(py)?;
             let session = Session::new(py, context::copy(py)?, generator);
-            let here = Some(Here { opener: Arc::downgrade(&strand), epoch: process::epoch() });
-            return Ok(Self { shared, place: Place::Inline, session, here, thread: thread_key(), closes_loop: false });
+            let spot = Spot::Here { opener: Arc::downgrade(&strand), epoch: process::epoch() };
+            return Ok(Self { shared, session, spot, thread: thread_key() });
         }
-        let (place, closes_loop) = match shared.place(py)? {
-            Place::Inline if names::running_loop(py)?.is_none() => (Place::Own(shared.make_own_loop(py)?), true),
+        let spot = match shared.place(py)? {
+            Place::Runner(runner) => Spot::Runner(runner),
+            Place::Own(own) => Spot::Own { own, is_ours_alone: false },
+            Place::Inline if names::running_loop(py)?.is_none() => {
+                Spot::Own { own: shared.make_own_loop(py)?, is_ours_alone: true }
+            }
             Place::Inline => return Err(errors::shutting_down()),
-            place => (place, false),
         };
         let session = Session::new(py, context::copy(py)?, generator);
         session.on_shutdown(closer);
-        Ok(Self { shared, place, session, here: None, thread: thread_key(), closes_loop })
+        Ok(Self { shared, session, spot, thread: thread_key() })
     }
 
     /// Makes a step and waits for it. What it changes in contextvars, the caller sees.
@@ -75,12 +78,14 @@ impl Seat {
             target.discard(py);
             return Err(error);
         }
-        if self.here.is_some() {
-            return self.step_here(py, target, position);
-        }
+        let place = match &self.spot {
+            Spot::Runner(runner) => Place::Runner(Arc::clone(runner)),
+            Spot::Own { own, .. } => Place::Own(Arc::clone(own)),
+            Spot::Here { .. } => return self.step_here(py, target, position),
+        };
         let carried = Carried::of(self.session.context.bind(py), &self.session.unset)?;
         let home = Home::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
-        let result = match self.shared.execute_at(py, &self.place, target, home, None) {
+        let result = match self.shared.execute_at(py, &place, target, home, None) {
             Ok(result) => result,
             Err((target, _)) => {
                 target.discard(py);
@@ -113,12 +118,12 @@ impl Seat {
     /// Nothing is left to do in the session.
     pub fn end(&self, py: Python<'_>) {
         let session = Arc::clone(&self.session);
-        match &self.place {
-            Place::Runner(runner) => {
+        match &self.spot {
+            Spot::Runner(runner) => {
                 // One that takes no more mail ends its sessions itself.
                 let _ = runner.post(py, Job::Do(Box::new(move |py| session.end(py))));
             }
-            Place::Own(_) | Place::Inline => {
+            Spot::Own { .. } | Spot::Here { .. } => {
                 if let Err(error) = session.end(py) {
                     error.write_unraisable(py, None);
                 }
@@ -129,12 +134,11 @@ impl Seat {
 
     /// Starts the last step without waiting for it; an error that it raises is logged.
     pub fn end_with(&self, py: Python<'_>, target: Target) {
-        if self.here.is_some() {
-            return nest::close_later(py, target);
-        }
-        let Place::Runner(runner) = &self.place else {
+        let runner = match &self.spot {
+            Spot::Runner(runner) => runner,
             // A loop that its thread drives: it closes the session when it is closed itself.
-            return target.discard(py);
+            Spot::Own { .. } => return target.discard(py),
+            Spot::Here { .. } => return nest::close_later(py, target),
         };
         let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
         call.abandon(py);
@@ -158,49 +162,49 @@ impl Seat {
 
     /// Whether the loop still takes steps, from whatever thread.
     pub fn can_go_on(&self) -> bool {
-        if self.here.is_some() {
-            return self.is_of_this_process() && !self.shared.is_closed();
-        }
         self.is_of_this_process()
-            && match &self.place {
-                Place::Runner(runner) => runner.takes_calls(),
-                Place::Own(own) => own.takes_calls(),
-                Place::Inline => false,
+            && match &self.spot {
+                Spot::Runner(runner) => runner.takes_calls(),
+                Spot::Own { own, .. } => own.takes_calls(),
+                Spot::Here { .. } => !self.shared.is_closed(),
             }
     }
 
     /// Whether this thread can wait for a step; for those that must not fail.
     pub fn can_wait(&self, py: Python<'_>) -> bool {
-        if let Some(here) = &self.here {
-            // Another task would close it in the middle of what it does itself.
-            let current = nest::strand_for(py, &self.shared);
-            return current.is_some_and(|current| current.can_nest() && std::ptr::eq(here.opener.as_ptr(), &*current));
-        }
-        match &self.place {
-            Place::Runner(runner) => {
+        match &self.spot {
+            Spot::Runner(runner) => {
                 let current = runner::current();
                 runner.takes_calls() && !current.is_some_and(|current| runner.node.leads_to(&current.node))
             }
-            Place::Own(own) => self.is_own_thread() && !own.is_busy() && own.takes_calls(),
-            Place::Inline => false,
+            Spot::Own { own, .. } => self.is_own_thread() && !own.is_busy() && own.takes_calls(),
+            Spot::Here { opener, .. } => {
+                // Another task would close it in the middle of what it does itself.
+                let current = nest::strand_for(py, &self.shared);
+                current.is_some_and(|current| current.can_nest() && std::ptr::eq(opener.as_ptr(), &*current))
+            }
         }
     }
 
     /// Whether the session was made in this process: a forked child must leave it alone.
     pub fn is_of_this_process(&self) -> bool {
-        let epoch = self.here.as_ref().map(|here| here.epoch).or_else(|| self.place.epoch());
-        epoch.is_none_or(|epoch| epoch == process::epoch())
+        let epoch = match &self.spot {
+            Spot::Runner(runner) => runner.epoch,
+            Spot::Own { own, .. } => own.epoch,
+            Spot::Here { epoch, .. } => *epoch,
+        };
+        epoch == process::epoch()
     }
 
     pub fn runner(&self) -> Option<&Arc<Runner>> {
-        match &self.place {
-            Place::Runner(runner) => Some(runner),
-            Place::Own(_) | Place::Inline => None,
+        match &self.spot {
+            Spot::Runner(runner) => Some(runner),
+            Spot::Own { .. } | Spot::Here { .. } => None,
         }
     }
 
     fn leave(&self, py: Python<'_>) {
-        if let (Place::Own(own), true) = (&self.place, self.closes_loop) {
+        if let Spot::Own { own, is_ours_alone: true } = &self.spot {
             own.close(py);
         }
     }
@@ -221,14 +225,12 @@ impl Seat {
             self.end_with_its_loop(py);
             return Err(errors::bridge_closed(py, &self.shared.name));
         }
-        if self.here.is_some() {
-            let is_here = self.is_own_thread() && nest::strand_for(py, &self.shared).is_some();
-            return if is_here { Ok(()) } else { Err(not_here()) };
-        }
-        match &self.place {
-            Place::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
-            Place::Own(own) => self.check_own(py, own),
-            Place::Runner(_) | Place::Inline => Ok(()),
+        match &self.spot {
+            Spot::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
+            Spot::Runner(_) => Ok(()),
+            Spot::Own { own, .. } => self.check_own(py, own),
+            Spot::Here { .. } if self.is_own_thread() && nest::strand_for(py, &self.shared).is_some() => Ok(()),
+            Spot::Here { .. } => Err(not_here()),
         }
     }
 
@@ -255,7 +257,7 @@ impl Seat {
     /// For an object that needs no more steps: its bridge was closed by another thread, which left this one's loop, and
     /// what is open there, to this thread.
     pub fn end_with_its_loop(&self, py: Python<'_>) {
-        if let Place::Own(own) = &self.place
+        if let Spot::Own { own, .. } = &self.spot
             && self.is_of_this_process()
             && self.is_own_thread()
         {
@@ -264,8 +266,8 @@ impl Seat {
     }
 
     fn refused(&self, py: Python<'_>) -> PyErr {
-        match &self.place {
-            Place::Runner(runner) if runner.takes_calls() => errors::deadlock(
+        match &self.spot {
+            Spot::Runner(runner) if runner.takes_calls() => errors::deadlock(
                 py,
                 format!(
                     "sync code that the runner {:?} waits for went on with something that this very runner runs; go on \
