@@ -105,18 +105,22 @@ def test_children_nest_too(place: Place, how: str) -> None:
     assert place.run(main) == [0, 1, 2]
 
 
-def test_a_nested_call_that_waits_for_its_own_task_is_told_so(place: Place) -> None:
-    """Awaiting the task that one is in is asyncio's own error, not an endless wait (cases 15, 16)."""
+@pytest.mark.parametrize("depth", [0, 3, 40])
+def test_a_nested_call_that_waits_for_its_own_task_is_told_so(place: Place, depth: int) -> None:
+    """Awaiting the task that one is in, however deep, is asyncio's own error, not an endless wait (cases 15, 16)."""
 
     async def main() -> str:
         me = asyncio.current_task()
         assert me is not None
 
-        async def wait_for(task: asyncio.Task[object]) -> None:
-            await task
+        async def wait_for(task: asyncio.Task[object], left: int) -> None:
+            if left:
+                place.bridge.run_sync(wait_for, task, left - 1)
+            else:
+                await task
 
         with pytest.raises(RuntimeError, match="cannot await on itself"):
-            place.call(wait_for, me)
+            place.call(wait_for, me, depth)
         return "went on"
 
     assert place.run(main) == "went on"

@@ -302,3 +302,40 @@ def test_a_forked_child_does_not_switch_to_its_parents_loop() -> None:
     """
     )
     assert (finished.status, finished.lines) == (0, ["42"]), finished.err
+
+
+def test_a_parked_task_that_nothing_can_wake_ends_with_its_loop() -> None:
+    """One that only its own future refers to. The collector can't see into a parked stack, so the task stays, where a
+    task without a nested call would go; the loop's end ends it, and frees what it held."""
+
+    class Thing:
+        pass
+
+    things: list[weakref.ref[Thing]] = []
+    ended: list[str] = []
+
+    with syncline.Bridge(nested="switch") as bridge:
+
+        async def wait(thing: Thing) -> None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                ended.append(type(thing).__name__)
+
+        async def nested() -> None:
+            thing = Thing()
+            things.append(weakref.ref(thing))
+            bridge.run_sync(wait, thing)
+
+        async def main() -> None:
+            task = asyncio.create_task(nested())
+            await asyncio.sleep(0)
+            assert not task.done()
+
+        bridge.run_sync(main)
+        gc.collect()
+        assert ended == []
+        assert things[0]() is not None
+    gc.collect()
+    assert ended == ["Thing"]
+    assert things[0]() is None

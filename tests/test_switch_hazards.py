@@ -87,6 +87,21 @@ def test_an_rlock_lets_other_tasks_in(place: Place) -> None:
 
     place.run(both, place, lambda: enters("a"), lambda: enters("b"))
     assert max(most) == 2
+    assert inside == []
+    most.clear()
+
+    async def main() -> None:
+        cure = asyncio.Lock()
+
+        def enters_alone(name: str) -> None:
+            place.bridge.run_sync(cure.acquire)
+            enters(name)
+            cure.release()
+
+        await both(place, lambda: enters_alone("a"), lambda: enters_alone("b"))
+
+    place.run(main)
+    assert most == [1, 1]
 
 
 def test_a_thread_local_is_shared_by_the_tasks_of_a_loop(place: Place) -> None:
