@@ -75,20 +75,17 @@ impl Spin {
             return false;
         }
         let probes = is_alone && self.failures.load(Relaxed) > 0;
-        let end = Instant::now() + if probes { PROBE } else { BUDGET };
-        // The clock is read between polls: it takes about as long as a poll may be late.
-        let won = loop {
-            std::hint::spin_loop();
-            if done() {
-                break true;
-            }
-            if Instant::now() >= end {
-                break false;
-            }
-        };
+        let won = poll(if probes { PROBE } else { BUDGET }, done);
         self.record(won, is_alone);
         self.busy.store(false, Release);
         won
+    }
+
+    /// Polls for more of what has begun to come.
+    pub fn linger(&self, other_cpu: u32, done: impl Fn() -> bool) {
+        if self.allowed && other_cpu != current_cpu() {
+            poll(BUDGET, done);
+        }
     }
 
     /// Tells how long it took to get the interpreter back; where others contend for it, a spin is stolen from them.
@@ -122,6 +119,20 @@ impl Spin {
         let tries = if is_alone { PROBES_AT_ONCE } else { 0 };
         if let Some(in_vain) = failures.checked_sub(tries) {
             self.pass_over.store((2 << in_vain.min(16)).min(MOST_PASSED_OVER), Relaxed);
+        }
+    }
+}
+
+fn poll(longest: Duration, done: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + longest;
+    // The clock is read between polls: it takes about as long as a poll may be late.
+    loop {
+        std::hint::spin_loop();
+        if done() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
         }
     }
 }

@@ -218,7 +218,7 @@ fn a_parked_loop_is_woken_for_the_mail_of_two() {
 
 /// A loop that looks without the lock, as a spinning one does, is not told that there is no mail when there is.
 #[test]
-fn the_hint_is_true_while_there_is_mail() {
+fn mail_is_counted_while_there_is_some() {
     loom::model(|| {
         let mailbox = Arc::new(Mailbox::new());
         let sender = {

@@ -75,15 +75,17 @@ impl Outbox {
         self.hurried.store(attach_took > SLOW_ATTACH, Relaxed);
     }
 
-    pub fn flush(&self) {
+    /// Returns how many callers have their result now.
+    pub fn flush(&self) -> usize {
         let mut mail = {
             let mut mail = lock(&self.mail);
             if mail.is_empty() {
-                return;
+                return 0;
             }
             std::mem::take(&mut *mail)
         };
         mail.announcements.drain(..).for_each(|announcement| announcement.make());
+        let published = mail.calls.len();
         mail.calls.drain(..).for_each(|call| call.publish());
         mail.oldest = None;
         // Keeps the vectors' memory for the next batch.
@@ -91,12 +93,13 @@ impl Outbox {
         if current.is_empty() {
             *current = mail;
         }
+        published
     }
 
     /// Flushes, detached if there is anything.
     pub fn flush_soon(&self, py: Python<'_>) {
         if !lock(&self.mail).is_empty() {
-            py.detach(|| self.flush());
+            py.detach(|| _ = self.flush());
         }
     }
 }

@@ -391,7 +391,7 @@ impl Runner {
         }
         carrier::end_all(py);
         self.outbox.deferring.store(false, Relaxed);
-        self.outbox.flush();
+        let _ = self.outbox.flush();
         #[cfg(target_os = "linux")]
         drop(lock(&self.wake_fd).take());
         self.ended.open();

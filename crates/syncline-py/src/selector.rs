@@ -63,10 +63,14 @@ impl Selector {
 
     /// Publishes, spins, sleeps. Detached.
     fn sleep(&self, runner: &Runner, timeout: Option<Duration>) -> Woken {
-        runner.outbox.flush();
+        let published = runner.outbox.flush();
         runner.loop_cpu.store(current_cpu(), Relaxed);
         let idle = timeout.is_none_or(|timeout| !timeout.is_zero());
         let met = idle && runner.loop_spin.attempt(runner.caller_cpu.load(Relaxed), true, || runner.mailbox.has_mail());
+        if met && published > 1 {
+            // They call again, one after the other: seen to one by one, each would find this thread at the interpreter.
+            runner.loop_spin.linger(runner.caller_cpu.load(Relaxed), || runner.mailbox.count() >= published);
+        }
         // With mail at hand the descriptors are only looked at.
         let parked = idle && !met && runner.mailbox.park();
         let span = if parked { timeout } else { Some(Duration::ZERO) };
