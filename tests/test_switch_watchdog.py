@@ -218,6 +218,31 @@ def test_a_call_that_blocks_a_loop_of_the_users_is_reported(host: str, reports: 
     assert "in is_waited_for\n" in text
 
 
+def test_a_nested_call_on_another_thread_that_blocks_its_loop_is_reported(reports: Reports) -> None:
+    """nested="thread": whoever waits for the outer loop reports the sync call that blocks it, once."""
+    with syncline.Bridge(name="outer", nested="thread", stall_after=0.1) as bridge:
+
+        async def is_waited_for() -> None:
+            while not reports.came.is_set():
+                await asyncio.sleep(0.005)
+
+        def blocks_the_loop() -> None:
+            bridge.run_sync(is_waited_for)
+
+        async def main() -> None:
+            blocks_the_loop()
+
+        def waits_for_main() -> None:
+            bridge.run_sync(main)
+
+        waits_for_main()
+    (text,) = reports.texts
+    first, *_ = text.splitlines()
+    assert "the loop 'outer'" in first
+    assert "blocks_the_loop() at" in first
+    assert "in waits_for_main\n" in text
+
+
 def test_a_call_that_blocks_no_loop_is_not_reported(reports: Reports) -> None:
     """A long call in plain code, in a worker thread, and one that awaits in place in the user's loop."""
     with syncline.Bridge(stall_after=0.05) as bridge:

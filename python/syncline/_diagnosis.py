@@ -242,11 +242,13 @@ def _evaluate(frame: FrameType, before: Sequence[dis.Instruction]) -> Any:
 
 
 def _variable(frame: FrameType, load: dis.Instruction) -> Any:
-    # A fused load (3.13) has the names of both.
+    # A fused load, or store and load (3.13), has the names of both.
     argument = cast("Any", load).argval
     if isinstance(argument, tuple):
         argument = cast("Any", argument)[-1]
-    if load.opname.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_NAME")):
+    if load.opname.startswith(
+        ("LOAD_FAST", "STORE_FAST_LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_NAME")
+    ):
         value = frame.f_locals.get(argument, _MISSING)
         if value is not _MISSING or not load.opname.startswith("LOAD_NAME"):
             return value
