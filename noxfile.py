@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
-PYTHONS = list(dict.fromkeys(["3.11", "3.12", "3.13", "3.14", CURRENT]))
+PYTHONS = list(dict.fromkeys(["3.11", "3.12", "3.13", "3.14", "3.15", CURRENT]))
 
 nox.options.sessions = [
     "rust",

@@ -335,3 +335,21 @@ bridge.run_sync(start)
     )
     assert end.lines == ["background cleaned up"]
     end.assert_clean()
+
+
+def test_exit_with_a_loop_that_looks_for_its_caller() -> None:
+    """Whoever tells a loop to stop at exit has a frame of Python's, as uvloop in debug mode expects on Python 3.15."""
+    end = exiting(
+        "process",
+        """
+class Loop(asyncio.SelectorEventLoop):
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        sys._getframe(1)
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+bridge = syncline.Bridge(loop_factory=Loop)
+bridge.run_sync(start)
+""",
+    )
+    assert end.lines == ["background cleaned up"]
+    end.assert_clean()

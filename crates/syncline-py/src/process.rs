@@ -183,7 +183,9 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
         os.call_method("register_at_fork", (), Some(&options))?;
     }
     let at_exit = PyCFunction::new_closure(py, Some(c"syncline_at_exit"), None, at_exit)?;
-    py.import("atexit")?.call_method1("register", (at_exit,)).map(drop)
+    // From a frame of Python's: uvloop in debug mode looks for its caller's, and on Python 3.15 fails where there is none.
+    let from_python = py.eval(c"lambda close: close()", Some(&PyDict::new(py)), None)?;
+    py.import("atexit")?.call_method1("register", (from_python, at_exit)).map(drop)
 }
 
 fn close_all(py: Python<'_>) -> PyResult<()> {
