@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -225,3 +226,35 @@ def test_a_wrong_prefetch_is_named(prefetch: Any, error: type[Exception]) -> Non
         syncline.iterate(source.items(), prefetch=prefetch)
     with pytest.raises(error, match="prefetch"):
         syncline.DualIterator(source.items(), prefetch=prefetch)
+
+
+def test_a_hundred_thousand_items_in_batches_cost_a_tenth_of_a_hop_each() -> None:
+    """What is fetched ahead is taken without a hop: at least ten times cheaper than the standard library's way, one call
+    of run_coroutine_threadsafe for each item (case 42)."""
+
+    async def numbers(stop: int) -> AsyncIterator[int]:
+        for number in range(stop):
+            yield number
+
+    def seconds_an_item(items: Iterable[int], stop: int) -> float:
+        start = time.perf_counter()
+        assert sum(items) == stop * (stop - 1) // 2
+        return (time.perf_counter() - start) / stop
+
+    def one_by_one(stop: int) -> Iterator[int]:
+        source = numbers(stop)
+        for _ in range(stop):
+            yield asyncio.run_coroutine_threadsafe(anext(source), loop).result()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        # The fastest of some: others on the machine only make it slower.
+        theirs = min(seconds_an_item(one_by_one(500), 500) for _ in range(4))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+    ours = min(seconds_an_item(syncline.iterate(numbers(25_000), prefetch=64), 25_000) for _ in range(4))
+    assert ours < theirs / 10
