@@ -229,8 +229,8 @@ def test_a_wrong_prefetch_is_named(prefetch: Any, error: type[Exception]) -> Non
 
 
 def test_a_hundred_thousand_items_in_batches_cost_a_tenth_of_a_hop_each() -> None:
-    """What is fetched ahead is taken without a hop: at least ten times cheaper than the standard library's way, one call
-    of run_coroutine_threadsafe for each item (case 42)."""
+    """What is fetched ahead is taken without a hop: at least ten times cheaper than one call of
+    run_coroutine_threadsafe for each item (case 42)."""
 
     async def numbers(stop: int) -> AsyncIterator[int]:
         for number in range(stop):

@@ -69,6 +69,56 @@ def test_two_workers_that_wait_for_each_others_tokens_are_told(anywhere: Run) ->
     with_time_limit(anywhere, main)
 
 
+def test_a_loop_in_a_worker_that_would_wait_for_that_worker_is_told(anywhere: Run) -> None:
+    """A function in a worker runs a loop itself, which queues for the token that the function holds: its loop could go
+    on for ever, and the token can't come back before it ends (case 66)."""
+
+    async def main() -> None:
+        limiter = syncline.ThreadLimiter(1)
+
+        async def inner() -> int:
+            return await limiter.to_thread(int)
+
+        def function() -> int:
+            return syncline.run_in_new_loop(inner)
+
+        with pytest.raises(syncline.DeadlockError, match="runs a loop of its own"):
+            await limiter.to_thread(function)
+        assert limiter.borrowed_tokens == 0
+        limiter.total_tokens = 2
+        assert await limiter.to_thread(function) == 0
+
+    with_time_limit(anywhere, main)
+
+
+def test_a_loop_in_a_worker_waits_for_tokens_that_others_hold(anywhere: Run) -> None:
+    """No error where a token will come back: another function holds it, and ends after the loop has begun to queue."""
+
+    async def main() -> None:
+        limiter = syncline.ThreadLimiter(2)
+        queued = threading.Event()
+
+        async def inner() -> int:
+            async with anyio.create_task_group() as group:
+                group.start_soon(limiter.to_thread, int)
+                while not limiter.statistics().tasks_waiting:
+                    await anyio.lowlevel.checkpoint()
+                queued.set()
+            return 42
+
+        def function() -> int:
+            return syncline.run_in_new_loop(inner)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(limiter.to_thread, queued.wait, LIMIT)
+            while limiter.borrowed_tokens == 0:
+                await anyio.lowlevel.checkpoint()
+            assert await limiter.to_thread(function) == 42
+        assert limiter.borrowed_tokens == 0
+
+    with_time_limit(anywhere, main)
+
+
 @pytest.mark.parametrize("scope", ["process", "caller"])
 def test_a_circle_through_run_sync_is_told_too(anywhere: Run, scope: Any) -> None:
     """A worker that holds the only token calls a bridge, whose coroutine queues for that token (case 6)."""

@@ -124,8 +124,9 @@ impl Limits {
         }
         let fits = |waiter: &Waiter| matches!(waiter, Waiter::Work(work) if work.comes_from_worker.load(Relaxed));
         if let Some(waiter) = tokens.exceed(fits) {
-            let message = "all worker threads wait for coroutines that seem to wait for further workers; one is used beyond the limiter's total: raise thread_limiter().total_tokens, or give \
-                           the inner calls a limiter of their own: ThreadLimiter(n).to_thread(fn, ...)";
+            let message = "all worker threads wait for coroutines that seem to wait for further workers; one is used \
+                           beyond the limiter's total: raise thread_limiter().total_tokens, or give the inner calls a \
+                           limiter of their own: ThreadLimiter(n).to_thread(fn, ...)";
             names::log(py, "warning", message, None);
             workers::serve(py, vec![waiter]);
         }
@@ -137,8 +138,8 @@ impl Limits {
             py,
             format!(
                 "this call would wait for a worker thread for ever: all {borrowed} tokens of its limiter are held by calls \
-                 that wait for this one (in a worker that waits for a coroutine, or in a task that holds a token itself); raise the limiter's \
-                 total_tokens, or give the inner call a limiter of its own: ThreadLimiter(n).to_thread(fn, ...)"
+                 that wait for this one (in a worker that waits for a coroutine or runs a loop of its own, or in a task \
+                 that holds a token itself); raise the limiter's total_tokens, or give the inner call a limiter of its own: ThreadLimiter(n).to_thread(fn, ...)"
             ),
         )
     }

@@ -60,9 +60,9 @@ pub struct Work {
     pub limits: Arc<Limits>,
     /// The calls that its function waits for, one inside the other, and which of them end with the task's interest.
     waits_for: Mutex<Vec<(Arc<Call>, OnCancel)>>,
-    /// What that call's own task awaits in turn, if it is another worker.
+    /// What that call's own task, or one of a loop that its function runs itself, awaits in turn, if it is another worker.
     awaits: Mutex<Weak<Work>>,
-    /// The work whose `from_thread` asked for this one.
+    /// The work whose function asked for this one.
     parent: OnceLock<Weak<Work>>,
     /// Whether it was asked for, directly or not, by what a worker called; known once it has to queue.
     pub comes_from_worker: AtomicBool,
@@ -203,9 +203,6 @@ impl Work {
         if self.limits.is_queued(self.number) {
             return self.limits.is_stuck(seen);
         }
-        if !self.is_waiting() {
-            return false;
-        }
         let inner = lock(&self.awaits).upgrade();
         inner.is_some_and(|inner| inner.is_stuck(seen))
     }
@@ -227,12 +224,11 @@ impl Work {
 
     /// Notes on whose behalf this is, for `is_stuck`.
     fn join(&self) {
-        let Some(outer) = wait::stepped_call() else { return };
-        let Some(parent) = outer.waiting_work.get() else { return };
-        if let Some(parent) = parent.upgrade() {
-            *lock(&parent.awaits) = Weak::clone(&self.me);
-        }
-        let _ = self.parent.set(Weak::clone(parent));
+        let waiting = wait::stepped_call().and_then(|call| call.waiting_work.get().and_then(Weak::upgrade));
+        // Or a worker's function runs this loop itself.
+        let Some(parent) = waiting.or_else(workers::current) else { return };
+        *lock(&parent.awaits) = Weak::clone(&self.me);
+        let _ = self.parent.set(Arc::downgrade(&parent));
     }
 
     fn part(&self) {
