@@ -139,7 +139,8 @@ impl Limits {
             format!(
                 "this call would wait for a worker thread for ever: all {borrowed} tokens of its limiter are held by calls \
                  that wait for this one (in a worker that waits for a coroutine or runs a loop of its own, or in a task \
-                 that holds a token itself); raise the limiter's total_tokens, or give the inner call a limiter of its own: ThreadLimiter(n).to_thread(fn, ...)"
+                 that holds a token itself); raise the limiter's total_tokens, or give the inner call a limiter of its \
+                 own: ThreadLimiter(n).to_thread(fn, ...)"
             ),
         )
     }

@@ -4,7 +4,8 @@
 //! 1. A forked child never touches its parent's loops: not their locks (a thread may have held one), not their epoll
 //!    descriptors (they are the parent's, shared), not even by freeing them. Runners carry the epoch they belong to.
 //! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
-//! 3. Once `LEFT` is set no worker thread of ours attaches. 4. Which thread is the main one is found out without running Python code: that could run a signal handler.
+//! 3. Once `LEFT` is set no worker thread of ours attaches. 4. Which thread is the main one is found out without running
+//!    Python code: that could run a signal handler.
 
 use crate::names;
 use crate::own::OwnLoop;

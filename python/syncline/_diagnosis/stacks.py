@@ -1,0 +1,95 @@
+"""The stacks of threads and tasks, in words."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from .._nestable import carriers_of, carry
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+OUR_FOLDER = os.path.dirname(os.path.dirname(__file__))
+_ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
+_MOST_STACKS = 10
+"""Of parked stacks, so many different ones are shown at most."""
+
+
+def stack_of(thread_id: int) -> str:
+    """The stack of a thread, innermost call last, without asyncio's frames and ours where the user has frames."""
+    frame = sys._current_frames().get(thread_id)
+    return "  (not running any Python code)" if frame is None else format_frame(frame)
+
+
+def format_frame(frame: FrameType) -> str:
+    summaries = traceback.extract_stack(frame)
+    ours = (OUR_FOLDER, _ASYNCIO_FOLDER, threading.__file__)
+    users = [summary for summary in summaries if not summary.filename.startswith(ours)]
+    return "".join(traceback.format_list(users or summaries)).rstrip("\n")
+
+
+def parked_frames(thread_id: int) -> list[FrameType]:
+    """The innermost frame of each stack that this thread has left, to come back to it: those of nested calls that
+    await, and of whatever started another task in the middle of its own step."""
+    carriers: list[Any] = list(carriers_of(thread_id))
+    found = carriers
+    kind: Any = carriers[0].__class__ if carriers else object
+    while found:
+        # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent: there, too, nested calls
+        # are made.
+        known = {id(each) for each in carriers}
+        near = [each for each in gc.get_referrers(*found) if isinstance(each, kind)]
+        found = [each for each in near if id(each) not in known and id(each.parent) in known]
+        carriers += found
+    # None for the one that runs; one at rest has no frame but its base.
+    frames = [carrier.gr_frame for carrier in carriers]
+    return [frame for frame in frames if frame is not None and frame.f_code is not carry.__code__]
+
+
+def parked_stacks(thread_id: int) -> str:
+    """Those stacks, each kind once."""
+    counts: dict[str, int] = {}
+    for frame in parked_frames(thread_id):
+        text = format_frame(frame)
+        counts[text] = counts.get(text, 0) + 1
+    shown = [
+        f"{'a stack' if count == 1 else f'{count} stacks'} of the same thread, parked in a nested call:\n{text}"
+        for text, count in list(counts.items())[:_MOST_STACKS]
+    ]
+    if len(counts) > _MOST_STACKS:
+        shown.append(f"and {len(counts) - _MOST_STACKS} other parked stacks")
+    return "\n".join(shown)
+
+
+def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:
+    tasks = [task for task in _copy(asyncio.all_tasks, loop) if not task.done()]
+    return "\n".join(stack_of_task(task) for task in tasks) or "  (no task)"
+
+
+def stack_of_task(task: asyncio.Task[Any]) -> str:
+    lines = [f"  task {task.get_name()}:"]
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        if frame is not None:
+            entry = traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            line = "".join(traceback.format_list([entry])).rstrip("\n")
+            if line != lines[-1]:
+                lines.append(line)
+        awaited = getattr(awaited, "cr_await", None)
+    return "\n".join(lines)
+
+
+def _copy(read: Any, *args: Any) -> list[Any]:
+    """A list of what another thread may be changing; asks again if it did."""
+    while True:
+        try:
+            return list(read(*args))
+        except RuntimeError:
+            continue

@@ -1,0 +1,85 @@
+"""A loop that does not turn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from .locks import acquiring_in, holder_in_thread
+from .stacks import OUR_FOLDER, parked_stacks, stack_of, stack_of_task
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def stall_report(
+    loop_thread_id: int, waiter_thread_id: int, loop_name: str, seconds: float, waiters: int
+) -> str:
+    """Words for a loop that has not turned for a while: what blocks it, who waits, and what to do."""
+    frame = sys._current_frames().get(loop_thread_id)
+    culprit = "unknown code" if frame is None else _culprit(frame)
+    advice = _advice_about_lock(loop_thread_id) or (
+        "run blocking code with `await asyncio.to_thread(...)`, or use an async API"
+    )
+    stalled = f"the loop {loop_name!r} has not turned for {seconds:.2f} s"
+    parts = [
+        f"{stalled}: {culprit} blocks it, and {waiters} calls wait; {advice}",
+        f"the loop's thread:\n{stack_of(loop_thread_id)}",
+        parked_stacks(loop_thread_id),
+        f"a waiting thread:\n{stack_of(waiter_thread_id)}",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _advice_about_lock(loop_thread_id: int) -> str | None:
+    acquiring = acquiring_in(loop_thread_id)
+    holder = None if acquiring is None else holder_in_thread(loop_thread_id, acquiring)
+    if acquiring is None or holder is None:
+        return None
+    code, line = holder[1].f_code, holder[1].f_lineno
+    return (
+        f"it waits for {acquiring[2]!r}, which {code.co_name}() at {code.co_filename}:{line} holds in the same thread, "
+        "below a nested call, and can't release; use an asyncio lock, or `with syncline.no_switch()` where it is held"
+    )
+
+
+def own_stall_report(task: Any, runner_name: str, seconds: float) -> str | None:
+    """The same for a call that blocks the loop of this very thread; None where there is no loop."""
+    loop = _loop_here()
+    if loop is None:
+        return None
+    me = threading.get_ident()
+    culprit = f"{_culprit(sys._getframe())} blocks it, waiting for a coroutine on the loop {runner_name!r}"
+    advice = (
+        "await that, or let the task's calls await in place: `syncline.nestable`, `run_nestable` or `install`"
+    )
+    parts = [
+        f"{loop} has not turned for {seconds:.2f} s: {culprit}; {advice}",
+        f"this thread:\n{stack_of(me)}",
+        parked_stacks(me),
+        f"the coroutine:\n{stack_of_task(task) if hasattr(task, 'get_coro') else repr(task)}",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _loop_here() -> str | None:
+    loop: Any = asyncio._get_running_loop()
+    if loop is not None:
+        return f"the event loop {loop!r} of the thread {threading.current_thread().name!r}"
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return f"the trio run of the thread {threading.current_thread().name!r}"
+    return None
+
+
+def _culprit(frame: FrameType) -> str:
+    summaries = traceback.extract_stack(frame)
+    users = [
+        each for each in summaries if not each.filename.startswith((OUR_FOLDER, os.path.dirname(os.__file__)))
+    ]
+    last = (users or list(summaries))[-1]
+    return f"{last.name}() at {last.filename}:{last.lineno} ({last.line})"
