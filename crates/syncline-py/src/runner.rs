@@ -256,7 +256,12 @@ impl Runner {
             match scheduled() {
                 Ok(()) => return,
                 // A loop that is closed is past its shutdown, which has settled every call.
-                Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => return,
+                Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
+                    if !self.is_loop_closed(py) {
+                        names::log(py, "error", "the loop could not be told that it is to close", Some(&error));
+                    }
+                    return;
+                }
                 Err(error) => {
                     if !signals::keep(py, error) {
                         return;
@@ -264,6 +269,11 @@ impl Runner {
                 }
             }
         }
+    }
+
+    fn is_loop_closed(&self, py: Python<'_>) -> bool {
+        let closed = self.event_loop(py).map(|event_loop| event_loop.call_method0(intern!(py, "is_closed")));
+        closed.is_none_or(|closed| closed.is_ok_and(|closed| closed.is_truthy().unwrap_or(false)))
     }
 
     /// A callback on a loop that is not ours.
