@@ -8,7 +8,7 @@ use crate::errors;
 use crate::once::intern;
 use crate::source::{Source, Thrown};
 use crate::switch::nest;
-use crate::switch::strand::Strand;
+use crate::switch::strand::{Owner, Strand};
 use crate::target::Target;
 use crate::wait;
 use pyo3::exceptions::PyRuntimeError;
@@ -39,15 +39,19 @@ pub struct Execution {
 
 impl Execution {
     /// For the loop's thread.
-    pub fn new(call: Arc<Call>, target: Target) -> Self {
+    pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
         let source = Source::new(target);
-        let way = if nest::strands_here() { Way::Strand(Strand::new(source)) } else { Way::Direct(source) };
+        let way = if nest::strands_here() { Way::Strand(Strand::new(source, owner)) } else { Way::Direct(source) };
         Self { call, way, awaited: Mutex::new(None) }
     }
 
     /// Whether a nested call is suspended in it.
     pub fn is_nested(&self) -> bool {
         matches!(&self.way, Way::Strand(strand) if strand.is_nested())
+    }
+
+    pub fn runs_in(&self, strand: &Strand) -> bool {
+        matches!(&self.way, Way::Strand(ours) if std::ptr::eq(&**ours, strand))
     }
 
     fn source(&self) -> &Source {

@@ -9,6 +9,7 @@ use crate::names;
 use crate::once::{Once, intern};
 use crate::switch::nest;
 use crate::switch::nestable::{self, TaskFactory};
+use crate::switch::strand::Owner;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
@@ -88,6 +89,14 @@ pub fn has_task_factory(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
             let factory = event_loop.call_method0(intern!(event_loop.py(), "get_task_factory"))?;
             Ok(counts(&factory))
         }
+    }
+}
+
+/// Whether a task's own coroutine is there the one that the core made: another factory may put its own around that.
+pub fn owner(event_loop: &Bound<'_, PyAny>) -> Owner {
+    match event_loop.cast::<BridgeLoop>() {
+        Ok(ours) if !ours.get().has_task_factory.load(Relaxed) => Owner::TaskOfOurs,
+        _ => Owner::WhoeverSteps,
     }
 }
 

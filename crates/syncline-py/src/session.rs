@@ -17,10 +17,12 @@ use crate::call::{Call, Outcome, is_cancelled, is_trio_cancelled};
 use crate::context::Entered;
 use crate::errors;
 use crate::execution::{Execution, Step};
+use crate::loops;
 use crate::names;
 use crate::once::intern;
 use crate::rest::{self, OnCancel, Rest, Rested};
 use crate::source::Input;
+use crate::switch::strand::{Owner, Strand};
 use crate::target::Target;
 use crate::tasks;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
@@ -104,6 +106,11 @@ impl Session {
         drop(replaced);
     }
 
+    /// Whether the current step is made in this strand.
+    pub fn runs_in(&self, strand: &Strand) -> bool {
+        lock(&self.state).current.as_ref().is_some_and(|execution| execution.runs_in(strand))
+    }
+
     pub fn is_idle(&self) -> bool {
         let state = lock(&self.state);
         state.current.is_none() && !state.ended
@@ -129,7 +136,7 @@ impl Session {
             return Ok(());
         }
         let task = self.task(event_loop)?;
-        let execution = Arc::new(Execution::new(Arc::clone(call), target));
+        let execution = Arc::new(Execution::new(Arc::clone(call), target, loops::owner(event_loop)));
         let done_by_this_step = {
             let mut state = lock(&self.state);
             state.current = Some(Arc::clone(&execution));
@@ -331,7 +338,7 @@ impl Session {
         // Not one that is to end with its loop: this is what the loop waits for.
         let call = Call::on_own_loop(&"a loop that shuts down".into(), Arc::default(), None, Arc::<Stats>::default());
         call.abandon(py);
-        Some(Execution::new(call, target))
+        Some(Execution::new(call, target, Owner::WhoeverSteps))
     }
 
     /// By 2.

@@ -9,6 +9,7 @@
 use crate::call::{Call, Outcome, is_cancelled};
 use crate::execution::{Execution, Step};
 use crate::once::intern;
+use crate::switch::strand::{Owner, Strand};
 use crate::target::Target;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -21,8 +22,8 @@ pub struct BridgedCoroutine {
 }
 
 impl BridgedCoroutine {
-    pub fn new(call: Arc<Call>, target: Target) -> Self {
-        Self { execution: Execution::new(call, target) }
+    pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
+        Self { execution: Execution::new(call, target, owner) }
     }
 
     pub fn call(&self) -> &Arc<Call> {
@@ -46,6 +47,10 @@ impl BridgedCoroutine {
     /// Whether a nested call is suspended in it.
     pub fn is_nested(&self) -> bool {
         self.execution.is_nested()
+    }
+
+    pub fn runs_in(&self, strand: &Strand) -> bool {
+        self.execution.runs_in(strand)
     }
 
     fn of_inner(&self, py: Python<'_>, attribute: &str) -> Option<Py<PyAny>> {

@@ -54,7 +54,7 @@ pub fn start(
             }
         }
         Home::Task(context) => {
-            let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target))?;
+            let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target, loops::owner(event_loop)))?;
             match make(event_loop, coroutine.as_any(), &context) {
                 Ok(task) => call.suspended_in(task),
                 Err(error) => {

@@ -17,16 +17,12 @@ use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use syncline_core::sync::{Mutex, lock};
 
 /// Kept at rest in a thread, at most: each has some 20 KiB.
 const MOST_AT_REST: usize = 128;
 
-type Inbox = Arc<Mutex<Option<(Arc<Strand>, Work)>>>;
-
 pub struct Carrier {
     greenlet: Py<PyAny>,
-    inbox: Inbox,
     has_begun: Cell<bool>,
 }
 
@@ -34,19 +30,30 @@ thread_local! {
     /// Never dropped with the thread, which is not attached then: `end_all` ends them, or they are left.
     static AT_REST: RefCell<ManuallyDrop<Vec<Carrier>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
+    /// For the carrier that is switched to next.
+    static HANDED_OVER: RefCell<Option<(Arc<Strand>, Work)>> = const { RefCell::new(None) };
+}
+
+/// Hands a step over to the carrier that is switched to next.
+pub fn hand_over(strand: &Arc<Strand>, work: Work) {
+    let replaced = HANDED_OVER.replace(Some((Arc::clone(strand), work)));
+    drop(replaced);
+}
+
+/// Takes it back, if that could not be switched to.
+pub fn take_back() {
+    drop(HANDED_OVER.take());
 }
 
 /// What a carrier runs, below its base frame.
 #[pyclass(frozen, module = "syncline._core")]
-struct Base {
-    inbox: Inbox,
-}
+struct Base;
 
 impl Base {
     /// One step of a task, and whom to tell. Not inlined: a carrier at rest would keep this frame, and each switch copy it.
     #[inline(never)]
-    fn turn<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>> {
-        let Some((strand, work)) = lock(&self.inbox).take() else {
+    fn turn(py: Python<'_>) -> PyResult<Borrowed<'static, '_, PyAny>> {
+        let Some((strand, work)) = HANDED_OVER.take() else {
             return Err(PyRuntimeError::new_err("a greenlet of syncline's was switched to; it runs tasks only"));
         };
         strand.work(py, work)
@@ -61,10 +68,11 @@ impl Base {
 
 #[pymethods]
 impl Base {
-    fn run(&self, py: Python<'_>) -> PyResult<()> {
+    #[staticmethod]
+    fn run(py: Python<'_>) -> PyResult<()> {
         let api = greenlets::loaded(py)?;
         loop {
-            let hub = self.turn(py)?;
+            let hub = Self::turn(py)?;
             if !api.switch_only(&hub) {
                 return Self::end(py, api);
             }
@@ -81,17 +89,11 @@ impl Carrier {
         if !IS_DEFERRED.replace(true) {
             thread_end::defer(py, end_all)?;
         }
-        Ok(Self { greenlet: api.make(py)?.unbind(), inbox: Inbox::default(), has_begun: Cell::new(false) })
+        Ok(Self { greenlet: api.make(py)?.unbind(), has_begun: Cell::new(false) })
     }
 
     pub fn greenlet<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.greenlet.bind(py)
-    }
-
-    /// Prepares for `go`.
-    pub fn give(&self, strand: &Arc<Strand>, work: Work) {
-        let replaced = lock(&self.inbox).replace((Arc::clone(strand), work));
-        drop(replaced);
     }
 
     /// What its first switch is given; none later.
@@ -99,8 +101,7 @@ impl Carrier {
         if self.has_begun.replace(true) {
             return Ok(None);
         }
-        let base = Bound::new(py, Base { inbox: Arc::clone(&self.inbox) })?;
-        base.getattr(intern!(py, "run")).map(Some)
+        py.get_type::<Base>().getattr(intern!(py, "run")).map(Some)
     }
 
     /// By 1 and 2: gives itself back to be kept with its task.

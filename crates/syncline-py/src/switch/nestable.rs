@@ -6,7 +6,7 @@
 //!    or is in a strand already, is left as it is.
 
 use super::greenlets;
-use super::strand::{self, Strand};
+use super::strand::{self, Owner, Strand};
 use crate::names;
 use crate::once::intern;
 use crate::session::SessionCoroutine;
@@ -33,7 +33,7 @@ pub struct Nestable {
 impl Nestable {
     fn of(inner: &Bound<'_, PyAny>) -> Self {
         let source = Source::new(Target::Coroutine(inner.clone().unbind()));
-        Self { inner: inner.clone().unbind(), strand: Strand::new(source) }
+        Self { inner: inner.clone().unbind(), strand: Strand::new(source, Owner::WhoeverSteps) }
     }
 }
 

@@ -12,11 +12,14 @@
 //! 2. What hub and carrier tell each other lies in the strand. No lock is held across a switch, nor while an object is
 //!    dropped.
 
-use super::carrier::Carrier;
+use super::carrier::{self, Carrier};
 use super::greenlets::{self, Api};
 use crate::names;
+use crate::once::intern;
 use crate::placement::thread_key;
 use crate::process;
+use crate::session::SessionCoroutine;
+use crate::shim::BridgedCoroutine;
 use crate::source::{Source, Thrown};
 use crate::target::Target;
 use pyo3::Borrowed;
@@ -100,20 +103,36 @@ impl State {
 struct Home {
     thread: u64,
     epoch: u32,
-    /// The identity of its asyncio task.
-    task: Option<usize>,
+    /// The identity of its asyncio task, once that has been asked for.
+    task: OnceLock<Option<usize>>,
 }
 
 impl Home {
-    fn here(py: Python<'_>) -> Self {
-        Self { thread: thread_key(), epoch: process::epoch(), task: current_task(py) }
+    fn here(py: Python<'_>, owner: Owner) -> Self {
+        let task = match owner {
+            Owner::WhoeverSteps => OnceLock::from(current_task(py).as_ref().map(identity)),
+            Owner::TaskOfOurs => OnceLock::new(),
+        };
+        Self { thread: thread_key(), epoch: process::epoch(), task }
     }
 }
 
-fn current_task(py: Python<'_>) -> Option<usize> {
+/// Which task a strand belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The one whose coroutine is ours: who that is can be found out when it matters.
+    TaskOfOurs,
+    /// The one that makes the first step.
+    WhoeverSteps,
+}
+
+fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // trio has tasks of its own, and then this raises.
-    let task = names::current_task(py).and_then(Bound::call0).ok()?;
-    Some(task.as_ptr() as usize)
+    names::current_task(py).and_then(Bound::call0).ok()
+}
+
+fn identity(task: &Bound<'_, PyAny>) -> usize {
+    task.as_ptr() as usize
 }
 
 pub struct Strand {
@@ -123,6 +142,7 @@ pub struct Strand {
     pub depth: AtomicU32,
     /// How many `no_switch` blocks it is in.
     pub forbidden: AtomicU32,
+    owner: Owner,
     /// Known from the first step on.
     home: OnceLock<Home>,
 }
@@ -158,12 +178,13 @@ enum Input {
 }
 
 impl Strand {
-    pub fn new(source: Source) -> Arc<Self> {
+    pub fn new(source: Source, owner: Owner) -> Arc<Self> {
         Arc::new(Self {
             source,
             state: Mutex::default(),
             depth: AtomicU32::new(0),
             forbidden: AtomicU32::new(0),
+            owner,
             home: OnceLock::new(),
         })
     }
@@ -215,9 +236,24 @@ impl Strand {
     /// Whether the code that runs now is its task's. Not so in a forked child, which leaves the parent's loops and tasks
     /// alone; nor in a task that began eagerly in the middle of this one's step, without a strand of its own.
     pub fn can_be_awaited_in(&self, py: Python<'_>) -> bool {
-        self.home.get().is_some_and(|home| {
-            home.epoch == process::epoch() && (home.task.is_none() || home.task == current_task(py))
-        })
+        let Some(home) = self.home.get().filter(|home| home.epoch == process::epoch()) else { return false };
+        match home.task.get() {
+            Some(None) => true,
+            Some(Some(task)) => current_task(py).is_some_and(|current| identity(&current) == *task),
+            None => {
+                let current = current_task(py).filter(|current| self.is_of(current));
+                current.is_some_and(|current| home.task.set(Some(identity(&current))).is_ok())
+            }
+        }
+    }
+
+    /// Whether the task's coroutine is the one that runs in this strand.
+    fn is_of(&self, task: &Bound<'_, PyAny>) -> bool {
+        let Ok(coroutine) = task.call_method0(intern!(task.py(), "get_coro")) else { return false };
+        if let Ok(bridged) = coroutine.cast::<BridgedCoroutine>() {
+            return bridged.get().runs_in(self);
+        }
+        coroutine.cast::<SessionCoroutine>().is_ok_and(|session| session.get().session.runs_in(self))
     }
 
     /// Whether a nested call is suspended in it.
@@ -233,7 +269,7 @@ impl Strand {
     // The hub's side.
 
     fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: Input) -> PyResult<PySendResult<'py>> {
-        self.home.get_or_init(|| Home::here(py));
+        self.home.get_or_init(|| Home::here(py, self.owner));
         let api = greenlets::loaded(py)?;
         let hub = api.current(py)?;
         let outer = ACTIVE.replace(Some(Arc::clone(self)));
@@ -345,12 +381,16 @@ impl Strand {
             Some(context) => api.set_context(carrier.greenlet(py), context.bind(py))?,
             None => api.set_context(carrier.greenlet(py), &api.context_of(hub)?)?,
         }
-        carrier.give(self, work);
-        match carrier.body(py)? {
-            Some(body) => api.start(carrier.greenlet(py), &body)?,
-            None => api.switch(carrier.greenlet(py))?,
+        let body = carrier.body(py)?;
+        carrier::hand_over(self, work);
+        let switched = match body {
+            Some(body) => api.start(carrier.greenlet(py), &body),
+            None => api.switch(carrier.greenlet(py)),
+        };
+        if switched.is_err() {
+            carrier::take_back();
         }
-        Ok(carrier)
+        switched.map(|()| carrier)
     }
 
     /// A step that failed before it began has no hub either.
