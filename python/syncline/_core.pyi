@@ -278,6 +278,7 @@ class Nestable(Coroutine[Any, Any, _R]):
     __name__: str
     __qualname__: str
 
+@disjoint_base
 class BridgeLoop:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def create_task(self, coro: Any, **options: Any) -> Any: ...
