@@ -156,7 +156,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("form", ["quick", "full"])
 def stress(session: nox.Session, form: Literal["quick", "full"]) -> None:
-    """Many threads that call in every way, close and fork: in a minute (quick) or in half an hour (full)."""
+    """Many threads that call in every way, close and fork: in half a minute (quick) or some minutes (full)."""
     limit = "faulthandler_timeout=1800"  # beyond the limits that these tests set themselves
     pytest(session, "-o", limit, "tests/stress", *session.posargs, env={"SYNCLINE_STRESS": form})
 
