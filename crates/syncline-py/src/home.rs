@@ -94,7 +94,7 @@ pub struct Ring(Arc<Home>);
 /// with a thread that still holds it.
 #[must_use]
 pub enum Rung {
-    Mail(Arc<Home>, Arc<Runner>, Job),
+    Mail(Arc<Home>, Arc<Runner>, Option<Job>),
     #[cfg(target_os = "linux")]
     Descriptor(Arc<Home>),
 }
@@ -115,7 +115,7 @@ impl Ring {
                     drain.__call__(py);
                     Ok(())
                 }));
-                Some(Rung::Mail(home, runner, job))
+                Some(Rung::Mail(home, runner, Some(job)))
             }
             #[cfg(target_os = "linux")]
             Route::Descriptor(_) => Some(Rung::Descriptor(home)),
@@ -127,22 +127,23 @@ impl Ring {
     }
 
     pub fn ring_now(self, py: Python<'_>) {
-        if let Some(refused) = self.prepare(py).and_then(Rung::finish) {
+        if let Some(refused) = self.prepare(py).and_then(|mut rung| rung.finish()) {
             refused.close(py);
         }
     }
 }
 
 impl Rung {
-    /// For any thread, attached or not. What comes back is to be closed attached.
-    pub fn finish(self) -> Option<Refused> {
+    /// Once; for any thread, attached or not. What comes back is to be closed attached, and this to be dropped so: it may
+    /// be the last that refers to the loop.
+    pub fn finish(&mut self) -> Option<Refused> {
         match self {
             Self::Mail(home, runner, job) => {
                 runner.caller_cpu.store(current_cpu(), Relaxed);
-                match runner.mailbox.send(job) {
+                match runner.mailbox.send(job.take()?) {
                     Ok(Sent::WakeTheLoop) => runner.wake(),
                     Ok(Sent::LoopIsAwake) => {}
-                    Err(refused) => return Some(Refused(home, refused)),
+                    Err(refused) => return Some(Refused(Arc::clone(home), refused)),
                 }
             }
             #[cfg(target_os = "linux")]

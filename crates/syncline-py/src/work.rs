@@ -313,18 +313,18 @@ impl News {
     }
 
     pub fn tell_now(self, py: Python<'_>) {
-        if let Some(untold) = self.prepare(py).and_then(Ready::tell) {
+        if let Some(untold) = self.prepare(py).and_then(|mut ready| ready.tell()) {
             untold.tell_now(py);
         }
     }
 }
 
 impl Ready {
-    /// For any thread, attached or not; what comes back has to be told attached.
-    pub fn tell(self) -> Option<Untold> {
+    /// Once; for any thread, attached or not. What comes back has to be told attached, and this to be dropped so (by 4).
+    pub fn tell(&mut self) -> Option<Untold> {
         match self {
             Self::Rung(rung) => rung.finish().map(Untold::Refused),
-            Self::Meeting(meeting, work) => (!meeting.meet()).then_some(Untold::Missed(work)),
+            Self::Meeting(meeting, work) => (!meeting.meet()).then(|| Untold::Missed(Weak::clone(work))),
         }
     }
 }

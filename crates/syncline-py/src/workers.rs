@@ -256,13 +256,14 @@ impl Worker {
             drop(inside.take());
             let (stays, back) = loop {
                 let (dozed, back, woken_at) = py.detach(|| {
-                    let dozed = match ready.take().and_then(Ready::tell) {
+                    let dozed = match ready.as_mut().and_then(Ready::tell) {
                         Some(untold) => Err(untold),
                         None => Ok(self.pool.doze(&self.desk, Some(LONGEST_IDLE))),
                     };
                     (dozed, process::come_back(), Instant::now())
                 });
                 self.pool.note_attach(woken_at.elapsed());
+                drop(ready.take());
                 match dozed {
                     Ok(stays) => break (stays, back),
                     Err(untold) => untold.tell_now(py),
