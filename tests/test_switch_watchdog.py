@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,22 +187,30 @@ def test_where_nothing_is_parked_nothing_is_said_of_it(bridge: syncline.Bridge, 
     assert "parked in a nested call" not in reports.texts[0]
 
 
+def blocks_until_reported(
+    bridge: syncline.Bridge, reports: Reports
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """A coroutine function whose sync call blocks the loop that runs it, until that is reported."""
+
+    async def is_waited_for() -> None:
+        while not reports.came.is_set():
+            await asyncio.sleep(0.005)
+
+    def blocks_the_loop() -> None:
+        bridge.run_sync(is_waited_for)
+
+    async def main() -> None:
+        blocks_the_loop()
+
+    return main
+
+
 @pytest.mark.parametrize("host", ["asyncio", "uvloop", "trio"])
 def test_a_call_that_blocks_a_loop_of_the_users_is_reported(host: str, reports: Reports) -> None:
     """In a task that did not opt in, the call blocks the user's loop: the report has the sync call and, below it, the
     coroutine that it waits for."""
     with syncline.Bridge(name="watched", stall_after=0.1) as bridge:
-
-        async def is_waited_for() -> None:
-            while not reports.came.is_set():
-                await asyncio.sleep(0.005)
-
-        def blocks_the_loop() -> None:
-            bridge.run_sync(is_waited_for)
-
-        async def main() -> None:
-            blocks_the_loop()
-
+        main = blocks_until_reported(bridge, reports)
         if host == "trio":
             trio.run(main)
         else:
@@ -221,16 +229,7 @@ def test_a_call_that_blocks_a_loop_of_the_users_is_reported(host: str, reports: 
 def test_a_nested_call_on_another_thread_that_blocks_its_loop_is_reported(reports: Reports) -> None:
     """nested="thread": whoever waits for the outer loop reports the sync call that blocks it, once."""
     with syncline.Bridge(name="outer", nested="thread", stall_after=0.1) as bridge:
-
-        async def is_waited_for() -> None:
-            while not reports.came.is_set():
-                await asyncio.sleep(0.005)
-
-        def blocks_the_loop() -> None:
-            bridge.run_sync(is_waited_for)
-
-        async def main() -> None:
-            blocks_the_loop()
+        main = blocks_until_reported(bridge, reports)
 
         def waits_for_main() -> None:
             bridge.run_sync(main)

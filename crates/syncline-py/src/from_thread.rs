@@ -10,7 +10,6 @@ use crate::call::{Call, Outcome, is_cancelled};
 use crate::context::Carried;
 use crate::errors;
 use crate::home::{Health, Home, Item};
-use crate::names;
 use crate::process::{self, Inside};
 use crate::target::Target;
 use crate::tasks::{self, Home as TaskHome};
@@ -263,19 +262,6 @@ pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 pub fn in_worker_thread() -> bool {
     workers::is_marked() || workers::current().is_some()
-}
-
-/// Whether an event loop runs in this thread.
-#[pyfunction]
-pub fn in_event_loop(py: Python<'_>) -> PyResult<bool> {
-    if names::modules(py)?.contains("trio")? && names::in_trio_run(py)?.call0()?.is_truthy()? {
-        return Ok(true);
-    }
-    // Where nobody has imported asyncio, none of its loops runs.
-    if !names::modules(py)?.contains("asyncio")? {
-        return Ok(false);
-    }
-    Ok(names::running_loop(py)?.is_some())
 }
 
 /// Marks this thread as a worker.

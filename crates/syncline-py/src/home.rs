@@ -170,15 +170,6 @@ thread_local! {
     static HERE: RefCell<Weak<Home>> = const { RefCell::new(Weak::new()) };
 }
 
-/// Whether the calling code is a task of trio's.
-pub fn is_in_trio_task(py: Python<'_>) -> PyResult<bool> {
-    if !names::modules(py)?.contains(intern!(py, "trio"))? || !names::in_trio_task(py)?.call0()?.is_truthy()? {
-        return Ok(false);
-    }
-    // A task of asyncio's may run on top of trio.
-    Ok(names::running_loop(py)?.is_none() || names::current_task(py)?.call0()?.is_none())
-}
-
 /// The box of the loop that runs in this thread.
 pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Home>> {
     let anchor = if in_trio {

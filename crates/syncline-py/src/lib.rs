@@ -40,6 +40,7 @@ mod shutdown;
 mod signals;
 mod source;
 mod submitted;
+mod surroundings;
 mod switch;
 mod target;
 mod tasks;
@@ -64,8 +65,7 @@ mod _core {
     use crate::dual::manager::ManagerBase;
     #[pymodule_export]
     use crate::from_thread::{
-        call_with_mark, check_cancelled, from_thread, in_event_loop, in_worker_thread, mark_as_worker_thread,
-        worker_counts,
+        call_with_mark, check_cancelled, from_thread, in_worker_thread, mark_as_worker_thread, worker_counts,
     };
     #[pymodule_export]
     use crate::home::Drain;
@@ -82,6 +82,8 @@ mod _core {
     use crate::shim::BridgedCoroutine;
     #[pymodule_export]
     use crate::submitted::Submitted;
+    #[pymodule_export]
+    use crate::surroundings::in_event_loop;
     #[pymodule_export]
     use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory};
     #[pymodule_export]

@@ -8,10 +8,11 @@
 //!    which no longer waits goes on to the next.
 
 use crate::errors;
-use crate::home::{Arrival, Home, Item, is_in_trio_task};
+use crate::home::{Arrival, Home, Item};
 use crate::names;
 use crate::pending::{Begun, Bell, Errand, Pending};
 use crate::process;
+use crate::surroundings::is_in_trio_task;
 use crate::work::Work;
 use crate::workers;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};

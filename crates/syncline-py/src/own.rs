@@ -227,7 +227,7 @@ impl OwnLoop {
             tasks::start(event_loop, call, target, home, true)
         };
         names::set_running_loop(py)?.call1((py.None(),))?;
-        names::set_asyncgen_hooks(py)?.call1((outer_hooks.get_item(0)?, outer_hooks.get_item(1)?))?;
+        names::set_asyncgen_hooks(py)?.call1(outer_hooks)?;
         started
     }
 

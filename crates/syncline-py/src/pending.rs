@@ -8,11 +8,12 @@
 //!    begun ends once: by `end`, or by `cancel` if the task went away before.
 
 use crate::errors;
-use crate::home::{Home, here, is_in_trio_task};
+use crate::home::{Home, here};
 use crate::once::intern;
 use crate::process;
 use crate::rest;
 use crate::source::{self, Input};
+use crate::surroundings::is_in_trio_task;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;

@@ -13,6 +13,7 @@ use crate::own::OwnLoop;
 use crate::process;
 use crate::runner::{self, Backend, Plan, Runner};
 use crate::signals;
+use crate::surroundings;
 use crate::switch::greenlets;
 use crate::switch::nest;
 use crate::target::Target;
@@ -197,7 +198,8 @@ impl Shared {
             }
             self.stats.nested.add(1);
         }
-        if names::running_loop(py)?.is_some() || is_in_trio(py)? {
+        // trio's tasks a loop of ours would take for its own surroundings.
+        if names::running_loop(py)?.is_some() || surroundings::runs_trio(py)? {
             return self.runner(py, &Key::Level(0), &self.name);
         }
         match known {
@@ -450,14 +452,6 @@ impl Shared {
         self.close_own_loop(py);
         signals::raise_kept()
     }
-}
-
-/// Whether this thread runs trio, whose tasks a loop of ours would take for its own surroundings.
-fn is_in_trio(py: Python<'_>) -> PyResult<bool> {
-    if !names::modules(py)?.contains(intern!(py, "trio"))? {
-        return Ok(false);
-    }
-    names::in_trio_run(py)?.call0()?.is_truthy()
 }
 
 /// Scope "thread": the runner goes with its thread.

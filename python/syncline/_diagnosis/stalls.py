@@ -26,13 +26,12 @@ def stall_report(
         "run blocking code with `await asyncio.to_thread(...)`, or use an async API"
     )
     stalled = f"the loop {loop_name!r} has not turned for {seconds:.2f} s"
-    parts = [
+    return _report(
         f"{stalled}: {culprit} blocks it, and {waiters} calls wait; {advice}",
         f"the loop's thread:\n{stack_of(loop_thread_id)}",
         parked_stacks(loop_thread_id),
         f"a waiting thread:\n{stack_of(waiter_thread_id)}",
-    ]
-    return "\n".join(part for part in parts if part)
+    )
 
 
 def _advice_about_lock(loop_thread_id: int) -> str | None:
@@ -57,13 +56,12 @@ def own_stall_report(task: Any, runner_name: str, seconds: float) -> str | None:
     advice = (
         "await that, or let the task's calls await in place: `syncline.nestable`, `run_nestable` or `install`"
     )
-    parts = [
+    return _report(
         f"{loop} has not turned for {seconds:.2f} s: {culprit}; {advice}",
         f"this thread:\n{stack_of(me)}",
         parked_stacks(me),
         f"the coroutine:\n{stack_of_task(task) if hasattr(task, 'get_coro') else repr(task)}",
-    ]
-    return "\n".join(part for part in parts if part)
+    )
 
 
 def _loop_here() -> str | None:
@@ -83,3 +81,7 @@ def _culprit(frame: FrameType) -> str:
     ]
     last = (users or list(summaries))[-1]
     return f"{last.name}() at {last.filename}:{last.lineno} ({last.line})"
+
+
+def _report(*parts: str | None) -> str:
+    return "\n".join(part for part in parts if part)

@@ -1,0 +1,12 @@
+//! The core's races, in every order that loom can think of.
+//!
+//! Run it with `nox -s loom`. Each model says which promise it checks. A wake-up that gets lost shows as a deadlock, which
+//! loom reports: nothing here has a timeout that could hide it. Models of two threads run in all orders. Those of three
+//! have too many, and are bounded to the orders with few preemptions; LOOM_MAX_PREEMPTIONS sets another bound for all.
+#![cfg(loom)]
+
+mod common;
+mod mailbox;
+mod runners;
+mod waiting;
+mod workers;
