@@ -45,6 +45,7 @@ mod switch;
 mod target;
 mod tasks;
 mod thread_end;
+mod threads;
 mod wait;
 mod work;
 mod workers;

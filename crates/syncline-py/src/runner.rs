@@ -19,6 +19,7 @@ use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::target::Target;
 use crate::tasks::{self, Home};
+use crate::threads;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
@@ -451,17 +452,7 @@ fn spawn(
             },
         )?
     };
-    let options = PyDict::new(py);
-    options.set_item("target", main)?;
-    options.set_item("name", &*runner.name)?;
-    options.set_item("daemon", true)?;
-    if py.version_info() >= (3, 14) {
-        // Threads inherit their starter's context there, in some builds by default: a runner begins with an empty one.
-        options.set_item("context", py.import("contextvars")?.call_method0("Context")?)?;
-    }
-    let thread = names::thread(py)?.call((), Some(&options))?;
-    thread.call_method0(intern!(py, "start"))?;
-    Ok(thread.unbind())
+    threads::start(py, &runner.name, main.into_any(), PyTuple::empty(py))
 }
 
 #[cfg(target_os = "linux")]

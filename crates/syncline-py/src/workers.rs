@@ -17,10 +17,11 @@ use crate::names;
 use crate::once::intern;
 use crate::process;
 use crate::runner::{self, Feeder};
+use crate::threads;
 use crate::work::{News, OnCancel, Ready, Work};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyTuple;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -169,17 +170,8 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
         current: Mutex::new(None),
         outcome: Mutex::new(None),
     };
-    let options = PyDict::new(py);
-    options.set_item("target", names::work(py)?)?;
-    options.set_item("args", (worker,))?;
-    options.set_item("name", format!("syncline-worker-{}", NEXT_NAME.fetch_add(1, Relaxed)))?;
-    options.set_item("daemon", true)?;
-    if py.version_info() >= (3, 14) {
-        // Else a thread may inherit the variables of whoever starts it, and keep them alive.
-        options.set_item("context", names::context(py)?.call0()?)?;
-    }
-    let thread = names::thread(py)?.call((), Some(&options))?;
-    thread.call_method0(intern!(py, "start")).map(drop)
+    let name = format!("syncline-worker-{}", NEXT_NAME.fetch_add(1, Relaxed));
+    threads::start(py, &name, names::work(py)?.clone(), PyTuple::new(py, [worker])?).map(drop)
 }
 
 /// What a worker thread asks for work.

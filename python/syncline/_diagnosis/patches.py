@@ -1,0 +1,40 @@
+"""Processes in which greenlets took the place of threads."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+# What a loop on a thread of its own needs unpatched, and that with which its executor gets its work.
+_NEEDED = {"threading": "thread", "queue": "queue", "select": "select"}
+
+
+def explain_patched_threads() -> str | None:
+    """What to do in a process whose threads can't run a loop; None if they can."""
+    gevent: Any = sys.modules.get("gevent.monkey")
+    if gevent is not None:
+        patched = [module for module in _NEEDED if gevent.is_module_patched(module)]
+        if patched:
+            options = ", ".join(f"{option}=False" for option in _NEEDED.values())
+            return _explanation(
+                f"gevent has patched {' and '.join(patched)}",
+                f"gevent.monkey.patch_all({options})",
+                "gevent.get_hub().threadpool.apply(syncline.run_sync, (fn,))",
+            )
+    eventlet: Any = sys.modules.get("eventlet.patcher")
+    if eventlet is not None:
+        patched = [module for module in ("thread", "select") if eventlet.is_monkey_patched(module)]
+        if patched:
+            return _explanation(
+                f"eventlet has patched {' and '.join(patched)}",
+                "eventlet.monkey_patch(thread=False, select=False)",
+                "eventlet.tpool.execute(syncline.run_sync, fn)",
+            )
+    return None
+
+
+def _explanation(what: str, patching: str, calling: str) -> str:
+    return (
+        f"{what}, and an event loop beside the calling code needs a real thread; patch with `{patching}`, and, where other "
+        f"greenlets are to go on meanwhile, call with `{calling}`"
+    )
