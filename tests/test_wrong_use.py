@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import syncline
+from child import run_script
 
 
 def load() -> int:
@@ -121,3 +122,41 @@ def test_synced_refuses_what_is_surely_sync() -> None:
         syncline.synced(5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="load"):
         syncline.synced(load)()  # type: ignore[call-overload]
+
+
+def test_a_subinterpreter_can_not_import_the_extension() -> None:
+    """An ImportError there; calls in the main one work all the time, and so does a subprocess (case 88)."""
+    finished = run_script(
+        """
+        import subprocess
+        import sys
+        import syncline
+
+        try:
+            import _interpreters as interpreters
+            run = interpreters.exec
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+            run = interpreters.run_string
+
+        async def fetch():
+            return "fetched"
+
+        print(syncline.run_sync(fetch), flush=True)
+        other = interpreters.create()
+        run(other, '''if True:
+            try:
+                import syncline
+            except ImportError as error:
+                print(error, flush=True)
+        ''')
+        print(syncline.run_sync(fetch), flush=True)
+        subprocess.run([sys.executable, "-c", "print('child')"], check=True)  # (os.fork() fails then, without us, too)
+        interpreters.destroy(other)
+        print(syncline.run_sync(fetch), flush=True)
+        """,
+        flags=("-W", "ignore::DeprecationWarning"),
+    )
+    finished.assert_clean()
+    refusal = "module syncline._core does not support loading in subinterpreters"
+    assert finished.lines == ["fetched", refusal, "fetched", "child", "fetched"]

@@ -12,7 +12,8 @@ use crate::own::OwnLoop;
 use crate::runner::{Feeder, Runner};
 use crate::switch::greenlets;
 use crate::thread_end;
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyImportError, PySystemExit};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
 use std::cell::Cell;
@@ -159,7 +160,18 @@ fn alive() -> Vec<Arc<Runner>> {
     lock(&ALL).iter().filter_map(Weak::upgrade).filter(|runner| !runner.has_ended()).collect()
 }
 
+fn is_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: attached, so there is a current interpreter.
+    let interpreter = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: as above; it is alive.
+    unsafe { ffi::PyInterpreterState_GetID(interpreter) == 0 }
+}
+
 pub fn install(py: Python<'_>) -> PyResult<()> {
+    if !is_main_interpreter(py) {
+        // As Python 3.12 and later say by themselves.
+        return Err(PyImportError::new_err("module syncline._core does not support loading in subinterpreters"));
+    }
     MAIN.store(main_ident(py)?, Relaxed);
     let after_fork = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         // By 1. `ALL` itself is only ever locked while attached, so no other thread held it at the fork.
