@@ -1,6 +1,10 @@
 //! What several models are made of.
 
+#[cfg(loom)]
+pub use loom::{model, thread};
 use std::collections::VecDeque;
+#[cfg(miri)]
+pub use std::thread;
 use syncline_core::latch::{Latch, Waited};
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
 use syncline_core::slot::Slot;
@@ -60,7 +64,17 @@ impl<T> Post<T> {
     }
 }
 
+/// Miri goes through one order in a run.
+#[cfg(miri)]
+pub fn model(model: impl Fn()) {
+    model();
+}
+
+#[cfg(miri)]
+pub use self::model as model_of_three;
+
 /// For two threads besides the first: all orders with up to four preemptions, which takes seconds; six take half a minute.
+#[cfg(loom)]
 pub fn model_of_three(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(4));

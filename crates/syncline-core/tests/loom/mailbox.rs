@@ -1,7 +1,6 @@
 //! What is sent to a loop arrives, and wakes it.
 
-use crate::common::{Post, model_of_three};
-use loom::thread;
+use crate::common::{Post, model, model_of_three, thread};
 use std::collections::VecDeque;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
 use syncline_core::sync::Arc;
@@ -9,7 +8,7 @@ use syncline_core::sync::Arc;
 /// A loop that parks again and again hears of each job.
 #[test]
 fn a_parked_loop_is_woken_for_its_mail() {
-    loom::model(|| {
+    model(|| {
         let post = Post::new();
         let sender = {
             let post = Arc::clone(&post);
@@ -47,7 +46,7 @@ fn a_parked_loop_is_woken_for_the_mail_of_two() {
 /// A loop that looks without the lock, as a spinning one does, is not told that there is no mail when there is.
 #[test]
 fn mail_is_counted_while_there_is_some() {
-    loom::model(|| {
+    model(|| {
         let mailbox = Arc::new(Mailbox::new());
         let sender = {
             let mailbox = Arc::clone(&mailbox);
@@ -63,7 +62,7 @@ fn mail_is_counted_while_there_is_some() {
 /// A loop that is fed by callbacks: somebody schedules one whenever there is mail that no running callback will see.
 #[test]
 fn no_mail_waits_without_a_callback() {
-    loom::model(|| {
+    model(|| {
         let mailbox = Arc::new(Mailbox::new());
         assert_eq!(mailbox.send(1), Ok(Sent::LoopIsAwake));
         let sender = {
@@ -86,7 +85,7 @@ fn no_mail_waits_without_a_callback() {
 /// Of two senders exactly one is told to wake a loop that was parked before.
 #[test]
 fn one_sender_wakes() {
-    loom::model(|| {
+    model(|| {
         let mailbox = Arc::new(Mailbox::new());
         assert!(mailbox.park());
         let send = |mailbox: &Mailbox<u8>| usize::from(mailbox.send(1) == Ok(Sent::WakeTheLoop));

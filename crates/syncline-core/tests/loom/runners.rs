@@ -1,7 +1,6 @@
 //! Runners are started once, and end with what they owe.
 
-use crate::common::{Post, fill_and_publish, model_of_three, wait_until_open, wait_until_published};
-use loom::thread;
+use crate::common::{Post, fill_and_publish, model, model_of_three, thread, wait_until_open, wait_until_published};
 use std::collections::VecDeque;
 use syncline_core::runners::{Find, Runners};
 use syncline_core::slot::Slot;
@@ -73,7 +72,7 @@ fn get(runners: &Runners<u8, usize>, starts: &AtomicUsize, ended: &AtomicUsize) 
 /// Two threads that need one runner start it once, and both get it.
 #[test]
 fn a_runner_is_started_once() {
-    loom::model(|| {
+    model(|| {
         let shared = Arc::new((Runners::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
         let other = {
             let shared = Arc::clone(&shared);
@@ -88,7 +87,7 @@ fn a_runner_is_started_once() {
 /// Who waits for a start that fails looks again, and starts.
 #[test]
 fn a_start_that_fails_is_made_by_another() {
-    loom::model(|| {
+    model(|| {
         let shared = Arc::new((Runners::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
         let failing = {
             let shared = Arc::clone(&shared);

@@ -1,7 +1,6 @@
 //! Waits end, and bring what they waited for: latches, slots, meetings, circles of waits.
 
-use crate::common::{fill_and_publish, model_of_three, wait_until_open, wait_until_published};
-use loom::thread;
+use crate::common::{fill_and_publish, model, model_of_three, thread, wait_until_open, wait_until_published};
 use syncline_core::latch::Latch;
 use syncline_core::meeting::Meeting;
 use syncline_core::slot::Slot;
@@ -44,7 +43,7 @@ fn a_latch_may_be_opened_twice() {
 /// What was filled before the publication is there after the wait.
 #[test]
 fn a_published_slot_holds_its_result() {
-    loom::model(|| {
+    model(|| {
         let slot = Arc::new(Slot::new());
         let filler = {
             let slot = Arc::clone(&slot);
@@ -77,7 +76,7 @@ fn a_slot_is_filled_once() {
 /// A caller whose time is over takes what is there or leaves; what comes later finds no taker, and nothing comes twice.
 #[test]
 fn a_caller_that_stops_waiting_misses_nothing_that_is_there() {
-    loom::model(|| {
+    model(|| {
         let slot = Arc::new(Slot::new());
         let filler = {
             let slot = Arc::clone(&slot);
@@ -95,7 +94,7 @@ fn a_caller_that_stops_waiting_misses_nothing_that_is_there() {
 /// Two threads that close a circle at the same moment do not both wait.
 #[test]
 fn a_circle_is_seen_by_one_of_those_who_close_it() {
-    loom::model(|| {
+    model(|| {
         let (a, b) = (Node::new(), Node::new());
         let other = {
             let (a, b) = (Arc::clone(&a), Arc::clone(&b));
@@ -110,7 +109,7 @@ fn a_circle_is_seen_by_one_of_those_who_close_it() {
 /// The same where the circle goes through a third thread, which waits already.
 #[test]
 fn a_longer_circle_is_seen_by_one_of_those_who_close_it() {
-    loom::model(|| {
+    model(|| {
         let (a, b, c) = (Node::new(), Node::new(), Node::new());
         let Ok(_edge) = b.wait_for(&c) else { unreachable!("nobody waits yet") };
         let other = {
@@ -125,7 +124,7 @@ fn a_longer_circle_is_seen_by_one_of_those_who_close_it() {
 /// A result is either taken by who waits for it, or word is sent: never both, never neither.
 #[test]
 fn a_result_is_met_or_sent() {
-    loom::model(|| {
+    model(|| {
         let meeting = Arc::new(Meeting::new());
         meeting.expect();
         let other = {

@@ -1,7 +1,6 @@
 //! Worker threads take every job, and tokens go round.
 
-use crate::common::model_of_three;
-use loom::thread;
+use crate::common::{model, model_of_three, thread};
 use std::time::Duration;
 use syncline_core::limiter::Limiter;
 use syncline_core::pool::{Desk, Need, Pool};
@@ -41,7 +40,7 @@ fn work_until_retired(pool: &Pool<u8>) -> u8 {
 /// A job that comes while the only worker goes home is taken: by that one, or by another that is started for it.
 #[test]
 fn no_job_is_handed_to_a_worker_that_goes_home() {
-    loom::model(|| {
+    model(|| {
         let pool = Arc::new(Pool::new(1));
         let worker = {
             let pool = Arc::clone(&pool);
@@ -77,7 +76,7 @@ fn jobs_of_two_meet_a_worker_that_goes_home() {
 /// A worker that sleeps without end is called for a job that comes at whatever moment.
 #[test]
 fn a_sleeping_worker_is_called() {
-    loom::model(|| {
+    model(|| {
         let pool = Arc::new(Pool::new(1));
         assert!(matches!(pool.submit(1), Need::Start));
         pool.arrive();
@@ -104,7 +103,7 @@ fn a_sleeping_worker_is_called() {
 /// A token that comes back while somebody begins to wait for it reaches that one.
 #[test]
 fn a_token_that_comes_back_is_not_missed() {
-    loom::model(|| {
+    model(|| {
         let limiter = Arc::new(Limiter::<u8, u8, u8>::new(Some(1)));
         assert_eq!(limiter.acquire_nowait(1, 1), Ok(()));
         let other = {
