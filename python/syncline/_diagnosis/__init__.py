@@ -1,7 +1,7 @@
 """Who blocks whom: looked at only when a wait has gone on for a while. And why a thread can't be started.
 
-The core calls these functions in the waiting thread, or the starting one. A deadlock is reported only when it is certain; a stall may be one
-or not, and is described.
+The core calls these functions in the waiting thread, or the starting one. A deadlock is reported only when it is
+certain; a stall may be one or not, and is described.
 """
 
 from .locks import blocked_on_lock

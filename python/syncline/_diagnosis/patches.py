@@ -35,6 +35,6 @@ def explain_patched_threads() -> str | None:
 
 def _explanation(what: str, patching: str, calling: str) -> str:
     return (
-        f"{what}, and an event loop beside the calling code needs a real thread; patch with `{patching}`, and, where other "
-        f"greenlets are to go on meanwhile, call with `{calling}`"
+        f"{what}, and an event loop beside the calling code needs a real thread; patch with `{patching}`, and, where "
+        f"other greenlets are to go on meanwhile, call with `{calling}`"
     )
