@@ -100,6 +100,34 @@ if {used}:
     assert end.seconds < 15
 
 
+def test_a_call_too_late_for_a_loop_leaves_none_unclosed() -> None:
+    """When Python has no modules any more the call is refused before a loop is made for it (cases 83, 87)."""
+    end = run_script(
+        """
+import asyncio, builtins, os, syncline
+
+bridge = syncline.Bridge(scope="caller")
+
+async def answer():
+    return 42
+
+class Thing:
+    # everything it needs is bound here, since a module's globals are gone by then
+    def __del__(self, bridge=bridge, answer=answer, write=os.write, error=RuntimeError):
+        try:
+            bridge.run_sync(answer)
+        except error:
+            write(1, b"refused\\n")
+
+assert bridge.run_sync(answer) == 42
+builtins.thing = Thing()
+""",
+        flags=DEV,
+    )
+    assert end.out == "refused\n", end.err
+    end.assert_clean()
+
+
 @scopes
 def test_a_daemon_thread_mid_call_does_not_disturb_the_exit(scope: str) -> None:
     """Its coroutine is cancelled where its loop can still turn, its caller told, and nothing is printed

@@ -120,6 +120,8 @@ pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 /// A new loop of the factory's, which logs unhandled errors to our logger.
 pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = factory.py();
+    // Late in the interpreter's end this fails: before there is a loop that nobody would close.
+    let handler = exception_handler(py)?;
     let event_loop = factory.call0()?;
     if !event_loop.hasattr(intern!(py, "run_forever"))? {
         let kind = errors::type_name(&event_loop);
@@ -128,7 +130,7 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
              uvloop.new_event_loop"
         )));
     }
-    event_loop.call_method1(intern!(py, "set_exception_handler"), (exception_handler(py)?,))?;
+    event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
     Ok(event_loop)
 }
 
