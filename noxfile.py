@@ -61,7 +61,10 @@ def install(session: nox.Session, *groups: str) -> None:
 
 def install_wheel(session: nox.Session) -> None:
     """Installs the wheel of this tree, built once for each Python in one run of nox (by 1)."""
-    tag = session.run("python", "-c", "import sys; print(sys.implementation.cache_tag)", silent=True)
+    # Unlike the cache's tag, this one tells a free-threaded build from others.
+    tag = session.run(
+        "python", "-c", "import sysconfig; print(sysconfig.get_config_var('SOABI'))", silent=True
+    )
     assert isinstance(tag, str)
     tag = tag.strip()
     if tag not in wheels:
