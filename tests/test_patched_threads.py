@@ -5,7 +5,7 @@ What the library has patched holds for the whole process, so each test is one of
 
 from __future__ import annotations
 
-import textwrap
+from typing import NamedTuple
 
 import pytest
 
@@ -15,7 +15,6 @@ from child import run_script
 REFUSED = """
 import asyncio
 import gc
-import threading
 
 import syncline
 
@@ -56,21 +55,6 @@ gc.collect()
 print(message)
 """
 
-GEVENT = """
-from gevent import monkey
-monkey.patch_all(%s)
-import gevent
-"""
-
-EVENTLET = """
-import warnings
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import eventlet
-    import eventlet.tpool
-    eventlet.monkey_patch(%s)
-"""
-
 # The threads are real: while a call waits in one of gevent's own, the greenlets of the calling thread go on.
 RECIPE = """
 import asyncio
@@ -104,62 +88,95 @@ print("done")
 """
 
 
-def test_a_process_with_gevents_threads_is_told_how_to_patch() -> None:
-    """patch_all() as it is makes greenlets of threads: a call says so at once, and what to do, and does not hang."""
-    pytest.importorskip("gevent")
-    script = GEVENT % "" + "EXPECTED = 'patch_all(thread=False, queue=False, select=False)'" + REFUSED
-    finished = run_script(script, flags=("-W", "error"))
-    finished.assert_clean()
-    assert "gevent has patched threading and queue and select" in finished.out
-    assert "threadpool.apply(" in finished.out
+class Library(NamedTuple):
+    """One that patches, and what there is to be said of it."""
+
+    name: str
+    patching: str
+    """A script that patches all, but for what its argument says."""
+    needed: str
+    """The arguments with which calls work."""
+    call: str
+    """The name of what has these arguments."""
+    refusal: str
+    """How the message begins where everything is patched."""
+    pool: str
+    """Where the message says that calls are to be made."""
+    greenlets: str
+    """A script with the names that `RECIPE` uses."""
 
 
-def test_a_process_with_eventlets_threads_is_told_how_to_patch() -> None:
-    """The same for eventlet."""
-    pytest.importorskip("eventlet", exc_type=ImportError)
-    script = EVENTLET % "" + "EXPECTED = 'monkey_patch(thread=False, select=False)'" + REFUSED
+GEVENT = Library(
+    name="gevent",
+    patching="""
+from gevent import monkey
+monkey.patch_all(%s)
+import gevent
+""",
+    needed="thread=False, queue=False, select=False",
+    call="patch_all",
+    refusal="gevent has patched threading and queue and select",
+    pool="threadpool.apply(",
+    greenlets="""
+def in_thread(fn, *args):
+    return gevent.get_hub().threadpool.apply(fn, args)
+
+def join(greenlet):
+    return greenlet.get(timeout=20)
+
+spawn = gevent.spawn
+""",
+)
+EVENTLET = Library(
+    name="eventlet",
+    patching="""
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import eventlet
+    import eventlet.tpool
+    eventlet.monkey_patch(%s)
+""",
+    needed="thread=False, select=False",
+    call="monkey_patch",
+    refusal="eventlet has patched thread and select",
+    pool="tpool.execute(",
+    greenlets="""
+in_thread = eventlet.tpool.execute
+spawn = eventlet.spawn
+
+def join(greenlet):
+    return greenlet.wait()
+""",
+)
+libraries = pytest.mark.parametrize("library", [GEVENT, EVENTLET], ids=["gevent", "eventlet"])
+
+
+@libraries
+def test_a_process_with_greenlets_for_threads_is_told_how_to_patch(library: Library) -> None:
+    """A call says so at once, and what to do, and does not hang."""
+    pytest.importorskip(library.name, exc_type=ImportError)
+    script = library.patching % "" + f"EXPECTED = '{library.call}({library.needed})'" + REFUSED
     finished = run_script(script, flags=("-W", "error"))
     finished.assert_clean()
-    assert "eventlet has patched thread and select" in finished.out
-    assert "tpool.execute(" in finished.out
+    assert library.refusal in finished.out
+    assert library.pool in finished.out
 
 
 def test_a_partly_patched_process_is_told_what_is_in_the_way() -> None:
     """Without gevent's queue the loop's executor works, with it not."""
     pytest.importorskip("gevent")
-    script = GEVENT % "thread=False, select=False" + "EXPECTED = 'gevent has patched queue,'" + REFUSED
+    script = (
+        GEVENT.patching % "thread=False, select=False" + "EXPECTED = 'gevent has patched queue,'" + REFUSED
+    )
     run_script(script, flags=("-W", "error")).assert_clean()
 
 
-def test_greenlets_of_gevent_go_on_while_a_call_waits_in_its_thread_pool() -> None:
+@libraries
+def test_greenlets_go_on_while_a_call_waits_in_the_librarys_thread_pool(library: Library) -> None:
     """What the message says works, with sockets patched: in all scopes, and with the loop's own executor."""
-    pytest.importorskip("gevent")
-    names = """
-    def in_thread(fn, *args):
-        return gevent.get_hub().threadpool.apply(fn, args)
-
-    def join(greenlet):
-        return greenlet.get(timeout=20)
-
-    spawn = gevent.spawn
-    """
-    patched = GEVENT % "thread=False, queue=False, select=False"
-    finished = run_script(patched + textwrap.dedent(names) + RECIPE, flags=("-W", "error"))
-    finished.assert_clean()
-    assert finished.lines == ["done"]
-
-
-def test_greenlets_of_eventlet_go_on_while_a_call_waits_in_its_thread_pool() -> None:
-    """The same for eventlet."""
-    pytest.importorskip("eventlet", exc_type=ImportError)
-    names = """
-    in_thread = eventlet.tpool.execute
-    spawn = eventlet.spawn
-
-    def join(greenlet):
-        return greenlet.wait()
-    """
-    patched = EVENTLET % "thread=False, select=False"
-    finished = run_script(patched + textwrap.dedent(names) + RECIPE, flags=("-W", "error"))
+    pytest.importorskip(library.name, exc_type=ImportError)
+    script = library.patching % library.needed + library.greenlets + RECIPE
+    finished = run_script(script, flags=("-W", "error"))
     finished.assert_clean()
     assert finished.lines == ["done"]
