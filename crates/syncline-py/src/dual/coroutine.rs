@@ -1,11 +1,11 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
 use super::wrapped::{self, Wrapped, bridge_of, not_defined, not_wrapping, redefines};
-use crate::bridge::seconds;
-use crate::errors;
-use crate::names;
-use crate::once::intern;
-use crate::target::{Target, is_coroutine};
+use crate::bridge::options::seconds;
+use crate::coroutine::target::{Target, is_coroutine};
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;

@@ -2,9 +2,9 @@
 
 use super::iterator::IteratorBase;
 use super::wrapped::{self, Wrapped, describe, not_defined, not_wrapping, redefines};
-use crate::errors;
-use crate::once::intern;
-use crate::target::Target;
+use crate::coroutine::target::Target;
+use crate::python::errors;
+use crate::python::once::intern;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};

@@ -1,12 +1,12 @@
 //! Context managers that serve both worlds: entered and left in one task and context.
 
-use super::seat::{Position, Seat};
+use super::binding::{Binding, Position};
 use super::usage::Usage;
 use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrapping, redefines};
-use crate::names;
-use crate::once::intern;
-use crate::session::Closer;
-use crate::target::Target;
+use crate::coroutine::target::Target;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::task::session::Closer;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -95,16 +95,16 @@ impl ManagerBase {
         let py = slf.py();
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
-        if this.usage.seat().is_some() {
+        if this.usage.binding().is_some() {
             return Err(PyRuntimeError::new_err(format!(
                 "{} is entered already; leave it first, or make another one",
                 Self::name(slf)
             )));
         }
         Self::check_single_use(slf)?;
-        let seat = this.usage.seat_or(|| Seat::open(py, bridge_of(slf.as_any())?, None, Closer::Nothing))?;
+        let binding = this.usage.binding_or(|| Binding::open(py, bridge_of(slf.as_any())?, None, Closer::Nothing))?;
         let entered = Self::method(slf, "__aenter__").and_then(|function| {
-            seat.step(
+            binding.step(
                 py,
                 Target::Step { function: function.unbind(), args: PyTuple::empty(py).unbind() },
                 Position::Inner,
@@ -114,10 +114,10 @@ impl ManagerBase {
             Ok(_) => {
                 let manager =
                     this.source.get().map_or_else(|| slf.clone().into_any().unbind(), |source| source.clone_ref(py));
-                seat.session.on_shutdown(Closer::Leave(manager));
+                binding.session.on_shutdown(Closer::Leave(manager));
             }
             Err(_) => {
-                seat.end(py);
+                binding.end(py);
                 this.usage.reset();
             }
         }
@@ -134,7 +134,7 @@ impl ManagerBase {
         let py = slf.py();
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
-        let Some(seat) = this.usage.seat() else {
+        let Some(binding) = this.usage.binding() else {
             return Err(PyRuntimeError::new_err(format!(
                 "{} is not entered; use it in a `with` statement",
                 Self::name(slf)
@@ -142,9 +142,9 @@ impl ManagerBase {
         };
         let function = Self::method(slf, "__aexit__")?.unbind();
         let args = (exc_type, exc_value, traceback).into_pyobject(py)?.unbind();
-        let left = seat.step(py, Target::Step { function, args }, Position::Last);
+        let left = binding.step(py, Target::Step { function, args }, Position::Last);
         // One that its own thread has yet to leave (scope "caller") is still entered.
-        if seat.session.is_ending() || !seat.can_go_on() {
+        if binding.session.is_ending() || !binding.can_go_on() {
             this.usage.reset();
         }
         left

@@ -1,10 +1,10 @@
 //! What the classes of this folder have in common: each wraps an object that the user gave, or is a subclass of the
 //! user's that wraps none and has the async methods itself.
 
-use crate::bridge::Bridge;
-use crate::errors;
-use crate::once::intern;
-use crate::placement::Shared;
+use crate::bridge::options::Bridge;
+use crate::bridge::placement::Shared;
+use crate::python::errors;
+use crate::python::once::intern;
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;

@@ -7,9 +7,9 @@
 //! 3. A carrier belongs to the thread that made it. Dropping it there ends it: greenlet throws `GreenletExit` into it.
 
 use super::greenlets::{self, Api};
-use super::strand::{Strand, Work};
-use crate::once::intern;
-use crate::thread_end;
+use super::strand::{Resumption, Strand};
+use crate::python::once::intern;
+use crate::python::thread_end;
 use pyo3::Borrowed;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -31,11 +31,11 @@ thread_local! {
     static AT_REST: RefCell<ManuallyDrop<Vec<Carrier>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
     /// For the carrier that is switched to next.
-    static HANDED_OVER: RefCell<Option<(Arc<Strand>, Work)>> = const { RefCell::new(None) };
+    static HANDED_OVER: RefCell<Option<(Arc<Strand>, Resumption)>> = const { RefCell::new(None) };
 }
 
 /// Hands a step over to the carrier that is switched to next.
-pub fn hand_over(strand: &Arc<Strand>, work: Work) {
+pub fn hand_over(strand: &Arc<Strand>, work: Resumption) {
     let replaced = HANDED_OVER.replace(Some((Arc::clone(strand), work)));
     drop(replaced);
 }

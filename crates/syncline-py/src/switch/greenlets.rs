@@ -6,8 +6,8 @@
 //! 1. A greenlet is switched to, or thrown into, by its own thread only. 2. What a switch hands over lies on the heap:
 //!    the stack that it leaves may be moved away until it comes back.
 
-use crate::errors;
-use crate::once::{Once, intern};
+use crate::python::errors;
+use crate::python::once::{Once, intern};
 use pyo3::exceptions::{PyException, PyImportError, PyRuntimeError, PyRuntimeWarning};
 use pyo3::ffi;
 use pyo3::prelude::*;

@@ -6,14 +6,14 @@
 
 use super::greenlets;
 use super::strand::{self, Answer, Strand};
-use crate::context::{self, Entered};
-use crate::errors;
-use crate::names;
-use crate::once::intern;
-use crate::placement::Shared;
-use crate::signals;
-use crate::source::{self, Thrown};
-use crate::target::{self, Target};
+use crate::bridge::placement::Shared;
+use crate::coroutine::driven::{self, Thrown};
+use crate::coroutine::target::{self, Target};
+use crate::python::context::{self, Entered};
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::signals;
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -62,9 +62,9 @@ pub fn strand_for(py: Python<'_>, shared: &Shared) -> Option<Arc<Strand>> {
 }
 
 /// One more level, until it is dropped.
-struct Level<'a>(&'a Strand);
+struct Nesting<'a>(&'a Strand);
 
-impl<'a> Level<'a> {
+impl<'a> Nesting<'a> {
     fn enter(strand: &'a Strand) -> PyResult<(Self, u32)> {
         if !strand.can_nest() {
             return Err(PyRuntimeError::new_err(
@@ -84,7 +84,7 @@ impl<'a> Level<'a> {
     }
 }
 
-impl Drop for Level<'_> {
+impl Drop for Nesting<'_> {
     fn drop(&mut self) {
         self.0.depth.fetch_sub(1, Relaxed);
     }
@@ -99,7 +99,7 @@ pub fn run_function(
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Py<PyAny>> {
     counted(shared, function.py(), || {
-        let (_level, depth) = Level::enter(strand)?;
+        let (_level, depth) = Nesting::enter(strand)?;
         if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
             let target = Target::Function {
                 caller: "run_sync",
@@ -124,7 +124,7 @@ pub fn run(
     timeout: Option<Duration>,
 ) -> PyResult<Py<PyAny>> {
     counted(shared, py, || {
-        let (_level, depth) = match Level::enter(strand) {
+        let (_level, depth) = match Nesting::enter(strand) {
             Ok(entered) => entered,
             Err(error) => {
                 target.discard(py);
@@ -189,15 +189,15 @@ fn descend(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny
 /// Drives `inner` as `await` does, through the task that this is in.
 fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let py = inner.py();
-    let mut stepped = source::send(inner, py.None().bind(py))?;
+    let mut stepped = driven::send(inner, py.None().bind(py))?;
     loop {
         let awaited = match stepped {
             PySendResult::Return(value) => return Ok(value.unbind()),
             PySendResult::Next(awaited) => awaited,
         };
         stepped = match strand.suspend(py, awaited) {
-            Ok(Answer::Sent(value)) => source::send(inner, value.bind(py))?,
-            Ok(Answer::Thrown(thrown)) => source::throw(inner, thrown)?,
+            Ok(Answer::Sent(value)) => driven::send(inner, value.bind(py))?,
+            Ok(Answer::Thrown(thrown)) => driven::throw(inner, thrown)?,
             Ok(Answer::Ended(_)) => return Err(PyRuntimeError::new_err("a nested call ended that was not made")),
             Err(error) => return Err(given_up(inner, error)),
         };
@@ -211,7 +211,7 @@ fn given_up(inner: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     let closed = if is_exit {
         inner.call_method0(intern!(py, "close")).map(drop)
     } else {
-        source::throw(inner, Thrown::of(py, error.clone_ref(py))).map(drop)
+        driven::throw(inner, Thrown::of(py, error.clone_ref(py))).map(drop)
     };
     match closed {
         Err(failed) if !failed.value(py).is(error.value(py)) => failed.write_unraisable(py, Some(inner)),

@@ -7,12 +7,12 @@
 
 use super::greenlets;
 use super::strand::{self, Owner, Strand};
-use crate::names;
-use crate::once::intern;
-use crate::session::SessionCoroutine;
-use crate::shim::BridgedCoroutine;
-use crate::source::{Source, Thrown};
-use crate::target::{Target, is_coroutine};
+use crate::coroutine::driven::{Driven, Thrown};
+use crate::coroutine::target::{Target, is_coroutine};
+use crate::python::names;
+use crate::python::once::intern;
+use crate::task::bridged::BridgedCoroutine;
+use crate::task::session::SessionCoroutine;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -32,7 +32,7 @@ pub struct Nestable {
 
 impl Nestable {
     fn of(inner: &Bound<'_, PyAny>) -> Self {
-        let source = Source::new(Target::Coroutine(inner.clone().unbind()));
+        let source = Driven::new(Target::Coroutine(inner.clone().unbind()));
         Self { inner: inner.clone().unbind(), strand: Strand::new(source, Owner::WhoeverSteps) }
     }
 }

@@ -1,0 +1,255 @@
+//! The class that users see: its options, checked, and its methods, which placement carries out.
+
+use crate::bridge::placement::{Registry, Scope, Shared, next_id};
+use crate::bridge::submitted::Submitted;
+use crate::call::state::HAS_TRIO;
+use crate::coroutine::target::Target;
+use crate::python::errors;
+use crate::python::process;
+use crate::runner::state::Backend;
+use crate::switch::greenlets;
+use crate::switch::nest;
+use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use syncline_core::sync::{Mutex, lock};
+
+pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+    match value {
+        None => Ok(None),
+        Some(value) if value.is_nan() => {
+            Err(PyValueError::new_err(format!("{name} must be a number of seconds or None, not nan")))
+        }
+        // What is longer than a Duration holds is as good as for ever.
+        Some(value) => Ok(Duration::try_from_secs_f64(value.max(0.0)).ok()),
+    }
+}
+
+fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
+    let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
+    found.ok_or_else(|| {
+        let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        PyValueError::new_err(format!("{name} must be one of {}, not {value:?}", words.join(", ")))
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nested {
+    /// As `Switch` where greenlet is there, else as `Thread`.
+    Auto,
+    Switch,
+    Thread,
+    Error,
+}
+
+/// What a bridge that runs trio needs, and what it can't have.
+fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<()> {
+    if has_loop_factory {
+        return Err(PyTypeError::new_err("loop_factory is for asyncio's loops; backend=\"trio\" makes none"));
+    }
+    if scope == "caller" {
+        return Err(PyValueError::new_err(
+            "backend=\"trio\" has no scope \"caller\", since a trio run can't be left and entered again; use scope \
+             \"process\" or \"thread\"",
+        ));
+    }
+    py.import("trio").map_err(|error| {
+        let missing = PyImportError::new_err("backend=\"trio\" needs trio: pip install \"syncline[trio]\"");
+        errors::from_cause(py, missing, error)
+    })?;
+    HAS_TRIO.store(true, Relaxed);
+    Ok(())
+}
+
+/// The bridge without its decorators; `syncline.Bridge` adds them.
+#[pyclass(frozen, subclass, module = "syncline._core")]
+pub struct Bridge {
+    shared: Arc<Shared>,
+}
+
+impl Bridge {
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+}
+
+#[pymethods]
+impl Bridge {
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
+    #[new]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own"))]
+    fn new(
+        py: Python<'_>,
+        scope: &str,
+        nested: Option<&str>,
+        context: &str,
+        loop_factory: Option<Bound<'_, PyAny>>,
+        name: Option<String>,
+        cleanup_timeout: f64,
+        stall_after: Option<f64>,
+        backend: &str,
+        in_worker: &str,
+    ) -> PyResult<Self> {
+        let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
+        if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
+            let kind = errors::type_name(factory);
+            return Err(PyTypeError::new_err(format!(
+                "loop_factory must be a function that returns a new event loop, such as uvloop.new_event_loop, not {kind}"
+            )));
+        }
+        if backend == Backend::Trio {
+            check_trio(py, scope, loop_factory.is_some())?;
+        }
+        let modes = [("switch", Nested::Switch), ("thread", Nested::Thread), ("error", Nested::Error)];
+        let nested = match nested {
+            Some(word) => choose("nested", word, &modes)?,
+            None => Nested::Auto,
+        };
+        if nested == Nested::Switch {
+            greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
+        }
+        let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
+        Ok(Self {
+            shared: Arc::new(Shared {
+                id: next_id(),
+                name: name.unwrap_or_else(|| "syncline".to_owned()),
+                scope: choose("scope", scope, &scopes)?,
+                nested_is_error: nested == Nested::Error,
+                nested_switches: matches!(nested, Nested::Switch | Nested::Auto),
+                shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+                backend,
+                loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
+                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(Duration::MAX / 4),
+                stall_after: seconds("stall_after", stall_after)?,
+                closed: AtomicBool::new(false),
+                registry: Mutex::new((process::epoch(), Arc::new(Registry::new()))),
+                own_loops: Mutex::default(),
+                stats: Arc::default(),
+            }),
+        })
+    }
+
+    /// Calls the async function `fn` and waits for its result.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn run_sync(
+        &self,
+        py: Python<'_>,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        if let Some(strand) = nest::strand_for(py, &self.shared)
+            && r#fn.is_callable()
+        {
+            self.shared.refuse_if_closed(py)?;
+            return nest::run_function(&self.shared, &strand, r#fn, args, kwargs);
+        }
+        let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
+        self.shared.execute(py, target, None)
+    }
+
+    /// Waits for the result of `awaitable`, for at most `timeout` seconds.
+    #[pyo3(signature = (awaitable, *, timeout=None))]
+    fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let target = Target::from_awaitable(awaitable)?;
+        match seconds("timeout", timeout) {
+            Ok(timeout) => self.shared.execute(py, target, timeout),
+            Err(error) => {
+                target.discard(py);
+                Err(error)
+            }
+        }
+    }
+
+    fn _submit(
+        &self,
+        py: Python<'_>,
+        future: Py<PyAny>,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Submitted> {
+        self.shared.submit(py, Target::from_function("run_sync", r#fn, args, kwargs)?, &future)
+    }
+
+    /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise RunnerClosedError.
+    ///
+    /// Takes twice the cleanup time and a second at most: what blocks a loop for longer is left behind and logged, and
+    /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
+    /// closed by that thread, at its next call on the bridge or at its end.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.close(py)
+    }
+
+    /// Counters of this bridge; see BridgeStats.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let shared = &self.shared;
+        let runners = if shared.closed.load(Acquire) { Vec::new() } else { shared.registry().alive() };
+        let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
+        let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
+        let stats = PyDict::new(py);
+        let own_loops = lock(&shared.own_loops).iter().filter_map(Weak::upgrade).filter(|own| own.is_open()).count();
+        stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count() + own_loops)?;
+        stats.set_item("calls", shared.stats.calls.get())?;
+        stats.set_item("active", shared.stats.calls.get().saturating_sub(shared.stats.ended.get()))?;
+        stats.set_item("nested", shared.stats.nested.get())?;
+        stats.set_item("wakes", shared.stats.wakes.get())?;
+        stats.set_item("spins_won", won)?;
+        stats.set_item("spins_lost", lost)?;
+        Ok(stats)
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.shared.close(py)
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    #[getter]
+    fn scope(&self) -> &'static str {
+        match self.shared.scope {
+            Scope::Process => "process",
+            Scope::Thread => "thread",
+            Scope::Caller => "caller",
+        }
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.shared.closed.load(Acquire)
+    }
+
+    fn __repr__(&self) -> String {
+        let closed = if self.closed() { ", closed" } else { "" };
+        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.shared.name, self.scope())
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
+        Python::try_attach(|py| {
+            if !self.closed() {
+                errors::keeping_raised(py, || {
+                    for runner in self.shared.registry().close() {
+                        runner.begin_closing(py);
+                    }
+                    self.shared.close_own_loop(py);
+                });
+            }
+        });
+    }
+}

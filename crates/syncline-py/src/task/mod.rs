@@ -1,0 +1,9 @@
+//! Tasks on a loop: how they are made, stepped, kept waiting between steps, and ended with their loop.
+
+pub mod bridged;
+pub mod execution;
+pub mod idle;
+pub mod loop_cleanup;
+pub mod loops;
+pub mod session;
+pub mod start;
