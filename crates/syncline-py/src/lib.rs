@@ -16,6 +16,7 @@ mod bridge;
 mod call;
 mod coroutine;
 mod dual;
+mod lifecycle;
 mod python;
 mod runner;
 mod switch;
@@ -52,19 +53,23 @@ mod _core {
     #[pymodule_export]
     use crate::worker::awaiting::Pending;
     #[pymodule_export]
-    use crate::worker::from_thread::{
-        call_with_mark, check_cancelled, from_thread, in_worker_thread, mark_as_worker_thread, worker_counts,
-    };
+    use crate::worker::from_thread::{check_cancelled, from_thread};
     #[pymodule_export]
     use crate::worker::inbox::Drain;
     #[pymodule_export]
-    use crate::worker::limits::LimiterBase;
+    use crate::worker::limiter::LimiterBase;
+    #[pymodule_export]
+    use crate::worker::marks::{call_with_mark, in_worker_thread, mark_as_worker_thread, worker_counts};
     #[pymodule_export]
     use crate::worker::workers::Worker;
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
         crate::python::errors::export(module)?;
-        crate::python::process::install(module.py())
+        let py = module.py();
+        let kinds =
+            vec![Nestable::kind(py), BridgedCoroutine::kind(py), crate::task::session::SessionCoroutine::kind(py)];
+        crate::switch::kinds::fill(py, kinds);
+        crate::lifecycle::install(module.py())
     }
 }

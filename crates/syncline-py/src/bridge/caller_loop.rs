@@ -9,30 +9,38 @@
 //! 2. While it is driven, or a first step runs, it is the running loop of its thread, and `busy`: a call made meanwhile
 //!    (a nested one, a signal handler's) goes to a runner.
 
-use crate::call::state::{Call, Outcome, TIMER_SLACK, is_cancelled};
-use crate::call::wait::{self, Patience};
+use crate::call::outcome::Outcome;
+use crate::call::state::{Call, TIMER_SLACK, Taker, UnderWay};
+use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;
 use crate::python::errors;
+use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::runner::end::CLOSING_SLACK;
+use crate::python::residents::{self, Resident};
+use crate::python::signals;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
-use crate::task::loop_cleanup;
+use crate::task::loop_cleanup::clean_up;
 use crate::task::loops::{self, Stepping};
 use crate::task::start::{RunIn, start_call};
-use crate::worker::workers::Waiting;
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::latch::Latch;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
+
+/// A loop that returns so quickly, so often in a row, does not run at all.
+const SHORTEST_TURN: Duration = Duration::from_micros(200);
+const MOST_IDLE_STOPS: u32 = 64;
+const LONGEST_TURN: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CallerLoop {
     pub name: Arc<str>,
@@ -75,6 +83,37 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// What `run_forever` does around its turns: while it lives the loop is the running one, and the one that finalizes the
+/// async generators which are begun meanwhile.
+struct StandingIn<'py> {
+    outer_hooks: Bound<'py, PyTuple>,
+}
+
+impl<'py> StandingIn<'py> {
+    fn enter(event_loop: &Bound<'py, PyAny>, hooks: &Bound<'py, PyTuple>) -> PyResult<Self> {
+        let py = event_loop.py();
+        let outer_hooks = names::get_asyncgen_hooks(py)?.call0()?.cast_into::<PyTuple>()?;
+        names::set_asyncgen_hooks(py)?.call1(hooks)?;
+        let this = Self { outer_hooks };
+        names::set_running_loop(py)?.call1((event_loop,))?;
+        Ok(this)
+    }
+
+    fn leave(&self) -> PyResult<()> {
+        let py = self.outer_hooks.py();
+        names::set_running_loop(py)?.call1((py.None(),))?;
+        names::set_asyncgen_hooks(py)?.call1(&self.outer_hooks).map(drop)
+    }
+}
+
+impl Drop for StandingIn<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.leave() {
+            error.write_unraisable(self.outer_hooks.py(), None);
+        }
+    }
+}
+
 impl CallerLoop {
     pub fn new(
         py: Python<'_>,
@@ -104,41 +143,28 @@ impl CallerLoop {
             cleanup,
             driving,
         });
-        process::remember_own(&own);
+        let resident: Weak<Self> = Arc::downgrade(&own);
+        residents::remember(resident, py);
         Ok(own)
     }
 
     /// Asks the thread that drives the loop to leave it; for any thread.
     pub fn stop_from_outside(&self, py: Python<'_>) {
-        let event_loop = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py));
-        let stopped = event_loop.map_or(Ok(()), |event_loop| {
-            let stop = event_loop.getattr(py, intern!(py, "stop"))?;
-            event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (stop,)).map(drop)
+        let Some(event_loop) = self.event_loop(py) else { return };
+        signals::through(py, || {
+            let stop = event_loop.getattr(intern!(py, "stop"))?;
+            match event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (stop,)) {
+                // Its thread has closed it meanwhile.
+                Err(_) if !self.is_open() => Ok(()),
+                told => told.map(drop),
+            }
         });
-        // Its thread may have closed it meanwhile.
-        if let Err(error) = stopped
-            && self.is_open()
-        {
-            error.write_unraisable(py, None);
-        }
     }
 
     /// Tells the thread that drives the loop to end it, without waiting for that; for any thread, by 1.
     pub fn begin_closing(&self, py: Python<'_>) {
         if !self.closing.swap(true, SeqCst) {
             self.stop_from_outside(py);
-        }
-    }
-
-    /// Waits until the thread that drove the loop has closed it.
-    pub fn finish_closing(&self, py: Python<'_>, begun: Instant) {
-        let left = (self.cleanup * 2 + CLOSING_SLACK).saturating_sub(begun.elapsed());
-        if !py.detach(|| self.ended.wait_through(Some(left))) {
-            let message = format!(
-                "a thread's own loop of the bridge {:?} does not end: something blocks it; it is left behind",
-                self.name
-            );
-            names::log(py, "warning", &message, None);
         }
     }
 
@@ -154,12 +180,16 @@ impl CallerLoop {
     pub fn close_if_told(&self, py: Python<'_>) {
         let is_free = || names::running_loop(py).is_ok_and(|running| running.is_none());
         if self.is_closing() && !self.is_busy() && is_free() {
-            self.close(py);
+            self.close_quietly(py);
         }
     }
 
     pub fn is_busy(&self) -> bool {
         self.busy.load(SeqCst)
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.event_loop).as_ref().map(|event_loop| event_loop.bind(py).clone())
     }
 
     pub fn is_open(&self) -> bool {
@@ -175,12 +205,11 @@ impl CallerLoop {
         stats: &Arc<Stats>,
     ) -> PyResult<Py<PyAny>> {
         let _busy = Busy::new(self);
-        let event_loop = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py));
-        let Some(event_loop) = event_loop.filter(|_| !self.is_closing()) else {
+        let event_loop = self.event_loop(py).filter(|_| !self.is_closing());
+        let Some(event_loop) = event_loop else {
             target.discard(py);
             return Err(errors::bridge_closed(py, &self.name));
         };
-        let event_loop = event_loop.bind(py);
         let _inside = match process::enter(py) {
             Ok(inside) => inside,
             Err(exiting) => {
@@ -188,20 +217,23 @@ impl CallerLoop {
                 return Err(exiting);
             }
         };
-        let begun = Instant::now();
-        let deadline = patience.timeout.and_then(|timeout| begun.checked_add(timeout));
-        let call = Call::on_own_loop(&self.name, Arc::clone(&self.closing), deadline, Arc::clone(stats));
+        let mut wait = Wait::begin(patience);
+        let taker = Taker::Driver { driven: Mutex::new(None), deadline: wait.deadline() };
+        let call = Call::new(taker, &self.name, &self.closing, stats);
+        let _under_way = UnderWay(stats);
         let _waiting = Waiting::begin(&call);
-        let drive = Drive { own: self, event_loop, call: &call, patience, begun };
-        self.first_step(py, event_loop, &call, target, run_in)?;
-        let result = match call.take() {
-            Some(outcome) => {
-                self.turn_if_needed(py, event_loop)?;
-                drive.deliver(py, None, outcome)
+        self.first_step(py, &event_loop, &call, target, run_in)?;
+        let mut awaited = CallerCall { own: self, event_loop: &event_loop, call: &call, stopped: false, idle_stops: 0 };
+        if let Some(outcome) = call.take() {
+            let turned = self.turn_if_needed(py, &event_loop);
+            if let Err(error) = turned.and_then(|()| signals::check(py)) {
+                wait.note_signal(error);
             }
-            None => drive.to_the_end(py),
-        };
-        stats.ended.add(1);
+            return wait.decide(py, outcome, &awaited);
+        }
+        let result = awaited.drive(py, &mut wait);
+        // A call that is left behind must not stop the loop under a later one.
+        call.stop_when_settled(None);
         result
     }
 
@@ -215,20 +247,13 @@ impl CallerLoop {
     ) -> PyResult<()> {
         let can_step = run_in.is_session() || names::has_eager_tasks(py);
         let Some(hooks) = self.hooks.as_ref().filter(|_| can_step) else {
-            return start_call(event_loop, call, target, run_in, false);
+            start_call(event_loop, call, target, run_in, false);
+            return Ok(());
         };
-        // What `run_forever` does around its turns: the loop is the running one, and the one that finalizes the async
-        // generators which are begun meanwhile.
-        let outer_hooks = names::get_asyncgen_hooks(py)?.call0()?.cast_into::<PyTuple>()?;
-        names::set_asyncgen_hooks(py)?.call1(hooks.bind(py))?;
-        names::set_running_loop(py)?.call1((event_loop,))?;
-        let started = {
-            let _stepping = Stepping::on(event_loop);
-            start_call(event_loop, call, target, run_in, true)
-        };
-        names::set_running_loop(py)?.call1((py.None(),))?;
-        names::set_asyncgen_hooks(py)?.call1(outer_hooks)?;
-        started
+        let _standing_in = StandingIn::enter(event_loop, hooks.bind(py))?;
+        let _stepping = Stepping::on(event_loop);
+        start_call(event_loop, call, target, run_in, true);
+        Ok(())
     }
 
     /// Gives background tasks their turn after a call that did not suspend.
@@ -243,137 +268,183 @@ impl CallerLoop {
         }
         let stop = event_loop.getattr(intern!(py, "stop"))?;
         event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
-        event_loop.call_method0(intern!(py, "run_forever")).map(drop)
+        turn(py, event_loop)
     }
 
-    /// Ends the loop; in its own thread.
-    pub fn close(&self, py: Python<'_>) {
-        let Some(event_loop) = lock(&self.event_loop).take() else { return };
+    /// Ends the loop; in its own thread. Raises what signal handlers raised meanwhile.
+    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = lock(&self.event_loop).take();
+        let Some(event_loop) = event_loop else { return Ok(()) };
         let event_loop = event_loop.bind(py);
         let _ended = Ended(&self.ended);
-        let Ok(_inside) = process::enter(py) else { return };
-        let cleaned = loop_cleanup::clean_up(py, event_loop, self.cleanup, &self.name);
+        let Ok(_inside) = process::enter(py) else { return Ok(()) };
+        let mut wait = Wait::begin(Patience::endless());
+        let cleaned = clean_up(py, event_loop, self.cleanup, &self.name, &mut wait);
         let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
-        if let Err(error) = cleaned.and(closed) {
-            names::log(py, "error", "the loop could not be closed cleanly", Some(&error));
+        let signal = wait.raise_signal(py);
+        if signal.is_ok()
+            && let Err(error) = cleaned.and(closed)
+        {
+            log::log(py, "error", "the loop could not be closed cleanly", Some(&error));
+        }
+        signal
+    }
+
+    /// As `close`, where nothing can be raised.
+    pub fn close_quietly(&self, py: Python<'_>) {
+        if let Err(error) = self.close(py) {
+            let _ = signals::keep(py, error);
+            signals::pass_on(py);
         }
     }
 }
 
-/// A suspended call, whose loop has to turn until it ends.
-struct Drive<'a, 'py> {
+/// Turns the loop until it is stopped. What background tasks and callbacks raise is logged, and the loop goes on.
+fn turn(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    loop {
+        let Err(error) = event_loop.call_method0(intern!(py, "run_forever")) else { return Ok(()) };
+        if error.is_instance_of::<PyException>(py) || signals::are_handlers(py, &error) {
+            return Err(error);
+        }
+        log::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+    }
+}
+
+/// A call that its caller drives to its end.
+struct CallerCall<'a, 'py> {
     own: &'a CallerLoop,
     event_loop: &'a Bound<'py, PyAny>,
     call: &'a Arc<Call>,
-    patience: Patience,
-    begun: Instant,
+    /// The loop has returned, and neither the call's end nor a timer of ours was the reason.
+    stopped: bool,
+    /// How often in a row it returned at once.
+    idle_stops: u32,
 }
 
-enum Stopped {
-    Timeout,
-    Signal(PyErr),
-    /// Somebody called `loop.stop()`.
-    ByUser,
+impl CallerCall<'_, '_> {
+    fn drive(&mut self, py: Python<'_>, wait: &mut Wait) -> PyResult<Py<PyAny>> {
+        self.call.stop_when_settled(Some(self.event_loop.clone().unbind()));
+        wait.wait_for(py, self)
+    }
 }
 
-impl Drive<'_, '_> {
-    fn to_the_end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut timers = Vec::new();
-        let result = self.turn_until_settled(py, &mut timers);
-        // A call that is left behind must not stop the loop under a later one.
-        self.call.stop_when_settled(None);
-        for timer in timers {
-            timer.call_method0(intern!(py, "cancel"))?;
-        }
-        result
+impl Awaited for CallerCall<'_, '_> {
+    type Output = Py<PyAny>;
+
+    const DRIVES: bool = true;
+
+    fn take(&mut self, _py: Python<'_>) -> Option<Outcome> {
+        self.call.take()
     }
 
-    fn turn_until_settled<'py>(&self, py: Python<'py>, timers: &mut Vec<Bound<'py, PyAny>>) -> PyResult<Py<PyAny>>
-    where
-        Self: 'py,
-    {
-        let event_loop = self.event_loop.as_any().clone().unbind().into_bound(py);
-        let stop = event_loop.getattr(intern!(py, "stop"))?;
-        let later = |span: Duration| event_loop.call_method1(intern!(py, "call_later"), (span.as_secs_f64(), &stop));
-        if let Some(timeout) = self.patience.timeout {
-            timers.push(later(timeout.saturating_sub(self.begun.elapsed()))?);
-        }
-        let finish = event_loop.getattr_opt(intern!(py, "finish"))?.unwrap_or_else(|| stop.clone());
-        self.call.stop_when_settled(Some(finish.unbind()));
-        let mut stopped: Option<Stopped> = None;
-        let mut give_up_at = None;
-        loop {
-            let turned = event_loop.call_method0(intern!(py, "run_forever"));
-            if let Some(outcome) = self.call.take() {
-                return self.deliver(py, stopped, outcome);
+    fn fate(&mut self, py: Python<'_>) -> Fate {
+        if self.own.is_closing() {
+            // Closing the loop cancels the call among its tasks, within the time that a closing loop has. What settles the
+            // call must not break off the rest of that.
+            self.call.stop_when_settled(None);
+            if let Err(error) = self.own.close(py) {
+                let _ = signals::keep(py, error);
             }
-            let now = Instant::now();
-            // An error is what a signal handler raised.
-            match (turned.err(), stopped.is_some()) {
-                (None, _) if self.own.is_closing() => {
-                    for timer in timers.drain(..) {
-                        timer.call_method0(intern!(py, "cancel"))?;
-                    }
-                    return self.end_with_the_loop(py, stopped);
-                }
-                // A second signal stops the waiting.
-                (Some(error), true) => {
-                    self.call.abandon(py);
+            return Fate::Gone;
+        }
+        if self.idle_stops >= MOST_IDLE_STOPS {
+            return Fate::Gone;
+        }
+        if self.stopped { Fate::Stopped } else { Fate::Runs }
+    }
+
+    fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
+        let stop = self.event_loop.getattr(intern!(py, "stop"))?;
+        let begun = Instant::now();
+        // A span that is too long for some loop is as good as that.
+        let due = due.map(|at| at.min(begun + LONGEST_TURN));
+        let timer = match due {
+            Some(at) => {
+                let seconds = at.saturating_duration_since(begun).as_secs_f64();
+                Some(self.event_loop.call_method1(intern!(py, "call_later"), (seconds, stop))?)
+            }
+            None => None,
+        };
+        let turned = turn(py, self.event_loop);
+        if let Some(timer) = timer {
+            signals::through(py, || timer.call_method0(intern!(py, "cancel")));
+        }
+        let now = Instant::now();
+        let is_due = due.is_some_and(|at| at <= now + TIMER_SLACK);
+        if is_due && let Some(at) = due {
+            // Early by a little: the wait looks at the clock, too.
+            py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
+        }
+        self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();
+        self.idle_stops = if now - begun < SHORTEST_TURN { self.idle_stops + 1 } else { 0 };
+        turned
+    }
+
+    fn cancel(&mut self, py: Python<'_>) {
+        let cancelled = signals::through(py, || {
+            self.call.cancel(py).or_else(|error| {
+                if signals::are_handlers(py, &error) {
                     return Err(error);
                 }
-                (Some(error), false) => stopped = Some(Stopped::Signal(error)),
-                (None, true) if give_up_at.is_some_and(|at| at <= now) => {
-                    self.call.abandon(py);
-                    wait::orphaned(py, self.call, &self.own.name, self.patience.cleanup.as_secs_f64());
-                    return Err(match stopped {
-                        Some(Stopped::Signal(error)) => error,
-                        Some(Stopped::ByUser) => errors::closed_meanwhile(py, &self.own.name),
-                        Some(Stopped::Timeout) | None => wait::timed_out(self.patience.timeout),
-                    });
-                }
-                (None, true) => continue,
-                (None, false) => {
-                    stopped = Some(if self.is_late() { Stopped::Timeout } else { Stopped::ByUser });
-                }
-            }
-            self.call.cancel(py)?;
-            give_up_at = now.checked_add(self.patience.cleanup);
-            timers.push(later(self.patience.cleanup)?);
+                log::log(
+                    py,
+                    "error",
+                    "the call could not be cancelled, as what it waits for raised this",
+                    Some(&error),
+                );
+                Ok(())
+            })
+        });
+        let _ = cancelled;
+    }
+
+    fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
+        self.call.leave_alone(py, waited_for_cleanup);
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyErr {
+        errors::closed_meanwhile(py, &self.own.name)
+    }
+
+    fn is_closing(&self, _py: Python<'_>) -> bool {
+        self.own.is_closing()
+    }
+
+    fn was_told_by_nested(&self) -> bool {
+        self.call.was_told()
+    }
+}
+
+impl Resident for CallerLoop {
+    fn description(&self) -> String {
+        format!("a thread's own loop of the bridge {:?}", self.name)
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop(py)
+    }
+
+    fn own_thread(&self) -> Option<u64> {
+        None
+    }
+
+    fn cleanup(&self) -> Duration {
+        self.cleanup
+    }
+
+    fn ended(&self) -> &Latch {
+        &self.ended
+    }
+
+    fn is_about_to_end(&self, _py: Python<'_>) -> bool {
+        false
+    }
+
+    fn begin_exit(self: Arc<Self>, py: Python<'_>) {
+        if self.is_busy() {
+            self.stop_from_outside(py);
         }
     }
 
-    /// Closing the loop cancels the call among its tasks, within the time that a closing loop has.
-    fn end_with_the_loop(&self, py: Python<'_>, stopped: Option<Stopped>) -> PyResult<Py<PyAny>> {
-        // What settles the call must not break off the rest of the cleanup.
-        self.call.stop_when_settled(None);
-        self.own.close(py);
-        if let Some(outcome) = self.call.take() {
-            return self.deliver(py, stopped.or(Some(Stopped::ByUser)), outcome);
-        }
-        self.call.abandon(py);
-        process::end_daemon_thread(py)?;
-        Err(errors::closed_meanwhile(py, &self.own.name))
-    }
-
-    fn is_late(&self) -> bool {
-        self.patience.timeout.is_some_and(|timeout| self.begun.elapsed() + TIMER_SLACK >= timeout)
-    }
-
-    fn deliver(&self, py: Python<'_>, stopped: Option<Stopped>, outcome: Outcome) -> PyResult<Py<PyAny>> {
-        let was_cancelled = matches!(&outcome, Outcome::Raised(error) if is_cancelled(py, error));
-        match (stopped, outcome) {
-            (Some(Stopped::Signal(signal)), outcome) => Err(wait::interrupted(py, signal, outcome)),
-            (stopped, Outcome::Raised(error))
-                if was_cancelled
-                    && (matches!(stopped, Some(Stopped::Timeout)) || (stopped.is_none() && self.is_late())) =>
-            {
-                Err(errors::from_cause(py, wait::timed_out(self.patience.timeout), error))
-            }
-            (Some(Stopped::ByUser), _) if process::is_exiting() && !process::is_main_thread(py) => {
-                Err(PySystemExit::new_err(()))
-            }
-            (Some(Stopped::ByUser), outcome) => wait::result_of(py, outcome, || true, &self.own.name),
-            (_, outcome) => wait::result_of(py, outcome, || self.own.is_closing(), &self.own.name),
-        }
-    }
+    fn free_waiters(&self, _py: Python<'_>) {}
 }

@@ -1,33 +1,25 @@
 //! The class that users see: its options, checked, and its methods, which placement carries out.
 
-use crate::bridge::placement::{Registry, Scope, Shared, next_id};
-use crate::bridge::submitted::Submitted;
-use crate::call::state::HAS_TRIO;
+use super::placement::Place;
+use super::shared::{Scope, Shared};
+use super::submitted::Submitted;
+use crate::call::outcome::HAS_TRIO;
+use crate::call::wait::{FOR_EVER, seconds};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::process;
+use crate::python::threads::next_id;
+use crate::runner::registry::Registry;
 use crate::runner::state::Backend;
 use crate::switch::greenlets;
-use crate::switch::nest;
+use crate::switch::nest::{self, Terms};
 use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 use syncline_core::sync::{Mutex, lock};
-
-pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
-    match value {
-        None => Ok(None),
-        Some(value) if value.is_nan() => {
-            Err(PyValueError::new_err(format!("{name} must be a number of seconds or None, not nan")))
-        }
-        // What is longer than a Duration holds is as good as for ever.
-        Some(value) => Ok(Duration::try_from_secs_f64(value.max(0.0)).ok()),
-    }
-}
 
 fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
     let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
@@ -115,21 +107,24 @@ impl Bridge {
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
             shared: Arc::new(Shared {
-                id: next_id(),
+                terms: Terms {
+                    bridge: next_id(),
+                    switches: matches!(nested, Nested::Switch | Nested::Auto),
+                    shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                    stats: Arc::default(),
+                },
                 name: name.unwrap_or_else(|| "syncline".to_owned()),
                 scope: choose("scope", scope, &scopes)?,
                 nested_is_error: nested == Nested::Error,
-                nested_switches: matches!(nested, Nested::Switch | Nested::Auto),
-                shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
                 joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
                 backend,
                 loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
-                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(Duration::MAX / 4),
+                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
                 stall_after: seconds("stall_after", stall_after)?,
                 closed: AtomicBool::new(false),
-                registry: Mutex::new((process::epoch(), Arc::new(Registry::new()))),
+                registry: Mutex::new((process::epoch(), Registry::new())),
+                closing: Mutex::default(),
                 own_loops: Mutex::default(),
-                stats: Arc::default(),
             }),
         })
     }
@@ -143,27 +138,21 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        if let Some(strand) = nest::strand_for(py, &self.shared)
+        let patience = self.shared.patience(None);
+        let place = self.shared.place(py, patience)?;
+        if let Place::InTask(strand) = &place
             && r#fn.is_callable()
         {
-            self.shared.refuse_if_closed(py)?;
-            return nest::run_function(&self.shared, &strand, r#fn, args, kwargs);
+            return nest::run_function(&self.shared.terms, strand, r#fn, args, kwargs);
         }
         let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
-        self.shared.execute(py, target, None)
+        self.shared.execute(py, place, target, patience)
     }
 
     /// Waits for the result of `awaitable`, for at most `timeout` seconds.
     #[pyo3(signature = (awaitable, *, timeout=None))]
     fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let target = Target::from_awaitable(awaitable)?;
-        match seconds("timeout", timeout) {
-            Ok(timeout) => self.shared.execute(py, target, timeout),
-            Err(error) => {
-                target.discard(py);
-                Err(error)
-            }
-        }
+        self.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
     }
 
     fn _submit(
@@ -189,16 +178,16 @@ impl Bridge {
     /// Counters of this bridge; see BridgeStats.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = &self.shared;
-        let runners = if shared.closed.load(Acquire) { Vec::new() } else { shared.registry().alive() };
+        let runners = if shared.is_closed() { Vec::new() } else { shared.registry().alive() };
         let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
         let stats = PyDict::new(py);
         let own_loops = lock(&shared.own_loops).iter().filter_map(Weak::upgrade).filter(|own| own.is_open()).count();
         stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count() + own_loops)?;
-        stats.set_item("calls", shared.stats.calls.get())?;
-        stats.set_item("active", shared.stats.calls.get().saturating_sub(shared.stats.ended.get()))?;
-        stats.set_item("nested", shared.stats.nested.get())?;
-        stats.set_item("wakes", shared.stats.wakes.get())?;
+        stats.set_item("calls", shared.terms.stats.calls.get())?;
+        stats.set_item("active", shared.terms.stats.calls.get().saturating_sub(shared.terms.stats.ended.get()))?;
+        stats.set_item("nested", shared.terms.stats.nested.get())?;
+        stats.set_item("wakes", shared.terms.stats.wakes.get())?;
         stats.set_item("spins_won", won)?;
         stats.set_item("spins_lost", lost)?;
         Ok(stats)
@@ -229,7 +218,7 @@ impl Bridge {
 
     #[getter]
     fn closed(&self) -> bool {
-        self.shared.closed.load(Acquire)
+        self.shared.is_closed()
     }
 
     fn __repr__(&self) -> String {
@@ -243,12 +232,7 @@ impl Drop for Bridge {
         // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
         Python::try_attach(|py| {
             if !self.closed() {
-                errors::keeping_raised(py, || {
-                    for runner in self.shared.registry().close() {
-                        runner.begin_closing(py);
-                    }
-                    self.shared.close_own_loop(py);
-                });
+                errors::keeping_raised(py, || self.shared.close_when_dropped(py));
             }
         });
     }

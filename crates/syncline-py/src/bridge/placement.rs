@@ -2,173 +2,122 @@
 //!
 //! Invariants:
 //! 1. A call made on a loop thread never waits for a thread that waits for it: it goes to the first runner that does
-//!    not. 2. In a forked child a bridge starts over, with no runner. 3. No lock is held while a runner starts.
+//!    not. 2. No lock is held while a runner starts. 3. Where a call runs is decided once, by `place`; whoever has the answer
+//!    only carries it out.
 
-use crate::bridge::caller_loop::CallerLoop;
-use crate::call::wait::{Patience, hop};
-use crate::coroutine::target::Target;
-use crate::python::context::Carried;
+use super::caller_loop::CallerLoop;
+use super::loops_of_thread;
+use super::shared::{Scope, Shared};
+use crate::call::wait::Patience;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::signals;
 use crate::python::surroundings;
-use crate::python::thread_end;
+use crate::python::threads::thread_key;
+use crate::runner::registry::{Find, RunnerKey};
 use crate::runner::state::{Backend, Plan, Runner, current_runner};
+use crate::runner::thread;
 use crate::switch::greenlets;
 use crate::switch::nest;
-use crate::task::start::RunIn;
-use crate::worker::from_thread;
-use crate::worker::workers;
+use crate::switch::strand::Strand;
+use crate::worker::inbox::Inbox;
+use crate::worker::work::{self, Work};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-use syncline_core::runners::{Find, Runners};
-use syncline_core::stats::Stats;
-use syncline_core::sync::{Mutex, lock};
+use std::sync::Arc;
+use syncline_core::sync::lock;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    Process,
-    Thread,
-    Caller,
-}
-
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RunnerKey {
-    /// 0 is the process runner; those above serve nested calls.
-    Level(u32),
-    /// Scope "thread": by a number that no other thread ever has.
-    Thread(u64),
-}
-
-pub type Registry = Runners<RunnerKey, Arc<Runner>>;
-
-pub struct Shared {
-    pub id: u64,
-    pub name: String,
-    pub scope: Scope,
-    pub nested_is_error: bool,
-    /// Nested calls await in place where they can.
-    pub nested_switches: bool,
-    pub shares_context: bool,
-    /// Whether a call in a worker thread runs on the loop that sent the worker.
-    pub joins_sender: bool,
-    pub backend: Backend,
-    pub loop_factory: Option<Arc<Py<PyAny>>>,
-    pub cleanup: Duration,
-    pub stall_after: Option<Duration>,
-    pub closed: AtomicBool,
-    /// With the epoch that it belongs to (by 2).
-    pub registry: Mutex<(u32, Arc<Registry>)>,
-    /// Scope "caller": the threads' own loops, for show.
-    pub own_loops: Mutex<Vec<Weak<CallerLoop>>>,
-    pub stats: Arc<Stats>,
-}
-
+/// Where a call runs.
 pub enum Place {
+    /// In the task that makes it, which awaits it in place.
+    InTask(Arc<Strand>),
+    /// On the loop that sent this worker thread.
+    Sender(Arc<Work>, Arc<Inbox>),
     Runner(Arc<Runner>),
+    /// On the calling thread's own loop.
     Own(Arc<CallerLoop>),
-    /// No thread can be started any more: a loop for this one call, in this thread.
+    /// No thread can be started any more: on a loop for this one call, in this thread.
     Inline,
 }
 
-impl Place {
-    /// The process that its loop belongs to.
-    pub fn epoch(&self) -> Option<u32> {
-        match self {
-            Self::Runner(runner) => Some(runner.epoch),
-            Self::Own(own) => Some(own.epoch),
-            Self::Inline => None,
-        }
-    }
-}
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-thread_local! {
-    static THREAD_KEY: Cell<Option<u64>> = const { Cell::new(None) };
-    /// The loops of this thread, by bridge.
-    static OWN: RefCell<HashMap<u64, Arc<CallerLoop>>> = RefCell::default();
-}
-
-/// Leaves this thread's loops to the end of the process: they can neither be closed any more nor be freed unclosed,
-/// which asyncio would complain of.
-pub fn leave_own_loops() {
-    std::mem::forget(OWN.take());
-}
-
-pub fn next_id() -> u64 {
-    NEXT_ID.fetch_add(1, Relaxed)
-}
-
-pub fn thread_key() -> u64 {
-    THREAD_KEY.get().unwrap_or_else(|| {
-        let key = next_id();
-        THREAD_KEY.set(Some(key));
-        key
-    })
-}
-
 impl Shared {
-    pub fn registry(&self) -> Arc<Registry> {
-        let mut registry = lock(&self.registry);
-        if registry.0 != process::epoch() {
-            // By 2; the parent's runners are never freed here.
-            let parents = std::mem::replace(&mut *registry, (process::epoch(), Arc::new(Registry::new())));
-            std::mem::forget(parents);
-        }
-        Arc::clone(&registry.1)
-    }
-
     pub fn refuse_if_closed(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.closed.load(Acquire) {
+        if !self.is_closed() {
             return Ok(());
         }
         // Another thread closed the bridge, and could not do this.
-        self.close_own_loop(py);
+        loops_of_thread::close(py, self)?;
         Err(errors::bridge_closed(py, &self.name))
     }
 
-    pub fn place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+    /// By 3.
+    pub fn place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        if self.joins_sender
+            && !self.is_closed()
+            && let Some((work, inbox)) = work::sender()
+            && names::running_loop(py)?.is_none()
+        {
+            return Ok(Place::Sender(work, inbox));
+        }
+        self.place_on_loop(py, patience)
+    }
+
+    /// The same for what makes many steps in one place: never on the loop that sent a worker.
+    pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
         self.refuse_if_closed(py)?;
+        if let Some(strand) = nest::strand_for(py, &self.terms) {
+            return Ok(Place::InTask(strand));
+        }
         let _inside = process::enter(py)?;
         if process::is_exiting() {
             return Ok(Place::Inline);
         }
         if let Some(current) = current_runner() {
-            return self.place_nested(py, &current);
+            return self.place_nested(py, &current, patience);
         }
-        if let Some(place) = self.place_in_worker(py)? {
+        if let Some(place) = self.place_in_worker(py, patience)? {
             return Ok(place);
         }
         match self.scope {
-            Scope::Process => self.runner(py, &RunnerKey::Level(0), &self.name),
+            Scope::Process => self.process_runner(py, patience),
             // A loop that is not ours waits while its thread waits; there the process runner serves all scopes.
-            Scope::Thread if names::running_loop(py)?.is_some() => self.runner(py, &RunnerKey::Level(0), &self.name),
-            Scope::Thread => self.thread_runner(py),
-            Scope::Caller => self.own_place(py),
+            Scope::Thread if names::running_loop(py)?.is_some() => self.process_runner(py, patience),
+            Scope::Thread => self.thread_runner(py, patience),
+            Scope::Caller => self.own_place(py, patience),
+        }
+    }
+
+    /// The same for a call that nobody waits for: on a loop that moves by itself. A thread's own would not, and its future
+    /// could be waited for in vain.
+    pub fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+        self.refuse_if_closed(py)?;
+        if process::is_exiting() {
+            return Ok(Place::Inline);
+        }
+        match (self.scope, current_runner()) {
+            // Nothing is waited for, so the runner of this very thread will do.
+            (_, Some(current)) if current.bridge_id == self.terms.bridge => Ok(Place::Runner(current)),
+            (Scope::Thread, _) => self.thread_runner(py, self.patience(None)),
+            (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None)),
         }
     }
 
     /// For a thread that drives one of our loops.
-    fn place_nested(self: &Arc<Self>, py: Python<'_>, current: &Arc<Runner>) -> PyResult<Place> {
-        let is_ours = current.bridge_id == self.id;
+    fn place_nested(self: &Arc<Self>, py: Python<'_>, current: &Arc<Runner>, patience: Patience) -> PyResult<Place> {
+        let is_ours = current.bridge_id == self.terms.bridge;
         if is_ours {
+            if current.event_loop(py).is_none() {
+                return Err(factory_calls_its_bridge(py, &self.name));
+            }
             if self.nested_is_error {
                 return Err(errors::nested(&self.name));
             }
-            self.stats.nested.add(1);
+            self.terms.stats.nested.add(1);
         }
         let first_level = u32::from(is_ours && self.scope == Scope::Thread);
         // By 1. Of our own runners, one whose thread is held up by a deeper call is passed over too.
-        self.level(py, first_level, |runner| {
+        self.level(py, first_level, patience, |runner| {
             if is_ours {
                 runner.node.is_waiting() || Arc::ptr_eq(runner, current)
             } else {
@@ -179,33 +128,36 @@ impl Shared {
 
     /// For a worker thread that one of our loops waits for: by 1 its call does not go to a loop whose thread waits, in a
     /// nested call, for that one.
-    fn place_in_worker(self: &Arc<Self>, py: Python<'_>) -> PyResult<Option<Place>> {
-        let sender = workers::current().and_then(|work| work.inbox().and_then(|inbox| inbox.runner()));
+    fn place_in_worker(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Option<Place>> {
+        let sender = work::sender().and_then(|(_, inbox)| inbox.runner());
         let Some(sender) = sender.filter(|_| self.scope != Scope::Thread) else { return Ok(None) };
         let held_up = |runner: &Arc<Runner>| !Arc::ptr_eq(runner, &sender) && runner.node.leads_to(&sender.node);
         if !self.registry().alive().iter().any(held_up) {
             return Ok(None);
         }
-        self.level(py, 0, held_up).map(Some)
+        self.level(py, 0, patience, held_up).map(Some)
     }
 
-    fn own_place(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
-        let known = OWN.with_borrow(|own| own.get(&self.id).cloned());
-        let known = known.filter(|own| own.epoch == process::epoch() && own.is_open());
+    fn own_place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        let known = loops_of_thread::known(self).filter(|own| own.is_open());
         if known.as_ref().is_some_and(|own| own.is_busy()) {
             if self.nested_is_error {
                 return Err(errors::nested(&self.name));
             }
-            self.stats.nested.add(1);
+            self.terms.stats.nested.add(1);
         }
         // trio's tasks a loop of ours would take for its own surroundings.
         if names::running_loop(py)?.is_some() || surroundings::runs_trio(py)? {
-            return self.runner(py, &RunnerKey::Level(0), &self.name);
+            return self.process_runner(py, patience);
         }
         match known {
-            Some(own) if own.is_busy() => self.runner(py, &RunnerKey::Level(0), &self.name),
+            Some(own) if own.is_busy() => self.process_runner(py, patience),
             Some(own) => Ok(Place::Own(own)),
-            None => self.new_own_loop(py).map(Place::Own),
+            None => {
+                let own = self.make_own_loop(py)?;
+                loops_of_thread::keep(py, self, &own)?;
+                Ok(Place::Own(own))
+            }
         }
     }
 
@@ -214,8 +166,8 @@ impl Shared {
             return Err(errors::shutting_down());
         }
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
-        let switches = self.nested_switches && greenlets::are_there(py)?;
-        let driving = nest::Driving::Ours { bridge: self.id, switches };
+        let switches = self.terms.switches && greenlets::are_there(py)?;
+        let driving = nest::Driving::Ours { bridge: self.terms.bridge, switches };
         let own = CallerLoop::new(py, &self.name, factory, self.cleanup, driving)?;
         let mut all = lock(&self.own_loops);
         all.retain(|known| known.strong_count() > 0);
@@ -223,78 +175,29 @@ impl Shared {
         Ok(own)
     }
 
-    /// Closes the loop that this bridge has for this thread, if nothing runs here. Else that is left to the end of the
-    /// call that drives it, to this thread's next call, or to its end.
-    pub fn close_own_loop(&self, py: Python<'_>) {
-        let Some(own) = OWN.with_borrow(|own| own.get(&self.id).cloned()) else { return };
-        if own.epoch != process::epoch() {
-            // A parent's loop is not a child's to close, nor to free.
-            std::mem::forget(own);
-        } else if !own.is_busy() && names::running_loop(py).is_ok_and(|running| running.is_none()) {
-            OWN.with_borrow_mut(|own| own.remove(&self.id));
-            own.close(py);
-        }
+    fn process_runner(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        self.runner(py, &RunnerKey::Level(0), patience)
     }
 
-    /// Makes the threads that drive loops of their own for this bridge leave and close them; returns those loops.
-    fn begin_closing_own_loops(&self, py: Python<'_>) -> Vec<Arc<CallerLoop>> {
-        let all: Vec<_> = lock(&self.own_loops).iter().filter_map(Weak::upgrade).collect();
-        let mine = OWN.with_borrow(|own| own.get(&self.id).cloned());
-        let is_mine = |own: &Arc<CallerLoop>| mine.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, own));
-        let mut driven = Vec::new();
-        for own in all {
-            if own.epoch != process::epoch() {
-                std::mem::forget(own);
-                continue;
-            }
-            own.begin_closing(py);
-            if own.is_busy() && !is_mine(&own) {
-                driven.push(own);
-            }
-        }
-        // A thread that drives a loop can't wait for others: they may wait for it, or be in a close() of their own.
-        if mine.is_some_and(|mine| mine.is_busy()) || current_runner().is_some() { Vec::new() } else { driven }
-    }
-
-    fn new_own_loop(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<CallerLoop>> {
-        let own = self.make_own_loop(py)?;
-        let id = self.id;
-        let closer = Arc::downgrade(&own);
-        thread_end::defer(py, move |py| {
-            if let Some(own) = closer.upgrade() {
-                own.close(py);
-            }
-            OWN.with_borrow_mut(|own| own.remove(&id));
-        })?;
-        let replaced = OWN.with_borrow_mut(|known| known.insert(id, Arc::clone(&own)));
-        if let Some(stale) = replaced.filter(|stale| stale.epoch != process::epoch()) {
-            // A parent's loop is not a child's to free.
-            std::mem::forget(stale);
-        }
-        Ok(own)
-    }
-
-    pub fn thread_runner(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+    fn thread_runner(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
         let key = RunnerKey::Thread(thread_key());
-        let is_new = match self.registry().find(&key, |runner| runner.takes_calls()) {
-            Find::Alive(runner) => return Ok(Place::Runner(runner)),
-            Find::Start(_) => true,
-            Find::Wait(_) | Find::Closed => false,
-        };
-        let thread: String = names::current_thread(py)?.call0()?.getattr(intern!(py, "name"))?.extract()?;
-        let place = self.runner(py, &key, &format!("{}-thread-{thread}", self.name))?;
-        if let (true, Place::Runner(runner)) = (is_new, &place) {
-            let (shared, runner) = (Arc::downgrade(self), Arc::downgrade(runner));
-            thread_end::defer(py, move |py| end_thread_runner(py, &shared, &runner, &key))?;
+        let place = self.runner(py, &key, patience)?;
+        if let Place::Runner(runner) = &place {
+            loops_of_thread::note_runner(py, self, runner)?;
         }
         Ok(place)
     }
 
     /// The first runner from that level up that is not to be avoided.
-    fn level(self: &Arc<Self>, py: Python<'_>, first: u32, avoid: impl Fn(&Arc<Runner>) -> bool) -> PyResult<Place> {
+    fn level(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        first: u32,
+        patience: Patience,
+        avoid: impl Fn(&Arc<Runner>) -> bool,
+    ) -> PyResult<Place> {
         for level in first.. {
-            let name = if level == 0 { self.name.clone() } else { format!("{}-nested-{level}", self.name) };
-            match self.runner(py, &RunnerKey::Level(level), &name)? {
+            match self.runner(py, &RunnerKey::Level(level), patience)? {
                 Place::Runner(runner) if avoid(&runner) => {}
                 place => return Ok(place),
             }
@@ -302,167 +205,62 @@ impl Shared {
         Err(PyRuntimeError::new_err("nested too deeply"))
     }
 
-    pub fn runner(self: &Arc<Self>, py: Python<'_>, key: &RunnerKey, name: &str) -> PyResult<Place> {
+    fn runner(self: &Arc<Self>, py: Python<'_>, key: &RunnerKey, patience: Patience) -> PyResult<Place> {
         let registry = self.registry();
         loop {
-            match registry.find(key, |runner| runner.takes_calls()) {
+            let (starting, is_mine) = match registry.find(key, thread_key(), |runner| runner.takes_calls()) {
                 Find::Alive(runner) => return Ok(Place::Runner(runner)),
-                Find::Wait(latch) => py.detach(|| latch.wait_through(None)),
+                Find::Wait(starting) => (starting, false),
                 Find::Closed => return Err(errors::bridge_closed(py, &self.name)),
-                Find::Start(start) => {
-                    let plan = Plan {
-                        name: name.to_owned(),
-                        bridge_id: self.id,
-                        cleanup: self.cleanup,
-                        loop_factory: self.loop_factory.clone(),
-                        backend: self.backend,
-                        switches: self.nested_switches && greenlets::are_there(py)?,
-                    };
-                    let runner = match Runner::start(py, plan) {
-                        Ok(runner) => runner,
+                Find::Start(duty) => {
+                    let starting = Arc::clone(duty.starting());
+                    match self.plan(py, key).and_then(|plan| thread::start(py, plan, duty)) {
+                        Ok(()) => {}
                         Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
                         Err(error) => return Err(error),
-                    };
-                    if let Err(late) = start.ready(Arc::clone(&runner)) {
-                        late.begin_closing(py);
-                        return Err(errors::bridge_closed(py, &self.name));
                     }
-                    return Ok(Place::Runner(runner));
+                    (starting, true)
                 }
             };
-        }
-    }
-
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Acquire)
-    }
-
-    pub fn patience(&self, timeout: Option<Duration>) -> Patience {
-        Patience { timeout, cleanup: self.cleanup, stall_after: self.stall_after }
-    }
-
-    pub fn execute(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
-        if self.joins_sender
-            && let Some((work, run_in)) = from_thread::sender()
-            && names::running_loop(py)?.is_none()
-        {
-            return from_thread::run_there(py, &work, &run_in, target, timeout, self.shares_context);
-        }
-        if let Some(strand) = nest::strand_for(py, self) {
-            if let Err(error) = self.refuse_if_closed(py) {
-                target.discard(py);
-                return Err(error);
+            // By 1, for a thread that is needed to start this one.
+            let current = current_runner();
+            let edge = current.as_ref().map(|current| current.node.wait_for(&starting.node));
+            if let Some(Err(_)) = edge {
+                return Err(factory_calls_its_bridge(py, &self.name));
             }
-            return nest::run(py, self, &strand, target, timeout);
-        }
-        let mut target = target;
-        loop {
-            let place = match self.place(py) {
-                Ok(place) => place,
-                Err(error) => {
-                    target.discard(py);
-                    return Err(error);
-                }
-            };
-            let carried = Carried::from_caller(py)?;
-            let run_in = RunIn::Task(carried.context(py));
-            let result = match self.execute_at(py, &place, target, run_in, timeout) {
-                Ok(result) => result,
-                // The runner ended between our finding it and our sending: there is another one, or an error.
-                Err((returned, _)) => {
-                    target = returned;
-                    continue;
-                }
-            };
-            if self.shares_context {
-                carried.write_back(py, true)?;
-            }
-            signals::raise_kept()?;
-            return result;
-        }
-    }
-
-    /// Gives target and run_in back if the place takes no calls any more.
-    pub fn execute_at(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        place: &Place,
-        target: Target,
-        run_in: RunIn,
-        timeout: Option<Duration>,
-    ) -> Result<PyResult<Py<PyAny>>, (Target, RunIn)> {
-        let patience = self.patience(timeout);
-        if place.epoch().is_some_and(|epoch| epoch != process::epoch()) {
-            return Err((target, run_in));
-        }
-        match place {
-            Place::Own(own) => {
-                let result = own.run(py, target, run_in, patience, &self.stats);
-                if self.closed.load(SeqCst) {
-                    self.close_own_loop(py);
-                }
-                Ok(result)
-            }
-            Place::Inline => Ok(self.run_inline(py, target, run_in, patience)),
-            Place::Runner(runner) => {
-                let current = current_runner();
-                let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
-                if let Some(Err(_)) = edge {
-                    // Two threads chose each other's runner at the same moment: choose again, the edge is there now.
-                    return Err((target, run_in));
-                }
-                hop(py, runner, target, run_in, patience, &self.stats)
+            match thread::wait_for_start(py, &starting, is_mine, patience) {
+                Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
+                started => started?,
             }
         }
     }
 
-    fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> PyResult<Py<PyAny>> {
-        // Late in the interpreter's end nothing can be imported, not even asyncio.
-        let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
-        let made = if is_free { self.make_own_loop(py).ok() } else { None };
-        let Some(own) = made else {
-            target.discard(py);
-            return Err(errors::shutting_down());
+    fn plan(&self, py: Python<'_>, key: &RunnerKey) -> PyResult<Plan> {
+        let name = match key {
+            RunnerKey::Level(0) => self.name.clone(),
+            RunnerKey::Level(level) => format!("{}-nested-{level}", self.name),
+            RunnerKey::Thread(_) => {
+                let thread: String = names::current_thread(py)?.call0()?.getattr(intern!(py, "name"))?.extract()?;
+                format!("{}-thread-{thread}", self.name)
+            }
         };
-        let result = own.run(py, target, run_in, patience, &self.stats);
-        own.close(py);
-        result
-    }
-
-    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.closed.store(true, SeqCst);
-        let begun = Instant::now();
-        let here = current_runner();
-        let mut runners = self.registry().close();
-        for runner in &runners {
-            runner.begin_closing(py);
-        }
-        let own_loops = self.begin_closing_own_loops(py);
-        // A thread can't wait for its own end, nor for one that waits for it.
-        runners.retain(|runner| !here.as_ref().is_some_and(|here| runner.node.leads_to(&here.node)));
-        for runner in &runners {
-            runner.free_waiters(py, begun);
-        }
-        for runner in &runners {
-            runner.finish_closing(py, begun)?;
-        }
-        for own in &own_loops {
-            own.finish_closing(py, begun);
-        }
-        self.close_own_loop(py);
-        signals::raise_kept()
+        Ok(Plan {
+            name,
+            bridge_id: self.terms.bridge,
+            cleanup: self.cleanup,
+            loop_factory: self.loop_factory.clone(),
+            backend: self.backend,
+            switches: self.terms.switches && greenlets::are_there(py)?,
+        })
     }
 }
 
-/// Scope "thread": the runner goes with its thread.
-fn end_thread_runner(py: Python<'_>, shared: &Weak<Shared>, runner: &Weak<Runner>, key: &RunnerKey) {
-    let Some(runner) = runner.upgrade() else { return };
-    let begun = Instant::now();
-    runner.begin_closing(py);
-    if let Some(shared) = shared.upgrade() {
-        shared.registry().forget(key, |known| Arc::ptr_eq(known, &runner));
-    }
-    if let Err(error) = runner.finish_closing(py, begun) {
-        error.write_unraisable(py, None);
-    }
+fn factory_calls_its_bridge(py: Python<'_>, name: &str) -> PyErr {
+    errors::deadlock(
+        py,
+        format!(
+            "the loop_factory of the bridge {name:?} made a call that waits for the very loop which it is to make; make \
+             the call before, or through another bridge"
+        ),
+    )
 }

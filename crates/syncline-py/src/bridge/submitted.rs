@@ -1,7 +1,8 @@
 //! Calls that are started and not waited for: what `submit` does, and what its future knows.
 
-use crate::bridge::placement::{Place, RunnerKey, Scope, Shared};
-use crate::call::state::Call;
+use super::placement::Place;
+use super::shared::Shared;
+use crate::call::state::{Call, Taker};
 use crate::coroutine::target::Target;
 use crate::python::context;
 use crate::python::errors;
@@ -12,6 +13,7 @@ use crate::runner::state::{Job, Runner, current_runner};
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
 use std::sync::Arc;
+use syncline_core::sync::Mutex;
 
 /// What a submitted future knows of its call.
 #[pyclass(frozen, module = "syncline._core")]
@@ -31,7 +33,7 @@ impl Submitted {
         self.call.begin_cancelling();
         // A runner that takes no more mail is ending, and cancels all its tasks.
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(&self.call)));
-        signals::raise_kept()
+        signals::check(py)
     }
 
     /// Calls `wait(timeout)`, which waits for the future, unless that could never end.
@@ -76,40 +78,24 @@ impl Shared {
         let mut target = target;
         loop {
             let runner = match self.place_for_submit(py) {
-                Ok(runner) => runner,
-                Err(error) => {
+                Ok(Place::Runner(runner)) => runner,
+                placed => {
                     target.discard(py);
-                    return Err(error);
+                    return Err(placed.err().unwrap_or_else(errors::shutting_down));
                 }
             };
-            let call = Call::on_runner(&runner, Arc::clone(&self.stats), Some(future.clone_ref(py)));
+            let call = runner.new_call(Taker::Future(Mutex::new(Some(future.clone_ref(py)))), &self.terms.stats);
             runner.remember_submitted(&call);
             let job = Job::Start(Arc::clone(&call), target, RunIn::Task(context::copy(py)?));
             match runner.post(py, job) {
-                Ok(()) => return signals::raise_kept().map(|()| Submitted { call, runner }),
+                Ok(()) => return signals::check(py).map(|()| Submitted { call, runner }),
                 Err(error) => match error.0 {
                     Job::Start(_, returned, _) => target = returned,
-                    Job::Cancel(_) | Job::Do(_) | Job::Stop => return Err(errors::bridge_closed(py, &self.name)),
+                    Job::Arrival(_) | Job::Cancel(_) | Job::Do(_) | Job::Stop => {
+                        return Err(errors::bridge_closed(py, &self.name));
+                    }
                 },
             }
-        }
-    }
-
-    /// A loop that moves by itself: a thread's own would not, and its future could be waited for in vain.
-    fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<Runner>> {
-        self.refuse_if_closed(py)?;
-        if process::is_exiting() {
-            return Err(errors::shutting_down());
-        }
-        let place = match (self.scope, current_runner()) {
-            // Nothing is waited for, so the runner of this very thread will do.
-            (_, Some(current)) if current.bridge_id == self.id => Place::Runner(current),
-            (Scope::Thread, _) => self.thread_runner(py)?,
-            (Scope::Process | Scope::Caller, _) => self.runner(py, &RunnerKey::Level(0), &self.name)?,
-        };
-        match place {
-            Place::Runner(runner) => Ok(runner),
-            Place::Own(_) | Place::Inline => Err(errors::shutting_down()),
         }
     }
 }

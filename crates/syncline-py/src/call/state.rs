@@ -7,46 +7,58 @@
 //!    which a fork in another thread could find taken): when the outbox drops the last reference to a call, its result
 //!    has been taken or was dropped by whoever gave up waiting.
 
-use crate::call::outbox::Outbox;
+use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
 use crate::python::errors;
-use crate::python::names;
+use crate::python::log;
 use crate::python::once::intern;
-use crate::python::process;
-use crate::runner::state::Runner;
-use crate::worker::work::Work;
+use crate::python::signals;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use std::any::Any;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
+use syncline_core::outbox::Publish;
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 /// Loops round their timers, and uvloop reads its clock once a turn: they may be early by a little.
 pub const TIMER_SLACK: Duration = Duration::from_millis(10);
 
-pub enum Outcome {
-    Returned(Py<PyAny>),
-    Raised(PyErr),
+pub type Outbox = syncline_core::outbox::Outbox<Arc<Call>>;
+
+/// Who gets the outcome, and how he is told.
+pub enum Taker {
+    /// A thread that sleeps at the slot: it is woken when the loop's thread lets go of the interpreter.
+    Sleeper(Arc<Outbox>),
+    /// A thread that sleeps at the slot while a loop runs that keeps no outbox.
+    SleeperOfOthers,
+    /// The thread that drives this loop: it is told to stop driving. It can't cancel the call meanwhile, so the call knows
+    /// when that is due.
+    Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant> },
+    /// A future, of `submit`.
+    Future(Mutex<Option<Py<PyAny>>>),
+}
+
+/// While it lives, a call is under way, in the counters of its bridge.
+pub struct UnderWay<'a>(pub &'a Stats);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.ended.add(1);
+    }
 }
 
 pub struct Call {
     pub slot: Slot<Outcome>,
-    outbox: Option<Arc<Outbox>>,
+    taker: Taker,
     runner_name: Arc<str>,
     /// By 2: there while the call is suspended.
     task: Mutex<Option<Py<PyAny>>>,
-    /// `loop.stop` of a loop that its caller drives until the call is settled.
-    stop: Mutex<Option<Py<PyAny>>>,
-    /// The future to settle, for `submit`; else the slot is filled.
-    future: Mutex<Option<Py<PyAny>>>,
-    is_submitted: bool,
     /// Whether the loop that runs it is being closed.
     closing: Arc<AtomicBool>,
-    /// When its caller will cancel it, for a caller that drives the loop itself and so can't.
-    deadline: Option<Instant>,
     /// Its caller has asked for its end; a nested call that blocks the loop sees that, and delivers it.
     cancelling: AtomicBool,
     cancellations: AtomicU32,
@@ -57,58 +69,39 @@ pub struct Call {
     told_by_nested: AtomicBool,
     settled: AtomicBool,
     abandoned: AtomicBool,
-    /// The worker thread's call that waits for this one, in `from_thread`.
-    pub waiting_work: OnceLock<Weak<Work>>,
+    /// The worker thread's job that waits for it: a `Work`, which lives in a room above.
+    waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
     pub stats: Arc<Stats>,
 }
 
 impl Call {
-    pub fn on_runner(runner: &Runner, stats: Arc<Stats>, future: Option<Py<PyAny>>) -> Arc<Self> {
-        let closing = Arc::clone(&runner.closing);
-        Self::new(Some(Arc::clone(&runner.outbox)), Arc::clone(&runner.name), closing, None, stats, future)
-    }
-
-    /// For a loop that the caller drives itself: nobody has to be woken.
-    pub fn on_own_loop(
-        name: &Arc<str>,
-        closing: Arc<AtomicBool>,
-        deadline: Option<Instant>,
-        stats: Arc<Stats>,
-    ) -> Arc<Self> {
-        Self::new(None, Arc::clone(name), closing, deadline, stats, None)
-    }
-
-    fn new(
-        outbox: Option<Arc<Outbox>>,
-        runner_name: Arc<str>,
-        closing: Arc<AtomicBool>,
-        deadline: Option<Instant>,
-        stats: Arc<Stats>,
-        future: Option<Py<PyAny>>,
-    ) -> Arc<Self> {
+    pub fn new(taker: Taker, runner_name: &Arc<str>, closing: &Arc<AtomicBool>, stats: &Arc<Stats>) -> Arc<Self> {
         stats.calls.add(1);
         Arc::new(Self {
             slot: Slot::new(),
-            outbox,
-            runner_name,
+            taker,
+            runner_name: Arc::clone(runner_name),
             task: Mutex::new(None),
-            stop: Mutex::new(None),
-            is_submitted: future.is_some(),
-            future: Mutex::new(future),
-            closing,
-            deadline,
+            closing: Arc::clone(closing),
             cancelling: AtomicBool::new(false),
             cancellations: AtomicU32::new(0),
             told: AtomicBool::new(false),
             told_by_nested: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
-            waiting_work: OnceLock::new(),
-            stats,
+            waiter: OnceLock::new(),
+            stats: Arc::clone(stats),
         })
     }
 
-    pub fn runner_name(&self) -> &str {
+    /// One that nobody waits for from the beginning.
+    pub fn for_nobody(runner_name: &Arc<str>) -> Arc<Self> {
+        let call = Self::new(Taker::SleeperOfOthers, runner_name, &Arc::default(), &Arc::default());
+        call.abandoned.store(true, Relaxed);
+        call
+    }
+
+    pub fn runner_name(&self) -> &Arc<str> {
         &self.runner_name
     }
 
@@ -116,10 +109,23 @@ impl Call {
         self.settled.load(Relaxed)
     }
 
+    /// Notes which worker's job waits for it; the first one counts.
+    pub fn set_waiter(&self, waiter: Weak<dyn Any + Send + Sync>) {
+        let _ = self.waiter.set(waiter);
+    }
+
+    pub fn has_waiter(&self) -> bool {
+        self.waiter.get().is_some()
+    }
+
+    pub fn waiter(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.waiter.get().and_then(Weak::upgrade)
+    }
+
     /// Remembers the task of a call that is suspended.
     pub fn suspended_in(&self, task: Bound<'_, PyAny>) {
         if !self.is_settled() {
-            *lock(&self.task) = Some(task.unbind());
+            drop(replace(&self.task, Some(task.unbind())));
         }
     }
 
@@ -128,10 +134,11 @@ impl Call {
         lock(&self.task).as_ref().map(|task| task.bind(py).clone())
     }
 
-    /// For the caller that drives the loop of a suspended call.
-    pub fn stop_when_settled(&self, stop: Option<Py<PyAny>>) {
-        let replaced = std::mem::replace(&mut *lock(&self.stop), stop);
-        drop(replaced);
+    /// For the thread that drives the loop of a suspended call.
+    pub fn stop_when_settled(&self, event_loop: Option<Py<PyAny>>) {
+        if let Taker::Driver { driven, .. } = &self.taker {
+            drop(replace(driven, event_loop));
+        }
     }
 
     /// Asks for the end of the call. A `Job::Cancel` has to follow.
@@ -151,12 +158,18 @@ impl Call {
         self.told_by_nested.load(Relaxed)
     }
 
+    /// Whether its coroutine has been told that the call is over.
+    pub fn was_told(&self) -> bool {
+        self.told.load(Relaxed)
+    }
+
     pub fn is_to_be_cancelled(&self, now: Instant) -> bool {
         self.cancelling.load(Relaxed) || (!self.told.load(Relaxed) && self.is_over(now))
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        self.closing.load(Relaxed) || self.deadline.is_some_and(|at| at <= now)
+        let deadline = if let Taker::Driver { deadline, .. } = &self.taker { *deadline } else { None };
+        self.closing.load(Relaxed) || deadline.is_some_and(|at| at <= now)
     }
 
     /// Its coroutine gets a `CancelledError`; not the last one, if the call is not over: `asyncio.timeout` cancels, too.
@@ -202,20 +215,13 @@ impl Call {
         if self.settled.swap(true, Relaxed) {
             return;
         }
-        drop(lock(&self.task).take());
+        drop(take(&self.task));
         if let Outcome::Raised(error) = &outcome {
-            if error.is_instance_of::<PyRuntimeError>(py) {
-                // Before Python 3.12 an exception does not have its traceback until it is raised again.
-                let _ = error.value(py).setattr(intern!(py, "__traceback__"), error.traceback(py));
-                explain_loop_mixup(error.value(py).as_any(), None);
-            }
-            if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
-                names::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
-            }
+            self.look_at_error(py, error);
         }
-        if self.is_submitted {
+        if let Taker::Future(future) = &self.taker {
             let outcome = self.explained(py, outcome);
-            self.settle_future(py, outcome);
+            self.settle_future(py, future, outcome);
             return;
         }
         // By 1 there is nothing in the slot yet.
@@ -224,31 +230,42 @@ impl Call {
             // By 3.
             drop(self.slot.take());
         }
-        match &self.outbox {
-            Some(outbox) => outbox.add(self),
-            None => self.slot.publish(),
+        match &self.taker {
+            Taker::Sleeper(outbox) => outbox.add(Arc::clone(self)),
+            Taker::SleeperOfOthers | Taker::Future(_) => self.slot.publish(),
+            Taker::Driver { driven, .. } => {
+                if let Some(event_loop) = take(driven) {
+                    signals::through(py, || finish(event_loop.bind(py)));
+                }
+            }
         }
-        let stop = lock(&self.stop).take();
-        if let Some(Err(error)) = stop.map(|stop| stop.call0(py)) {
-            error.write_unraisable(py, None);
+    }
+
+    fn look_at_error(&self, py: Python<'_>, error: &PyErr) {
+        if error.is_instance_of::<PyRuntimeError>(py) {
+            // Before Python 3.12 an exception does not have its traceback until it is raised again.
+            let _ = error.value(py).setattr(intern!(py, "__traceback__"), error.traceback(py));
+            explain_loop_mixup(error.value(py).as_any(), None);
+        }
+        if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
+            log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
         }
     }
 
     /// False if the future had its result already.
-    fn settle_future(&self, py: Python<'_>, outcome: Outcome) -> bool {
-        let Some(future) = lock(&self.future).take() else { return false };
+    fn settle_future(&self, py: Python<'_>, future: &Mutex<Option<Py<PyAny>>>, outcome: Outcome) -> bool {
+        let Some(future) = take(future) else { return false };
         self.stats.ended.add(1);
-        if let Err(error) = settle_future(future.bind(py), outcome) {
-            error.write_unraisable(py, Some(future.bind(py)));
-        }
+        signals::through(py, || settle_future(future.bind(py), &outcome));
         true
     }
 
     /// The loop of a submitted call is closed, or blocked, without it: its future says so. True if it was not settled.
     pub fn leave_behind(&self, py: Python<'_>) -> bool {
+        let Taker::Future(future) = &self.taker else { return false };
         // Before the future is taken: what `settle` finds taken it has to log.
         self.abandon(py);
-        self.settle_future(py, Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name)))
+        self.settle_future(py, future, Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name)))
     }
 
     /// What cancelled a submitted call, if its loop was closed.
@@ -262,10 +279,6 @@ impl Call {
         }
     }
 
-    pub fn publish(&self) {
-        self.slot.publish();
-    }
-
     /// The result, if there is one.
     pub fn take(&self) -> Option<Outcome> {
         self.slot.take()
@@ -277,55 +290,48 @@ impl Call {
         drop(self.slot.take());
     }
 
+    /// Its caller goes on without it. If it was cancelled and has not ended in the time for cleanup, that is reported.
+    pub fn leave_alone(&self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
+        if let Some(cleanup) = waited_for_cleanup {
+            let task = self.task(py).map_or_else(|| "a call".to_owned(), |task| shown(&task));
+            let (name, seconds) = (&*self.runner_name, cleanup.as_secs_f64());
+            let message = format!(
+                "{task} on the runner {name:?} has not ended {seconds} s after it was cancelled; its caller goes on without \
+                 it"
+            );
+            log::log(py, "warning", &message, None);
+        }
+        self.abandon(py);
+    }
+
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Relaxed)
     }
 }
 
-fn settle_future(future: &Bound<'_, PyAny>, outcome: Outcome) -> PyResult<()> {
-    let py = future.py();
-    // False if the future was cancelled, which is how this call came to its end.
-    if !future.call_method0(intern!(py, "set_running_or_notify_cancel"))?.is_truthy()? {
-        return Ok(());
-    }
-    match outcome {
-        Outcome::Returned(value) => future.call_method1(intern!(py, "set_result"), (value,)),
-        Outcome::Raised(error) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),)),
-    }
-    .map(drop)
-}
-
-/// Whether a bridge was made that runs coroutines with trio.
-pub static HAS_TRIO: AtomicBool = AtomicBool::new(false);
-
-pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class)) || is_trio_cancelled(py, error)
-}
-
-pub fn is_trio_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    HAS_TRIO.load(Relaxed) && names::trio_cancelled(py).is_ok_and(|class| error.is_instance(py, class))
-}
-
-/// asyncio names a wrong loop by its address only; a note says which loop that is and what to do.
-pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, PyAny>>) {
-    let py = error.py();
-    if !error.is_instance_of::<PyRuntimeError>() {
-        return;
-    }
-    let explain = || -> PyResult<()> {
-        if !error.str()?.to_str()?.contains("different") {
-            return Ok(());
-        }
-        let explain = py.import("syncline._diagnosis")?.getattr("explain_loop_mixup")?;
-        let note = explain.call1((error, process::loop_owners(py)?, awaited))?;
-        let has_note = error.getattr("__notes__").is_ok_and(|notes| notes.contains(&note).unwrap_or(false));
-        if !note.is_none() && !has_note {
-            error.call_method1("add_note", (note,))?;
-        }
-        Ok(())
+/// Stops a loop. One of our class gives what is ready by now its turn before.
+fn finish(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    let finish = match event_loop.getattr_opt(intern!(py, "finish"))? {
+        Some(finish) => finish,
+        None => event_loop.getattr(intern!(py, "stop"))?,
     };
-    // An explanation that fails must not hide what it explains.
-    if let Err(failed) = explain() {
-        failed.write_unraisable(py, None);
+    finish.call0().map(drop)
+}
+
+/// The repr of a task, which is Python code.
+fn shown(task: &Bound<'_, PyAny>) -> String {
+    match task.repr() {
+        Ok(text) => text.to_string(),
+        Err(error) => {
+            signals::keep_unless_exception(task.py(), error);
+            "a task".to_owned()
+        }
+    }
+}
+
+impl Publish for Call {
+    fn publish(&self) {
+        self.slot.publish();
     }
 }

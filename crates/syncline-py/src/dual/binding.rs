@@ -1,7 +1,8 @@
 //! Where the steps of one object are made: a session on one of the bridge's loops.
 
 use crate::bridge::caller_loop::CallerLoop;
-use crate::bridge::placement::{Place, Shared, thread_key};
+use crate::bridge::placement::Place;
+use crate::bridge::shared::Shared;
 use crate::call::state::Call;
 use crate::coroutine::target::Target;
 use crate::python::context::{self, Carried};
@@ -9,6 +10,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
+use crate::python::threads::thread_key;
 use crate::runner::state::{Job, Runner, current_runner};
 use crate::switch::nest;
 use crate::switch::strand::Strand;
@@ -17,7 +19,6 @@ use crate::task::start::RunIn;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::{Arc, Weak};
-use syncline_core::stats::Stats;
 
 pub struct Binding {
     pub shared: Arc<Shared>,
@@ -53,19 +54,18 @@ pub enum Position {
 impl Binding {
     /// `generator` is a native async generator, whose end is that of the session.
     pub fn open(py: Python<'_>, shared: Arc<Shared>, generator: Option<Py<PyAny>>, closer: Closer) -> PyResult<Self> {
-        if let Some(strand) = nest::strand_for(py, &shared) {
-            shared.refuse_if_closed(py)?;
-            let session = Session::new(py, context::copy(py)?, generator);
-            let site = Site::Here { opener: Arc::downgrade(&strand), epoch: process::epoch() };
-            return Ok(Self { shared, session, site, thread: thread_key() });
-        }
-        let site = match shared.place(py)? {
+        let site = match shared.place_on_loop(py, shared.patience(None))? {
+            Place::InTask(strand) => {
+                let session = Session::new(py, context::copy(py)?, generator);
+                let site = Site::Here { opener: Arc::downgrade(&strand), epoch: process::epoch() };
+                return Ok(Self { shared, session, site, thread: thread_key() });
+            }
             Place::Runner(runner) => Site::Runner(runner),
             Place::Own(own) => Site::Own { own, is_ours_alone: false },
             Place::Inline if names::running_loop(py)?.is_none() => {
                 Site::Own { own: shared.make_own_loop(py)?, is_ours_alone: true }
             }
-            Place::Inline => return Err(errors::shutting_down()),
+            Place::Inline | Place::Sender(..) => return Err(errors::shutting_down()),
         };
         let session = Session::new(py, context::copy(py)?, generator);
         session.on_shutdown(closer);
@@ -85,17 +85,17 @@ impl Binding {
         };
         let carried = Carried::of(self.session.context.bind(py), &self.session.unset)?;
         let run_in = RunIn::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
-        let result = match self.shared.execute_at(py, &place, target, run_in, None) {
+        let result = match self.shared.execute_at(py, &place, target, run_in, self.shared.patience(None)) {
             Ok(result) => result,
             Err((target, _)) => {
                 target.discard(py);
                 return Err(self.refused(py));
             }
         };
-        if self.shared.shares_context {
+        if self.shared.terms.shares_context {
             carried.write_back(py, false)?;
         }
-        signals::raise_kept()?;
+        signals::check(py)?;
         if position == Position::Last || self.session.is_ending() {
             self.leave(py);
         }
@@ -103,11 +103,11 @@ impl Binding {
     }
 
     fn step_here(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
-        let Some(strand) = nest::strand_for(py, &self.shared) else {
+        let Some(strand) = nest::strand_for(py, &self.shared.terms) else {
             target.discard(py);
             return Err(not_here());
         };
-        let result = nest::run(py, &self.shared, &strand, target, None);
+        let result = nest::run(py, &self.shared.terms, &strand, target, None);
         let is_over = result.as_ref().is_err_and(|error| self.session.is_over_by(py, error));
         if is_over || position == Position::Last {
             self.session.end(py)?;
@@ -140,8 +140,7 @@ impl Binding {
             Site::Own { .. } => return target.discard(py),
             Site::Here { .. } => return nest::close_later(py, target),
         };
-        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
-        call.abandon(py);
+        let call = Call::for_nobody(&runner.name);
         let run_in = RunIn::Session { session: Arc::clone(&self.session), is_last: true };
         if let Err(refused) = runner.post(py, Job::Start(call, target, run_in))
             && let Job::Start(_, target, _) = refused.0
@@ -180,7 +179,7 @@ impl Binding {
             Site::Own { own, .. } => self.is_own_thread() && !own.is_busy() && own.takes_calls(),
             Site::Here { opener, .. } => {
                 // Another task would close it in the middle of what it does itself.
-                let current = nest::strand_for(py, &self.shared);
+                let current = nest::strand_for(py, &self.shared.terms);
                 current.is_some_and(|current| current.can_nest() && std::ptr::eq(opener.as_ptr(), &*current))
             }
         }
@@ -205,7 +204,7 @@ impl Binding {
 
     fn leave(&self, py: Python<'_>) {
         if let Site::Own { own, is_ours_alone: true } = &self.site {
-            own.close(py);
+            own.close_quietly(py);
         }
     }
 
@@ -229,7 +228,7 @@ impl Binding {
             Site::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
             Site::Runner(_) => Ok(()),
             Site::Own { own, .. } => self.check_own(py, own),
-            Site::Here { .. } if self.is_own_thread() && nest::strand_for(py, &self.shared).is_some() => Ok(()),
+            Site::Here { .. } if self.is_own_thread() && nest::strand_for(py, &self.shared.terms).is_some() => Ok(()),
             Site::Here { .. } => Err(not_here()),
         }
     }

@@ -9,12 +9,13 @@
 //! 3. The lock is never held while Python code runs.
 
 use super::binding::Binding;
-use crate::call::state::{Call, Outcome, is_cancelled};
-use crate::call::wait::{result_of, wait_for};
+use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::state::{Call, Taker};
 use crate::coroutine::driven::{self, Input};
 use crate::coroutine::target::{Items, Target, iterator_of};
 use crate::python::errors;
 use crate::python::once::intern;
+use crate::runner::hop::{explained, wait_for};
 use crate::runner::state::{Job, Runner};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::session::Session;
@@ -24,8 +25,7 @@ use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
-use syncline_core::stats::Stats;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 /// So many items without a pause; then the loop's other tasks have their turn.
 const LONGEST_RUN: usize = 256;
@@ -84,7 +84,7 @@ impl Buffer {
             match self.take(py, runner) {
                 // What ended the producer may be the end of its loop.
                 Some(Err(error)) => {
-                    return result_of(py, Outcome::Raised(error), || runner.is_closing(), &runner.name).map(Some);
+                    return Err(explained(py, runner, error));
                 }
                 Some(taken) => return taken,
                 None => {}
@@ -116,7 +116,7 @@ impl Buffer {
             resting: Mutex::default(),
         };
         let target = Target::Awaitable(Py::new(py, producer)?.into_any());
-        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
+        let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), &Arc::default());
         let run_in = RunIn::Session { session: Arc::clone(&binding.session), is_last: false };
         match runner.post(py, Job::Start(Arc::clone(&call), target, run_in)) {
             Ok(()) => {
@@ -155,7 +155,7 @@ impl Buffer {
 
     /// Until there is something to take, by 2.
     fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
-        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
+        let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), &Arc::default());
         let task = {
             let mut state = lock(&self.state);
             if !state.items.is_empty() || state.end.is_some() {
@@ -257,11 +257,11 @@ impl Producer {
     /// Goes on; `None` at the end.
     fn run<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let mut input = input;
-        let resting = lock(&self.resting).take();
+        let resting = take(&self.resting);
         if let Some(resting) = resting {
             match resting.go_on(py, &mut input) {
                 Ok(Idled::Awaits(awaited)) => {
-                    *lock(&self.resting) = Some(resting);
+                    drop(replace(&self.resting, Some(resting)));
                     return Ok(Some(awaited));
                 }
                 Ok(Idled::Over) => {}
@@ -290,12 +290,12 @@ impl Producer {
         // The loop's other tasks have their turn.
         let (pause, awaited) = Idling::begin(self.event_loop.bind(py), Cancellation::Ends)?;
         idle::wake(py, &pause.waker(py))?;
-        *lock(&self.resting) = Some(pause);
+        drop(replace(&self.resting, Some(pause)));
         Ok(Some(awaited))
     }
 
     fn fetch<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Fetched<'py>> {
-        let fetching = lock(&self.fetching).take();
+        let fetching = take(&self.fetching);
         let fetching = match (fetching, input) {
             (None, Input::Thrown(error)) => return Err(PyErr::from_value(error.clone())),
             (Some(fetching), _) => fetching,
@@ -305,7 +305,7 @@ impl Producer {
         match driven::step(fetching.bind(py), input)? {
             PySendResult::Return(item) => Ok(Fetched::Item(item)),
             PySendResult::Next(awaited) => {
-                *lock(&self.fetching) = Some(fetching);
+                drop(replace(&self.fetching, Some(fetching)));
                 Ok(Fetched::Awaits(awaited))
             }
         }
@@ -322,7 +322,7 @@ impl Producer {
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let (resting, awaited) = Idling::begin(self.event_loop.bind(py), Cancellation::Ends)?;
         let waker = resting.waker(py);
-        *lock(&self.resting) = Some(resting);
+        drop(replace(&self.resting, Some(resting)));
         self.remember_task(py);
         let consumer_was_quicker = {
             let mut state = lock(&self.buffer.state);
@@ -387,7 +387,7 @@ impl Producer {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let fetching = lock(&self.fetching).take();
+        let fetching = take(&self.fetching);
         self.buffer.end(py, End::Exhausted);
         fetching.map_or(Ok(()), |fetching| fetching.call_method0(py, intern!(py, "close")).map(drop))
     }

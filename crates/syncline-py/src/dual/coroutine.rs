@@ -1,7 +1,6 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
 use super::wrapped::{self, Wrapped, bridge_of, not_defined, not_wrapping, redefines};
-use crate::bridge::options::seconds;
 use crate::coroutine::target::{Target, is_coroutine};
 use crate::python::errors;
 use crate::python::names;
@@ -11,7 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::OnceLock;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, lock, replace};
 
 /// What messages call what this wraps.
 const WHAT: &str = "a coroutine";
@@ -35,7 +34,7 @@ impl CoroutineBase {
             Some(source) if is_coroutine(source.bind(py)) => source.bind(py).clone(),
             _ => slf.as_any().call_method0(intern!(py, "__await__"))?,
         };
-        *lock(&slf.get().driven) = Some(made.clone().unbind());
+        drop(replace(&slf.get().driven, Some(made.clone().unbind())));
         Ok(made)
     }
 }
@@ -88,13 +87,7 @@ impl CoroutineBase {
             })?,
             None => Target::Awaitable(slf.as_any().clone().unbind()),
         };
-        match seconds("timeout", timeout) {
-            Ok(timeout) => bridge.execute(py, target, timeout),
-            Err(error) => {
-                target.discard(py);
-                Err(error)
-            }
-        }
+        bridge.run(py, target, timeout)
     }
 
     fn send<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

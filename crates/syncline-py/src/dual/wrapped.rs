@@ -2,7 +2,7 @@
 //! user's that wraps none and has the async methods itself.
 
 use crate::bridge::options::Bridge;
-use crate::bridge::placement::Shared;
+use crate::bridge::shared::Shared;
 use crate::python::errors;
 use crate::python::once::intern;
 use pyo3::PyTypeInfo;

@@ -9,12 +9,12 @@
 //!    never with `==` (arrays raise there). 2. While a thread's calls keep changing variables they share one `Context`
 //!    object, as a `Token` can be reset only in the object that it was made in; other threads never see that object.
 
+use crate::python::leaky::Leaky;
 use crate::python::once::intern;
-use crate::python::thread_end;
+use crate::python::thread_end::{self, Deferred};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::cell::{Cell, RefCell};
 use std::os::raw::{c_int, c_void};
 
 /// What a context's variables are, as an identity: equal if and only if nothing was set or reset in between, for as
@@ -64,28 +64,27 @@ struct Kept {
 }
 
 thread_local! {
-    static KEPT: RefCell<Option<Kept>> = const { RefCell::new(None) };
-    static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
+    static KEPT: Leaky<Kept> = const { Leaky::new() };
+    static END: Deferred = const { Deferred::new() };
 }
 
-/// Keeps the context for this thread's next call. It goes when the thread ends, while that is still attached: an
-/// object that is dropped later takes a lock of PyO3's, which a fork in another thread could find taken.
+/// Keeps the context for this thread's next call.
 fn keep_for_next_call(py: Python<'_>, kept: Kept) -> PyResult<()> {
-    KEPT.set(Some(kept));
-    if !IS_DEFERRED.replace(true) {
-        thread_end::defer(py, |_| drop(KEPT.take()))?;
+    if thread_end::is_ending() {
+        return Ok(());
     }
-    Ok(())
+    drop(KEPT.with(|slot| slot.replace(Some(kept))));
+    END.with(|end| end.ensure(py, at_end))
+}
+
+fn at_end(py: Python<'_>) {
+    END.with(Deferred::forget);
+    forget_kept(py);
 }
 
 /// Lets go of what is kept for this thread's next call.
 pub fn forget_kept(_py: Python<'_>) {
-    drop(KEPT.take());
-}
-
-/// Leaves what this thread keeps to the end of the process: it can't be freed any more.
-pub fn leave_kept() {
-    std::mem::forget(KEPT.take());
+    drop(KEPT.with(Leaky::take));
 }
 
 /// The context of one call.
@@ -99,7 +98,7 @@ impl Carried {
     /// Takes the calling thread's variables along.
     pub fn from_caller(py: Python<'_>) -> PyResult<Self> {
         let current = copy_current(py)?;
-        if let Some(kept) = KEPT.with_borrow_mut(Option::take)
+        if let Some(kept) = KEPT.with(Leaky::take)
             && bring_up_to_date(kept.context.bind(py), &current)?
         {
             let before = copy_of(kept.context.bind(py))?.unbind();

@@ -2,9 +2,12 @@
 
 pub mod context;
 pub mod errors;
+pub mod leaky;
+pub mod log;
 pub mod names;
 pub mod once;
 pub mod process;
+pub mod residents;
 pub mod signals;
 pub mod surroundings;
 pub mod thread_end;

@@ -1,10 +1,9 @@
 //! Python objects that the core looks up, each once and at its first use: `import syncline` loads none of them.
 
 use crate::python::once::Once;
-use crate::python::signals;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 use std::os::raw::c_ulong;
 
 macro_rules! lazy {
@@ -55,6 +54,7 @@ lazy! {
     close_later = "syncline._nested"."close_later";
     within = "syncline._nested"."within";
     caller_loop = "syncline._loops"."CallerLoop";
+    handler_codes = "syncline._signals"."handler_codes";
     thread = "threading"."Thread";
     context = "contextvars"."Context";
     get_ident = "_thread"."get_ident";
@@ -84,33 +84,4 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 /// `cls[item]`: for type checkers, and the same class at run time.
 pub fn parametrized<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     generic_alias(class.py())?.call1((class, item))
-}
-
-/// Logs to the logger "syncline"; an error in logging itself is reported, not raised, and what a signal
-/// handler raises meanwhile is kept.
-pub fn log(py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
-    match logger(py) {
-        Ok(logger) => log_to(&logger, level, message, error),
-        Err(failed) => signals::keep_unless_exception(py, failed),
-    }
-}
-
-pub fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    get_logger(py)?.call1(("syncline",))
-}
-
-/// As [`log`], for who has the logger: late in the interpreter's end it can't be asked for.
-pub fn log_to(logger: &Bound<'_, PyAny>, level: &str, message: &str, error: Option<&PyErr>) {
-    let py = logger.py();
-    let write = || {
-        let extra = PyDict::new(py);
-        if let Some(error) = error {
-            extra.set_item("exc_info", error.value(py))?;
-        }
-        // The text is an argument of "%s", as it may hold a "%" of its own.
-        logger.call_method(level, ("%s", message), Some(&extra))
-    };
-    if let Err(error) = write() {
-        signals::keep_unless_exception(py, error);
-    }
 }

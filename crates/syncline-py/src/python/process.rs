@@ -1,27 +1,20 @@
-//! The process's own life: fork, exit, and what is known about all runners.
+//! The state of the process: which fork of it this is, which thread is the main one, whether it is about to exit, and who
+//! runs code below frames of ours.
 //!
 //! Invariants:
-//! 1. A forked child never touches its parent's loops: not their locks (a thread may have held one), not their epoll
-//!    descriptors (they are the parent's, shared), not even by freeing them. Runners carry the epoch they belong to.
+//! 1. Everything that belongs to one process carries its epoch: a forked child never touches its parent's loops: not their
+//!    locks (a thread may have held one), not their descriptors (they are shared), not even by freeing them.
 //! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
 //! 3. Once `LEFT` is set no worker thread of ours attaches. 4. Which thread is the main one is found out without running
 //!    Python code: that could run a signal handler.
 
-use crate::bridge::caller_loop::CallerLoop;
 use crate::python::names;
-use crate::python::thread_end;
-use crate::runner::state::{Feeder, Runner};
-use crate::switch::greenlets;
-use pyo3::exceptions::{PyImportError, PySystemExit};
-use pyo3::ffi;
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use syncline_core::sync::{Mutex, lock};
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Python's identifier of the main thread (by 4).
@@ -29,8 +22,6 @@ static MAIN: AtomicU64 = AtomicU64::new(0);
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static LEFT: AtomicBool = AtomicBool::new(false);
-static OWN: Mutex<Vec<Weak<CallerLoop>>> = Mutex::new(Vec::new());
-static ALL: Mutex<Vec<Weak<Runner>>> = Mutex::new(Vec::new());
 
 thread_local! {
     static IS_MAIN: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
@@ -73,20 +64,6 @@ fn main_ident(py: Python<'_>) -> PyResult<u64> {
 
 fn own_ident(py: Python<'_>) -> PyResult<u64> {
     names::get_ident(py)?.call0()?.extract()
-}
-
-/// Adds a runner to those that are closed at exit.
-pub fn remember(runner: &Arc<Runner>) {
-    let mut all = lock(&ALL);
-    all.retain(|known| known.strong_count() > 0);
-    all.push(Arc::downgrade(runner));
-}
-
-/// Adds a thread's own loop to those that are stopped at exit.
-pub fn remember_own(own: &Arc<CallerLoop>) {
-    let mut all = lock(&OWN);
-    all.retain(|known| known.strong_count() > 0);
-    all.push(Arc::downgrade(own));
 }
 
 /// Python code runs below frames of ours: the exit waits until it has returned. Before Python 3.14 the interpreter kills
@@ -151,79 +128,48 @@ pub fn come_back() -> Inside {
     stay_for_ever()
 }
 
+/// Sleeps detached. A thread that is not the main one comes back only where there is an interpreter to come back to.
+pub fn sleep<T: Send>(py: Python<'_>, asleep: impl FnOnce() -> T + Send) -> T {
+    let is_main = is_main_thread(py);
+    let (woken, back) = py.detach(|| {
+        let woken = asleep();
+        (woken, (!is_main).then(come_back))
+    });
+    drop(back);
+    woken
+}
+
 /// At exit only daemon threads are left besides the main one. They end here, without a traceback.
 pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
     if is_exiting() && !is_main_thread(py) { Err(PySystemExit::new_err(())) } else { Ok(()) }
 }
 
-fn alive() -> Vec<Arc<Runner>> {
-    lock(&ALL).iter().filter_map(Weak::upgrade).filter(|runner| !runner.has_ended()).collect()
-}
-
-fn is_main_interpreter(_py: Python<'_>) -> bool {
-    // SAFETY: attached, so there is a current interpreter.
-    let interpreter = unsafe { ffi::PyInterpreterState_Get() };
-    // SAFETY: as above; it is alive.
-    unsafe { ffi::PyInterpreterState_GetID(interpreter) == 0 }
-}
-
-pub fn install(py: Python<'_>) -> PyResult<()> {
-    if !is_main_interpreter(py) {
-        // As Python 3.12 and later say by themselves.
-        return Err(PyImportError::new_err("module syncline._core does not support loading in subinterpreters"));
-    }
+/// Notes which thread is the main one, at the import.
+pub fn find_main_thread(py: Python<'_>) -> PyResult<()> {
     MAIN.store(main_ident(py)?, Relaxed);
-    let after_fork = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-        // By 1. `ALL` itself is only ever locked while attached, so no other thread held it at the fork.
-        let orphans = std::mem::take(&mut *lock(&ALL));
-        for runner in orphans.iter().filter_map(Weak::upgrade) {
-            std::mem::forget(runner);
-        }
-        lock(&OWN).clear();
-        INSIDE.store(0, SeqCst);
-        EPOCH.fetch_add(1, Release);
-        greenlets::after_fork();
-        // The thread that forked is the child's main one.
-        MAIN.store(own_ident(args.py())?, Relaxed);
-        Ok(())
-    };
-    let at_exit = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| close_all(args.py());
-    let options = PyDict::new(py);
-    options
-        .set_item("after_in_child", PyCFunction::new_closure(py, Some(c"syncline_after_fork"), None, after_fork)?)?;
-    let os = py.import("os")?;
-    if os.hasattr("register_at_fork")? {
-        os.call_method("register_at_fork", (), Some(&options))?;
-    }
-    let at_exit = PyCFunction::new_closure(py, Some(c"syncline_at_exit"), None, at_exit)?;
-    // From a frame of Python's: uvloop in debug mode looks for its caller's, and on Python 3.15 fails where there is none.
-    let from_python = py.eval(c"lambda close: close()", Some(&PyDict::new(py)), None)?;
-    py.import("atexit")?.call_method1("register", (from_python, at_exit)).map(drop)
-}
-
-fn close_all(py: Python<'_>) -> PyResult<()> {
-    // Later on it can't be asked any more: atexit runs in the main thread.
-    IS_MAIN.set(Some((epoch(), true)));
-    EXITING.store(true, SeqCst);
-    stop_own_loops(py);
-    let runners = alive();
-    for runner in &runners {
-        runner.begin_closing(py);
-    }
-    let begun = Instant::now();
-    for runner in &runners {
-        runner.free_waiters(py, begun);
-    }
-    for runner in &runners {
-        runner.finish_closing(py, begun)?;
-    }
-    thread_end::run_now(py);
-    LEFT.store(true, SeqCst);
-    wait_until_none_is_inside(py, Duration::from_secs(1));
     Ok(())
 }
 
-fn wait_until_none_is_inside(py: Python<'_>, longest: Duration) {
+/// For a forked child: nobody of the parent is inside here, and the thread that forked is the main one.
+pub fn begin_child(py: Python<'_>) -> PyResult<()> {
+    INSIDE.store(0, SeqCst);
+    EPOCH.fetch_add(1, Release);
+    MAIN.store(own_ident(py)?, Relaxed);
+    Ok(())
+}
+
+/// The exit begins; in the main thread, which can't be asked for later on.
+pub fn begin_exit() {
+    IS_MAIN.set(Some((epoch(), true)));
+    EXITING.store(true, SeqCst);
+}
+
+/// By 3.
+pub fn leave() {
+    LEFT.store(true, SeqCst);
+}
+
+pub fn wait_until_none_is_inside(py: Python<'_>, longest: Duration) {
     let deadline = Instant::now() + longest;
     // A poll and not an event: calls would pay for it, and this happens once.
     py.detach(|| {
@@ -231,44 +177,4 @@ fn wait_until_none_is_inside(py: Python<'_>, longest: Duration) {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
-}
-
-/// Makes daemon threads leave the loops that they drive themselves.
-fn stop_own_loops(py: Python<'_>) {
-    let busy: Vec<_> =
-        lock(&OWN).iter().filter_map(Weak::upgrade).filter(|own| own.is_busy() && own.epoch == epoch()).collect();
-    for own in &busy {
-        own.stop_from_outside(py);
-    }
-    let cleanup = busy.iter().map(|own| own.cleanup).max().unwrap_or_default();
-    wait_until_none_is_inside(py, cleanup + Duration::from_secs(1));
-}
-
-/// Maps `id(loop)` to words for it, for every runner.
-pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let owners = PyDict::new(py);
-    for runner in alive() {
-        if let Some(event_loop) = runner.event_loop(py) {
-            owners.set_item(event_loop.as_ptr() as usize, runner.description())?;
-        }
-    }
-    Ok(owners)
-}
-
-/// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if not.
-pub fn find_deadlock(py: Python<'_>, runner: &Runner, has_stood_still: bool) -> PyResult<Option<String>> {
-    let me = names::get_ident(py)?.call0()?;
-    let diagnosis = |name: &str| py.import("syncline._diagnosis")?.getattr(name);
-    if runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()) {
-        let report = diagnosis("blocked_on_lock")?.call1((runner.thread_id(), &me))?;
-        if !report.is_none() {
-            return report.extract();
-        }
-    }
-    if !has_stood_still || !runner.is_asleep() {
-        return Ok(None);
-    }
-    let (Some(waiting), Some(ours)) = (names::running_loop(py)?, runner.event_loop(py)) else { return Ok(None) };
-    let threads = PySet::new(py, alive().iter().map(|runner| runner.thread_id()))?;
-    diagnosis("blocked_loop_is_needed")?.call1((waiting, ours, threads))?.extract()
 }

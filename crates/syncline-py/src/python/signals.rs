@@ -5,16 +5,24 @@
 //! raises there is the caller's, like what it raises in the wait itself, but those functions can't raise it.
 //!
 //! Invariants:
-//! 1. What is kept is raised by the operation during which it came: by its wait, at the next look, or at its end.
-//! 2. Only the main thread keeps anything: in others no handler runs.
+//! 1. What is kept is raised by the operation during which it came: by its wait, at the next look, or at its end. Where no
+//!    operation can raise it (a destructor, a callback of a loop), the interpreter gets it, which raises it in the main
+//!    thread as soon as that runs Python code again. 2. Only the main thread keeps anything: in others no handler runs.
 
+use crate::python::leaky::Leaky;
+use crate::python::names;
+use crate::python::once::intern;
 use crate::python::process;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::ffi;
 use pyo3::prelude::*;
-use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+
+/// How often a short step is made anew that handlers' exceptions break off.
+const MOST_TRIES: u32 = 8;
 
 thread_local! {
-    static KEPT: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+    static KEPT: Leaky<PyErr> = const { Leaky::new() };
 }
 
 /// For an error out of Python code of ours that itself raises nothing: in the main thread it is a handler's. Returns
@@ -25,7 +33,7 @@ pub fn keep(py: Python<'_>, error: PyErr) -> bool {
         return false;
     }
     // Of two, the later one counts, as if it had been raised while the first one was handled.
-    KEPT.set(Some(error));
+    drop(KEPT.with(|kept| kept.replace(Some(error))));
     true
 }
 
@@ -38,18 +46,75 @@ pub fn keep_unless_exception(py: Python<'_>, error: PyErr) {
     }
 }
 
-/// Whether something waits to be raised.
-pub fn are_kept() -> bool {
-    KEPT.with_borrow(Option::is_some)
+/// Makes a short step that has to be made, and may be made anew if a handler's exception broke it off.
+pub fn through<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> Option<T> {
+    for _ in 0..MOST_TRIES {
+        match step() {
+            Ok(value) => return Some(value),
+            Err(error) => {
+                if !keep(py, error) {
+                    return None;
+                }
+            }
+        }
+    }
+    None
 }
 
-/// Raises what was kept.
-pub fn raise_kept() -> PyResult<()> {
-    KEPT.take().map_or(Ok(()), Err)
+/// Whether a signal handler raised this, as far as can be told: what comes out of a loop that the main thread drives may
+/// also come from a background task. `KeyboardInterrupt` is always taken for a handler's.
+pub fn are_handlers(py: Python<'_>, error: &PyErr) -> bool {
+    process::is_main_thread(py)
+        && (error.is_instance_of::<PyKeyboardInterrupt>(py) || runs_through_handler(py, error).unwrap_or(false))
+}
+
+/// Whether the error's traceback shows a handler's frame.
+fn runs_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let handlers = names::handler_codes(py)?.call0()?;
+    let mut traceback = error.traceback(py).map(Bound::into_any);
+    while let Some(at) = traceback.filter(|at| !at.is_none()) {
+        if handlers.contains(at.getattr(intern!(py, "tb_frame"))?.getattr(intern!(py, "f_code"))?)? {
+            return Ok(true);
+        }
+        traceback = Some(at.getattr(intern!(py, "tb_next"))?);
+    }
+    Ok(false)
+}
+
+/// Whether something waits to be raised.
+pub fn are_kept() -> bool {
+    KEPT.with(Leaky::is_some)
 }
 
 /// Raises what was kept, or else what the handlers of signals that are pending raise.
 pub fn check(py: Python<'_>) -> PyResult<()> {
-    raise_kept()?;
+    KEPT.with(Leaky::take).map_or(Ok(()), Err)?;
     py.check_signals()
+}
+
+/// By 1, for an end that can't raise anything.
+pub fn pass_on(py: Python<'_>) {
+    if are_kept() {
+        // SAFETY: attached; `raise_kept` has the signature of a pending call and uses no argument.
+        let failed = unsafe { ffi::Py_AddPendingCall(Some(raise_kept), std::ptr::null_mut()) };
+        if failed != 0
+            && let Some(error) = KEPT.with(Leaky::take)
+        {
+            // There are 32 places, and none was free.
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+/// A pending call of the main thread.
+extern "C" fn raise_kept(_: *mut c_void) -> c_int {
+    // SAFETY: the interpreter makes its pending calls attached.
+    let py = unsafe { Python::assume_attached() };
+    match KEPT.with(Leaky::take) {
+        Some(error) => {
+            error.restore(py);
+            -1
+        }
+        None => 0,
+    }
 }

@@ -2,16 +2,20 @@
 //!
 //! The thread state's own dict is cleared in the thread itself, while it is still attached and before `join` returns:
 //! the only moment at which a thread can still close a loop of its own. (`threading.local` works the same way.)
+//!
+//! Invariants:
+//! 1. What is deferred while the thread ends is done, too. 2. Where nothing can be done any more (a forked child clears the
+//!    states of threads that only its parent has; a thread that ends while the interpreter does may be killed wherever it
+//!    is), what was deferred is left as it is, and so is what thread-locals hold (`Leaky`).
 
-use crate::bridge::placement;
-use crate::python::context;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use syncline_core::sync::{Mutex, lock};
+use std::cell::Cell;
+use syncline_core::sync::{Mutex, lock, take};
 
 type Closer = Box<dyn FnOnce(Python<'_>) + Send>;
 
@@ -23,22 +27,24 @@ struct ThreadEnd {
 
 impl ThreadEnd {
     fn run(&self, py: Python<'_>) {
-        let closers = std::mem::take(&mut *lock(&self.closers));
-        for closer in closers {
-            closer(py);
+        IS_ENDING.set(true);
+        // By 1.
+        loop {
+            let closers = take(&self.closers);
+            if closers.is_empty() {
+                break;
+            }
+            closers.into_iter().for_each(|closer| closer(py));
         }
+        IS_ENDING.set(false);
     }
 }
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
         if self.process != std::process::id() || process::is_exiting() {
-            // A forked child clears the states of threads that only its parent has. And a thread that ends while the
-            // interpreter does may be killed wherever it is: it must not start to run loops now.
-            std::mem::forget(std::mem::take(&mut *lock(&self.closers)));
-            placement::leave_own_loops();
-            // Stacks that are parked in this thread make PyO3 believe that it is attached for ever.
-            context::leave_kept();
+            // By 2.
+            std::mem::forget(take(&self.closers));
             return;
         }
         // Python drops us while it clears the thread's state, attached.
@@ -49,6 +55,15 @@ impl Drop for ThreadEnd {
             }
         });
     }
+}
+
+thread_local! {
+    static IS_ENDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread does what it has deferred to its end: what is kept for later now has no later.
+pub fn is_ending() -> bool {
+    IS_ENDING.get()
 }
 
 /// `threading` has forgotten this thread already: `current_thread()` in the code that ran now (logging calls it) has
@@ -75,7 +90,7 @@ fn of_this_thread(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
 }
 
 /// Runs `closer` in this thread when it ends.
-pub fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -> PyResult<()> {
+fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -> PyResult<()> {
     let Some(dict) = of_this_thread(py) else { return Ok(()) };
     let key = intern!(py, "syncline");
     let known = dict.get_item(key)?.and_then(|known| known.cast_into::<ThreadEnd>().ok());
@@ -90,6 +105,28 @@ pub fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -
     };
     lock(&end.get().closers).push(Box::new(closer));
     Ok(())
+}
+
+/// Whether a thread has deferred something that it needs once. A forked child has to do it again.
+pub struct Deferred(Cell<Option<u32>>);
+
+impl Deferred {
+    pub const fn new() -> Self {
+        Self(Cell::new(None))
+    }
+
+    /// Runs `closer` in this thread when it ends, unless that is deferred already.
+    pub fn ensure(&self, py: Python<'_>, closer: fn(Python<'_>)) -> PyResult<()> {
+        if self.0.replace(Some(process::epoch())) == Some(process::epoch()) {
+            return Ok(());
+        }
+        defer(py, closer)
+    }
+
+    /// It has been run: what comes after that needs it again.
+    pub fn forget(&self) {
+        self.0.set(None);
+    }
 }
 
 /// Runs what this thread has deferred now: the main thread's state is cleared when Python is no more.

@@ -1,13 +1,36 @@
-//! Starting threads: runners' and workers'. They are daemon `threading.Thread`s, so that debuggers and `threading` see them.
+//! Threads: how they are told apart, and how runners' and workers' are started. They are daemon `threading.Thread`s, so that debuggers and `threading` see them.
 
 use crate::python::names;
 use crate::python::once::intern;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What can put greenlets in the place of a process's threads.
 const PATCHERS: [&str; 2] = ["gevent.monkey", "eventlet.patcher"];
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static THREAD_KEY: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// A number that nothing else in this process has, or had.
+pub fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Relaxed)
+}
+
+/// A number for this thread that no other one ever has; Python's identifiers are used again.
+pub fn thread_key() -> u64 {
+    THREAD_KEY.get().unwrap_or_else(|| {
+        let key = next_id();
+        THREAD_KEY.set(Some(key));
+        key
+    })
+}
 
 pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
     check_for_greenlets(py)?;

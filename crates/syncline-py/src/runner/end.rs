@@ -1,25 +1,24 @@
-//! How a runner ends: it is told to, waited for, and those who wait for what it runs are freed.
+//! How a runner ends: it is told to, and ends what is left on its loop.
 //!
 //! Invariants:
-//! 1. Every wait here has a bound, which counts from the moment at which the closing began: many runners that are
-//!    blocked take no longer than one. 2. Callers that wait for a call free themselves; those who wait for a future are
-//!    freed by whoever closes the runner, as nobody looks after it for them.
+//! 1. Callers that wait for a call free themselves; those who wait for a future are freed by whoever closes the runner, as
+//!    nobody looks after it for them.
 
-use crate::call::state::{Call, Outcome};
-use crate::call::wait;
+use super::state::{Backend, Job, Runner};
+use crate::call::outcome::Outcome;
+use crate::call::state::Call;
+use crate::call::wait::{Patience, Wait};
 use crate::python::errors;
-use crate::python::names;
 use crate::python::once::intern;
-use crate::runner::state::{Backend, Job, Runner};
+use crate::python::residents::Resident;
+use crate::python::signals;
 use crate::task::loop_cleanup::clean_up;
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering::Release;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-use syncline_core::sync::lock;
-
-/// What closing may take beyond the cleanup time, for a busy machine.
-pub const CLOSING_SLACK: Duration = Duration::from_secs(1);
+use std::time::Duration;
+use syncline_core::latch::Latch;
+use syncline_core::sync::{lock, take};
 
 impl Runner {
     /// Tells the runner to end, without waiting for it.
@@ -41,61 +40,77 @@ impl Runner {
         submitted.push(Arc::downgrade(call));
     }
 
-    /// Settles the futures of submitted calls that have not ended.
-    fn leave_submitted_behind(&self, py: Python<'_>, is_orphan: bool) {
-        let submitted = std::mem::take(&mut *lock(&self.submitted));
-        for call in submitted.iter().filter_map(Weak::upgrade).filter(|call| !call.is_settled()) {
-            if call.leave_behind(py) && is_orphan {
-                wait::orphaned(py, &call, &self.name, self.cleanup.as_secs_f64());
+    /// Settles the futures of submitted calls that have not ended. `cleanup` if they had that long.
+    fn leave_submitted_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
+        for call in take(&self.submitted).iter().filter_map(Weak::upgrade).filter(|call| !call.is_settled()) {
+            if call.leave_behind(py) {
+                call.leave_alone(py, cleanup);
             }
         }
-    }
-
-    /// Waits for the end of a runner that was told to at `begun`; by 2, if that takes longer than the cleanup.
-    pub fn free_waiters(&self, py: Python<'_>, begun: Instant) {
-        let left = (self.cleanup + CLOSING_SLACK / 2).saturating_sub(begun.elapsed());
-        if !py.detach(|| self.ended.wait_through(Some(left))) {
-            self.leave_submitted_behind(py, true);
-        }
-    }
-
-    /// Waits for the end of a runner that was told to at `begun`. False if it did not come in time.
-    pub fn finish_closing(&self, py: Python<'_>, begun: Instant) -> PyResult<bool> {
-        self.free_waiters(py, begun);
-        let left = (self.cleanup * 2 + CLOSING_SLACK).saturating_sub(begun.elapsed());
-        let ended = py.detach(|| self.ended.wait_through(Some(left)));
-        if !ended {
-            let message =
-                format!("the runner {:?} does not end: something blocks its loop; it is left behind", self.name);
-            names::log(py, "warning", &message, None);
-            return Ok(false);
-        }
-        let Some(thread) = self.thread.get(py) else { return Ok(true) };
-        // The last few steps of the thread. Not `join`: called in a thread that ends itself, it would make `threading`
-        // believe that there is a new one.
-        let deadline = Instant::now() + CLOSING_SLACK;
-        while thread.call_method0(py, intern!(py, "is_alive"))?.is_truthy(py)? && Instant::now() < deadline {
-            py.detach(|| std::thread::sleep(Duration::from_micros(50)));
-        }
-        Ok(true)
     }
 
     /// Ends what is left on the loop, and closes it; in the runner's own thread.
     pub fn shut_down(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         for job in self.mailbox.close() {
-            if let Job::Start(call, target, _) = job {
-                target.discard(py);
-                call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
+            match job {
+                Job::Start(call, target, _) => {
+                    target.discard(py);
+                    call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
+                }
+                Job::Arrival(arrival) => arrival.be_lost(py),
+                Job::Cancel(_) | Job::Do(_) | Job::Stop => {}
             }
         }
         let cleaned = match self.backend {
-            Backend::Asyncio => clean_up(py, event_loop, self.cleanup, &self.name),
+            Backend::Asyncio => {
+                clean_up(py, event_loop, self.cleanup, &self.name, &mut Wait::begin(Patience::endless()))
+            }
             // A trio run has ended its tasks before it came to its end.
             Backend::Trio => Ok(()),
         };
         // Those whose tasks refuse to end, which was logged.
-        self.leave_submitted_behind(py, false);
+        self.leave_submitted_behind(py, None);
         let closed = event_loop.call_method0(intern!(py, "close"));
         cleaned.and(closed.map(drop))
+    }
+}
+
+impl Resident for Runner {
+    fn description(&self) -> String {
+        format!("the loop of the runner {:?} (started at {})", self.name, self.started_at)
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop(py).cloned()
+    }
+
+    fn own_thread(&self) -> Option<u64> {
+        Some(self.thread_id())
+    }
+
+    fn cleanup(&self) -> Duration {
+        self.cleanup
+    }
+
+    fn ended(&self) -> &Latch {
+        &self.ended
+    }
+
+    fn is_about_to_end(&self, py: Python<'_>) -> bool {
+        // Not `join`: called in a thread that ends itself, it would make `threading` believe that there is a new one.
+        let is_alive = || {
+            self.thread
+                .get(py)
+                .map_or(Ok(false), |thread| thread.call_method0(py, intern!(py, "is_alive"))?.is_truthy(py))
+        };
+        signals::through(py, is_alive).unwrap_or(false)
+    }
+
+    fn begin_exit(self: Arc<Self>, py: Python<'_>) {
+        self.begin_closing(py);
+    }
+
+    fn free_waiters(&self, py: Python<'_>) {
+        self.leave_submitted_behind(py, Some(self.cleanup));
     }
 }

@@ -162,7 +162,7 @@ impl Selector {
             if was_asked || !events.is_empty() || deadline.is_some_and(|at| at <= Instant::now()) {
                 if was_asked {
                     // Tasks that ended in this turn do not wait for what else the loop has to do.
-                    runner.outbox.flush_soon(py);
+                    runner.flush_soon(py);
                 }
                 return self.report(py, &events);
             }

@@ -1,4 +1,4 @@
-//! A runner: one event loop on one thread of its own.
+//! A runner: one event loop on one thread of its own, as other threads know it.
 //!
 //! Invariants:
 //! 1. The loop is made, driven and closed by its own thread. 2. `ended` opens after the mailbox was closed and every
@@ -6,42 +6,37 @@
 //! 3. `stop`, an exception out of the loop and `close` all end in the same shutdown: mail refused, tasks cancelled,
 //!    async generators finalized, loop closed, within the cleanup time.
 
-use crate::call::outbox::Outbox;
-use crate::call::state::Call;
+use super::arrival::Arrival;
+use crate::call::state::{Call, Outbox, Taker};
 use crate::coroutine::target::Target;
 use crate::python::errors;
+use crate::python::leaky::Leaky;
+use crate::python::log;
 use crate::python::names;
 use crate::python::once::{Once, intern};
 use crate::python::process;
 use crate::python::signals;
-use crate::python::threads;
-use crate::switch::carrier;
-use crate::switch::nest::{self, Driving};
-use crate::switch::nestable;
-use crate::task::loops::{self, Stepping};
+use crate::task::loops::Stepping;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use syncline_core::latch::Latch;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
-use syncline_core::slot::Slot;
 use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
+use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::Node;
-
-/// How often a callback is scheduled anew after an error.
-const MOST_TRIES: u32 = 8;
 
 pub enum Job {
     Start(Arc<Call>, Target, RunIn),
     Cancel(Arc<Call>),
+    Arrival(Arc<dyn Arrival>),
     /// For the loop's thread: anything short.
     Do(Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>),
     Stop,
@@ -91,16 +86,16 @@ pub struct Runner {
     pub cleanup: Duration,
     feeder: Feeder,
     pub backend: Backend,
-    switches: bool,
+    pub switches: bool,
     /// "file:line" of the call that started it.
-    started_at: String,
+    pub started_at: String,
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
     #[cfg(target_os = "linux")]
-    wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
-    event_loop: Once<Py<PyAny>>,
+    pub wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
+    pub event_loop: Once<Py<PyAny>>,
     drain: Once<Py<PyAny>>,
     pub thread: Once<Py<PyAny>>,
-    thread_id: AtomicU64,
+    pub thread_id: AtomicU64,
     /// The submitted calls: nobody who waits for one of their futures looks after it.
     pub submitted: Mutex<Vec<Weak<Call>>>,
     turns: AtomicU64,
@@ -110,32 +105,37 @@ pub struct Runner {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Arc<Runner>>> = const { RefCell::new(None) };
+    static DRIVEN: Leaky<Arc<Runner>> = const { Leaky::new() };
 }
 
 /// The runner whose loop this thread drives.
 pub fn current_runner() -> Option<Arc<Runner>> {
-    let runner = CURRENT.with_borrow(Clone::clone);
+    let runner = DRIVEN.with(Leaky::cloned);
     // In a forked child the thread that forked drives nothing of ours any more.
     runner.filter(|runner| runner.epoch == process::epoch())
 }
 
+/// Says which runner's loop this thread drives from now on.
+pub fn drive(runner: Option<&Arc<Runner>>) {
+    drop(DRIVEN.with(|driven| driven.replace(runner.map(Arc::clone))));
+}
+
 impl Runner {
-    /// Starts a runner and waits until its loop runs, or until it is known why it can't.
-    pub fn start(py: Python<'_>, plan: Plan) -> PyResult<Arc<Self>> {
+    /// One that is not started yet. `node` is that of its thread.
+    pub fn new(py: Python<'_>, plan: &Plan, node: &Arc<Node>) -> PyResult<Arc<Self>> {
         let feeder = if plan.loop_factory.is_none() && plan.backend == Backend::Asyncio && cfg!(target_os = "linux") {
             Feeder::Selector
         } else {
             Feeder::Callback
         };
         let cores = usable_cores();
-        let runner = Arc::new(Self {
+        Ok(Arc::new(Self {
             name: plan.name.as_str().into(),
             bridge_id: plan.bridge_id,
             epoch: process::epoch(),
             mailbox: Mailbox::new(),
-            outbox: Outbox::new(feeder == Feeder::Selector),
-            node: Node::new(),
+            outbox: Arc::new(Outbox::new(feeder == Feeder::Selector)),
+            node: Arc::clone(node),
             caller_spin: Spin::new(cores),
             loop_spin: Spin::new(cores),
             caller_cpu: AtomicU32::new(UNKNOWN_CPU),
@@ -157,17 +157,12 @@ impl Runner {
             asleep: AtomicBool::new(false),
             closing: Arc::default(),
             ended: Latch::new(),
-        });
-        let started: Arc<Slot<PyResult<()>>> = Arc::new(Slot::new());
-        let thread = spawn(py, &runner, plan.loop_factory, Arc::clone(&started))?;
-        py.detach(|| while started.wait(None) != syncline_core::latch::Waited::Open {});
-        if let Some(Err(error)) = started.take() {
-            return Err(error);
-        }
-        // Nobody else sets it.
-        runner.thread.set(py, thread);
-        process::remember(&runner);
-        Ok(runner)
+        }))
+    }
+
+    /// A call that is to run here, not sent yet.
+    pub fn new_call(&self, taker: Taker, stats: &Arc<Stats>) -> Arc<Call> {
+        Call::new(taker, &self.name, &self.closing, stats)
     }
 
     pub fn feeder(&self) -> Feeder {
@@ -200,10 +195,6 @@ impl Runner {
 
     pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
         self.event_loop.get(py).map(|event_loop| event_loop.bind(py))
-    }
-
-    pub fn description(&self) -> String {
-        format!("the loop of the runner {:?} (started at {})", self.name, self.started_at)
     }
 
     /// Shows the descriptor to `watch`, and returns its number.
@@ -253,23 +244,16 @@ impl Runner {
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
         };
         // A signal handler that raises may have kept the callback from being scheduled, and nobody else will do it.
-        for _ in 0..MOST_TRIES {
-            match scheduled() {
-                Ok(()) => return,
-                // A loop that is closed is past its shutdown, which has settled every call.
-                Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
-                    if !self.is_loop_closed(py) {
-                        names::log(py, "error", "the loop could not be told that it is to close", Some(&error));
-                    }
-                    return;
+        signals::through(py, || match scheduled() {
+            // A loop that is closed is past its shutdown, which has settled every call.
+            Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
+                if !self.is_loop_closed(py) {
+                    log::log(py, "error", "the loop could not be told that it is to close", Some(&error));
                 }
-                Err(error) => {
-                    if !signals::keep(py, error) {
-                        return;
-                    }
-                }
+                Ok(())
             }
-        }
+            scheduled => scheduled,
+        });
     }
 
     fn is_loop_closed(&self, py: Python<'_>) -> bool {
@@ -280,15 +264,22 @@ impl Runner {
     /// A callback on a loop that is not ours.
     fn drain_batch(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         self.begin_turn();
-        self.outbox.deferring.store(true, Relaxed);
+        self.outbox.start_deferring();
         let mut seen_to = self.see_to_mail(py);
         // Parked, for this feeder, means that no drain is scheduled.
         while seen_to.is_ok() && !self.mailbox.park() {
             seen_to = self.see_to_mail(py);
         }
-        self.outbox.deferring.store(false, Relaxed);
-        self.outbox.flush_soon(py);
+        self.outbox.stop_deferring();
+        self.flush_soon(py);
         seen_to
+    }
+
+    /// Publishes results, detached if there are any.
+    pub fn flush_soon(&self, py: Python<'_>) {
+        if !self.outbox.is_empty() {
+            py.detach(|| _ = self.outbox.flush());
+        }
     }
 
     pub fn begin_turn(&self) {
@@ -305,22 +296,34 @@ impl Runner {
     }
 
     /// Turns all mail into tasks; on the loop's thread.
-    pub fn see_to_mail(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+    pub fn see_to_mail(&self, py: Python<'_>) -> PyResult<()> {
         let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
         let mut mail = VecDeque::new();
         self.mailbox.drain(&mut mail);
         let _stepping = Stepping::on(event_loop);
         while let Some(job) = mail.pop_front() {
-            match job {
-                Job::Start(call, target, run_in) => {
-                    start_call(event_loop, &call, target, run_in, self.backend == Backend::Asyncio)?;
-                }
-                Job::Cancel(call) => call.cancel_if_asked(py)?,
-                Job::Do(what) => what(py)?,
-                Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop)?,
+            // What one job raises must not keep the others from being seen to.
+            if let Err(error) = self.see_to(py, event_loop, job) {
+                log::log(py, "error", "what another thread sent to the loop could not be seen to", Some(&error));
             }
         }
         Ok(())
+    }
+
+    fn see_to(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>, job: Job) -> PyResult<()> {
+        match job {
+            Job::Start(call, target, run_in) => {
+                start_call(event_loop, &call, target, run_in, self.backend == Backend::Asyncio);
+                Ok(())
+            }
+            Job::Cancel(call) => call.cancel_if_asked(py),
+            Job::Arrival(arrival) => {
+                arrival.arrive(py);
+                Ok(())
+            }
+            Job::Do(what) => what(py),
+            Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop),
+        }
     }
 
     /// How many timers the loop has; `None` where it doesn't say.
@@ -335,124 +338,6 @@ impl Runner {
         Ok(event_loop.getattr(intern!(py, "_ready"))?.len()? > 0
             || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
     }
-
-    /// Logs who blocks the loop.
-    pub fn report_stall(&self, py: Python<'_>, stalled: Duration, waiters: u64) {
-        let report = || -> PyResult<String> {
-            let waiter = names::get_ident(py)?.call0()?;
-            let report = py.import("syncline._diagnosis")?.getattr("stall_report")?;
-            report.call1((self.thread_id(), waiter, &*self.name, stalled.as_secs_f64(), waiters))?.extract()
-        };
-        match report() {
-            Ok(text) => names::log(py, "warning", &text, None),
-            Err(error) => _ = signals::keep(py, error),
-        }
-    }
-
-    fn make_loop<'py>(
-        self: &Arc<Self>,
-        py: Python<'py>,
-        factory: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match factory {
-            _ if self.backend == Backend::Trio => {
-                loops::make(&names::partial(py)?.call1((names::trio_loop(py)?, self.cleanup.as_secs_f64()))?)
-            }
-            Some(factory) => loops::make(factory).and_then(|event_loop| nestable::nests(self.switches, event_loop)),
-            #[cfg(target_os = "linux")]
-            None => {
-                let class = loops::runner_loop(py)?;
-                let selector = Bound::new(py, crate::runner::selector::Selector::new(py, self)?)?;
-                let factory = names::partial(py)?.call1((class, selector))?;
-                loops::make(&factory)
-            }
-            #[cfg(not(target_os = "linux"))]
-            None => loops::make(names::caller_loop(py)?),
-        }
-    }
-
-    /// The thread's main function.
-    fn main(self: &Arc<Self>, py: Python<'_>, factory: Option<&Bound<'_, PyAny>>, started: &Slot<PyResult<()>>) {
-        let made = self.make_loop(py, factory).and_then(|event_loop| {
-            self.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
-            Ok(event_loop)
-        });
-        let event_loop = match made {
-            Ok(event_loop) => event_loop,
-            Err(error) => {
-                self.closing.store(true, Release);
-                self.ended.open();
-                let _ = started.fill(Err(error));
-                started.publish();
-                return;
-            }
-        };
-        self.event_loop.set(py, event_loop.clone().unbind());
-        CURRENT.set(Some(Arc::clone(self)));
-        nest::drive(Driving::Ours { bridge: self.bridge_id, switches: self.switches });
-        if self.feeder == Feeder::Callback {
-            self.mailbox.park();
-        }
-        let _ = started.fill(Ok(()));
-        started.publish();
-        self.drive(py, &event_loop);
-        self.closing.store(true, Release);
-        if let Err(error) = self.shut_down(py, &event_loop) {
-            names::log(py, "error", "the loop could not be closed cleanly", Some(&error));
-        }
-        carrier::end_all(py);
-        self.outbox.deferring.store(false, Relaxed);
-        let _ = self.outbox.flush();
-        #[cfg(target_os = "linux")]
-        drop(lock(&self.wake_fd).take());
-        self.ended.open();
-        CURRENT.set(None);
-    }
-
-    fn drive(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) {
-        loop {
-            match event_loop.call_method0(intern!(py, "run_forever")) {
-                Ok(_) => return,
-                // `SystemExit` and the like in a background task: logged, and the loop lives on.
-                Err(error) if !error.is_instance_of::<PyException>(py) => {
-                    names::log(
-                        py,
-                        "error",
-                        "a background task or callback raised this, and the loop goes on",
-                        Some(&error),
-                    );
-                }
-                Err(error) => {
-                    names::log(py, "error", "the loop died", Some(&error));
-                    return;
-                }
-            }
-            if self.is_closing() {
-                return;
-            }
-        }
-    }
-}
-
-fn spawn(
-    py: Python<'_>,
-    runner: &Arc<Runner>,
-    factory: Option<Arc<Py<PyAny>>>,
-    started: Arc<Slot<PyResult<()>>>,
-) -> PyResult<Py<PyAny>> {
-    let main = {
-        let runner = Arc::clone(runner);
-        PyCFunction::new_closure(
-            py,
-            Some(c"syncline_runner"),
-            None,
-            move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-                let py = args.py();
-                runner.main(py, factory.as_ref().map(|factory| factory.bind(py)), &started);
-            },
-        )?
-    };
-    threads::start(py, &runner.name, main.into_any(), PyTuple::empty(py))
 }
 
 #[cfg(target_os = "linux")]

@@ -6,7 +6,6 @@
 
 use super::greenlets;
 use super::strand::{self, Answer, Strand};
-use crate::bridge::placement::Shared;
 use crate::coroutine::driven::{self, Thrown};
 use crate::coroutine::target::{self, Target};
 use crate::python::context::{self, Entered};
@@ -22,10 +21,21 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use syncline_core::stats::Stats;
 
 /// Levels that share a stack. More are dearer to switch, fewer start more carriers.
 const LEVELS_A_STACK: u32 = 16;
 const MOST_LEVELS: u32 = 10_000;
+
+/// What a nested call has to know of its bridge.
+pub struct Terms {
+    pub bridge: u64,
+    /// Nested calls await in place where they can.
+    pub switches: bool,
+    /// What a call changes in contextvars, its caller sees.
+    pub shares_context: bool,
+    pub stats: Arc<Stats>,
+}
 
 /// Whose loop this thread drives.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,12 +61,12 @@ pub fn strands_here() -> bool {
 }
 
 /// The strand in which a call of this bridge can await, if the present code runs in one.
-pub fn strand_for(py: Python<'_>, shared: &Shared) -> Option<Arc<Strand>> {
-    if !shared.nested_switches {
+pub fn strand_for(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
+    if !terms.switches {
         return None;
     }
     match DRIVING.get() {
-        Driving::Ours { bridge, .. } if bridge != shared.id => None,
+        Driving::Ours { bridge, .. } if bridge != terms.bridge => None,
         _ => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
     }
 }
@@ -92,13 +102,13 @@ impl Drop for Nesting<'_> {
 
 /// Calls the async function and awaits its result in place.
 pub fn run_function(
-    shared: &Shared,
+    terms: &Terms,
     strand: &Strand,
     function: &Bound<'_, PyAny>,
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Py<PyAny>> {
-    counted(shared, function.py(), || {
+    counted(terms, function.py(), || {
         let (_level, depth) = Nesting::enter(strand)?;
         if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
             let target = Target::Function {
@@ -118,12 +128,12 @@ pub fn run_function(
 /// Awaits the target in place.
 pub fn run(
     py: Python<'_>,
-    shared: &Shared,
+    terms: &Terms,
     strand: &Strand,
     target: Target,
     timeout: Option<Duration>,
 ) -> PyResult<Py<PyAny>> {
-    counted(shared, py, || {
+    counted(terms, py, || {
         let (_level, depth) = match Nesting::enter(strand) {
             Ok(entered) => entered,
             Err(error) => {
@@ -143,10 +153,10 @@ pub fn run(
 }
 
 /// What every call of a bridge does before and after.
-fn counted(shared: &Shared, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
-    shared.stats.calls.add(1);
-    shared.stats.nested.add(1);
-    let result = if shared.shares_context {
+fn counted(terms: &Terms, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    terms.stats.calls.add(1);
+    terms.stats.nested.add(1);
+    let result = if terms.shares_context {
         call()
     } else {
         let copy = context::copy(py)?;
@@ -155,8 +165,8 @@ fn counted(shared: &Shared, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<P
         drop(entered);
         result
     };
-    shared.stats.ended.add(1);
-    signals::raise_kept()?;
+    terms.stats.ended.add(1);
+    signals::check(py)?;
     result
 }
 

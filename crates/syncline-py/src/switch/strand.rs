@@ -12,28 +12,27 @@
 //! 2. What hub and carrier tell each other lies in the strand. No lock is held across a switch, nor while an object is
 //!    dropped.
 
-use super::carrier::{self, Carrier};
+use super::carrier::{self, Carrier, Rider};
 use super::greenlets::{self, Api};
-use crate::bridge::placement::thread_key;
+use super::kinds::{self, StrandId};
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::Target;
+use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::task::bridged::BridgedCoroutine;
-use crate::task::session::SessionCoroutine;
+use crate::python::threads::thread_key;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use std::cell::RefCell;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use syncline_core::sync::{Mutex, lock};
 
-/// For a carrier; of a source above the strand's own, if there is one.
-pub enum Resumption {
+/// A step that a carrier is to make; of a coroutine above the strand's own, if there is one.
+enum Resumption {
     Send(Option<Arc<Driven>>, Py<PyAny>),
     Throw(Option<Arc<Driven>>, Thrown),
 }
@@ -89,6 +88,8 @@ struct State {
     /// Those that fresh carriers run for the one below.
     above: Vec<Layer>,
     hub: Option<Py<PyAny>>,
+    /// For the carrier that is switched to next.
+    resumption: Option<Resumption>,
     answer: Option<Answer>,
     report: Option<Report>,
 }
@@ -148,12 +149,12 @@ pub struct Strand {
 }
 
 thread_local! {
-    static ACTIVE: RefCell<Option<Arc<Strand>>> = const { RefCell::new(None) };
+    static ACTIVE: Leaky<Arc<Strand>> = const { Leaky::new() };
 }
 
 /// The strand that this thread runs a step of.
 pub fn active() -> Option<Arc<Strand>> {
-    ACTIVE.with_borrow(Clone::clone)
+    ACTIVE.with(Leaky::cloned)
 }
 
 /// While it lives, no call is nested in place: the thread waits, and can't turn its loop meanwhile.
@@ -161,13 +162,13 @@ pub struct Masked(Option<Arc<Strand>>);
 
 impl Masked {
     pub fn new() -> Self {
-        Self(ACTIVE.take())
+        Self(ACTIVE.with(Leaky::take))
     }
 }
 
 impl Drop for Masked {
     fn drop(&mut self) {
-        ACTIVE.set(self.0.take());
+        drop(ACTIVE.with(|active| active.replace(self.0.take())));
     }
 }
 
@@ -228,6 +229,10 @@ impl Strand {
         });
     }
 
+    pub fn id(&self) -> StrandId {
+        StrandId(std::ptr::from_ref(self).addr())
+    }
+
     /// Whether nested calls are allowed at the moment.
     pub fn can_nest(&self) -> bool {
         self.forbidden.load(Relaxed) == 0
@@ -252,10 +257,7 @@ impl Strand {
     /// Whether the task's coroutine is the one that runs in this strand.
     fn is_of(&self, task: &Bound<'_, PyAny>) -> bool {
         let Ok(coroutine) = task.call_method0(intern!(task.py(), "get_coro")) else { return false };
-        if let Ok(bridged) = coroutine.cast::<BridgedCoroutine>() {
-            return bridged.get().runs_in(self);
-        }
-        coroutine.cast::<SessionCoroutine>().is_ok_and(|session| session.get().session.runs_in(self))
+        kinds::of(&coroutine).is_some_and(|kind| (kind.runs_in)(&coroutine, self.id()))
     }
 
     /// Whether a nested call is suspended in it.
@@ -274,9 +276,9 @@ impl Strand {
         self.stepper.get_or_init(|| Stepper::here(py, self.owner));
         let api = greenlets::loaded(py)?;
         let hub = api.current(py)?;
-        let outer = ACTIVE.replace(Some(Arc::clone(self)));
+        let outer = ACTIVE.with(|active| active.replace(Some(Arc::clone(self))));
         let result = self.drive(py, api, &hub, input);
-        ACTIVE.set(outer);
+        drop(ACTIVE.with(|active| active.replace(outer)));
         result
     }
 
@@ -370,7 +372,7 @@ impl Strand {
         context: Option<Py<PyAny>>,
         input: Entry,
     ) -> PyResult<Carrier> {
-        let work = match input {
+        let resumption = match input {
             Entry::Send(value) => Resumption::Send(source, value),
             Entry::Throw(thrown) => Resumption::Throw(source, thrown),
             Entry::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
@@ -384,13 +386,16 @@ impl Strand {
             None => api.set_context(carrier.greenlet(py), &api.context_of(hub)?)?,
         }
         let body = carrier.body(py)?;
-        carrier::hand_over(self, work);
+        drop(lock(&self.state).resumption.replace(resumption));
+        carrier::hand_over(Arc::<Self>::clone(self));
         let switched = match body {
             Some(body) => api.start(carrier.greenlet(py), &body),
             None => api.switch(carrier.greenlet(py)),
         };
         if switched.is_err() {
             carrier::take_back();
+            let taken_back = lock(&self.state).resumption.take();
+            drop(taken_back);
         }
         switched.map(|()| carrier)
     }
@@ -425,19 +430,6 @@ impl Strand {
 
     // The carrier's side.
 
-    /// Makes a step, and says whom to switch to.
-    pub fn work<'py>(&self, py: Python<'py>, work: Resumption) -> PyResult<Borrowed<'static, 'py, PyAny>> {
-        let stepped = match work {
-            Resumption::Send(source, value) => source.as_deref().unwrap_or(&self.source).send(value.bind(py)),
-            Resumption::Throw(source, thrown) => source.as_deref().unwrap_or(&self.source).throw(py, thrown),
-        };
-        let stepped = stepped.map(|stepped| match stepped {
-            PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
-            PySendResult::Return(value) => Sent::Returned(value.unbind()),
-        });
-        self.report(py, Report::Stepped(stepped))
-    }
-
     /// Returns the hub, without a reference: who rests or is parked must not keep one, which may be a carrier.
     fn report<'py>(&self, py: Python<'py>, report: Report) -> PyResult<Borrowed<'static, 'py, PyAny>> {
         let hub = {
@@ -470,5 +462,21 @@ impl Strand {
         api.switch(&hub)?;
         let answer = lock(&self.state).answer.take();
         answer.ok_or_else(|| PyRuntimeError::new_err("somebody switched to a greenlet that waits for a nested call"))
+    }
+}
+
+impl Rider for Strand {
+    fn ride<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let resumption = lock(&self.state).resumption.take();
+        let stepped = match resumption {
+            Some(Resumption::Send(driven, value)) => driven.as_deref().unwrap_or(&self.source).send(value.bind(py)),
+            Some(Resumption::Throw(driven, thrown)) => driven.as_deref().unwrap_or(&self.source).throw(py, thrown),
+            None => Err(PyRuntimeError::new_err("a greenlet was switched to for a step that nobody makes")),
+        };
+        let stepped = stepped.map(|stepped| match stepped {
+            PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
+            PySendResult::Return(value) => Sent::Returned(value.unbind()),
+        });
+        self.report(py, Report::Stepped(stepped))
     }
 }

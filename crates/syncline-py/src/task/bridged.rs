@@ -6,10 +6,12 @@
 //! 1. Every end of the user's coroutine settles the call, exactly once, before the task learns of it.
 //! 2. The task never sees an exception but `CancelledError`, which marks it cancelled; the caller gets the others.
 
-use crate::call::state::{Call, Outcome, is_cancelled};
+use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::state::Call;
 use crate::coroutine::target::Target;
 use crate::python::once::intern;
-use crate::switch::strand::{Owner, Strand};
+use crate::switch::kinds::{Kind, StrandId};
+use crate::switch::strand::Owner;
 use crate::task::execution::{Execution, Step};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -22,6 +24,14 @@ pub struct BridgedCoroutine {
 }
 
 impl BridgedCoroutine {
+    pub fn kind(py: Python<'_>) -> Kind {
+        Kind {
+            class: py.get_type::<Self>().unbind(),
+            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().runs_in(strand)),
+            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().is_nested()),
+        }
+    }
+
     pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
         Self { execution: Execution::new(call, target, owner) }
     }
@@ -49,7 +59,7 @@ impl BridgedCoroutine {
         self.execution.is_nested()
     }
 
-    pub fn runs_in(&self, strand: &Strand) -> bool {
+    pub fn runs_in(&self, strand: StrandId) -> bool {
         self.execution.runs_in(strand)
     }
 

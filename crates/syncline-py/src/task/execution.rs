@@ -3,19 +3,21 @@
 //! Both coroutines that a loop's tasks see (that of one call, and that of a session) drive the user's through this, and
 //! know its end in the very step in which it ends. A done callback would run one loop iteration later.
 
-use crate::call::state::{Call, Outcome, explain_loop_mixup, is_cancelled};
-use crate::call::wait;
+use crate::call::outcome::{Outcome, explain_loop_mixup, is_cancelled};
+use crate::call::state::Call;
+use crate::call::stepping::stepping;
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
+use crate::switch::kinds::StrandId;
 use crate::switch::nest;
 use crate::switch::strand::{Owner, Strand};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use std::sync::Arc;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, replace, take};
 
 pub enum Step {
     /// For the task: what it has to wait for.
@@ -50,8 +52,8 @@ impl Execution {
         matches!(&self.way, Way::Strand(strand) if strand.is_nested())
     }
 
-    pub fn runs_in(&self, strand: &Strand) -> bool {
-        matches!(&self.way, Way::Strand(ours) if std::ptr::eq(&**ours, strand))
+    pub fn runs_in(&self, strand: StrandId) -> bool {
+        matches!(&self.way, Way::Strand(ours) if ours.id() == strand)
     }
 
     fn source(&self) -> &Driven {
@@ -66,7 +68,7 @@ impl Execution {
     }
 
     pub fn send(&self, value: &Bound<'_, PyAny>) -> Step {
-        let stepped = wait::stepping(value.py(), &self.call, || match &self.way {
+        let stepped = stepping(value.py(), &self.call, || match &self.way {
             Way::Strand(strand) => strand.send(value),
             Way::Direct(source) => source.send(value),
         });
@@ -83,7 +85,7 @@ impl Execution {
         if is_cancelled(py, &PyErr::from_value(kind.clone())) {
             self.call.note_cancelled();
         }
-        let awaited = lock(&self.awaited).take();
+        let awaited = take(&self.awaited);
         if kind.is_instance_of::<PyRuntimeError>() {
             // "attached to a different loop" names one of the loops, by its address: a note names both.
             explain_loop_mixup(kind, awaited.as_ref().map(|awaited| awaited.bind(py)));
@@ -94,7 +96,7 @@ impl Execution {
             return self.end(Outcome::Raised(PyErr::from_value(kind.clone())));
         }
         let thrown = Thrown::new(kind, value, traceback);
-        let stepped = wait::stepping(py, &self.call, || match &self.way {
+        let stepped = stepping(py, &self.call, || match &self.way {
             Way::Strand(strand) => strand.throw(py, thrown),
             Way::Direct(source) => source.throw(py, thrown),
         });
@@ -122,12 +124,12 @@ impl Execution {
     }
 
     fn suspend(&self, awaited: Bound<'_, PyAny>) -> Step {
-        *lock(&self.awaited) = Some(awaited.clone().unbind());
+        drop(replace(&self.awaited, Some(awaited.clone().unbind())));
         Step::Awaits(awaited.unbind())
     }
 
     fn end(&self, outcome: Outcome) -> Step {
-        drop(lock(&self.awaited).take());
+        drop(take(&self.awaited));
         Step::Ended(outcome)
     }
 }

@@ -1,6 +1,6 @@
 //! A task of ours waits until it is woken: between a session's steps, or until there is room for an item.
 
-use crate::call::state::HAS_TRIO;
+use crate::call::outcome::HAS_TRIO;
 use crate::coroutine::driven::{self, Input};
 use crate::python::context::Entered;
 use crate::python::once::intern;

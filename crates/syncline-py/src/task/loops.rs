@@ -5,6 +5,7 @@
 //! 2. A loop says that it runs while the core takes a first step on it, outside of the loop's own turns.
 
 use crate::python::errors;
+use crate::python::log;
 use crate::python::names;
 use crate::python::once::{Once, intern};
 use crate::switch::nest;
@@ -136,7 +137,7 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 
 /// The loops' exception handler: logs to "syncline".
 fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let logger = names::logger(py)?.unbind();
+    let logger = log::logger(py)?.unbind();
     let is_finalizing = py.import("sys")?.getattr("is_finalizing")?.unbind();
     let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         let py = args.py();
@@ -155,7 +156,7 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         {
             message = format!("{message}: {error}");
         }
-        names::log_to(logger.bind(py), "error", &message, error.as_ref());
+        log::log_to(logger.bind(py), "error", &message, error.as_ref());
         Ok(())
     };
     Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())

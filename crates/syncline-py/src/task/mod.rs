@@ -5,5 +5,6 @@ pub mod execution;
 pub mod idle;
 pub mod loop_cleanup;
 pub mod loops;
+pub mod making;
 pub mod session;
 pub mod start;

@@ -13,23 +13,24 @@
 //! 3. The task of a session never ends by an error, and ends with the session: after its last step, or, where a loop
 //!    shuts down, after what the session left for that case.
 
-use crate::call::state::{Call, Outcome, is_cancelled, is_trio_cancelled};
+use crate::call::outcome::{Outcome, is_cancelled, is_trio_cancelled};
+use crate::call::state::Call;
 use crate::coroutine::driven::Input;
 use crate::coroutine::target::Target;
 use crate::python::context::Entered;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::switch::strand::{Owner, Strand};
+use crate::switch::kinds::{Kind, StrandId};
+use crate::switch::strand::Owner;
 use crate::task::execution::{Execution, Step};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::loops;
-use crate::task::start::make_task;
+use crate::task::making::make_task;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use std::sync::Arc;
-use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 
 /// What a loop that shuts down does about a session that is still open.
@@ -107,8 +108,13 @@ impl Session {
     }
 
     /// Whether the current step is made in this strand.
-    pub fn runs_in(&self, strand: &Strand) -> bool {
+    pub fn runs_in(&self, strand: StrandId) -> bool {
         lock(&self.state).current.as_ref().is_some_and(|execution| execution.runs_in(strand))
+    }
+
+    /// Whether a nested call is suspended in the current step.
+    pub fn is_nested(&self) -> bool {
+        lock(&self.state).current.as_ref().is_some_and(|execution| execution.is_nested())
     }
 
     pub fn is_idle(&self) -> bool {
@@ -336,8 +342,7 @@ impl Session {
             }
         };
         // Not one that is to end with its loop: this is what the loop waits for.
-        let call = Call::on_own_loop(&"a loop that shuts down".into(), Arc::default(), None, Arc::<Stats>::default());
-        call.abandon(py);
+        let call = Call::for_nobody(&"a loop that shuts down".into());
         Some(Execution::new(call, target, Owner::WhoeverSteps))
     }
 
@@ -409,6 +414,16 @@ fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
 pub struct SessionCoroutine {
     pub session: Arc<Session>,
     event_loop: Py<PyAny>,
+}
+
+impl SessionCoroutine {
+    pub fn kind(py: Python<'_>) -> Kind {
+        Kind {
+            class: py.get_type::<Self>().unbind(),
+            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.runs_in(strand)),
+            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
+        }
+    }
 }
 
 #[pymethods]

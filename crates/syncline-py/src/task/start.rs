@@ -1,15 +1,14 @@
-//! Making the task of a call, on its loop's thread.
+//! Starting a call on its loop's thread.
 
-use crate::call::state::{Call, Outcome};
-use crate::call::wait::cancelled_error;
+use super::bridged::BridgedCoroutine;
+use super::loops;
+use super::making::make_task;
+use super::session::Session;
+use crate::call::outcome::{Outcome, cancelled_error};
+use crate::call::state::Call;
 use crate::coroutine::target::Target;
-use crate::python::names;
 use crate::python::once::intern;
-use crate::task::bridged::BridgedCoroutine;
-use crate::task::loops;
-use crate::task::session::Session;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use std::sync::Arc;
 
 /// Where a call's target runs.
@@ -32,56 +31,36 @@ impl RunIn {
 }
 
 /// Starts the call in a task of `event_loop`, which runs in this thread. The first step is over when this returns: of a
-/// task where tasks can start eagerly, of a session's if `enters` (see there).
-pub fn start_call(
-    event_loop: &Bound<'_, PyAny>,
-    call: &Arc<Call>,
-    target: Target,
-    run_in: RunIn,
-    enters: bool,
-) -> PyResult<()> {
+/// task where tasks can start eagerly, of a session's if `enters` (see there). What goes wrong settles the call.
+pub fn start_call(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, run_in: RunIn, enters: bool) {
     let py = event_loop.py();
     if call.is_abandoned() && !run_in.is_due_anyway() {
         // Its caller is gone, and what it was told is that the call did not end.
         target.discard(py);
         call.settle(py, Outcome::Raised(cancelled_error(py)));
-        return Ok(());
+        return;
     }
-    match run_in {
-        RunIn::Session { session, is_last } => {
-            if let Err(error) = session.begin(event_loop, call, target, is_last, enters) {
-                call.settle(py, Outcome::Raised(error));
-            }
-        }
-        RunIn::Task(context) => {
-            let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target, loops::owner(event_loop)))?;
-            match make_task(event_loop, coroutine.as_any(), &context) {
-                Ok(task) => call.suspended_in(task),
-                Err(error) => {
-                    coroutine.call_method0(intern!(py, "close"))?;
-                    call.settle(py, Outcome::Raised(error));
-                }
-            }
-        }
+    let started = match run_in {
+        RunIn::Session { session, is_last } => session.begin(event_loop, call, target, is_last, enters),
+        RunIn::Task(context) => start_task(event_loop, call, target, &context),
+    };
+    if let Err(error) = started {
+        call.settle(py, Outcome::Raised(error));
     }
-    Ok(())
 }
 
-pub fn make_task<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    coroutine: &Bound<'py, PyAny>,
-    context: &Py<PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn start_task(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, context: &Py<PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    let options = PyDict::new(py);
-    options.set_item(intern!(py, "context"), context)?;
-    if loops::has_task_factory(event_loop)? {
-        // The user's factory decides, eager ones included: this is the loop's own thread.
-        return event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options));
+    let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target, loops::owner(event_loop)))?;
+    match make_task(event_loop, coroutine.as_any(), context) {
+        Ok(task) => {
+            call.suspended_in(task);
+            Ok(())
+        }
+        Err(error) => {
+            // Before the coroutine is closed, which would settle it otherwise.
+            call.settle(py, Outcome::Raised(error));
+            coroutine.call_method0(intern!(py, "close")).map(drop)
+        }
     }
-    options.set_item(intern!(py, "loop"), event_loop)?;
-    if names::has_eager_tasks(py) {
-        options.set_item(intern!(py, "eager_start"), true)?;
-    }
-    names::task(py)?.call((coroutine,), Some(&options))
 }

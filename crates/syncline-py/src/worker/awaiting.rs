@@ -7,18 +7,20 @@
 //! 1. All of it happens on the loop's thread; only `Waker`s are passed on, and they ring there too. 2. An operation that has
 //!    begun ends once: by `end`, or by `cancel` if the task went away before.
 
+use super::inbox::{Inbox, here};
 use crate::coroutine::driven::{self, Input};
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::surroundings::is_in_trio_task;
 use crate::task::idle;
-use crate::worker::inbox::{Inbox, here};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use std::sync::Arc;
-use syncline_core::sync::{Mutex, lock};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use syncline_core::sync::{Mutex, lock, replace};
 
 /// Wakes a task.
 #[derive(Default)]
@@ -75,22 +77,22 @@ enum State {
 pub struct Pending {
     operation: Arc<dyn Operation>,
     state: Mutex<State>,
-    has_begun: Mutex<bool>,
+    has_begun: AtomicBool,
 }
 
 impl Pending {
     pub fn new(operation: Arc<dyn Operation>) -> Self {
-        Self { operation, state: Mutex::new(State::New), has_begun: Mutex::new(false) }
+        Self { operation, state: Mutex::new(State::New), has_begun: AtomicBool::new(false) }
     }
 
     fn begin(&self, py: Python<'_>, in_trio: bool) -> PyResult<Started> {
         let begun = self.operation.begin(py, here(py, in_trio)?)?;
-        *lock(&self.has_begun) = begun != Started::Over;
+        self.has_begun.store(begun != Started::Over, Relaxed);
         Ok(begun)
     }
 
     fn end(&self, py: Python<'_>) -> PyErr {
-        *lock(&self.has_begun) = false;
+        self.has_begun.store(false, Relaxed);
         match self.operation.end(py) {
             Ok(value) => PyStopIteration::new_err((value,)),
             Err(error) => error,
@@ -100,7 +102,7 @@ impl Pending {
     /// By 2.
     fn cancel(&self, py: Python<'_>) {
         drop(self.operation.waker().take());
-        let has_begun = std::mem::take(&mut *lock(&self.has_begun));
+        let has_begun = self.has_begun.swap(false, Relaxed);
         if has_begun {
             self.operation.cancel(py);
         }
@@ -109,7 +111,7 @@ impl Pending {
     fn turn<'py>(slf: &Bound<'py, Self>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let _inside = process::step_inside_unless_left(py);
-        let state = std::mem::replace(&mut *lock(&this.state), State::Over);
+        let state = replace(&this.state, State::Over);
         match (state, input) {
             (State::New, Input::Thrown(error)) => Err(PyErr::from_value(error.clone())),
             (State::New, _) => this.first_turn(slf),
@@ -132,7 +134,7 @@ impl Pending {
         match self.begin(py, false)? {
             Started::Over => return Err(self.end(py)),
             Started::Met => {
-                *lock(&self.state) = State::InAsyncio;
+                drop(replace(&self.state, State::InAsyncio));
                 return Ok(py.None());
             }
             Started::Waits => {}
@@ -142,14 +144,14 @@ impl Pending {
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         self.operation.waker().hang(future.clone().unbind());
-        *lock(&self.state) = State::InAsyncio;
+        drop(replace(&self.state, State::InAsyncio));
         Ok(future.unbind())
     }
 
     fn turn_in_trio<'py>(&self, py: Python<'py>, waiting: Py<PyAny>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
         match driven::step(waiting.bind(py), input) {
             Ok(PySendResult::Next(awaited)) => {
-                *lock(&self.state) = State::InTrio(waiting);
+                drop(replace(&self.state, State::InTrio(waiting)));
                 Ok(awaited.unbind())
             }
             Ok(PySendResult::Return(_)) => Err(self.end(py)),
@@ -191,7 +193,7 @@ impl Pending {
     }
 
     fn close(&self, py: Python<'_>) {
-        let state = std::mem::replace(&mut *lock(&self.state), State::Over);
+        let state = replace(&self.state, State::Over);
         drop(state);
         self.cancel(py);
     }
@@ -208,7 +210,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if *lock(&self.has_begun) {
+        if self.has_begun.load(Relaxed) {
             Python::try_attach(|py| errors::keeping_raised(py, || self.cancel(py)));
         }
     }

@@ -1,27 +1,30 @@
 //! A worker thread runs an async function on the loop that sent it there, and waits; and what a worker can ask.
 //!
 //! Invariants:
-//! 1. Every wait ends: on the result; on the end of the loop, or if nobody drives it any more; if the task that waits for
-//!    the worker was cancelled, when the coroutine has cleaned up, or after the time for that. 2. Nothing is waited for
-//!    while attached, and no worker attaches once the exit has come far enough. 3. The coroutine is a task of its own on
-//!    the loop; its contextvars are those of the worker's call, and changes come back.
+//! 1. The wait ends also when the loop does, or if nobody drives it any more, or when the task that waits for the worker was
+//!    cancelled. 2. No worker attaches once the exit has come far enough. 3. The coroutine is a task of its own on the loop;
+//!    its contextvars are those of the worker's call, and changes come back.
 
-use crate::call::state::{Call, Outcome, is_cancelled};
-use crate::call::wait;
+use super::inbox::{Health, Inbox};
+use super::work::{self, OnCancel, Work, sender};
+use crate::call::outcome::{Outcome, cancelled_error};
+use crate::call::state::{Call, Taker, UnderWay};
+use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::call::waiter::Waiter;
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
-use crate::python::process::{self, Inside};
+use crate::python::process;
+use crate::python::signals;
+use crate::runner::arrival::Arrival;
 use crate::task::start::{RunIn, start_call};
-use crate::worker::inbox::{Health, Inbox, Item};
-use crate::worker::work::{OnCancel, Work};
-use crate::worker::workers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, take};
 
 /// A waiting worker looks by itself that often, and examines the limiter that often.
 const FIRST_TICK: Duration = Duration::from_millis(5);
@@ -41,27 +44,22 @@ pub fn from_thread(
 ) -> PyResult<Py<PyAny>> {
     let Some((work, inbox)) = sender() else { return Err(not_a_worker(r#fn)) };
     if work.is_given_up() {
-        return Err(wait::cancelled_error(py));
+        return Err(cancelled_error(py));
     }
     let target = Target::from_function("from_thread", r#fn, args, kwargs)?;
-    run_there(py, &work, &inbox, target, None, true)
+    let patience = Patience { begun: Instant::now(), timeout: None, cleanup: CLEANUP, stall_after: None };
+    run_there(py, &work, &inbox, target, patience, true, &Arc::default())
 }
 
-/// The call that this worker thread makes, and the loop that sent it here.
-pub fn sender() -> Option<(Arc<Work>, Arc<Inbox>)> {
-    let work = workers::current()?;
-    let inbox = Arc::clone(work.inbox()?);
-    Some((work, inbox))
-}
-
-/// Runs the target on the loop that sent this worker thread, and waits, for at most `timeout`.
+/// Runs the target on the loop that sent this worker thread, and waits.
 pub fn run_there(
     py: Python<'_>,
     work: &Arc<Work>,
     inbox: &Arc<Inbox>,
     target: Target,
-    timeout: Option<Duration>,
+    patience: Patience,
     shares_context: bool,
+    stats: &Arc<Stats>,
 ) -> PyResult<Py<PyAny>> {
     let carried = match Carried::fresh(py) {
         Ok(carried) => carried,
@@ -70,26 +68,52 @@ pub fn run_there(
             return Err(error);
         }
     };
-    let call = Call::on_own_loop(&"the loop of a worker thread".into(), Arc::default(), None, Arc::<Stats>::default());
-    if !work.begin_waiting(&call, OnCancel::End) {
-        call.begin_cancelling();
-    }
-    send(py, inbox, &call, target, carried.context(py));
-    let result = Wait {
+    let call = Call::new(Taker::SleeperOfOthers, &"the loop of a worker thread".into(), &Arc::default(), stats);
+    let _under_way = UnderWay(stats);
+    let waiting = WaitingHere::begin(work, &call);
+    inbox.deliver(
+        py,
+        Arc::new(SentCall {
+            call: Arc::clone(&call),
+            inbox: Arc::downgrade(inbox),
+            todo: Mutex::new(Some((target, carried.context(py)))),
+        }),
+    );
+    let mut awaited = SendersCall {
         work,
         inbox,
         call: &call,
-        inside: Some(process::step_inside()),
-        deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
-        timed_out: false,
-        timeout,
-    }
-    .until_the_end(py);
-    work.end_waiting();
+        is_told: false,
+        tick: FIRST_TICK,
+        next_check: Instant::now() + CHECK_INTERVAL,
+        stands_since: None,
+        moves: None,
+    };
+    let result = Wait::begin(patience).wait_for(py, &mut awaited);
+    drop(waiting);
     if shares_context {
         carried.write_back(py, false)?;
     }
+    signals::check(py)?;
     result
+}
+
+/// While it lives the work's function waits for the call.
+struct WaitingHere<'a>(&'a Work);
+
+impl<'a> WaitingHere<'a> {
+    fn begin(work: &'a Work, call: &Arc<Call>) -> Self {
+        if !work.begin_waiting_for(call, OnCancel::End) {
+            call.begin_cancelling();
+        }
+        Self(work)
+    }
+}
+
+impl Drop for WaitingHere<'_> {
+    fn drop(&mut self) {
+        self.0.end_waiting();
+    }
 }
 
 fn not_a_worker(function: &Bound<'_, PyAny>) -> PyErr {
@@ -100,39 +124,56 @@ fn not_a_worker(function: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
-/// A target on its way to its loop: closed properly if it never gets there.
-struct Sent(Option<Target>, Arc<Call>);
+/// A call on its way to its loop: closed properly if it never gets there.
+struct SentCall {
+    call: Arc<Call>,
+    inbox: Weak<Inbox>,
+    /// What is to run, and in which context.
+    todo: Mutex<Option<(Target, Py<PyAny>)>>,
+}
 
-impl Drop for Sent {
-    fn drop(&mut self) {
-        if let Some(target) = self.0.take() {
-            Python::try_attach(|py| {
-                target.discard(py);
-                self.1.settle(py, Outcome::Raised(loop_is_gone(py)));
-            });
+impl Arrival for SentCall {
+    fn arrive(&self, py: Python<'_>) {
+        let Some((target, context)) = take(&self.todo) else { return };
+        let event_loop = self.inbox.upgrade().and_then(|inbox| inbox.event_loop(py));
+        let refused = match &event_loop {
+            None => Some(loop_is_gone(py)),
+            Some(_) if self.call.is_to_be_cancelled(Instant::now()) => Some(cancelled_error(py)),
+            Some(_) => None,
+        };
+        if let Some(error) = refused {
+            target.discard(py);
+            self.call.settle(py, Outcome::Raised(error));
+        } else if let Some(event_loop) = event_loop {
+            start_call(&event_loop, &self.call, target, RunIn::Task(context), false);
+            // Its first step may have cancelled the task that waits for the worker.
+            cancel_if_asked(py, &self.call);
+        }
+    }
+
+    fn be_lost(&self, py: Python<'_>) {
+        if let Some((target, _)) = take(&self.todo) {
+            target.discard(py);
+            self.call.settle(py, Outcome::Raised(loop_is_gone(py)));
         }
     }
 }
 
-fn send(py: Python<'_>, inbox: &Arc<Inbox>, call: &Arc<Call>, target: Target, context: Py<PyAny>) {
-    let mut sent = Sent(Some(target), Arc::clone(call));
-    let there = Arc::downgrade(inbox);
-    let begin = move |py: Python<'_>| {
-        let call = Arc::clone(&sent.1);
-        let event_loop = there.upgrade().and_then(|inbox| inbox.event_loop(py));
-        let (Some(event_loop), Some(target)) = (event_loop, sent.0.take()) else { return };
-        if call.is_to_be_cancelled(Instant::now()) {
-            target.discard(py);
-            call.settle(py, Outcome::Raised(wait::cancelled_error(py)));
-            return;
-        }
-        let started = start_call(&event_loop, &call, target, RunIn::Task(context), false);
-        // Its first step may have cancelled the task that waits for the worker.
-        if let Err(error) = started.and_then(|_| call.cancel_if_asked_and_begun(py)) {
-            call.settle(py, Outcome::Raised(error));
-        }
-    };
-    inbox.deliver(py, Item::Do(Box::new(begin)));
+/// A cancel on its way to its loop.
+struct SentCancel(Arc<Call>);
+
+impl Arrival for SentCancel {
+    fn arrive(&self, py: Python<'_>) {
+        cancel_if_asked(py, &self.0);
+    }
+
+    fn be_lost(&self, _py: Python<'_>) {}
+}
+
+fn cancel_if_asked(py: Python<'_>, call: &Call) {
+    if let Err(error) = call.cancel_if_asked_and_begun(py) {
+        error.write_unraisable(py, None);
+    }
 }
 
 fn loop_is_gone(py: Python<'_>) -> PyErr {
@@ -144,154 +185,90 @@ fn loop_is_gone(py: Python<'_>) -> PyErr {
     )
 }
 
-struct Wait<'a> {
+struct SendersCall<'a> {
     work: &'a Arc<Work>,
     inbox: &'a Arc<Inbox>,
     call: &'a Arc<Call>,
-    inside: Option<Inside>,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
-    timed_out: bool,
+    /// Whether it was noticed that the await which sent the worker is cancelled.
+    is_told: bool,
+    tick: Duration,
+    next_check: Instant,
+    stands_since: Option<Instant>,
+    /// How often tokens of its limiter had changed hands at the last check.
+    moves: Option<u64>,
 }
 
-impl Wait<'_> {
-    fn until_the_end(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut tick = FIRST_TICK;
-        let mut next_check = Instant::now() + CHECK_INTERVAL;
-        let mut stands_since = None;
-        let mut give_up_at = None;
-        let mut moves = None;
-        loop {
-            let now = Instant::now();
-            let left = self.deadline.map(|at| at.saturating_duration_since(now)).filter(|_| !self.timed_out);
-            self.sleep(py, left.map_or(tick, |left| left.min(tick)));
-            tick = (tick * 2).min(LONGEST_TICK);
-            if let Some(outcome) = self.call.take() {
-                return self.deliver(py, outcome);
-            }
-            let now = Instant::now();
-            match self.inbox.health(py)? {
-                Health::Runs => stands_since = None,
-                Health::Stands if now - *stands_since.get_or_insert(now) < CHECK_INTERVAL => {}
-                Health::Stands | Health::Gone => return self.leave(py, loop_is_gone(py)),
-            }
-            if !self.timed_out && self.deadline.is_some_and(|at| at <= now) {
-                self.timed_out = true;
-                self.cancel(py);
-            }
-            if self.timed_out || self.work.is_given_up() {
-                if *give_up_at.get_or_insert(now + CLEANUP) <= now {
-                    wait::orphaned(py, self.call, self.call.runner_name(), CLEANUP.as_secs_f64());
-                    return self.leave(py, self.reason(py));
-                }
-            } else if next_check <= now {
-                next_check = now + CHECK_INTERVAL;
-                self.work.look_after_limits(py, &mut moves);
-            }
+impl Awaited for SendersCall<'_> {
+    type Output = Py<PyAny>;
+
+    fn take(&mut self, _py: Python<'_>) -> Option<Outcome> {
+        self.call.take()
+    }
+
+    fn fate(&mut self, py: Python<'_>) -> Fate {
+        let now = Instant::now();
+        match self.inbox.health(py) {
+            Ok(Health::Runs) => self.stands_since = None,
+            Ok(Health::Stands) if now - *self.stands_since.get_or_insert(now) < CHECK_INTERVAL => {}
+            Ok(Health::Stands | Health::Gone) => return Fate::Gone,
+            Err(error) => _ = signals::keep(py, error),
         }
+        Fate::Runs
     }
 
-    /// The deadline has come.
-    fn cancel(&self, py: Python<'_>) {
-        self.call.begin_cancelling();
-        let call = Arc::clone(self.call);
-        let cancel = move |py: Python<'_>| {
-            if let Err(error) = call.cancel_if_asked_and_begun(py) {
-                error.write_unraisable(py, None);
-            }
-        };
-        self.inbox.deliver(py, Item::Do(Box::new(cancel)));
-    }
-
-    fn reason(&self, py: Python<'_>) -> PyErr {
-        if self.timed_out { wait::timed_out(self.timeout) } else { wait::cancelled_error(py) }
-    }
-
-    /// By 2.
-    fn sleep(&mut self, py: Python<'_>, span: Duration) {
-        drop(self.inside.take());
+    fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
+        let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));
         let call = self.call;
-        self.inside = Some(py.detach(|| {
-            call.slot.wait(Some(span));
-            process::come_back()
-        }));
+        process::sleep(py, || _ = call.slot.wait(Some(left)));
+        self.tick = (self.tick * 2).min(LONGEST_TICK);
+        Ok(())
     }
 
-    fn leave(&self, py: Python<'_>, error: PyErr) -> PyResult<Py<PyAny>> {
-        // It may have ended after we looked.
-        if let Some(outcome) = self.call.take() {
-            return self.deliver(py, outcome);
-        }
-        self.call.abandon(py);
-        Err(error)
-    }
-
-    fn deliver(&self, py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
-        match outcome {
-            Outcome::Returned(value) => Ok(value),
-            Outcome::Raised(error) if is_cancelled(py, &error) && self.timed_out => {
-                Err(errors::from_cause(py, self.reason(py), error))
-            }
-            // Cancelled by its loop's end rather than by its task's.
-            Outcome::Raised(error) if is_cancelled(py, &error) && !self.work.is_given_up() && self.is_ending(py) => {
-                Err(errors::from_cause(py, loop_is_gone(py), error))
-            }
-            Outcome::Raised(error) => Err(error),
+    fn cancel(&mut self, py: Python<'_>) {
+        // The cancelled await has told the coroutine itself.
+        if !self.is_told {
+            self.call.begin_cancelling();
+            self.inbox.deliver(py, Arc::new(SentCancel(Arc::clone(self.call))));
         }
     }
 
-    fn is_ending(&self, py: Python<'_>) -> bool {
-        self.inbox.runner().is_some_and(|runner| runner.is_closing())
-            || self.inbox.health(py).is_ok_and(|health| health == Health::Gone)
+    fn outer_is_to_end(&mut self, _now: Instant) -> bool {
+        self.is_told |= self.work.is_given_up();
+        self.is_told
+    }
+
+    fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
+        if self.next_check <= now {
+            self.next_check = now + CHECK_INTERVAL;
+            self.work.look_after(py, &mut self.moves);
+        }
+        Ok(())
+    }
+
+    fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
+        self.call.leave_alone(py, waited_for_cleanup);
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyErr {
+        loop_is_gone(py)
+    }
+
+    /// By its loop's end rather than by its task's.
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        !self.work.is_given_up()
+            && (self.inbox.runner().is_some_and(|runner| runner.is_closing())
+                || self.inbox.health(py).is_ok_and(|health| health == Health::Gone))
     }
 }
 
 /// Raises CancelledError in a worker thread whose await was cancelled.
 #[pyfunction]
 pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
-    let Some(work) = workers::current() else {
+    let Some(work) = work::current() else {
         return Err(PyRuntimeError::new_err(
             "check_cancelled() asks whether the await that sent a worker thread was cancelled, and this is no worker \
              thread of syncline's; come here by `await to_thread(...)`",
         ));
     };
-    if work.is_given_up() { Err(wait::cancelled_error(py)) } else { Ok(()) }
-}
-
-/// Whether this is a worker thread, or one marked as such.
-#[pyfunction]
-pub fn in_worker_thread() -> bool {
-    workers::is_marked() || workers::current().is_some()
-}
-
-/// Marks this thread as a worker.
-#[pyfunction]
-pub fn mark_as_worker_thread() {
-    workers::mark(true);
-}
-
-struct Marked(bool);
-
-impl Drop for Marked {
-    fn drop(&mut self) {
-        workers::mark(self.0);
-    }
-}
-
-/// Calls `fn` in this thread, which is marked as a worker meanwhile.
-#[pyfunction]
-#[pyo3(signature = (r#fn, /, *args, **kwargs))]
-pub fn call_with_mark<'py>(
-    r#fn: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let _marked = Marked(workers::mark(true));
-    r#fn.call(args, kwargs)
-}
-
-/// How many worker threads there are, and how many of them are idle.
-#[pyfunction]
-pub fn worker_counts() -> (usize, usize) {
-    workers::counts()
+    if work.is_given_up() { Err(cancelled_error(py)) } else { Ok(()) }
 }

@@ -1,56 +1,38 @@
-//! Where results of other threads come back to a loop: one box for each loop, one wake-up for each batch.
+//! Where results of other threads come back to a loop: one inbox for each loop, one wake-up for each batch.
 //!
 //! `call_soon_threadsafe` once a result writes to a socket once a result, under the interpreter lock, and the loop then
-//! reads it dry. Here a result is laid into the loop's box; who finds the box empty rings, and everything that is there
-//! when the loop comes round is seen to in one callback. Where the loop can watch a descriptor, ringing is one write,
-//! which needs no interpreter lock.
+//! reads it dry. Here a result is laid into the loop's mailbox; who finds that the loop has not been told of any mail tells
+//! it, and everything that is there when the loop comes round is seen to in one callback. Where the loop can watch a
+//! descriptor, telling it is one write, which needs no interpreter lock. A runner's loop has a mailbox already.
 //!
 //! Invariants:
-//! 1. `rung` is true from the moment in which somebody is told to ring until the loop empties the box. 2. Only its loop's
-//!    thread empties a box. 3. A box closes with its loop; what lies in it then, or comes later, is lost, and told so.
-//! 4. A box refers to its loop weakly: the loop owns what it calls, and that owns the box. 5. In a forked child a box of
-//!    the parent is not used: its descriptor is the parent's.
+//! 1. The mailbox is parked while no callback is due that will empty it. 2. Only its loop's thread empties an inbox. 3. An
+//!    inbox closes with its loop; what lies in it then, or comes later, is lost, and told so. 4. An inbox refers to its loop
+//!    weakly: the loop owns what it calls, and that owns the inbox. 5. In a forked child an inbox of the parent is not
+//!    used: its descriptor is the parent's.
 
-use crate::call::state::HAS_TRIO;
+use super::notice::{Notice, Recipient};
+use crate::call::outcome::HAS_TRIO;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::runner::state::{Feeder, Job, Runner, current_runner};
+use crate::runner::arrival::Arrival;
+use crate::runner::state::{Feeder, Runner, current_runner};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-use syncline_core::mailbox::{SendError, Sent};
-use syncline_core::spin::{Spin, current_cpu, usable_cores};
-use syncline_core::sync::{Mutex, lock};
-
-/// What comes to a loop.
-pub trait Arrival: Send + Sync {
-    /// On the loop's thread.
-    fn arrive(&self, py: Python<'_>);
-    /// The loop is gone.
-    fn be_lost(&self, py: Python<'_>);
-}
-
-pub enum Item {
-    Arrival(Arc<dyn Arrival>),
-    Do(Box<dyn FnOnce(Python<'_>) + Send>),
-}
-
-#[derive(Default)]
-struct Mail {
-    items: Vec<Item>,
-    rung: bool,
-    closed: bool,
-}
+use syncline_core::mailbox::{Mailbox, Sent};
+use syncline_core::spin::{Spin, usable_cores};
 
 enum Route {
-    /// A loop with our selector: through its mailbox.
+    /// A loop with our selector: through its own mailbox.
     Runner(Arc<Runner>),
     #[cfg(target_os = "linux")]
     Descriptor(std::os::fd::OwnedFd),
@@ -81,96 +63,17 @@ pub struct Inbox {
     host: Host,
     route: Route,
     runner: Option<Weak<Runner>>,
-    mail: Mutex<Mail>,
+    mail: Mailbox<Arc<dyn Arrival>>,
     /// For results of worker threads that may come at once.
     spin: Spin,
 }
 
-/// The duty to ring.
-#[must_use]
-pub struct Ring(Arc<Inbox>);
-
-/// What of that is left once the interpreter is not needed any more. A loop that spins comes at once, and would collide
-/// with a thread that still holds it.
-#[must_use]
-pub enum Rung {
-    Mail(Arc<Inbox>, Arc<Runner>, Option<Job>),
-    #[cfg(target_os = "linux")]
-    Descriptor(Arc<Inbox>),
-}
-
-/// A loop that takes nothing any more, and what it was given.
-#[must_use]
-pub struct Refused(Arc<Inbox>, SendError<Job>);
-
-impl Ring {
-    /// What of it needs the interpreter; comes first. `None` if nothing is left to do.
-    pub fn prepare(self, py: Python<'_>) -> Option<Rung> {
-        let inbox = self.0;
-        match &inbox.route {
-            Route::Runner(runner) => {
-                let runner = Arc::clone(runner);
-                let drain = Drain { inbox: Arc::clone(&inbox), stays: false, ran: AtomicBool::new(false) };
-                let job = Job::Do(Box::new(move |py| {
-                    drain.__call__(py);
-                    Ok(())
-                }));
-                Some(Rung::Mail(inbox, runner, Some(job)))
-            }
-            #[cfg(target_os = "linux")]
-            Route::Descriptor(_) => Some(Rung::Descriptor(inbox)),
-            Route::Callback => {
-                inbox.schedule(py);
-                None
-            }
-        }
-    }
-
-    pub fn ring_now(self, py: Python<'_>) {
-        if let Some(refused) = self.prepare(py).and_then(|mut rung| rung.finish()) {
-            refused.close(py);
-        }
-    }
-}
-
-impl Rung {
-    /// Once; for any thread, attached or not. What comes back is to be closed attached, and this to be dropped so: it may
-    /// be the last that refers to the loop.
-    pub fn finish(&mut self) -> Option<Refused> {
-        match self {
-            Self::Mail(inbox, runner, job) => {
-                runner.caller_cpu.store(current_cpu(), Relaxed);
-                match runner.mailbox.send(job.take()?) {
-                    Ok(Sent::WakeTheLoop) => runner.wake(),
-                    Ok(Sent::LoopIsAwake) => {}
-                    Err(refused) => return Some(Refused(Arc::clone(inbox), refused)),
-                }
-            }
-            #[cfg(target_os = "linux")]
-            Self::Descriptor(inbox) => {
-                if let Route::Descriptor(fd) = &inbox.route {
-                    // Fails only if the counter is full, and then the loop is awake.
-                    let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
-                }
-            }
-        }
-        None
-    }
-}
-
-impl Refused {
-    pub fn close(self, py: Python<'_>) {
-        self.0.close(py);
-        drop(self.1);
-    }
-}
-
 thread_local! {
-    /// By 4 weak. The box of the loop that this thread asked for last.
+    /// By 4 weak. The inbox of the loop that this thread asked for last.
     static HERE: RefCell<Weak<Inbox>> = const { RefCell::new(Weak::new()) };
 }
 
-/// The box of the loop that runs in this thread.
+/// The inbox of the loop that runs in this thread.
 pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
     let anchor = if in_trio {
         names::trio_token(py)?.call0()?
@@ -192,13 +95,16 @@ pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
 
 impl Inbox {
     fn new(anchor: &Bound<'_, PyAny>, host: Host, route: Route) -> PyResult<Arc<Self>> {
+        let mail = Mailbox::new();
+        // By 1.
+        mail.park();
         Ok(Arc::new(Self {
             epoch: process::epoch(),
             anchor: PyWeakrefReference::new(anchor)?.unbind(),
             host,
             route,
             runner: current_runner().map(|runner| Arc::downgrade(&runner)),
-            mail: Mutex::default(),
+            mail,
             spin: Spin::new(usable_cores()),
         }))
     }
@@ -248,7 +154,14 @@ impl Inbox {
         let py = anchor.py();
         self.epoch == process::epoch()
             && self.anchor.bind(py).upgrade().is_some_and(|known| known.is(anchor))
-            && !lock(&self.mail).closed
+            && !self.is_closed()
+    }
+
+    fn is_closed(&self) -> bool {
+        match &self.route {
+            Route::Runner(runner) => runner.mailbox.is_closed(),
+            _ => self.mail.is_closed(),
+        }
     }
 
     pub fn runner(&self) -> Option<Arc<Runner>> {
@@ -283,46 +196,14 @@ impl Inbox {
         }
     }
 
-    /// Lays something into the box; attached. Whoever gets a ring has to ring it.
-    pub fn put(self: &Arc<Self>, py: Python<'_>, item: Item) -> Option<Ring> {
-        let refused = {
-            let mut mail = lock(&self.mail);
-            if mail.closed {
-                Some(item)
-            } else {
-                mail.items.push(item);
-                if std::mem::replace(&mut mail.rung, true) {
-                    return None;
-                }
-                None
-            }
-        };
-        if let Some(item) = refused {
-            lose(py, item);
-            return None;
-        }
-        Some(Ring(Arc::clone(self)))
-    }
-
-    /// As `put`, and rings.
-    pub fn deliver(self: &Arc<Self>, py: Python<'_>, item: Item) {
-        if let Some(ring) = self.put(py, item) {
-            ring.ring_now(py);
+    /// As `put`, and sends.
+    pub fn deliver(self: &Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) {
+        if let Some(notice) = Arc::clone(self).put(py, arrival) {
+            notice.send_now(py);
         }
     }
 
-    fn schedule(self: &Arc<Self>, py: Python<'_>) {
-        let drain = Drain { inbox: Arc::clone(self), stays: false, ran: AtomicBool::new(false) };
-        let scheduled = self.event_loop(py).map(|event_loop| {
-            // If that fails the loop is closed, and so is the box: the drain has been dropped unused.
-            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
-        });
-        if scheduled.is_none_or(|scheduled| scheduled.is_err()) {
-            self.close(py);
-        }
-    }
-
-    fn empty(&self, py: Python<'_>) {
+    fn empty(self: &Arc<Self>, py: Python<'_>) {
         // By 5.
         if self.epoch != process::epoch() {
             return;
@@ -330,41 +211,35 @@ impl Inbox {
         #[cfg(target_os = "linux")]
         if let Route::Descriptor(fd) = &self.route {
             let mut count = [0; 8];
-            // Fails only if nobody has rung.
+            // Fails only if nobody has written.
             let _ = rustix::io::read(fd, &mut count);
         }
-        let items = {
-            let mut mail = lock(&self.mail);
-            mail.rung = false;
-            std::mem::take(&mut mail.items)
-        };
-        for item in items {
-            match item {
-                Item::Arrival(arrival) => arrival.arrive(py),
-                Item::Do(what) => what(py),
-            }
+        let mut mail = VecDeque::new();
+        self.mail.drain(&mut mail);
+        for arrival in mail {
+            arrival.arrive(py);
+        }
+        // By 1. For what has come meanwhile the loop comes round again: its other tasks have their turn.
+        if !self.mail.park() {
+            Notice::Wake(Arc::<Self>::clone(self)).send_now(py);
         }
     }
 
     /// By 3.
     fn close(&self, py: Python<'_>) {
-        let items = {
-            let mut mail = lock(&self.mail);
-            mail.closed = true;
-            std::mem::take(&mut mail.items)
-        };
+        let mail = self.mail.close();
         if self.epoch != process::epoch() {
-            std::mem::forget(items);
+            std::mem::forget(mail);
             return;
         }
-        for item in items {
-            lose(py, item);
+        for arrival in mail {
+            arrival.be_lost(py);
         }
     }
 
     /// For other threads that wait for something on this loop.
     pub fn health(&self, py: Python<'_>) -> PyResult<Health> {
-        if lock(&self.mail).closed || self.epoch != process::epoch() {
+        if self.epoch != process::epoch() || self.is_closed() {
             return Ok(Health::Gone);
         }
         if let Some(runner) = &self.runner {
@@ -382,9 +257,42 @@ impl Inbox {
     }
 }
 
-fn lose(py: Python<'_>, item: Item) {
-    if let Item::Arrival(arrival) = item {
-        arrival.be_lost(py);
+impl Recipient for Inbox {
+    fn put(self: Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) -> Option<Notice> {
+        if let Route::Runner(runner) = &self.route {
+            return Some(Notice::Mail(Arc::clone(runner), Some(arrival)));
+        }
+        match self.mail.send(arrival) {
+            Ok(Sent::LoopIsAwake) => None,
+            Ok(Sent::WakeTheLoop) => Some(Notice::Wake(self)),
+            Err(refused) => {
+                refused.0.be_lost(py);
+                None
+            }
+        }
+    }
+
+    fn is_scheduled(self: Arc<Self>, py: Python<'_>) -> bool {
+        if !matches!(self.route, Route::Callback) {
+            return false;
+        }
+        let drain = Drain { inbox: Arc::clone(&self), stays: false, ran: AtomicBool::new(false) };
+        let scheduled = self.event_loop(py).map(|event_loop| {
+            // If that fails the loop is closed, and so is the inbox: the drain has been dropped unused.
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
+        });
+        if scheduled.is_none_or(|scheduled| scheduled.is_err()) {
+            self.close(py);
+        }
+        true
+    }
+
+    fn wake(&self) {
+        #[cfg(target_os = "linux")]
+        if let Route::Descriptor(fd) = &self.route {
+            // Fails only if the counter is full, and then the loop is awake.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
     }
 }
 

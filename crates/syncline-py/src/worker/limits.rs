@@ -1,4 +1,4 @@
-//! How many worker threads may be busy at once: the limiter that users see, for any number of loops.
+//! How many worker threads may be busy at once, for any number of loops.
 //!
 //! A call that finds no token is not sent back to its loop when one comes free: whoever gives a token back hands the call
 //! to a worker at once. A task that waits for a token by itself is told through its loop's box.
@@ -7,41 +7,58 @@
 //! 1. A forked child starts with all tokens: the parent's borrowers are not there. 2. A token that was handed to a task
 //!    which no longer waits goes on to the next.
 
+use super::awaiting::{Operation, Started, Waker};
+use super::inbox::Inbox;
+use super::workers::{self, WorkerJob};
 use crate::python::errors;
+use crate::python::log;
 use crate::python::names;
 use crate::python::process;
-use crate::python::surroundings::is_in_trio_task;
-use crate::worker::awaiting::{Operation, Pending, Started, Waker};
-use crate::worker::inbox::{Arrival, Inbox, Item};
-use crate::worker::work::Work;
-use crate::worker::workers;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use crate::runner::arrival::Arrival;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, OnceLock, Weak};
-use syncline_core::limiter::{Counts, Limiter, Refused};
+use syncline_core::limiter::{Counts, Limiter};
 use syncline_core::sync::{Mutex, lock};
 
+/// A call in a worker thread, as its limiter knows it.
+pub trait Claim: Send + Sync {
+    /// Among all calls.
+    fn number(&self) -> u64;
+    /// Whether it can never end: it waits, through one task after the other, for a token of a limiter whose tokens are all
+    /// held by such. `seen` are the numbers of those that were asked already.
+    fn is_stuck(&self, seen: &mut Vec<u64>) -> bool;
+    /// Whether its function waits for a coroutine.
+    fn is_waiting(&self) -> bool;
+    /// Whether it was asked for, directly or not, by what a worker called; known once it has to queue.
+    fn comes_from_worker(&self) -> bool;
+    /// The task that waits for it, by address; known once it has to queue.
+    fn task(&self) -> usize;
+    /// The function that runs, or is to run; for show.
+    fn shown(&self, py: Python<'_>) -> Py<PyAny>;
+    fn job(self: Arc<Self>) -> Arc<dyn WorkerJob>;
+}
+
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum TokenKey {
-    Work(u64),
+pub enum TokenKey {
+    Claim(u64),
     /// By address.
     Object(usize),
 }
 
-enum Borrower {
-    Work(Arc<Work>),
+pub enum Borrower {
+    Claim(Arc<dyn Claim>),
     Object(Py<PyAny>),
 }
 
-pub enum Waiter {
-    Work(Arc<Work>),
+pub enum InQueue {
+    Claim(Arc<dyn Claim>),
     Turn(Arc<Turn>),
 }
 
-type Tokens = Limiter<TokenKey, Borrower, Waiter>;
+pub type Tokens = Limiter<TokenKey, Borrower, InQueue>;
 
 pub struct Limits {
     tokens: Mutex<(u32, Arc<Tokens>)>,
@@ -52,7 +69,7 @@ impl Limits {
         Arc::new(Self { tokens: Mutex::new((process::epoch(), Arc::new(Tokens::new(total)))) })
     }
 
-    fn tokens(&self) -> Arc<Tokens> {
+    pub fn tokens(&self) -> Arc<Tokens> {
         let mut known = lock(&self.tokens);
         if known.0 != process::epoch() {
             // By 1.
@@ -64,19 +81,19 @@ impl Limits {
     }
 
     /// A token for a call, if there is one.
-    pub fn take_for(&self, work: &Arc<Work>) -> bool {
-        self.tokens().acquire_nowait(TokenKey::Work(work.number), Borrower::Work(Arc::clone(work))).is_ok()
+    pub fn take_for(&self, claim: Arc<dyn Claim>) -> bool {
+        self.tokens().acquire_nowait(TokenKey::Claim(claim.number()), Borrower::Claim(claim)).is_ok()
     }
 
     /// True if the call is in the queue, false if it got a token after all.
-    pub fn queue_for(&self, work: &Arc<Work>) -> bool {
-        let waiter = || Waiter::Work(Arc::clone(work));
-        let got = self.tokens().acquire(TokenKey::Work(work.number), Borrower::Work(Arc::clone(work)), waiter);
+    pub fn queue_for(&self, claim: Arc<dyn Claim>) -> bool {
+        let in_queue = || InQueue::Claim(Arc::clone(&claim));
+        let got = self.tokens().acquire(TokenKey::Claim(claim.number()), Borrower::Claim(Arc::clone(&claim)), in_queue);
         !matches!(got, Ok(true))
     }
 
     pub fn is_queued(&self, number: u64) -> bool {
-        self.tokens().waits(&TokenKey::Work(number))
+        self.tokens().waits(&TokenKey::Claim(number))
     }
 
     /// Whether the task with this address holds a token itself.
@@ -85,12 +102,12 @@ impl Limits {
     }
 
     pub fn leave_queue(&self, number: u64) -> bool {
-        self.tokens().withdraw(&TokenKey::Work(number)).is_some()
+        self.tokens().withdraw(&TokenKey::Claim(number)).is_some()
     }
 
     /// Returns those who have a token now.
-    pub fn give_back(&self, _py: Python<'_>, number: u64) -> Vec<Waiter> {
-        self.tokens().release(&TokenKey::Work(number)).map_or_else(Vec::new, |(_, waiters)| waiters)
+    pub fn give_back(&self, _py: Python<'_>, number: u64) -> Vec<InQueue> {
+        self.tokens().release(&TokenKey::Claim(number)).map_or_else(Vec::new, |(_, waiters)| waiters)
     }
 
     pub fn counts(&self) -> Counts {
@@ -101,15 +118,15 @@ impl Limits {
     pub fn is_stuck(&self, seen: &mut Vec<u64>) -> bool {
         let tokens = self.tokens();
         let borrowers = tokens.borrowers(|borrower| match borrower {
-            Borrower::Work(work) => Ok(Arc::clone(work)),
+            Borrower::Claim(claim) => Ok(Arc::clone(claim)),
             Borrower::Object(task) => Err(task.as_ptr() as usize),
         });
         // A total of 0 is somebody's way to hold calls up, and can be raised.
         !borrowers.is_empty()
             && borrowers.into_iter().all(|borrower| match borrower {
-                Ok(work) => work.is_stuck(seen),
+                Ok(claim) => claim.is_stuck(seen),
                 Err(task) => {
-                    tokens.some_waiter(|waiter| matches!(waiter, Waiter::Work(work) if work.task.load(Relaxed) == task))
+                    tokens.some_waiter(|waiter| matches!(waiter, InQueue::Claim(claim) if claim.task() == task))
                 }
             })
     }
@@ -119,17 +136,17 @@ impl Limits {
     /// of its own may be in between; else there would be an error.)
     pub fn relieve(&self, py: Python<'_>) {
         let tokens = self.tokens();
-        let all_wait = tokens.borrowers(|borrower| matches!(borrower, Borrower::Work(work) if work.is_waiting()));
+        let all_wait = tokens.borrowers(|borrower| matches!(borrower, Borrower::Claim(claim) if claim.is_waiting()));
         if !all_wait.into_iter().all(|waits| waits) {
             return;
         }
-        let fits = |waiter: &Waiter| matches!(waiter, Waiter::Work(work) if work.comes_from_worker.load(Relaxed));
+        let fits = |waiter: &InQueue| matches!(waiter, InQueue::Claim(claim) if claim.comes_from_worker());
         if let Some(waiter) = tokens.exceed(fits) {
             let message = "all worker threads wait for coroutines that seem to wait for further workers; one is used \
                            beyond the limiter's total: raise thread_limiter().total_tokens, or give the inner calls a \
                            limiter of their own: ThreadLimiter(n).to_thread(fn, ...)";
-            names::log(py, "warning", message, None);
-            workers::serve(py, vec![waiter]);
+            log::log(py, "warning", message, None);
+            serve(py, vec![waiter]);
         }
     }
 
@@ -147,6 +164,16 @@ impl Limits {
     }
 }
 
+/// Sees to those who have got a token.
+pub fn serve(py: Python<'_>, served: Vec<InQueue>) {
+    for each in served {
+        match each {
+            InQueue::Claim(claim) => workers::submit(py, &claim.job()),
+            InQueue::Turn(turn) => turn.tell(py),
+        }
+    }
+}
+
 /// A task that waits for a token, on its own behalf or another's.
 pub struct Turn {
     me: Weak<Turn>,
@@ -159,7 +186,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    fn new(limits: &Arc<Limits>, borrower: Option<Py<PyAny>>) -> Arc<Self> {
+    pub fn new(limits: &Arc<Limits>, borrower: Option<Py<PyAny>>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             limits: Arc::clone(limits),
@@ -174,7 +201,7 @@ impl Turn {
     /// It has a token now; from any thread.
     pub fn tell(&self, py: Python<'_>) {
         if let (Some(inbox), Some(me)) = (self.inbox.get(), self.me.upgrade()) {
-            inbox.deliver(py, Item::Arrival(me));
+            inbox.deliver(py, me);
         }
     }
 
@@ -183,7 +210,7 @@ impl Turn {
         let released = self.key.get().and_then(|key| self.limits.tokens().release(key));
         if let Some((borrower, waiters)) = released {
             drop(borrower);
-            workers::serve(py, waiters);
+            serve(py, waiters);
         }
     }
 }
@@ -203,7 +230,7 @@ impl Operation for Turn {
         let _ = self.key.set(key.clone());
         let _ = self.inbox.set(inbox);
         let Some(me) = self.me.upgrade() else { return Ok(Started::Waits) };
-        match self.limits.tokens().acquire(key, Borrower::Object(borrower), || Waiter::Turn(me)) {
+        match self.limits.tokens().acquire(key, Borrower::Object(borrower), || InQueue::Turn(me)) {
             Ok(true) => Ok(Started::Over),
             Ok(false) => Ok(Started::Waits),
             Err(_) => Err(holds_one_already()),
@@ -238,11 +265,11 @@ impl Arrival for Turn {
     }
 }
 
-fn key_of(borrower: &Bound<'_, PyAny>) -> TokenKey {
+pub fn key_of(borrower: &Bound<'_, PyAny>) -> TokenKey {
     TokenKey::Object(borrower.as_ptr() as usize)
 }
 
-fn current_borrower(py: Python<'_>, in_trio: bool) -> PyResult<Py<PyAny>> {
+pub fn current_borrower(py: Python<'_>, in_trio: bool) -> PyResult<Py<PyAny>> {
     let task = if in_trio { names::trio_task(py)?.call0()? } else { names::current_task(py)?.call0()? };
     if task.is_none() {
         return Err(PyRuntimeError::new_err(
@@ -253,147 +280,8 @@ fn current_borrower(py: Python<'_>, in_trio: bool) -> PyResult<Py<PyAny>> {
     Ok(task.unbind())
 }
 
-fn holds_one_already() -> PyErr {
+pub fn holds_one_already() -> PyErr {
     PyRuntimeError::new_err(
         "this borrower holds one of the limiter's tokens already; name another: limiter.acquire_on_behalf_of(borrower)",
     )
-}
-
-/// As anyio: an int, or `math.inf`.
-fn total_of(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
-    if let Ok(number) = value.extract::<f64>()
-        && number == f64::INFINITY
-    {
-        return Ok(None);
-    }
-    let number = value.extract::<i64>().map_err(|_| {
-        let kind = errors::type_name(value);
-        PyTypeError::new_err(format!("total_tokens must be an int or math.inf, not {kind}"))
-    })?;
-    let total = usize::try_from(number)
-        .map_err(|_| PyValueError::new_err(format!("total_tokens must be 0 or more, not {number}")))?;
-    Ok(Some(total))
-}
-
-/// How many worker threads may be busy at once.
-#[pyclass(frozen, subclass, weakref, module = "syncline._core")]
-pub struct LimiterBase {
-    limits: Arc<Limits>,
-}
-
-impl LimiterBase {
-    fn here(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        current_borrower(py, is_in_trio_task(py)?)
-    }
-
-    fn turn(&self, borrower: Option<Py<PyAny>>) -> Pending {
-        Pending::new(Turn::new(&self.limits, borrower))
-    }
-}
-
-#[pymethods]
-impl LimiterBase {
-    #[new]
-    #[pyo3(signature = (total_tokens))]
-    fn new(total_tokens: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { limits: Limits::new(total_of(total_tokens)?) })
-    }
-
-    #[getter]
-    fn total_tokens(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.limits.counts().total {
-            Some(total) => Ok(total.into_pyobject(py)?.into_any().unbind()),
-            None => Ok(f64::INFINITY.into_pyobject(py)?.into_any().unbind()),
-        }
-    }
-
-    #[setter]
-    fn set_total_tokens(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let served = self.limits.tokens().set_total(total_of(value)?);
-        workers::serve(py, served);
-        Ok(())
-    }
-
-    #[getter]
-    fn borrowed_tokens(&self) -> usize {
-        self.limits.counts().borrowed
-    }
-
-    #[getter]
-    fn available_tokens(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let counts = self.limits.counts();
-        match counts.total {
-            // Below zero where the total was lowered meanwhile.
-            Some(total) => {
-                let available = i128::try_from(total).unwrap_or(i128::MAX) - counts.borrowed as i128;
-                Ok(available.into_pyobject(py)?.into_any().unbind())
-            }
-            None => Ok(f64::INFINITY.into_pyobject(py)?.into_any().unbind()),
-        }
-    }
-
-    /// The counts, the borrowers and how many wait, at one moment.
-    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let tokens = self.limits.tokens();
-        let borrowers = tokens.borrowers(|borrower| match borrower {
-            Borrower::Work(work) => Err(Arc::clone(work)),
-            Borrower::Object(object) => Ok(object.clone_ref(py)),
-        });
-        let shown = borrowers.into_iter().map(|borrower| borrower.unwrap_or_else(|work| work.shown(py)));
-        let shown = PyTuple::new(py, shown.collect::<Vec<_>>())?;
-        let waiting = tokens.counts().waiting;
-        names::limiter_statistics(py)?.call1((shown.len(), self.total_tokens(py)?, shown, waiting))
-    }
-
-    /// Takes a token for the current task, or raises `WouldBlock`.
-    fn acquire_nowait(&self, py: Python<'_>) -> PyResult<()> {
-        let borrower = self.here(py)?;
-        self.acquire_on_behalf_of_nowait(py, borrower)
-    }
-
-    /// Takes a token for `borrower`, or raises `WouldBlock`.
-    fn acquire_on_behalf_of_nowait(&self, py: Python<'_>, borrower: Py<PyAny>) -> PyResult<()> {
-        let key = key_of(borrower.bind(py));
-        match self.limits.tokens().acquire_nowait(key, Borrower::Object(borrower)) {
-            Ok(()) => Ok(()),
-            Err(Refused::HasOne(_)) => Err(holds_one_already()),
-            Err(Refused::NoneLeft(_)) => Err(PyErr::from_value(names::would_block(py)?.call0()?)),
-        }
-    }
-
-    fn _acquire(&self) -> Pending {
-        self.turn(None)
-    }
-
-    fn _acquire_on_behalf_of(&self, borrower: Py<PyAny>) -> Pending {
-        self.turn(Some(borrower))
-    }
-
-    /// Gives the current task's token back.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
-        let borrower = self.here(py)?;
-        self.release_on_behalf_of(py, &borrower.into_bound(py))
-    }
-
-    /// Gives the token of `borrower` back.
-    fn release_on_behalf_of(&self, py: Python<'_>, borrower: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some((held, waiters)) = self.limits.tokens().release(&key_of(borrower)) else {
-            return Err(PyRuntimeError::new_err("this borrower holds none of the limiter's tokens"));
-        };
-        drop(held);
-        workers::serve(py, waiters);
-        Ok(())
-    }
-
-    /// The call of `fn` in a worker, as an awaitable.
-    #[pyo3(signature = (r#fn, args, kwargs))]
-    fn _call(&self, r#fn: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> Pending {
-        Pending::new(Work::new(&self.limits, r#fn, args, kwargs))
-    }
-
-    fn __repr__(&self) -> String {
-        let counts = self.limits.counts();
-        let total = counts.total.map_or_else(|| "inf".to_owned(), |total| total.to_string());
-        format!("<syncline.ThreadLimiter, {} of {total} tokens borrowed>", counts.borrowed)
-    }
 }

@@ -3,6 +3,9 @@
 pub mod awaiting;
 pub mod from_thread;
 pub mod inbox;
+pub mod limiter;
 pub mod limits;
+pub mod marks;
+pub mod notice;
 pub mod work;
 pub mod workers;

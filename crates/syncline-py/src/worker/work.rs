@@ -5,32 +5,31 @@
 //!    back when the function has ended, not when its task stops waiting: the limit is one of threads. 3. A result has one
 //!    taker; an error that nobody takes is logged. 4. No Python object is dropped while detached.
 
-use crate::call::state::{Call, Outcome, is_cancelled};
-use crate::call::wait;
+use super::awaiting::{Operation, Started, Waker};
+use super::inbox::Inbox;
+use super::limits::{Claim, InQueue, Limits, serve};
+use super::notice::{Notice, Recipient};
+use super::workers::{self, Payload, WorkerJob};
+use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::state::Call;
+use crate::call::stepping::stepped_call;
+use crate::call::waiter::{self, Waiter};
 use crate::python::context::Carried;
 use crate::python::errors;
+use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::worker::awaiting::{Operation, Started, Waker};
-use crate::worker::inbox::{Arrival, Inbox, Item, Refused, Ring, Rung};
-use crate::worker::limits::{Limits, Waiter};
-use crate::worker::workers;
+use crate::runner::arrival::Arrival;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple};
+use std::any::Any;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
 use syncline_core::meeting::Meeting;
-use syncline_core::sync::{Mutex, lock};
-
-/// What a worker calls: `run(*args, **kwargs)`.
-pub struct Payload {
-    pub run: Py<PyAny>,
-    pub args: Py<PyTuple>,
-    pub kwargs: Py<PyDict>,
-}
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 /// What becomes of a call that a worker waits for when the await that sent the worker is cancelled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +43,7 @@ type Function = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
 pub struct Work {
     me: Weak<Work>,
     /// Among all calls.
-    pub number: u64,
+    number: u64,
     /// As it was asked for, until it is awaited.
     function: Mutex<Option<Function>>,
     payload: Mutex<Option<Payload>>,
@@ -57,7 +56,7 @@ pub struct Work {
     /// Where the loop's thread may wait for it.
     meeting: Arc<Meeting>,
     inbox: OnceLock<Arc<Inbox>>,
-    pub limits: Arc<Limits>,
+    limits: Arc<Limits>,
     /// The calls that its function waits for, one inside the other, and which of them end with the task's interest.
     waits_for: Mutex<Vec<(Arc<Call>, OnCancel)>>,
     /// What that call's own task, or one of a loop that its function runs itself, awaits in turn, if it is another worker.
@@ -65,9 +64,9 @@ pub struct Work {
     /// The work whose function asked for this one.
     parent: OnceLock<Weak<Work>>,
     /// Whether it was asked for, directly or not, by what a worker called; known once it has to queue.
-    pub comes_from_worker: AtomicBool,
+    comes_from_worker: AtomicBool,
     /// The task that waits for it, by address; known once it has to queue.
-    pub task: AtomicUsize,
+    task: AtomicUsize,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -114,7 +113,7 @@ impl Work {
     }
 
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
-        let Some((function, args, kwargs)) = lock(&self.function).take() else { return Ok(()) };
+        let Some((function, args, kwargs)) = take(&self.function) else { return Ok(()) };
         // Inherited by all that the function calls, and by the tasks that this starts.
         let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
         let run = carried.context(py).getattr(py, intern!(py, "run"))?;
@@ -122,47 +121,43 @@ impl Work {
         let all = std::iter::once(function.into_bound(py)).chain(args.iter()).collect::<Vec<_>>();
         let args = PyTuple::new(py, all)?.unbind();
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
-        *lock(&self.payload) = Some(Payload { run, args, kwargs });
-        *lock(&self.carried) = Some(carried);
+        drop(replace(&self.payload, Some(Payload { run, args, kwargs })));
+        drop(replace(&self.carried, Some(carried)));
         Ok(())
     }
 
     /// By 1.
-    pub fn take_payload(&self) -> Option<Payload> {
-        lock(&self.payload).take()
+    fn take_payload(&self) -> Option<Payload> {
+        take(&self.payload)
     }
 
-    /// The function that runs, or is to run; for show.
-    pub fn shown(&self, py: Python<'_>) -> Py<PyAny> {
-        let payload = lock(&self.payload);
-        let function = payload.as_ref().and_then(|payload| payload.args.bind(py).get_item(0).ok());
-        function.map_or_else(|| intern!(py, "a worker thread").clone().into_any().unbind(), Bound::unbind)
-    }
-
-    /// The function has ended, or will never run. Returns those who have its token now, and how to tell the task.
-    pub fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<Waiter>, Option<News>) {
-        let replaced = std::mem::replace(&mut *lock(&self.outcome), outcome);
-        drop(replaced);
+    /// Returns those who have its token now, and what is to be told.
+    fn end_job(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<InQueue>, Option<Notice>) {
+        drop(replace(&self.outcome, outcome));
         self.has_ended.store(true, SeqCst);
         let next = self.limits.give_back(py, self.number);
         if self.is_given_up() {
             self.report(py);
             return (next, None);
         }
+        let Some((inbox, me)) = self.inbox.get().zip(self.me()) else { return (next, None) };
         if self.meeting.is_expected() {
-            return (next, Some(News::Meeting(Arc::clone(&self.meeting), Weak::clone(&self.me))));
+            return (next, Some(Notice::Meeting(Arc::clone(&self.meeting), Arc::<Inbox>::clone(inbox), me)));
         }
-        (next, self.send_word(py).map(News::Ring))
+        (next, Arc::clone(inbox).put(py, me))
     }
 
-    fn send_word(&self, py: Python<'_>) -> Option<Ring> {
-        let (inbox, me) = self.inbox.get().zip(self.me())?;
-        inbox.put(py, Item::Arrival(me))
+    fn end_job_here(&self, py: Python<'_>, outcome: Outcome) {
+        let (next, notice) = self.end_job(py, Some(outcome));
+        if let Some(notice) = notice {
+            notice.send_now(py);
+        }
+        serve(py, next);
     }
 
     /// By 3.
     fn report(&self, py: Python<'_>) {
-        let late = lock(&self.outcome).take();
+        let late = take(&self.outcome);
         // At exit `SystemExit` is what ends a daemon thread.
         let is_usual = |error: &PyErr| {
             is_cancelled(py, error) || process::is_exiting() && error.is_instance_of::<PySystemExit>(py)
@@ -170,29 +165,108 @@ impl Work {
         if let Some(Outcome::Raised(error)) = late
             && !is_usual(&error)
         {
-            names::log(py, "error", "a call in a worker thread that nobody waits for any more raised", Some(&error));
+            log::log(py, "error", "a call in a worker thread that nobody waits for any more raised", Some(&error));
         }
     }
 
     /// The function begins to wait. False if the task has gone away.
-    pub fn begin_waiting(&self, call: &Arc<Call>, on_cancel: OnCancel) -> bool {
-        let _ = call.waiting_work.set(Weak::clone(&self.me));
+    pub fn begin_waiting_for(&self, call: &Arc<Call>, on_cancel: OnCancel) -> bool {
+        let me: Weak<Self> = Weak::clone(&self.me);
+        call.set_waiter(me);
         lock(&self.waits_for).push((Arc::clone(call), on_cancel));
         !self.is_given_up()
     }
 
-    pub fn end_waiting(&self) {
+    /// Whether anybody who holds a token can be waiting for this: a look that costs nothing, since most calls that queue
+    /// only wait for others.
+    fn may_close_a_circle(&self) -> bool {
+        self.parent.get().is_some() || self.limits.is_borrowed_by(self.task.load(Relaxed))
+    }
+
+    /// Notes on whose behalf this is, for `is_stuck`.
+    fn join(&self) {
+        let waiting = stepped_call().and_then(|call| call.waiter()).and_then(of);
+        // Or a worker's function runs this loop itself.
+        let Some(parent) = waiting.or_else(current) else { return };
+        drop(replace(&parent.awaits, Weak::clone(&self.me)));
+        let _ = self.parent.set(Arc::downgrade(&parent));
+    }
+
+    fn part(&self) {
+        if let Some(parent) = self.parent.get().and_then(Weak::upgrade) {
+            drop(replace(&parent.awaits, Weak::new()));
+        }
+    }
+
+    /// Has the call made by a worker. If one spins for it, that may take less time than to go to sleep for the result.
+    fn submit_and_wait(&self, py: Python<'_>, me: &Arc<Self>) -> Started {
+        let Some(inbox) = self.inbox.get().filter(|inbox| !inbox.spins()) else {
+            workers::submit(py, &as_job(me));
+            return Started::Waits;
+        };
+        self.meeting.expect();
+        if let Some((announcement, worker_cpu)) = workers::submit_to_come(py, &as_job(me)) {
+            inbox.spin(py, worker_cpu, || announcement.make(), || self.meeting.is_met());
+        }
+        if self.meeting.leave() { Started::Met } else { Started::Waits }
+    }
+
+    fn begin_queueing(&self, py: Python<'_>, in_trio: bool) -> PyResult<()> {
+        let origin = names::origin(py)?.call_method0(intern!(py, "get"))?;
+        self.comes_from_worker.store(origin.is_truthy()?, Relaxed);
+        let task = if in_trio { names::trio_task(py)?.call0()? } else { names::current_task(py)?.call0()? };
+        self.task.store(task.as_ptr() as usize, Relaxed);
+        Ok(())
+    }
+}
+
+fn as_job(work: &Arc<Work>) -> Arc<dyn WorkerJob> {
+    Arc::<Work>::clone(work)
+}
+
+/// The work, if that is what the job is.
+fn of(job: Arc<dyn Any + Send + Sync>) -> Option<Arc<Work>> {
+    job.downcast().ok()
+}
+
+/// The call that this worker thread makes.
+pub fn current() -> Option<Arc<Work>> {
+    waiter::here().and_then(|job| of(job))
+}
+
+/// The call that this worker thread makes, and the loop that sent it here.
+pub fn sender() -> Option<(Arc<Work>, Arc<Inbox>)> {
+    let work = current()?;
+    let inbox = Arc::clone(work.inbox()?);
+    Some((work, inbox))
+}
+
+impl Waiter for Work {
+    fn begin_waiting(&self, call: &Arc<Call>) {
+        self.begin_waiting_for(call, OnCancel::GoOn);
+    }
+
+    fn end_waiting(&self) {
         let ended = lock(&self.waits_for).pop();
         drop(ended);
     }
 
-    pub fn is_waiting(&self) -> bool {
-        !lock(&self.waits_for).is_empty()
+    /// Where all workers wait, and nothing moves, one more may be needed: see `Limits::relieve`.
+    fn look_after(&self, py: Python<'_>, seen: &mut Option<u64>) {
+        let counts = self.limits.counts();
+        if *seen == Some(counts.moves) && counts.waiting > 0 {
+            self.limits.relieve(py);
+        }
+        *seen = Some(counts.moves);
+    }
+}
+
+impl Claim for Work {
+    fn number(&self) -> u64 {
+        self.number
     }
 
-    /// Whether it can never end: it waits, through one task after the other, for a token of a limiter whose tokens are
-    /// all held by such.
-    pub fn is_stuck(&self, seen: &mut Vec<u64>) -> bool {
+    fn is_stuck(&self, seen: &mut Vec<u64>) -> bool {
         if seen.contains(&self.number) {
             return true;
         }
@@ -207,138 +281,58 @@ impl Work {
         inner.is_some_and(|inner| inner.is_stuck(seen))
     }
 
-    /// Whether anybody who holds a token can be waiting for this: a look that costs nothing, since most calls that queue
-    /// only wait for others.
-    fn may_close_a_circle(&self) -> bool {
-        self.parent.get().is_some() || self.limits.is_borrowed_by(self.task.load(Relaxed))
+    fn is_waiting(&self) -> bool {
+        !lock(&self.waits_for).is_empty()
     }
 
-    /// For a worker that waits, now and then: see `Limits::relieve`. `seen` is what it saw the last time.
-    pub fn look_after_limits(&self, py: Python<'_>, seen: &mut Option<u64>) {
-        let counts = self.limits.counts();
-        if *seen == Some(counts.moves) && counts.waiting > 0 {
-            self.limits.relieve(py);
-        }
-        *seen = Some(counts.moves);
+    fn comes_from_worker(&self) -> bool {
+        self.comes_from_worker.load(Relaxed)
     }
 
-    /// Notes on whose behalf this is, for `is_stuck`.
-    fn join(&self) {
-        let waiting = wait::stepped_call().and_then(|call| call.waiting_work.get().and_then(Weak::upgrade));
-        // Or a worker's function runs this loop itself.
-        let Some(parent) = waiting.or_else(workers::current) else { return };
-        *lock(&parent.awaits) = Weak::clone(&self.me);
-        let _ = self.parent.set(Arc::downgrade(&parent));
+    fn task(&self) -> usize {
+        self.task.load(Relaxed)
     }
 
-    fn part(&self) {
-        if let Some(parent) = self.parent.get().and_then(Weak::upgrade) {
-            *lock(&parent.awaits) = Weak::new();
-        }
+    fn shown(&self, py: Python<'_>) -> Py<PyAny> {
+        let payload = lock(&self.payload);
+        let function = payload.as_ref().and_then(|payload| payload.args.bind(py).get_item(0).ok());
+        function.map_or_else(|| intern!(py, "a worker thread").clone().into_any().unbind(), Bound::unbind)
     }
 
-    /// Has the call made by a worker. If one spins for it, that may take less time than to go to sleep for the result.
-    fn submit_and_wait(&self, py: Python<'_>, me: &Arc<Self>) -> Started {
-        let Some(inbox) = self.inbox.get().filter(|inbox| !inbox.spins()) else {
-            workers::submit(py, me);
-            return Started::Waits;
+    fn job(self: Arc<Self>) -> Arc<dyn WorkerJob> {
+        self
+    }
+}
+
+impl WorkerJob for Work {
+    fn begin(self: Arc<Self>) -> Option<Payload> {
+        let payload = self.take_payload()?;
+        drop(waiter::enter(Some(self)));
+        Some(payload)
+    }
+
+    fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>) {
+        let (mut served, notice) = self.end_job(py, outcome);
+        let next = match served.first() {
+            Some(InQueue::Claim(claim)) => Some(Arc::clone(claim).job()),
+            _ => None,
         };
-        self.meeting.expect();
-        if let Some((announcement, worker_cpu)) = workers::submit_to_come(py, me) {
-            inbox.spin(py, worker_cpu, || announcement.make(), || self.meeting.is_met());
+        if next.is_some() {
+            served.remove(0);
         }
-        if self.meeting.leave() { Started::Met } else { Started::Waits }
+        serve(py, served);
+        (next, notice)
     }
 
-    fn begin_queueing(&self, py: Python<'_>, in_trio: bool) -> PyResult<()> {
-        let origin = names::origin(py)?.call_method0(intern!(py, "get"))?;
-        self.comes_from_worker.store(origin.is_truthy()?, Relaxed);
-        let task = if in_trio { names::trio_task(py)?.call0()? } else { names::current_task(py)?.call0()? };
-        self.task.store(task.as_ptr() as usize, Relaxed);
-        Ok(())
-    }
-
-    /// In this very thread, where no other can be started any more.
-    pub fn run_here(&self, py: Python<'_>) {
+    fn run_here(&self, py: Python<'_>) {
         let Some(payload) = self.take_payload() else { return };
         let ran = payload.run.bind(py).call(payload.args.bind(py), Some(payload.kwargs.bind(py)));
-        let outcome = ran.map_or_else(Outcome::Raised, |value| Outcome::Returned(value.unbind()));
-        let (next, news) = self.finish(py, Some(outcome));
-        if let Some(news) = news {
-            news.tell_now(py);
-        }
-        workers::serve(py, next);
+        self.end_job_here(py, ran.map_or_else(Outcome::Raised, |value| Outcome::Returned(value.unbind())));
     }
 
-    /// No worker will ever run it.
-    pub fn fail(&self, py: Python<'_>, error: PyErr) {
+    fn fail(&self, py: Python<'_>, error: PyErr) {
         drop(self.take_payload());
-        let (next, news) = self.finish(py, Some(Outcome::Raised(error)));
-        if let Some(news) = news {
-            news.tell_now(py);
-        }
-        workers::serve(py, next);
-    }
-}
-
-/// What is to be told to the task of a call that has ended.
-#[must_use]
-pub enum News {
-    Ring(Ring),
-    /// The loop's thread waits there at this moment, detached.
-    Meeting(Arc<Meeting>, Weak<Work>),
-}
-
-/// What of that does not need the interpreter. A thread that spins comes at once, and would collide with one that holds it.
-#[must_use]
-pub enum Ready {
-    Rung(Rung),
-    Meeting(Arc<Meeting>, Weak<Work>),
-}
-
-/// What could not be told so.
-#[must_use]
-pub enum Untold {
-    Refused(Refused),
-    Missed(Weak<Work>),
-}
-
-impl News {
-    /// Comes first, attached.
-    pub fn prepare(self, py: Python<'_>) -> Option<Ready> {
-        match self {
-            Self::Ring(ring) => ring.prepare(py).map(Ready::Rung),
-            Self::Meeting(meeting, work) => Some(Ready::Meeting(meeting, work)),
-        }
-    }
-
-    pub fn tell_now(self, py: Python<'_>) {
-        if let Some(untold) = self.prepare(py).and_then(|mut ready| ready.tell()) {
-            untold.tell_now(py);
-        }
-    }
-}
-
-impl Ready {
-    /// Once; for any thread, attached or not. What comes back has to be told attached, and this to be dropped so (by 4).
-    pub fn tell(&mut self) -> Option<Untold> {
-        match self {
-            Self::Rung(rung) => rung.finish().map(Untold::Refused),
-            Self::Meeting(meeting, work) => (!meeting.meet()).then(|| Untold::Missed(Weak::clone(work))),
-        }
-    }
-}
-
-impl Untold {
-    pub fn tell_now(self, py: Python<'_>) {
-        match self {
-            Self::Refused(refused) => refused.close(py),
-            Self::Missed(work) => {
-                if let Some(ring) = work.upgrade().and_then(|work| work.send_word(py)) {
-                    ring.ring_now(py);
-                }
-            }
-        }
+        self.end_job_here(py, Outcome::Raised(error));
     }
 }
 
@@ -353,12 +347,12 @@ impl Operation for Work {
         let _ = self.inbox.set(inbox);
         self.prepare(py)?;
         self.join();
-        if self.limits.take_for(&me) {
+        if self.limits.take_for(Arc::<Self>::clone(&me)) {
             return Ok(self.submit_and_wait(py, &me));
         }
         self.begin_queueing(py, in_trio)?;
-        if !self.limits.queue_for(&me) {
-            workers::submit(py, &me);
+        if !self.limits.queue_for(Arc::<Self>::clone(&me)) {
+            workers::submit(py, &as_job(&me));
         } else if self.may_close_a_circle() && self.is_stuck(&mut Vec::new()) && self.limits.leave_queue(self.number) {
             self.part();
             drop(self.take_payload());
@@ -369,11 +363,11 @@ impl Operation for Work {
 
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.part();
-        let carried = lock(&self.carried).take();
+        let carried = take(&self.carried);
         if let Some(carried) = carried {
             carried.write_back(py, false)?;
         }
-        let outcome = lock(&self.outcome).take();
+        let outcome = take(&self.outcome);
         match outcome {
             Some(Outcome::Returned(value)) => Ok(value),
             Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
@@ -390,7 +384,7 @@ impl Operation for Work {
     fn cancel(&self, py: Python<'_>) {
         self.part();
         self.given_up.store(true, SeqCst);
-        drop(lock(&self.carried).take());
+        drop(take(&self.carried));
         if self.limits.leave_queue(self.number) {
             drop(self.take_payload());
             return;
@@ -419,7 +413,7 @@ impl Arrival for Work {
 
     fn be_lost(&self, py: Python<'_>) {
         self.given_up.store(true, SeqCst);
-        drop(lock(&self.carried).take());
+        drop(take(&self.carried));
         self.report(py);
     }
 }

@@ -9,7 +9,9 @@
 //!    whatever else belongs to a call end with it. 3. Once the exit has come far enough no worker attaches. 4. A forked
 //!    child has no workers, and does not touch the parent's pool, whose lock one may have held.
 
-use crate::call::state::{Call, Outcome};
+use super::notice::Notice;
+use crate::call::outcome::Outcome;
+use crate::call::waiter;
 use crate::python::context;
 use crate::python::errors;
 use crate::python::names;
@@ -17,57 +19,48 @@ use crate::python::once::intern;
 use crate::python::process;
 use crate::python::threads;
 use crate::runner::state::{Feeder, current_runner};
-use crate::worker::limits::Waiter;
-use crate::worker::work::{News, OnCancel, Ready, Work};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use std::cell::{Cell, RefCell};
+use pyo3::types::{PyDict, PyTuple};
+use std::cell::Cell;
+use std::ptr::addr_eq;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 use syncline_core::pool::{Announcement, Desk, Need, Pool};
 use syncline_core::spin::usable_cores;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 /// An idle worker goes inbox after that time.
 const LONGEST_IDLE: Duration = Duration::from_secs(10);
 
-type Works = Pool<Arc<Work>>;
+/// What a worker calls: `run(*args, **kwargs)`.
+pub struct Payload {
+    pub run: Py<PyAny>,
+    pub args: Py<PyTuple>,
+    pub kwargs: Py<PyDict>,
+}
+
+/// What a worker thread does.
+pub trait WorkerJob: Send + Sync {
+    /// What is to be called, once; this thread does the job from now on. `None` if nobody wants that any more.
+    fn begin(self: Arc<Self>) -> Option<Payload>;
+    /// The function has ended, or will never run. Returns the job that this thread may do next, and what is to be told.
+    fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>);
+    /// In this very thread, where no other can be started any more.
+    fn run_here(&self, py: Python<'_>);
+    /// No worker will ever do it.
+    fn fail(&self, py: Python<'_>, error: PyErr);
+}
+
+type Works = Pool<Arc<dyn WorkerJob>>;
 
 static POOL: Mutex<Option<(u32, Arc<Works>)>> = Mutex::new(None);
 static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
-    static CURRENT: RefCell<Option<Arc<Work>>> = const { RefCell::new(None) };
     static MARKED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The call that this worker thread makes.
-pub fn current() -> Option<Arc<Work>> {
-    CURRENT.with_borrow(Clone::clone)
-}
-
-/// A worker's wait for a call through a bridge: so that a circle of tokens is seen.
-pub struct Waiting(Option<Arc<Work>>);
-
-impl Waiting {
-    pub fn begin(call: &Arc<Call>) -> Self {
-        let work = current();
-        if let Some(work) = &work {
-            work.begin_waiting(call, OnCancel::GoOn);
-        }
-        Self(work)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(work) = &self.0 {
-            work.end_waiting();
-        }
-    }
 }
 
 /// Whether somebody has marked this thread as a worker.
@@ -99,41 +92,31 @@ pub fn counts() -> (usize, usize) {
 }
 
 /// Has the call made by a worker.
-pub fn submit(py: Python<'_>, work: &Arc<Work>) {
-    if let Some((announcement, _)) = submit_to_come(py, work) {
+pub fn submit(py: Python<'_>, job: &Arc<dyn WorkerJob>) {
+    if let Some((announcement, _)) = submit_to_come(py, job) {
         announce(announcement);
     }
 }
 
 /// The same. If a worker spins for it, returns how to tell it, and where it runs.
-pub fn submit_to_come(py: Python<'_>, work: &Arc<Work>) -> Option<(Announcement, u32)> {
+pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>) -> Option<(Announcement, u32)> {
     if process::has_left() {
-        work.run_here(py);
+        job.run_here(py);
         return None;
     }
     let pool = pool();
-    let announcement = match pool.submit(Arc::clone(work)) {
+    let announcement = match pool.submit(Arc::clone(job)) {
         Need::Wake(summons) => summons.deliver(),
         need => {
-            meet(py, &pool, need, Some(work));
+            meet(py, &pool, need, Some(job));
             None
         }
     };
     announcement.map(|announcement| (announcement, pool.worker_cpu()))
 }
 
-/// Sees to those who have got a token.
-pub fn serve(py: Python<'_>, waiters: Vec<Waiter>) {
-    for waiter in waiters {
-        match waiter {
-            Waiter::Work(work) => submit(py, &work),
-            Waiter::Turn(turn) => turn.tell(py),
-        }
-    }
-}
-
-/// `work` is the one that needs a thread, if there is one for which nobody else may come.
-fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, work: Option<&Arc<Work>>) {
+/// `job` is the one that needs a thread, if there is one for which nobody else may come.
+fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, job: Option<&Arc<dyn WorkerJob>>) {
     match need {
         Need::Nobody => {}
         Need::Wake(summons) => {
@@ -143,10 +126,11 @@ fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, work: Option<&Arc<Work>>)
         }
         Need::Start => {
             let Err(error) = start(py, pool) else { return };
-            let is_mine = |queued: &Arc<Work>| work.is_some_and(|work| Arc::ptr_eq(queued, work));
+            let is_mine =
+                |queued: &Arc<dyn WorkerJob>| job.is_some_and(|job| addr_eq(Arc::as_ptr(queued), Arc::as_ptr(job)));
             match pool.not_started(is_mine) {
-                Some(work) if errors::is_too_late(py, &error) => work.run_here(py),
-                Some(work) => work.fail(py, error),
+                Some(job) if errors::is_too_late(py, &error) => job.run_here(py),
+                Some(job) => job.fail(py, error),
                 // Those who work will see to what is left.
                 None => {}
             }
@@ -181,31 +165,27 @@ pub struct Worker {
     desk: Arc<Desk>,
     epoch: u32,
     has_arrived: AtomicBool,
-    current: Mutex<Option<Arc<Work>>>,
+    current: Mutex<Option<Arc<dyn WorkerJob>>>,
     outcome: Mutex<Option<Outcome>>,
 }
 
 impl Worker {
     /// By 1 and 2: lets go of the last call.
-    fn finish(&self, py: Python<'_>) -> Option<News> {
+    fn finish(&self, py: Python<'_>) -> Option<Notice> {
         MARKED.set(false);
-        drop(CURRENT.take());
+        drop(waiter::enter(None));
         context::forget_kept(py);
-        let work = lock(&self.current).take()?;
-        let outcome = lock(&self.outcome).take();
-        self.finish_with(py, &work, outcome)
+        let (job, outcome) = (take(&self.current)?, take(&self.outcome));
+        self.finish_with(py, &*job, outcome)
     }
 
-    fn finish_with(&self, py: Python<'_>, work: &Work, outcome: Option<Outcome>) -> Option<News> {
-        let (mut waiters, news) = work.finish(py, outcome);
-        if matches!(waiters.first(), Some(Waiter::Work(_)))
-            && let Waiter::Work(next) = waiters.remove(0)
-        {
+    fn finish_with(&self, py: Python<'_>, job: &dyn WorkerJob, outcome: Option<Outcome>) -> Option<Notice> {
+        let (next, notice) = job.finish(py, outcome);
+        if let Some(next) = next {
             // Nobody has to be woken for what this thread does next.
             self.pool.keep(next);
         }
-        serve(py, waiters);
-        news
+        notice
     }
 }
 
@@ -215,7 +195,7 @@ impl Worker {
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         if self.epoch != process::epoch() {
             // The child of a call that forked.
-            std::mem::forget((lock(&self.current).take(), lock(&self.outcome).take(), CURRENT.take()));
+            std::mem::forget((take(&self.current), take(&self.outcome), waiter::enter(None)));
             return Ok(None);
         }
         let mut inside = Some(process::step_inside());
@@ -225,40 +205,39 @@ impl Worker {
         if !self.has_arrived.swap(true, Relaxed) {
             self.pool.arrive();
         }
-        let mut news = self.finish(py);
+        let mut notice = self.finish(py);
         loop {
-            while let Some((work, need)) = self.pool.take() {
+            while let Some((job, need)) = self.pool.take() {
                 // Whoever waits for the last result does not wait for this call too.
-                if let Some(news) = news.take() {
-                    news.tell_now(py);
+                if let Some(notice) = notice.take() {
+                    notice.send_now(py);
                 }
                 meet(py, &self.pool, need, None);
-                if let Some(payload) = work.take_payload() {
-                    CURRENT.set(Some(Arc::clone(&work)));
-                    *lock(&self.current) = Some(work);
+                if let Some(payload) = Arc::clone(&job).begin() {
+                    drop(replace(&self.current, Some(job)));
                     return (payload.run, payload.args, payload.kwargs).into_pyobject(py).map(Some);
                 }
-                news = self.finish_with(py, &work, None);
+                notice = self.finish_with(py, &*job, None);
             }
             if !self.pool.sit_down(&self.desk) {
                 continue;
             }
             // Told after that: if the task has more work at once, it finds this thread ready for it.
-            let mut ready = news.take().and_then(|news| news.prepare(py));
+            let mut prepared = notice.take().and_then(|notice| notice.prepare(py));
             drop(inside.take());
             let (stays, back) = loop {
                 let (dozed, back, woken_at) = py.detach(|| {
-                    let dozed = match ready.as_mut().and_then(Ready::tell) {
-                        Some(untold) => Err(untold),
+                    let dozed = match prepared.as_mut().and_then(Notice::send) {
+                        Some(unsent) => Err(unsent),
                         None => Ok(self.pool.doze(&self.desk, Some(LONGEST_IDLE))),
                     };
                     (dozed, process::come_back(), Instant::now())
                 });
                 self.pool.note_attach(woken_at.elapsed());
-                drop(ready.take());
+                drop(prepared.take());
                 match dozed {
                     Ok(stays) => break (stays, back),
-                    Err(untold) => untold.tell_now(py),
+                    Err(unsent) => unsent.send_now(py),
                 }
             };
             inside = Some(back);
@@ -269,7 +248,7 @@ impl Worker {
     }
 
     fn returned(&self, value: Py<PyAny>) {
-        *lock(&self.outcome) = Some(Outcome::Returned(value));
+        drop(replace(&self.outcome, Some(Outcome::Returned(value))));
     }
 
     fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
@@ -278,7 +257,7 @@ impl Worker {
         if !traceback.is_none() {
             error.setattr(intern!(py, "__traceback__"), traceback.getattr(intern!(py, "tb_next"))?)?;
         }
-        *lock(&self.outcome) = Some(Outcome::Raised(PyErr::from_value(error)));
+        drop(replace(&self.outcome, Some(Outcome::Raised(PyErr::from_value(error)))));
         Ok(())
     }
 }
