@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import pickle
+import sys
 import threading
 import typing
 from collections.abc import Callable, Coroutine, Iterator
@@ -68,6 +69,72 @@ def test_parameters_of_types_are_introspected_and_pickled() -> None:
     """ "P.__name__ is 'P'" and "only those defined in the global scope can be pickled", as P and T are."""
     assert (flytekit.P.__name__, flytekit.T.__name__) == ("P", "T")
     assert pickle.loads(pickle.dumps((flytekit.P, flytekit.T))) == (flytekit.P, flytekit.T)
+
+
+TYPE_EXAMPLES = """
+P = ParamSpec("P")
+assert P.__name__ == "P"
+
+T = TypeVar("T")  # Can be anything
+S = TypeVar("S", bound=str)  # Can be any subtype of str
+A = TypeVar("A", str, bytes)  # Must be exactly str or bytes
+assert (S.__bound__, A.__constraints__) == (str, (str, bytes))
+"""
+
+TYPE_EXAMPLES_OF_3_12 = """
+class Sequence[T]:  # T is a TypeVar
+    ...
+
+class StrSequence[S: str]:
+    ...
+
+class StrOrBytesSequence[A: (str, bytes)]:
+    ...
+
+type IntFunc[**P] = Callable[P, int]
+
+def add_logging[**P, T](f: Callable[P, T]) -> Callable[P, T]:
+    '''A type-safe decorator to add logging to a function.'''
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        logging.info(f'{f.__name__} was called')
+        return f(*args, **kwargs)
+    return inner
+
+@add_logging
+def add_two(x: float, y: float) -> float:
+    '''Add two numbers together.'''
+    return x + y
+
+assert add_two(1, y=2) == 3
+for made, kind in ((Sequence, TypeVar), (StrSequence, TypeVar), (StrOrBytesSequence, TypeVar), (IntFunc, ParamSpec)):
+    assert type(made.__type_params__[0]) is kind
+"""
+
+TYPE_EXAMPLES_OF_3_13 = """
+DefaultP = ParamSpec("DefaultP", default=(int, str))
+D = TypeVar("D", default=int)  # Defaults to int
+
+class IntDefault[T = int]:
+    ...
+
+type IntFuncDefault[**P = (int, str)] = Callable[P, int]
+
+assert D.__default__ is IntDefault.__type_params__[0].__default__ is int
+"""
+
+
+@pytest.mark.parametrize(
+    ("since", "example"),
+    [((3, 11), TYPE_EXAMPLES), ((3, 12), TYPE_EXAMPLES_OF_3_12), ((3, 13), TYPE_EXAMPLES_OF_3_13)],
+    ids=["3.11", "3.12", "3.13"],
+)
+def test_the_examples_of_types_run(since: tuple[int, int], example: str) -> None:
+    """ "Created through the type parameter syntax, or constructed manually", with the module's names."""
+    if sys.version_info < since:
+        pytest.skip("a syntax of a later Python")
+    imports = "import logging\nfrom collections.abc import Callable\n"
+    names = "from syncline.compat.flytekit import ParamSpec, TypeVar\n"
+    run_script(imports + names + example).assert_clean()
 
 
 def test_the_context_manager_is_as_typically_used() -> None:
