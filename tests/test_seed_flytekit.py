@@ -330,6 +330,28 @@ def test_daemon_threads_end_with_the_main_program(in_flight: bool) -> None:
     finished.assert_clean()
 
 
+def test_a_blocked_loop_is_given_up_at_exit() -> None:
+    """Once, with one message, after the time that cleanup may take."""
+    finished = run_script(
+        """
+        import functools, threading
+        from syncline.compat import flytekit
+
+        flytekit.Bridge = functools.partial(flytekit.Bridge, cleanup_timeout=0.1)
+        begun = threading.Event()
+
+        async def block():
+            begun.set()
+            threading.Event().wait()
+
+        threading.Thread(target=flytekit.run_sync, args=(block,), name="stuck", daemon=True).start()
+        begun.wait(20)
+        """
+    )
+    assert finished.status == 0
+    assert finished.err.count("does not end") == finished.err.count("stuck : loop-runner") == 1
+
+
 def test_the_loop_is_stopped_when_the_program_exits() -> None:
     """ "To ensure its asyncio event loop is properly stopped when the program exits"; it is closed, too."""
     finished = run_script(

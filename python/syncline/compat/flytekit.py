@@ -130,13 +130,15 @@ class _Seat:
         self._manager = weakref.ref(manager)
         # Kept here, as a module's globals may be gone by the time that `__del__` needs them.
         self._getpid = os.getpid
+        self._is_finalizing = sys.is_finalizing
         self._pid = os.getpid()
         self.key = manager._claim(f"{threading.current_thread().name}PID:{self._pid}")
 
     def __del__(self) -> None:
         manager = self._manager()
-        # A forked child drops the thread-locals of threads that only its parent has.
-        if manager is not None and self._getpid() == self._pid:
+        # A forked child drops the thread-locals of threads that only its parent has. When modules are torn down, the
+        # exit hook has ended all runners, or has given up those that are blocked.
+        if manager is not None and self._getpid() == self._pid and not self._is_finalizing():
             manager._vacate(self.key)
 
 
