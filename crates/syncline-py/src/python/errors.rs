@@ -118,7 +118,7 @@ pub fn name_of(function: &Bound<'_, PyAny>) -> String {
 
 pub fn type_name(object: &Bound<'_, PyAny>) -> String {
     let name = object.get_type().getattr(intern!(object.py(), "__name__"));
-    name.map_or_else(|_| "object".to_owned(), |name| name.to_string())
+    name.and_then(|name| name.extract()).unwrap_or_else(|_| "object".to_owned())
 }
 
 /// Sets `error.__cause__`, as `raise error from cause` does.
@@ -129,7 +129,8 @@ pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
 
 /// Python starts no thread once the interpreter shuts down (3.12 and later).
 pub fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("interpreter shutdown")
+    let text = || error.value(py).str()?.extract::<String>();
+    error.is_instance_of::<PyRuntimeError>(py) && text().is_ok_and(|text| text.contains("interpreter shutdown"))
 }
 
 /// Runs `work` in a destructor: an exception that is on its way is not lost, nor taken for one of what runs here.

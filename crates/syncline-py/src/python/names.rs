@@ -59,6 +59,7 @@ lazy! {
     context = "contextvars"."Context";
     get_ident = "_thread"."get_ident";
     current_thread = "threading"."current_thread";
+    import_lock_held = "_imp"."lock_held";
     get_logger = "logging"."getLogger";
     modules = "sys"."modules";
     getframe = "sys"."_getframe";

@@ -351,8 +351,8 @@ fn new_wake_fd() -> PyResult<std::os::fd::OwnedFd> {
 fn place_of_call(py: Python<'_>) -> String {
     let place = || -> PyResult<String> {
         let frame = names::getframe(py)?.call0()?;
-        let file = frame.getattr("f_code")?.getattr("co_filename")?;
-        Ok(format!("{file}:{}", frame.getattr("f_lineno")?))
+        let file: String = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
+        Ok(format!("{file}:{}", frame.getattr("f_lineno")?.extract::<u32>()?))
     };
     place().unwrap_or_else(|_| "an unknown place".to_owned())
 }

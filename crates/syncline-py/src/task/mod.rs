@@ -6,5 +6,7 @@ pub mod idle;
 pub mod loop_cleanup;
 pub mod loops;
 pub mod making;
+pub mod new_loop;
+pub mod revival;
 pub mod session;
 pub mod start;

@@ -361,6 +361,12 @@ impl Session {
         asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
     }
 
+    /// Another task takes the place of the session's, which lost its step.
+    pub fn goes_on_in(&self, task: &Bound<'_, PyAny>) {
+        let replaced = lock(&self.state).task.replace(task.clone().unbind());
+        drop(replaced);
+    }
+
     /// The session's task, once it has one.
     pub fn known_task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
