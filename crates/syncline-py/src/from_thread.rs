@@ -31,6 +31,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CLEANUP: Duration = Duration::from_secs(5);
 
 /// Runs the async function `fn` on the loop that sent this worker thread, and waits for its result.
+///
+///     def crawl() -> list[str]:  # await syncline.to_thread(crawl)
+///         return [syncline.from_thread(fetch, url) for url in urls]
+///
+/// Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
+/// that loop has ended; RuntimeError in a thread that no loop has sent.
 #[pyfunction]
 #[pyo3(signature = (r#fn, /, *args, **kwargs))]
 pub fn from_thread(
@@ -246,7 +252,9 @@ impl Wait<'_> {
     }
 }
 
-/// Raises CancelledError in a worker thread whose await was cancelled.
+/// Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
+///
+/// Raises RuntimeError in any other thread.
 #[pyfunction]
 pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     let Some(work) = workers::current() else {
@@ -258,13 +266,13 @@ pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     if work.is_given_up() { Err(wait::cancelled_error(py)) } else { Ok(()) }
 }
 
-/// Whether this is a worker thread, or one marked as such.
+/// Whether this is a worker thread: one of `to_thread`, or one marked as such.
 #[pyfunction]
 pub fn in_worker_thread() -> bool {
     workers::is_marked() || workers::current().is_some()
 }
 
-/// Marks this thread as a worker.
+/// Makes this thread count as a worker thread until it ends; see `in_worker_thread`.
 #[pyfunction]
 pub fn mark_as_worker_thread() {
     workers::mark(true);
@@ -278,7 +286,7 @@ impl Drop for Marked {
     }
 }
 
-/// Calls `fn` in this thread, which is marked as a worker meanwhile.
+/// Calls `fn` in this thread, which counts as a worker thread meanwhile; returns its result.
 #[pyfunction]
 #[pyo3(signature = (r#fn, /, *args, **kwargs))]
 pub fn call_with_mark<'py>(
