@@ -3,7 +3,7 @@
 PYTHON ?= python3
 NOX := .venv/bin/nox
 
-.PHONY: demo test lint bench venv clean
+.PHONY: demo test lint bench docs wheels venv clean
 
 demo: venv
 	$(NOX) -s demo
@@ -16,6 +16,12 @@ lint: venv
 
 bench: venv
 	$(NOX) -s bench
+
+docs: venv
+	$(NOX) -s docs
+
+wheels: venv
+	$(NOX) -s wheels
 
 venv: .venv/.nox-installed
 
