@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._kinds import is_async_fn, is_async_gen_fn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from ._dual import DualContextManager
 
@@ -39,8 +39,8 @@ def around(make: Callable[[], DualContextManager[Any]], fn: Callable[..., Any]) 
         @functools.wraps(fn)
         def generator(*args: Any, **kwargs: Any) -> Any:
             with make():
-                returned: Any = yield from fn(*args, **kwargs)
-                return returned
+                steps: Generator[Any, Any, Any] = fn(*args, **kwargs)
+                return (yield from steps)
 
         return generator
 
