@@ -198,9 +198,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Builds the documentation; a warning is an error."""
+    """Builds the documentation, the reference from the wheel's docstrings; a warning is an error."""
     install(session, "docs")
+    install_wheel(session)
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.log(f"The documentation is in {(ROOT / 'docs/_build/html/index.html').as_uri()}")
 
 
 @nox.session
