@@ -1,7 +1,7 @@
 """The pages of the reference, from docstrings: what autodoc doesn't know about ours.
 
-1. Our docstrings are plain text with `code` in single backticks, `option: what it does` and indented examples. They become
-   reStructuredText here.
+1. Our docstrings are plain text with `code` in single backticks, `option: what it does` and indented examples. They
+   become reStructuredText here.
 2. The extension's functions have no annotations: their types come from the stub, as they stand there.
 3. The module's functions are methods of the default bridge, and so have the overloads of those.
 4. Types are named as in the source, `Future` and not `concurrent.futures.Future`: the names are looked up here, and in
