@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ SEEN_TYPES = {
     "SyncCompatible": "syncline._compatible.SyncCompatible",
     "ThreadLimiterStatistics": "syncline._workers.ThreadLimiterStatistics",
 }
-TYPE_VARIABLE = re.compile(r"_?(P(\.args|\.kwargs)?|R|R_co|S|Y|A|Args|Self|MP|MR|MA)")
+TYPE_VARIABLE = re.compile(r"(syncline\.[\w.]+\.)?_?(P(\.args|\.kwargs)?|R|R_co|S|T|Y|A|Args|Self|MP|MR|MA)")
 
 
 def signatures_of_the_stub() -> dict[str, tuple[str, str]]:
@@ -86,12 +86,19 @@ def signature(
 def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Our docstrings as reStructuredText (by 1)."""
     paragraphs = "\n".join(lines).strip("\n").split("\n\n")
-    lines[:] = "\n\n".join(_paragraph(text) for text in paragraphs).split("\n")
+    # What compat's modules call `run` is their own.
+    link = _code if name.startswith("syncline.compat") else _linked
+    written: list[str] = []
+    for before, text in zip(["", *paragraphs], paragraphs, strict=False):
+        if text.startswith("    "):
+            written += [] if before.startswith("    ") else [".. code-block:: python"]
+            written.append(text)
+        else:
+            written.append(_paragraph(text, link))
+    lines[:] = "\n\n".join(written).split("\n")
 
 
-def _paragraph(text: str) -> str:
-    if text.startswith("    "):
-        return f".. code-block:: python\n\n{text}"
+def _paragraph(text: str, link: Callable[[str], str]) -> str:
     option = re.compile(r"^(\w+): ", re.MULTILINE)
     if option.match(text):
         text = "\n".join(
@@ -102,15 +109,18 @@ def _paragraph(text: str) -> str:
     # In turns outside and inside of backticks.
     parts = re.split(r"(?<!:)`([^`]+)`", text)
     parts[::2] = [ERRORS.sub(r":py:exc:`\1`", part) for part in parts[::2]]
-    parts[1::2] = [_code(part) for part in parts[1::2]]
+    parts[1::2] = [link(part) for part in parts[1::2]]
     return "".join(parts)
 
 
 def _code(code: str) -> str:
-    name = code.removeprefix("syncline.").removesuffix("()")
-    if name.partition(".")[0] in syncline.__all__:
-        return f":py:obj:`{code} <syncline.{name}>`"
     return f"``{code}``"
+
+
+def _linked(code: str) -> str:
+    name = code.removeprefix("syncline.").removesuffix("()")
+    is_public = name.partition(".")[0] in syncline.__all__
+    return f":py:obj:`{code} <syncline.{name}>`" if is_public else _code(code)
 
 
 def copy_overloads() -> None:
