@@ -64,6 +64,20 @@ class DualContextManager(_core.ManagerBase[Y]):
     """
 
     bridge: Bridge = _default
+    _remake: Callable[[], DualContextManager[Y]] | None = None
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
+        """Decorates a function, sync or async: each of its calls runs inside of this manager.
+
+        One that was made by a function of `contextmanager` is made anew for each call, as contextlib does it. Raises
+        TypeError for what is not a function.
+        """
+        from ._around import around
+
+        if not callable(fn):
+            raise TypeError(f"a context manager decorates functions, not {type(fn).__name__}")
+        function: Callable[P, R] = around(self._remake or (lambda: self), fn)
+        return function
 
 
 def coroutine(bridge: Bridge, fn: Callable[P, Awaitable[R]]) -> Callable[P, DualCoroutine[R]]:
@@ -140,7 +154,10 @@ def decorated(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         result = fn(*args, **kwargs)
         # What a function returns that isn't `async def` is known only now.
-        return run_by(bridge, _checked(decorator, fn, make, result) if is_plain else make(result))
+        made = run_by(bridge, _checked(decorator, fn, make, result) if is_plain else make(result))
+        if isinstance(made, DualContextManager):
+            made._remake = functools.partial(wrapper, *args, **kwargs)
+        return made
 
     return wrapper
 

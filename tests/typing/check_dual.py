@@ -199,3 +199,20 @@ assert_type(compat_page().run(), str)
 assert_type(compat_echo().send(1), str)
 assert_type(anysync.run(fetch()), bytes)
 assert_type(anysync.wrap_coroutine(fetch()).run(), bytes)
+
+
+@session("url")
+def decorated(number: int, *, more: str = "") -> list[str]:
+    return [more] * number
+
+
+@transaction()
+async def decorated_async(number: int) -> int:
+    return number
+
+
+assert_type(decorated(1, more="a"), list[str])
+
+
+async def awaits_decorated() -> None:
+    assert_type(await decorated_async(1), int)

@@ -70,6 +70,9 @@ impl CoroutineBase {
     }
 
     /// Runs it from sync code, wherever that is, and returns its result. `timeout` in seconds.
+    ///
+    /// Raises what it raises, TimeoutError after it was cancelled and has cleaned up, RunnerClosedError or
+    /// DeadlockError.
     #[pyo3(signature = (timeout=None))]
     fn run(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let py = slf.py();

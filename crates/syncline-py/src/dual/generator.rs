@@ -123,10 +123,12 @@ impl GeneratorBase {
         }
     }
 
+    /// Async code's `send`: resumes the generator with a value; returns the next item.
     fn asend<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         Self::twin(slf, "asend", (value,))
     }
 
+    /// Async code's `throw`: raises an exception where the generator is suspended; returns the next item.
     #[pyo3(signature = (typ, val=None, tb=None, /))]
     fn athrow<'py>(
         slf: &Bound<'py, Self>,
@@ -137,6 +139,7 @@ impl GeneratorBase {
         Self::twin(slf, "athrow", (thrown(typ, val, tb)?,))
     }
 
+    /// Async code's `close`: ends the generator.
     fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.as_super().get().wrapped() {
             Some(_) => Self::twin(slf, "aclose", ()),

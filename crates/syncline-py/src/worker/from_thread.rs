@@ -34,6 +34,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CLEANUP: Duration = Duration::from_secs(5);
 
 /// Runs the async function `fn` on the loop that sent this worker thread, and waits for its result.
+///
+///     def crawl() -> list[str]:  # await syncline.to_thread(crawl)
+///         return [syncline.from_thread(fetch, url) for url in urls]
+///
+/// Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
+/// that loop has ended; RuntimeError in a thread that no loop has sent.
 #[pyfunction]
 #[pyo3(signature = (r#fn, /, *args, **kwargs))]
 pub fn from_thread(
@@ -261,7 +267,9 @@ impl Awaited for SendersCall<'_> {
     }
 }
 
-/// Raises CancelledError in a worker thread whose await was cancelled.
+/// Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
+///
+/// Raises RuntimeError in any other thread.
 #[pyfunction]
 pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     let Some(work) = work::current() else {
