@@ -174,7 +174,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
-        self.shared.submit(py, Target::from_function("run_sync", r#fn, args, kwargs)?, &future)
+        self.shared.submit(py, Target::from_function("submit", r#fn, args, kwargs)?, &future)
     }
 
     /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise RunnerClosedError.

@@ -92,6 +92,9 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        use pyo3::types::PyModuleMethods;
+
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::errors::export(module)?;
         crate::process::install(module.py())
     }

@@ -7,7 +7,6 @@
 use super::greenlets;
 use super::strand::{self, Answer, Strand};
 use crate::context::{self, Entered};
-use crate::errors;
 use crate::names;
 use crate::once::intern;
 use crate::placement::Shared;
@@ -109,8 +108,7 @@ pub fn run_function(
             };
             return descend(function.py(), strand, target);
         }
-        let made = function.call(args, kwargs)?;
-        let inner = target::iterator_of(made)?.map_err(|_| errors::not_async("run_sync", function))?;
+        let inner = target::call("run_sync", function, args, kwargs)?;
         to_the_end(strand, inner.bind(function.py()))
     })
 }
