@@ -17,8 +17,8 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
-from ._bridge import BridgeStats
-from ._workers import ThreadLimiterStatistics
+from ._limits import ThreadLimiterStatistics
+from ._stats import BridgeStats
 
 __all__ = [
     "Bridge",
@@ -53,6 +53,8 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
 _Y = TypeVar("_Y")
+
+__version__: str
 
 class SynclineError(Exception): ...
 class RunnerClosedError(SynclineError, RuntimeError): ...
@@ -117,6 +119,7 @@ class CoroutineBase(Coroutine[Any, Any, _R]):
     def cr_running(self) -> bool: ...
     __name__: str
     __qualname__: str
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
@@ -130,6 +133,7 @@ class IteratorBase(Iterator[_Y], AsyncIterator[_Y]):
     def __aiter__(self) -> AsyncIterator[_Y]: ...
     def __anext__(self) -> Awaitable[_Y]: ...
     def _drop(self) -> None: ...
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
@@ -182,6 +186,7 @@ class ManagerBase(AbstractContextManager[_Y, bool | None], AbstractAsyncContextM
     def __aenter__(self) -> Awaitable[_Y]: ...  # type: ignore[override]
     def __aexit__(self, *exc_info: Any) -> Awaitable[bool | None]: ...  # type: ignore[override]
     def _once(self) -> None: ...
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 

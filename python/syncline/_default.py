@@ -1,0 +1,29 @@
+"""The default bridge, and the functions of the module, which are its methods."""
+
+from __future__ import annotations
+
+from ._bridge import Bridge
+from ._dual import DualContextManager, DualCoroutine, DualIterator
+
+_default = Bridge()
+
+
+def _default_bridge() -> Bridge:
+    return _default
+
+
+_default._found_by = _default_bridge
+for _kind in (DualContextManager, DualCoroutine, DualIterator):
+    _kind.bridge = _default
+
+run_sync = _default.run_sync
+run = _default.run
+submit = _default.submit
+synced = _default.synced
+sync_compatible = _default.sync_compatible
+coroutine = _default.coroutine
+iterator = _default.iterator
+generator = _default.generator
+contextmanager = _default.contextmanager
+iterate = _default.iterate
+enter = _default.enter
