@@ -39,6 +39,7 @@ __all__ = [
     "SynclineError",
     "TaskFactory",
     "Worker",
+    "__version__",
     "call_with_mark",
     "check_cancelled",
     "from_thread",
@@ -184,7 +185,13 @@ class ManagerBase(AbstractContextManager[_Y, bool | None], AbstractAsyncContextM
         /,
     ) -> bool | None: ...
     def __aenter__(self) -> Awaitable[_Y]: ...  # type: ignore[override]
-    def __aexit__(self, *exc_info: Any) -> Awaitable[bool | None]: ...  # type: ignore[override]
+    def __aexit__(  # type: ignore[override]
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Awaitable[bool | None]: ...
     def _once(self) -> None: ...
     def _held(self) -> dict[str, Any]: ...
     @classmethod

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
             ...
 
         # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`, so that
-        # these types can't tell static and class methods from methods. More overloads, told apart by the first
+        # these types can't tell static and class methods from methods. More overloads here, told apart by the first
         # parameter, don't help: mypy doesn't compare it with the instance, and pyright makes Any of a coroutine's
-        # result.
+        # result. Overloads of `synced` for what takes a class first would catch generic functions, and bind their type
+        # variable to it.
         @overload
         def __get__(self, instance: None, owner: type, /) -> Synced[P, R, A]: ...
         @overload

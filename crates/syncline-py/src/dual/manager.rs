@@ -161,9 +161,14 @@ impl ManagerBase {
         Self::twin(slf, "__aenter__", &PyTuple::empty(slf.py()))
     }
 
-    #[pyo3(signature = (*exc_info))]
-    fn __aexit__<'py>(slf: &Bound<'py, Self>, exc_info: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        Self::twin(slf, "__aexit__", exc_info)
+    #[pyo3(signature = (exc_type, exc_value, traceback, /))]
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        exc_type: Bound<'py, PyAny>,
+        exc_value: Bound<'py, PyAny>,
+        traceback: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::twin(slf, "__aexit__", &(exc_type, exc_value, traceback).into_pyobject(slf.py())?)
     }
 
     fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
