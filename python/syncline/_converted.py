@@ -34,7 +34,7 @@ def placed(bridge: Bridge, decorator: str, fn: Any, function: Any) -> Any:
         return ClassMethod(function)
     if not hasattr(kind, "__get__") or isinstance(inner, (types.MethodType, functools.partial)):
         made = Converted(function)
-        made.remake = getattr(bridge, decorator)
+        vars(made)["decorator"] = getattr(bridge, decorator)
         return made
     owner = getattr(inner, "__qualname__", "").rpartition(".")[0]
     return Method(function) if owner and not owner.endswith("<locals>") else function
@@ -44,8 +44,7 @@ class Converted(functools.partial[Any]):
     """A bound method, or what was made of an object that doesn't bind: the plain function, with the instance if there
     is one as its first argument. As a partial, it is called without a frame of its own."""
 
-    remake: Callable[[Any], Any]
-    """The decorator, for what is no method."""
+    # No annotation stands here: through an instance, tools find the class's in the place of the function's.
 
     def __new__(cls, function: Callable[..., Any], /, *instance: Any) -> Self:
         made = super().__new__(cls, function, *instance)
@@ -92,7 +91,7 @@ class Converted(functools.partial[Any]):
     def __reduce__(self) -> Any:
         if self.args:
             return getattr, (self.args[0], self.func.__name__)
-        return self.remake, (self.aio,)
+        return vars(self)["decorator"], (self.aio,)
 
     def __repr__(self) -> str:
         return f"<sync form of {self.aio!r}>"
@@ -105,6 +104,10 @@ class Method(Converted):
         return self.func if instance is None else Converted(self.func, instance)
 
     def __reduce__(self) -> Any:
+        # Below `@staticmethod` this is what the class shows. (Where cloudpickle is, a script's class goes by value.)
+        is_by_value = self.func.__module__ == "__main__" and "cloudpickle" in sys.modules
+        if not is_by_value and _named(self.func, getattr) is self:
+            return self.func.__qualname__
         return _found, (type(self), self.func)
 
 
@@ -118,12 +121,18 @@ class StaticMethod(Method):
         return self.func
 
 
-def _found(kind: type[Method], function: Any) -> Any:
-    """The method of that function, in this process; a new one for a function that came by value."""
+def _named(function: Any, get: Any) -> Any:
+    """What is found under a function's name, if anything."""
     holder: Any = sys.modules.get(function.__module__)
     for name in function.__qualname__.split("."):
-        holder = inspect.getattr_static(holder, name, None)
-    return holder if isinstance(holder, Method) and holder.func is function else kind(function)
+        holder = get(holder, name, None)
+    return holder
+
+
+def _found(kind: type[Method], function: Any) -> Any:
+    """The method of that function, in this process; a new one for a function that came by value."""
+    held = _named(function, inspect.getattr_static)
+    return held if isinstance(held, Method) and held.func is function else kind(function)
 
 
 def standing_for(fn: Any, body: Any) -> Any:

@@ -23,7 +23,7 @@ run_sync = _default.run_sync
 All arguments are the function's. Raises what it raises, RunnerClosedError or DeadlockError.
 """
 run = _default.run
-"""Waits for the result of `awaitable`, for at most `timeout` seconds; from any thread, inside or outside a running loop.
+"""Waits for the result of `awaitable`, for at most `timeout` seconds; from any thread, inside or outside a loop.
 
 Raises what it raises, TimeoutError (after its cleanup), RunnerClosedError or DeadlockError.
 """

@@ -78,7 +78,7 @@ class DualContextManager(_core.ManagerBase[Y]):
 
 def _remade(base: Any, kind: type[D], held: dict[str, Any]) -> D:
     """The object that was pickled, as far as the core has it; the rest is its state."""
-    made: D = base.__new__(kind)
+    made: D = kind.__new__(kind)
     if held:
         base.__init__(made, **held)
     return made
