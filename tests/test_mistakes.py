@@ -115,8 +115,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "an async generator function for run_sync": (
         lambda: made.run_sync(client.items),
         (
-            'run_sync() got the async generator function "items", which has no one result; iterate over what it makes: for '
-            "item in iterate(items(...))"
+            'run_sync() got the async generator function "items", which has no one result; iterate over what it '
+            "makes: for item in iterate(items(...))"
         ),
     ),
     "one for a nested call": (
@@ -129,8 +129,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         'submit() got the async generator function "items"',
     ),
     "what returns one for run_sync": (
-        lambda: made.run_sync(lambda: client.items()),
-        "in iterate(<lambda>(...))",
+        lambda: made.run_sync(make_items),
+        "in iterate(make_items(...))",
     ),
     "an async generator for run_sync": (lambda: made.run_sync(client.items()), "in iterate(items(...))"),
     "an async generator for run": (lambda: made.run(client.items()), "for item in iterate(items(...))"),
@@ -176,8 +176,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "a generator function for threaded": (
         lambda: made.threaded(rows),
         (
-            "threaded() got the generator function 'rows', whose code would not run in the worker thread but where it is "
-            "iterated over; collect the items in a function: threaded(lambda ...: list(rows(...)))"
+            "threaded() got the generator function 'rows', whose code would not run in the worker thread but where it "
+            "is iterated over; collect the items in a function: threaded(lambda ...: list(rows(...)))"
         ),
     ),
     "an async function for threaded": (lambda: made.threaded(client.get), "'get' is async; call it as it is"),

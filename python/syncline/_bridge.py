@@ -152,8 +152,8 @@ class Bridge(_core.Bridge):
         """Makes a sync function of an async one; a sync generator function of an async generator function.
 
         Works on functions, methods, static and class methods (above or below `@staticmethod` and `@classmethod`).
-        Signature, docstring and name are kept; `.aio` is the original. From Python 3.13 on, a class method's is bound
-        only if `@synced` stands above `@classmethod`.
+        Signature, docstring and name are kept; `.aio` is the original, bound as the method is if that was decorated in
+        the class body. From Python 3.13 on, a class method's is bound only if `@synced` stands above `@classmethod`.
 
         Type checkers see a static or class method as a method, in either order. A static method that is called through
         its class is typed all the same; instead of a class method write a sync one that calls `run_sync(cls.other)`.

@@ -76,9 +76,9 @@ class DualContextManager(_core.ManagerBase[Y]):
         return _remade, (DualContextManager, type(self), self._held()), self.__getstate__()
 
 
-def _remade(base: Any, kind: type[D], held: dict[str, Any]) -> D:
+def _remade(base: Any, kind: Any, held: dict[str, Any]) -> Any:
     """The object that was pickled, as far as the core has it; the rest is its state."""
-    made: D = kind.__new__(kind)
+    made = kind.__new__(kind)
     if held:
         base.__init__(made, **held)
     return made

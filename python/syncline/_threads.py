@@ -108,6 +108,8 @@ def threaded(fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter 
 
     Works on functions and methods, as `@threaded` or `@threaded(limiter=...)`. Name, docstring and signature are kept;
     `__wrapped__` is the original. limiter: whose tokens the calls use; `thread_limiter()` by default.
+
+    Raises TypeError for generator functions, whose code would run where they are iterated over, and async ones.
     """
     if fn is None:
 
