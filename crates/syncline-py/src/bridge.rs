@@ -75,6 +75,25 @@ impl Bridge {
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
+
+    /// `caller` is what messages call the function that was called.
+    fn call(
+        &self,
+        caller: &'static str,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = function.py();
+        if let Some(strand) = nest::strand_for(py, &self.shared)
+            && function.is_callable()
+        {
+            self.shared.refuse_if_closed(py)?;
+            return nest::run_function(&self.shared, &strand, caller, function, args, kwargs);
+        }
+        let target = Target::from_function(caller, function, args, kwargs)?;
+        self.shared.execute(py, target, None)
+    }
 }
 
 #[pymethods]
@@ -138,19 +157,22 @@ impl Bridge {
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn run_sync(
         &self,
-        py: Python<'_>,
         r#fn: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        if let Some(strand) = nest::strand_for(py, &self.shared)
-            && r#fn.is_callable()
-        {
-            self.shared.refuse_if_closed(py)?;
-            return nest::run_function(&self.shared, &strand, r#fn, args, kwargs);
-        }
-        let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
-        self.shared.execute(py, target, None)
+        self.call("run_sync", r#fn, args, kwargs)
+    }
+
+    /// The same for what `synced` made.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn _run_synced(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.call("synced", r#fn, args, kwargs)
     }
 
     /// Waits for the result of `awaitable`, for at most `timeout` seconds.

@@ -93,6 +93,7 @@ impl Drop for Level<'_> {
 pub fn run_function(
     shared: &Shared,
     strand: &Strand,
+    caller: &'static str,
     function: &Bound<'_, PyAny>,
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
@@ -101,14 +102,14 @@ pub fn run_function(
         let (_level, depth) = Level::enter(strand)?;
         if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
             let target = Target::Function {
-                caller: "run_sync",
+                caller,
                 function: function.clone().unbind(),
                 args: args.clone().unbind(),
                 kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
             };
             return descend(function.py(), strand, target);
         }
-        let inner = target::call("run_sync", function, args, kwargs)?;
+        let inner = target::call(caller, function, args, kwargs)?;
         to_the_end(strand, inner.bind(function.py()))
     })
 }
