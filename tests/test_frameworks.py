@@ -7,7 +7,6 @@ import asyncio
 import functools
 import inspect
 import sys
-import threading
 import traceback
 import typing
 from collections.abc import AsyncIterator, Callable
@@ -154,7 +153,6 @@ def test_fastapi_streams_what_is_iterated_over(made: Any) -> None:
 
 def test_starlette_calls_a_synced_endpoint_in_a_thread() -> None:
     """A function, and a method of an object."""
-    threads: list[int] = []
 
     @bridge.synced
     async def endpoint(request: Request) -> PlainTextResponse:
@@ -163,7 +161,6 @@ def test_starlette_calls_a_synced_endpoint_in_a_thread() -> None:
     class Site:
         @bridge.synced
         async def page(self, request: Request) -> PlainTextResponse:
-            threads.append(threading.get_ident())
             return PlainTextResponse(request.url.path)
 
     app = Starlette(routes=[Route("/function", endpoint), Route("/method", Site().page)])
@@ -276,6 +273,22 @@ def test_a_synced_function_is_sync_however_one_looks(made: Any) -> None:
         assert not syncline.is_async_fn(shown)
         if sys.version_info < (3, 14):
             assert not asyncio.iscoroutinefunction(shown)
+
+
+def test_what_only_says_that_it_is_async_is_sync_when_it_is_synced() -> None:
+    """A marked function and an AsyncMock; their marks are not taken over."""
+
+    def marked() -> Any:
+        return double(4)
+
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(marked)
+    mocked = bridge.synced(mock.AsyncMock(return_value=Doubled(value=8)))
+    for made in (bridge.synced(marked), mocked):
+        assert not inspect.iscoroutinefunction(made)
+        if sys.version_info < (3, 14):
+            assert not asyncio.iscoroutinefunction(made)
+        assert made().value == 8
 
 
 def test_functions_are_plain_functions() -> None:

@@ -111,6 +111,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: made.run_sync(nested, lambda: made.run_sync(client.get, "k", timeout=0.5)),
         "run(get(...), timeout=0.5)",
     ),
+    "a time limit for a synced function": (
+        lambda: made.synced(client.get)("k", timeout=5),
+        "synced() passes all arguments on, so a time limit is set by run(get(...), timeout=5)",
+    ),
     "a time limit for submit": (lambda: made.submit(client.get, "k", timeout=5), "run(get(...), timeout=5)"),
     "an async generator function for run_sync": (
         lambda: made.run_sync(client.items),
@@ -192,7 +196,7 @@ SYNC_FUNCTIONS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: made.submit(load, "submit").result(10),
         'submit() got the sync function "load"; ' + HAS_RUN,
     ),
-    "synced": (lambda: made.synced(load)("synced"), HAS_RUN),
+    "synced": (lambda: made.synced(load)("synced"), 'synced() got the sync function "load"; ' + HAS_RUN),
     "nested": (lambda: made.run_sync(nested, lambda: made.run_sync(load, "nested")), HAS_RUN),
     "from_thread": (
         lambda: asyncio.run(from_a_worker(load_in_worker)),

@@ -155,7 +155,9 @@ def standing_for(fn: Any, body: Any) -> Any:
         )
     made = types.FunctionType(code, namespace, code.co_name, None, body.__closure__)
     functools.update_wrapper(made, fn)
-    del cast("Any", made).__wrapped__
+    # The other two are how asyncio and inspect mark what is async without being `async def`.
+    for name in ("__wrapped__", "_is_coroutine", "_is_coroutine_marker"):
+        vars(made).pop(name, None)
     options: dict[str, Any] = {}
     if sys.version_info >= (3, 14):
         import annotationlib

@@ -27,7 +27,8 @@ def is_async_fn(fn: Callable[P, Any], /) -> TypeGuard[Callable[P, Coroutine[Any,
     """Whether `fn` is an async function: one whose calls give coroutines.
 
     Sees through `functools.wraps`, `functools.partial`, methods, static and class methods and objects with an async
-    `__call__`. A wrapper that is no async function itself counts as what it wraps; what `synced` made is sync.
+    `__call__`. A wrapper that is no async function itself counts as what it wraps; what `synced` and
+    `contextmanager` made is sync.
     """
     return _kind(fn) == "coroutine"
 

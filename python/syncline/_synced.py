@@ -53,10 +53,10 @@ def synced(bridge: Bridge, fn: Any) -> Any:
     """See `Bridge.synced`."""
     inner = inside(fn)
     if not inspect.isasyncgenfunction(inspect.unwrap(inner)):
-        run_sync = bridge.run_sync
+        run = bridge._run_synced
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return run_sync(inner, *args, **kwargs)
+            return run(inner, *args, **kwargs)
 
         return placed(bridge, "synced", fn, standing_for(inner, call))
     drive = functools.partial(_driven, bridge)
