@@ -12,10 +12,10 @@ from ._kinds import is_async_fn, is_async_gen_fn
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ._dual import DualContextManager
+    from ._core import ManagerBase
 
 
-def around(make: Callable[[], DualContextManager[Any]], fn: Callable[..., Any]) -> Callable[..., Any]:
+def around(make: Callable[[], ManagerBase[Any]], fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn`, each of whose calls runs inside of a manager that `make` returns; generators from first step to last."""
     if is_async_gen_fn(fn):
 

@@ -17,8 +17,8 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
-from ._bridge import BridgeStats
-from ._workers import ThreadLimiterStatistics
+from ._limits import ThreadLimiterStatistics
+from ._stats import BridgeStats
 
 __all__ = [
     "Bridge",
@@ -39,6 +39,7 @@ __all__ = [
     "SynclineError",
     "TaskFactory",
     "Worker",
+    "__version__",
     "call_with_mark",
     "check_cancelled",
     "from_thread",
@@ -53,6 +54,8 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
 _Y = TypeVar("_Y")
+
+__version__: str
 
 class SynclineError(Exception):
     """Base class of the errors that syncline itself raises."""
@@ -91,6 +94,7 @@ class Bridge:
         Raises what `fn` raises, as the same object; TypeError for a function that isn't async; RunnerClosedError where
         the loop or the bridge ends before the call does; DeadlockError where the wait could never end.
         """
+    def _run_synced(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     def run(self, awaitable: Awaitable[_R], *, timeout: float | None = None) -> _R:
         """Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
 
@@ -159,6 +163,7 @@ class CoroutineBase(Coroutine[Any, Any, _R]):
     def cr_running(self) -> bool: ...
     __name__: str
     __qualname__: str
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
@@ -175,6 +180,7 @@ class IteratorBase(Iterator[_Y], AsyncIterator[_Y]):
     def __aiter__(self) -> AsyncIterator[_Y]: ...
     def __anext__(self) -> Awaitable[_Y]: ...
     def _drop(self) -> None: ...
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
@@ -236,8 +242,15 @@ class ManagerBase(AbstractContextManager[_Y, bool | None], AbstractAsyncContextM
         /,
     ) -> bool | None: ...
     def __aenter__(self) -> Awaitable[_Y]: ...  # type: ignore[override]
-    def __aexit__(self, *exc_info: Any) -> Awaitable[bool | None]: ...  # type: ignore[override]
+    def __aexit__(  # type: ignore[override]
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Awaitable[bool | None]: ...
     def _once(self) -> None: ...
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 

@@ -67,6 +67,26 @@ impl Bridge {
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
+
+    /// `caller` is what messages call the function that was called.
+    fn call(
+        &self,
+        caller: &'static str,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = function.py();
+        // Before a loop is started.
+        Target::refuse_uncallable(caller, function)?;
+        let patience = self.shared.patience(None);
+        let place = self.shared.place(py, patience)?;
+        if let Place::InTask(strand) = &place {
+            return nest::run_function(&self.shared.terms, strand, caller, function, args, kwargs);
+        }
+        let target = Target::from_function(caller, function, args, kwargs)?;
+        self.shared.execute(py, place, target, patience)
+    }
 }
 
 #[pymethods]
@@ -141,20 +161,22 @@ impl Bridge {
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn run_sync(
         &self,
-        py: Python<'_>,
         r#fn: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let patience = self.shared.patience(None);
-        let place = self.shared.place(py, patience)?;
-        if let Place::InTask(strand) = &place
-            && r#fn.is_callable()
-        {
-            return nest::run_function(&self.shared.terms, strand, r#fn, args, kwargs);
-        }
-        let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
-        self.shared.execute(py, place, target, patience)
+        self.call("run_sync", r#fn, args, kwargs)
+    }
+
+    /// The same for what `synced` made.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn _run_synced(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.call("synced", r#fn, args, kwargs)
     }
 
     /// Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
@@ -176,7 +198,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
-        self.shared.submit(py, Target::from_function("run_sync", r#fn, args, kwargs)?, &future)
+        self.shared.submit(py, Target::from_function("submit", r#fn, args, kwargs)?, &future)
     }
 
     /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise

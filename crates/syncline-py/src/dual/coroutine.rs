@@ -136,6 +136,12 @@ impl CoroutineBase {
         Self::driven(slf)?.getattr(intern!(slf.py(), "__qualname__"))
     }
 
+    fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let this = slf.get();
+        let is_at_rest = lock(&this.driven).is_none();
+        wrapped::held(slf.as_any(), "coro", this.source.get(), is_at_rest)
+    }
+
     #[classmethod]
     fn __class_getitem__<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         names::parametrized(class, item)

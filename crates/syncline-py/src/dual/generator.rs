@@ -65,11 +65,9 @@ impl GeneratorBase {
         args: impl pyo3::call::PyCallArgs<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let base = slf.as_super().get();
+        let Some(source) = base.wrapped() else { return Err(not_defined(slf.as_any(), method, WHAT)) };
         base.usage.begin_async(|| describe(slf.as_any(), base.wrapped()))?;
-        match base.wrapped() {
-            Some(source) => source.bind(slf.py()).getattr(method)?.call1(args),
-            None => Err(not_defined(slf.as_any(), method, WHAT)),
-        }
+        source.bind(slf.py()).getattr(method)?.call1(args)
     }
 }
 

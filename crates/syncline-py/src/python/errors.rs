@@ -3,7 +3,7 @@
 use crate::python::once::{Once, intern};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 
 struct Lazy {
     name: &'static str,
@@ -96,10 +96,59 @@ pub fn shutting_down() -> PyErr {
     )
 }
 
-/// The result of a function that was given to `run_sync` (or whatever the caller is called) and is not async.
-pub fn not_async(caller: &str, function: &Bound<'_, PyAny>) -> PyErr {
-    let name = name_of(function);
-    PyTypeError::new_err(format!("{caller}() got the sync function {name:?}; call it directly: {name}(...)"))
+/// For a function that was given to `run_sync` (or whatever the caller is called) and returned no awaitable but `made`.
+pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyAny>) -> PyErr {
+    let (name, kind) = (name_of(function), type_name(made));
+    let has = |method: &str| made.hasattr(method).unwrap_or(false);
+    PyTypeError::new_err(if has("__anext__") || has("__aiter__") {
+        no_one_result(caller, &name)
+    } else if has("__aenter__") {
+        format!("{caller}() got {name:?}, which makes a context manager; enter it: with enter({name}(...)) as value")
+    } else if made.cast::<PyIterator>().is_ok() && has("gi_code") {
+        sync_generator(caller, &name)
+    } else {
+        format!(
+            "{caller}() got the sync function {name:?}; call it directly: {name}(...). This call of it has run: what it \
+             returns had to be seen, and was no awaitable but {kind}"
+        )
+    })
+}
+
+/// For an async generator, which `run_sync` and the like can't run.
+pub fn no_one_result(caller: &str, name: &str) -> String {
+    format!(
+        "{caller}() got the async generator function {name:?}, which has no one result; iterate over what it makes: for \
+         item in iterate({name}(...))"
+    )
+}
+
+/// For a sync generator function, whose code no call runs.
+pub fn sync_generator(caller: &str, name: &str) -> String {
+    format!(
+        "{caller}() got the sync generator function {name:?}, whose code has not run; iterate over what it makes: for item \
+         in {name}(...)"
+    )
+}
+
+/// For what an async function raised at its call, before any of its code ran: a time limit was meant for us.
+pub fn without_timeout(
+    caller: &str,
+    function: &Bound<'_, PyAny>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    error: PyErr,
+) -> PyErr {
+    let py = function.py();
+    let is_given = kwargs.is_some_and(|kwargs| kwargs.contains("timeout").unwrap_or(false));
+    let text = error.value(py).to_string();
+    if !(is_given && error.is_instance_of::<PyTypeError>(py) && text.ends_with("unexpected keyword argument 'timeout'"))
+    {
+        return error;
+    }
+    let (name, value) = (name_of(function), kwargs.and_then(|kwargs| kwargs.get_item("timeout").ok().flatten()));
+    let value = value.map_or_else(|| "...".to_owned(), |value| value.to_string());
+    PyTypeError::new_err(format!(
+        "{text}; {caller}() passes all arguments on, so a time limit is set by run({name}(...), timeout={value})"
+    ))
 }
 
 /// What a step of an async iterator or manager returned, where an awaitable is due.

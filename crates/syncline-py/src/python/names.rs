@@ -49,7 +49,7 @@ lazy! {
     current_task = "asyncio"."current_task";
     work = "syncline._workers"."work";
     origin = "syncline._workers"."origin";
-    limiter_statistics = "syncline._workers"."ThreadLimiterStatistics";
+    limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
     close_later = "syncline._nested"."close_later";
     within = "syncline._nested"."within";

@@ -147,7 +147,7 @@ fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
         return;
     }
     drive(Some(runner));
-    let _ended = Ended(runner);
+    let _ended = ThreadIsOver(runner);
     match prepare(py, runner, plan) {
         Ok(event_loop) => {
             if duty.ready(Arc::clone(runner)).is_ok() {
@@ -164,9 +164,9 @@ fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
 }
 
 /// However the thread came to its end, nobody waits for it any more.
-struct Ended<'a>(&'a Arc<Runner>);
+struct ThreadIsOver<'a>(&'a Arc<Runner>);
 
-impl Drop for Ended<'_> {
+impl Drop for ThreadIsOver<'_> {
     fn drop(&mut self) {
         let runner = self.0;
         runner.closing.store(true, Release);
