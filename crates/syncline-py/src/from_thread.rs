@@ -10,7 +10,8 @@ use crate::call::{Call, Outcome, is_cancelled};
 use crate::context::Carried;
 use crate::errors;
 use crate::home::{Health, Home, Item};
-use crate::process::{self, Inside};
+use crate::process::{self, Inside, LongWait};
+use crate::signals;
 use crate::target::Target;
 use crate::tasks::{self, Home as TaskHome};
 use crate::wait;
@@ -161,6 +162,7 @@ impl Wait<'_> {
         let mut stands_since = None;
         let mut give_up_at = None;
         let mut moves = None;
+        let mut examined = None;
         loop {
             let now = Instant::now();
             let left = self.deadline.map(|at| at.saturating_duration_since(now)).filter(|_| !self.timed_out);
@@ -187,6 +189,17 @@ impl Wait<'_> {
             } else if next_check <= now {
                 next_check = now + CHECK_INTERVAL;
                 self.work.look_after_limits(py, &mut moves);
+                if examined.is_none() {
+                    examined = Some(LongWait::begin(py, self.home.thread_id)?);
+                }
+                match examined.as_ref().map_or(Ok(None), |wait| wait.is_blocked(py)) {
+                    Ok(None) => {}
+                    Ok(Some(report)) => {
+                        self.cancel(py);
+                        return self.leave(py, errors::deadlock(py, report));
+                    }
+                    Err(error) => signals::keep_unless_exception(py, error),
+                }
             }
         }
     }

@@ -81,6 +81,8 @@ pub struct Home {
     host: Host,
     route: Route,
     runner: Option<Weak<Runner>>,
+    /// The identifier of the loop's thread.
+    pub thread_id: u64,
     mail: Mutex<Mail>,
     /// For results of worker threads that may come at once.
     spin: Spin,
@@ -198,6 +200,7 @@ impl Home {
             host,
             route,
             runner: runner::current().map(|runner| Arc::downgrade(&runner)),
+            thread_id: names::get_ident(anchor.py())?.call0()?.extract()?,
             mail: Mutex::default(),
             spin: Spin::new(usable_cores()),
         }))

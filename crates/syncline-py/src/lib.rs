@@ -76,6 +76,8 @@ mod _core {
     use crate::loops::BridgeLoop;
     #[pymodule_export]
     use crate::pending::Pending;
+    #[pymodule_export]
+    use crate::process::long_waits;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::selector::Selector;

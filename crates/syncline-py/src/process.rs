@@ -15,7 +15,7 @@ use crate::thread_end;
 use pyo3::exceptions::{PyImportError, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PySet, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
@@ -31,6 +31,9 @@ static EXITING: AtomicBool = AtomicBool::new(false);
 static LEFT: AtomicBool = AtomicBool::new(false);
 static OWN: Mutex<Vec<Weak<OwnLoop>>> = Mutex::new(Vec::new());
 static ALL: Mutex<Vec<Weak<Runner>>> = Mutex::new(Vec::new());
+/// Only ever locked while attached, as `ALL`: what Python code reads there holds until it lets others run.
+static LONG_WAITS: Mutex<Vec<(u64, u64, u64)>> = Mutex::new(Vec::new());
+static NEXT_WAIT: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     static IS_MAIN: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
@@ -180,6 +183,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
             std::mem::forget(runner);
         }
         lock(&OWN).clear();
+        lock(&LONG_WAITS).clear();
         INSIDE.store(0, SeqCst);
         EPOCH.fetch_add(1, Release);
         greenlets::after_fork();
@@ -255,20 +259,56 @@ pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(owners)
 }
 
+/// A wait that has gone on for a while: its number, the thread that waits, and that of the loop which it waits for. Made
+/// and dropped attached.
+pub struct LongWait(u64, u64, u64);
+
+impl LongWait {
+    pub fn begin(py: Python<'_>, loop_thread: u64) -> PyResult<Self> {
+        let wait = Self(NEXT_WAIT.fetch_add(1, Relaxed), own_ident(py)?, loop_thread);
+        lock(&LONG_WAITS).push((wait.0, wait.1, wait.2));
+        Ok(wait)
+    }
+
+    /// Why the loop's thread can't go on before the waiting one does, if that is so.
+    pub fn is_blocked(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        py.import("syncline._diagnosis")?.getattr("blocked_on_lock")?.call1((self.2, self.1))?.extract()
+    }
+}
+
+impl Drop for LongWait {
+    fn drop(&mut self) {
+        lock(&LONG_WAITS).retain(|wait| wait.0 != self.0);
+    }
+}
+
+/// Maps each thread that has waited for a while to its wait's number and the thread of the loop that it waits for.
+#[pyfunction]
+pub fn long_waits(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let waits = PyDict::new(py);
+    let all = lock(&LONG_WAITS).clone();
+    for (number, waiter, loop_thread) in all {
+        waits.set_item(waiter, (number, loop_thread))?;
+    }
+    Ok(waits)
+}
+
 /// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if not.
-pub fn find_deadlock(py: Python<'_>, runner: &Runner, has_stood_still: bool) -> PyResult<Option<String>> {
-    let me = names::get_ident(py)?.call0()?;
-    let diagnosis = |name: &str| py.import("syncline._diagnosis")?.getattr(name);
-    if runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()) {
-        let report = diagnosis("blocked_on_lock")?.call1((runner.thread_id(), &me))?;
-        if !report.is_none() {
-            return report.extract();
-        }
+pub fn find_deadlock(
+    py: Python<'_>,
+    runner: &Runner,
+    wait: &LongWait,
+    has_stood_still: bool,
+) -> PyResult<Option<String>> {
+    if (runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()))
+        && let Some(report) = wait.is_blocked(py)?
+    {
+        return Ok(Some(report));
     }
     if !has_stood_still || !runner.is_asleep() {
         return Ok(None);
     }
     let (Some(waiting), Some(ours)) = (names::running_loop(py)?, runner.event_loop(py)) else { return Ok(None) };
-    let threads = PySet::new(py, alive().iter().map(|runner| runner.thread_id()))?;
-    diagnosis("blocked_loop_is_needed")?.call1((waiting, ours, threads))?.extract()
+    let needed = py.import("syncline._diagnosis")?.getattr("blocked_loop_is_needed")?;
+    needed.call1((waiting, ours, wait.0))?.extract()
 }

@@ -104,6 +104,8 @@ pub struct Runner {
     /// The submitted calls: nobody who waits for one of their futures looks after it.
     pub submitted: Mutex<Vec<Weak<Call>>>,
     turns: AtomicU64,
+    /// The turn whose stall was reported last, and one more; 0 for none.
+    reported: AtomicU64,
     asleep: AtomicBool,
     pub closing: Arc<AtomicBool>,
     pub ended: Latch,
@@ -154,6 +156,7 @@ impl Runner {
             thread_id: AtomicU64::new(0),
             submitted: Mutex::default(),
             turns: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             closing: Arc::default(),
             ended: Latch::new(),
@@ -336,6 +339,11 @@ impl Runner {
             || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
     }
 
+    /// Whether the caller is the one that reports the stall of that turn.
+    pub fn is_first_to_report(&self, turn: u64) -> bool {
+        self.reported.swap(turn + 1, Relaxed) != turn + 1
+    }
+
     /// Logs who blocks the loop.
     pub fn report_stall(&self, py: Python<'_>, stalled: Duration, waiters: u64) {
         let report = || -> PyResult<String> {
@@ -345,7 +353,7 @@ impl Runner {
         };
         match report() {
             Ok(text) => names::log(py, "warning", &text, None),
-            Err(error) => _ = signals::keep(py, error),
+            Err(error) => signals::keep_unless_exception(py, error),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::call::{Call, Outcome, is_cancelled};
 use crate::errors;
 use crate::names;
 use crate::once::intern;
-use crate::process;
+use crate::process::{self, LongWait};
 use crate::runner::{Feeder, Job, Runner};
 use crate::signals;
 use crate::switch::strand::Masked;
@@ -157,10 +157,10 @@ struct Wait<'a> {
     cancelled: Option<Cancelled>,
     tick: Duration,
     next_check: Instant,
+    /// From the first examination on.
+    examined: Option<LongWait>,
     /// The loop's turns at the last check, and since when they have been that many.
     seen_turns: Option<(u64, Instant)>,
-    /// The turn whose stall has been reported to this caller.
-    told_of: Option<u64>,
     /// Whether it has been looked at what loop this caller itself may block.
     told_of_own: bool,
     /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
@@ -178,8 +178,8 @@ impl<'a> Wait<'a> {
             cancelled: None,
             tick: FIRST_TICK,
             next_check: begun + CHECK_INTERVAL,
+            examined: None,
             seen_turns: None,
-            told_of: None,
             told_of_own: false,
             seen_moves: None,
         }
@@ -307,7 +307,11 @@ impl<'a> Wait<'a> {
     fn give_up(&mut self, py: Python<'_>) -> Option<PyErr> {
         let seconds = self.patience.cleanup.as_secs_f64();
         orphaned(py, self.call, &self.runner.name, seconds);
-        self.cancelled.take().map(|cancelled| match cancelled.reason {
+        self.cancelled.take().map(|cancelled| self.error_for(py, cancelled.reason))
+    }
+
+    fn error_for(&self, py: Python<'_>, reason: Reason) -> PyErr {
+        match reason {
             Reason::Timeout => timed_out(self.patience.timeout),
             Reason::Signal(error) => error,
             Reason::Outer => cancelled_error(py),
@@ -315,7 +319,7 @@ impl<'a> Wait<'a> {
                 let exiting = process::end_daemon_thread(py).err();
                 exiting.unwrap_or_else(|| errors::closed_meanwhile(py, &self.runner.name))
             }
-        })
+        }
     }
 
     fn deliver(&mut self, py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
@@ -341,8 +345,7 @@ impl<'a> Wait<'a> {
         };
         self.seen_turns = Some((turns, since));
         if let Some(span) = self.patience.stall_after {
-            if !self.runner.is_asleep() && now - since >= span && self.told_of != Some(turns) {
-                self.told_of = Some(turns);
+            if !self.runner.is_asleep() && now - since >= span && self.runner.is_first_to_report(turns) {
                 let waiting = self.call.stats.calls.get() - self.call.stats.ended.get();
                 self.runner.report_stall(py, now - since, waiting);
             }
@@ -359,15 +362,20 @@ impl<'a> Wait<'a> {
         if let Some(work) = workers::current() {
             work.look_after_limits(py, &mut self.seen_moves);
         }
-        match process::find_deadlock(py, self.runner, now > since) {
+        match self.find_deadlock(py, now > since) {
             Ok(None) => None,
             Ok(Some(report)) => {
+                let deadlock = errors::deadlock(py, report);
+                // A call that is to end anyway can't clean up, and ends as it was to end.
+                if let Some(cancelled) = self.cancelled.take() {
+                    return Some(errors::from_cause(py, self.error_for(py, cancelled.reason), deadlock));
+                }
                 self.call.begin_cancelling();
                 let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
-                Some(errors::deadlock(py, report))
+                Some(deadlock)
             }
             Err(error) => {
-                let _ = signals::keep(py, error);
+                signals::keep_unless_exception(py, error);
                 None
             }
         }
@@ -375,6 +383,16 @@ impl<'a> Wait<'a> {
 }
 
 impl Wait<'_> {
+    fn find_deadlock(&mut self, py: Python<'_>, has_stood_still: bool) -> PyResult<Option<String>> {
+        let wait = match self.examined.take() {
+            Some(wait) => wait,
+            None => LongWait::begin(py, self.runner.thread_id())?,
+        };
+        let found = process::find_deadlock(py, self.runner, &wait, has_stood_still);
+        self.examined = Some(wait);
+        found
+    }
+
     /// Logs that this caller blocks the loop that runs in its own thread, if one does.
     fn report_own_stall(&self, py: Python<'_>, stalled: Duration) {
         let report = || -> PyResult<Option<String>> {
@@ -384,7 +402,7 @@ impl Wait<'_> {
         match report() {
             Ok(Some(text)) => names::log(py, "warning", &text, None),
             Ok(None) => {}
-            Err(error) => _ = signals::keep(py, error),
+            Err(error) => signals::keep_unless_exception(py, error),
         }
     }
 }
