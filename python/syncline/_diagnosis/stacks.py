@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import threading
 import traceback
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._nestable import carriers_of, carry
+from .frames import static_attribute
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 OUR_FOLDER = os.path.dirname(os.path.dirname(__file__))
@@ -38,18 +40,29 @@ def parked_frames(thread_id: int) -> list[FrameType]:
     """The innermost frame of each stack that this thread has left, to come back to it: those of nested calls that
     await, and of whatever started another task in the middle of its own step."""
     carriers: list[Any] = list(carriers_of(thread_id))
-    found = carriers
     kind: Any = carriers[0].__class__ if carriers else object
-    while found:
-        # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent: there, too, nested calls
-        # are made.
-        known = {id(each) for each in carriers}
-        near = [each for each in gc.get_referrers(*found) if isinstance(each, kind)]
-        found = [each for each in near if id(each) not in known and id(each.parent) in known]
-        carriers += found
+    # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent, and a name in its stack: there,
+    # too, nested calls are made.
+    known = {id(each) for each in carriers}
+    for carrier in carriers:
+        for each in _objects_named_in(carrier.gr_frame):
+            if isinstance(each, kind) and id(each) not in known and each.parent is carrier:
+                known.add(id(each))
+                carriers.append(each)
     # None for the one that runs; one at rest has no frame but its base.
     frames = [carrier.gr_frame for carrier in carriers]
     return [frame for frame in frames if frame is not None and frame.f_code is not carry.__code__]
+
+
+def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
+    """What the locals of a stack refer to, and attributes of these. A walk through all objects would find more, and hold
+    the interpreter for long."""
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            yield value
+            if type(value).__dictoffset__ and not isinstance(value, (type, ModuleType)):
+                yield from list(static_attribute(value, "__dict__", {}).values())
+        frame = frame.f_back
 
 
 def parked_stacks(thread_id: int) -> str:

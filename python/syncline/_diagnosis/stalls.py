@@ -9,7 +9,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from .locks import acquiring_in, holder_in_thread
+from .locks import held_by_itself
 from .stacks import OUR_FOLDER, parked_stacks, stack_of, stack_of_task
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def stall_report(
 
 
 def _advice_about_lock(loop_thread_id: int) -> str | None:
-    acquiring = acquiring_in(loop_thread_id)
-    holder = None if acquiring is None else holder_in_thread(loop_thread_id, acquiring)
-    if acquiring is None or holder is None:
+    held = held_by_itself(loop_thread_id)
+    if held is None:
         return None
-    code, line = holder[1].f_code, holder[1].f_lineno
+    lock, _, taken_in = held
+    code, line = taken_in.f_code, taken_in.f_lineno
     return (
-        f"it waits for {acquiring[2]!r}, which {code.co_name}() at {code.co_filename}:{line} holds in the same thread, "
+        f"it waits for {lock!r}, which {code.co_name}() at {code.co_filename}:{line} holds in the same thread, "
         "below a nested call, and can't release; use an asyncio lock, or `with syncline.no_switch()` where it is held"
     )
 
