@@ -313,13 +313,15 @@ pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, P
         return;
     }
     let explain = || -> PyResult<()> {
-        if !error.str()?.to_str()?.contains("different") {
+        // asyncio's words, and aiohttp's.
+        let text = error.str()?;
+        let texts = ["different loop", "different event loop", "Event loop is closed", "should be used inside a task"];
+        if !texts.iter().any(|known| text.to_str().is_ok_and(|text| text.contains(known))) {
             return Ok(());
         }
         let explain = py.import("syncline._diagnosis")?.getattr("explain_loop_mixup")?;
         let note = explain.call1((error, process::loop_owners(py)?, awaited))?;
-        let has_note = error.getattr("__notes__").is_ok_and(|notes| notes.contains(&note).unwrap_or(false));
-        if !note.is_none() && !has_note {
+        if !note.is_none() {
             error.call_method1("add_note", (note,))?;
         }
         Ok(())

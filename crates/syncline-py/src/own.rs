@@ -108,6 +108,11 @@ impl OwnLoop {
         Ok(own)
     }
 
+    /// `id(loop)`.
+    pub fn address(&self) -> Option<usize> {
+        lock(&self.event_loop).as_ref().map(|event_loop| event_loop.as_ptr() as usize)
+    }
+
     /// Asks the thread that drives the loop to leave it; for any thread.
     pub fn stop_from_outside(&self, py: Python<'_>) {
         let event_loop = lock(&self.event_loop).as_ref().map(|event_loop| event_loop.clone_ref(py));

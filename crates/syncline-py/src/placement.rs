@@ -312,6 +312,7 @@ impl Shared {
                 Find::Start(start) => {
                     let plan = Plan {
                         name: name.to_owned(),
+                        is_of_thread: matches!(key, Key::Thread(_)),
                         bridge_id: self.id,
                         cleanup: self.cleanup,
                         loop_factory: self.loop_factory.clone(),

@@ -248,12 +248,18 @@ fn stop_own_loops(py: Python<'_>) {
     wait_until_none_is_inside(py, cleanup + Duration::from_secs(1));
 }
 
-/// Maps `id(loop)` to words for it, for every runner.
+/// Maps `id(loop)` to words for it, and its scope, for every loop of ours.
 pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let owners = PyDict::new(py);
     for runner in alive() {
         if let Some(event_loop) = runner.event_loop(py) {
-            owners.set_item(event_loop.as_ptr() as usize, runner.description())?;
+            owners.set_item(event_loop.as_ptr() as usize, (runner.description(), runner.scope()))?;
+        }
+    }
+    let own: Vec<_> = lock(&OWN).iter().filter_map(Weak::upgrade).collect();
+    for own in own {
+        if let Some(address) = own.address() {
+            owners.set_item(address, (format!("a thread's own loop of the bridge {:?}", own.name), "caller"))?;
         }
     }
     Ok(owners)

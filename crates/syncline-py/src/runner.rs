@@ -67,6 +67,8 @@ pub enum Backend {
 #[derive(Clone)]
 pub struct Plan {
     pub name: String,
+    /// Whether it serves one calling thread only.
+    pub is_of_thread: bool,
     pub bridge_id: u64,
     pub cleanup: Duration,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
@@ -92,6 +94,7 @@ pub struct Runner {
     feeder: Feeder,
     pub backend: Backend,
     switches: bool,
+    is_of_thread: bool,
     /// "file:line" of the call that started it.
     started_at: String,
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
@@ -147,6 +150,7 @@ impl Runner {
             feeder,
             backend: plan.backend,
             switches: plan.switches,
+            is_of_thread: plan.is_of_thread,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
             wake_fd: Mutex::new(Some(new_wake_fd()?)),
@@ -207,6 +211,10 @@ impl Runner {
 
     pub fn description(&self) -> String {
         format!("the loop of the runner {:?} (started at {})", self.name, self.started_at)
+    }
+
+    pub fn scope(&self) -> &'static str {
+        if self.is_of_thread { "thread" } else { "process" }
     }
 
     /// Shows the descriptor to `watch`, and returns its number.
