@@ -157,7 +157,7 @@ struct Wait<'a> {
     cancelled: Option<Cancelled>,
     tick: Duration,
     next_check: Instant,
-    /// From the first examination on.
+    /// From the first examination, or the first look where stalls are reported.
     examined: Option<LongWait>,
     /// The loop's turns at the last check, and since when they have been that many.
     seen_turns: Option<(u64, Instant)>,
@@ -345,6 +345,10 @@ impl<'a> Wait<'a> {
         };
         self.seen_turns = Some((turns, since));
         if let Some(span) = self.patience.stall_after {
+            // Whoever reports the stall shows the others that wait.
+            if self.examined.is_none() {
+                self.examined = LongWait::begin(py, self.runner.thread_id()).ok();
+            }
             if !self.runner.is_asleep() && now - since >= span && self.runner.is_first_to_report(turns) {
                 let waiting = self.call.stats.calls.get() - self.call.stats.ended.get();
                 self.runner.report_stall(py, now - since, waiting);
