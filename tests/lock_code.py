@@ -49,8 +49,7 @@ def in_a_block_of_an_attribute(lock: Any, other: Any, here: Here) -> Any:
     thing = Thing()
     thing.inner.lock = lock
     with thing.inner.lock:
-        result = here()
-    return result
+        return here()
 
 
 @holding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 import syncline
 from lock_code import HOLDING, OTHERS, Function
-from syncline._diagnosis import frames
+from syncline._diagnosis import frames, locks
 from waiting import bridge, in_time
 
 __all__ = ["bridge"]
@@ -140,3 +140,82 @@ def test_a_coroutine_that_wants_what_is_certainly_held_is_reported(
     assert lock.acquire(timeout=5)
     lock.release()
     assert bridge.run_sync(asyncio.sleep, 0, "alive") == "alive"
+
+
+@pytest.mark.parametrize("make_lock", [threading.Lock, threading.RLock], ids=["Lock", "RLock"])
+def test_a_chain_through_a_nested_runner_is_reported(make_lock: Callable[[], Any]) -> None:
+    """The caller holds the lock, its loop's thread waits for a nested loop's, and that one for the lock: one of the two
+    who wait is told, and the chain ends."""
+    lock = make_lock()
+
+    with syncline.Bridge(nested="thread") as bridge:
+
+        async def takes_the_lock() -> None:
+            with lock:
+                pass
+
+        def in_between() -> None:
+            bridge.run_sync(takes_the_lock)
+
+        async def outer() -> None:
+            in_between()
+
+        with pytest.raises(syncline.DeadlockError, match="in takes_the_lock") as caught, in_time(), lock:
+            bridge.run_sync(outer)
+        assert "a coroutine waits for <locked" in str(caught.value)
+        assert bridge.run_sync(asyncio.sleep, 0, "alive") == "alive"
+
+
+@pytest.mark.parametrize("make_lock", [threading.Lock, threading.RLock], ids=["Lock", "RLock"])
+def test_a_worker_thread_that_holds_what_its_loop_wants_is_told(make_lock: Callable[[], Any]) -> None:
+    """from_thread: the coroutine runs on the loop that sent the worker, and wants a lock of the worker's."""
+    lock = make_lock()
+
+    async def takes_the_lock() -> None:
+        with lock:
+            pass
+
+    def in_the_worker() -> None:
+        with lock:
+            syncline.from_thread(takes_the_lock)
+
+    async def main() -> str:
+        with pytest.raises(syncline.DeadlockError, match="in takes_the_lock"), in_time():
+            await syncline.to_thread(in_the_worker)
+        return await asyncio.sleep(0, "alive")
+
+    assert asyncio.run(main()) == "alive"
+    assert syncline.run_sync(main) == "alive"
+
+
+def test_what_a_loops_thread_waits_for_is_looked_up_once_for_all_callers(
+    bridge: syncline.Bridge, taken_elsewhere: tuple[Any, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand callers of one loop cost as much as one."""
+    lock, done = taken_elsewhere
+    waits = threading.Event()
+
+    async def takes_the_lock() -> int:
+        waits.set()
+        with lock:
+            return threading.get_ident()
+
+    looked: list[int] = []
+    real = locks._step_from
+
+    def look(thread: int) -> locks.Step | None:
+        looked.append(thread)
+        return real(thread)
+
+    monkeypatch.setattr(locks, "_step_from", look)
+    future = bridge.submit(takes_the_lock)
+    waits.wait(10)
+    (thread,) = (each.ident for each in threading.enumerate() if each.name == "knot")
+    assert thread is not None
+    monkeypatch.setattr(locks, "_LOOK_AGAIN_AFTER", 60.0)
+    for waiter in range(1000):
+        assert locks.blocked_on_lock(thread, -1 - waiter) is None
+    done.set()
+    assert future.result(10) == thread
+    assert looked.count(thread) == 1
+    locks._seen.clear()

@@ -1,9 +1,9 @@
 """What a frame's code says about locks: which one it waits for, and which it holds.
 
-It is read from bytecode, without running any code of the user's. The value of a name is asked for now, not when it was
-loaded; a plain lock can be released by anybody. So "holds" is claimed only for the forms that promise to release in the
-same frame, `with X:` and `X.acquire()` before a `try` whose `finally` has `X.release()`, and only where every way through
-the code to this place has taken the lock and none has released it. "May hold" is what can't be excluded.
+It is read from bytecode, without running any code of the user's. The value of a name is asked for now, not when it
+was loaded; a plain lock can be released by anybody. So "holds" is claimed only for the forms that promise to release
+in the same frame, `with X:` and `X.acquire()` before a `try` whose `finally` has `X.release()`, and only where every
+way through the code to this place has taken the lock and none has released it. "May hold" is what can't be excluded.
 """
 
 from __future__ import annotations
@@ -73,7 +73,11 @@ class _Reading:
             self.entered.append(_Taking(each.offset, self._behind(each.offset), expression))
             if expression is not None:
                 self.waits[each.offset] = expression
-        elif each.opname in ("LOAD_METHOD", "LOAD_ATTR") and each.argval in ("acquire", "release", "__enter__"):
+        elif each.opname in ("LOAD_METHOD", "LOAD_ATTR") and each.argval in (
+            "acquire",
+            "release",
+            "__enter__",
+        ):
             expression = _expression(shown[:index])
             following = shown[index + 1] if index + 1 < len(shown) else each
             is_call = following.opname == "CALL"
@@ -96,7 +100,7 @@ class _Reading:
         return self.everything[index].offset if index < len(self.everything) else offset
 
     def place_of(self, frame: FrameType) -> int:
-        """The instruction that the frame is at: during a call `f_lasti` may lie in what the instruction has behind it."""
+        """The instruction that the frame is at: during a call `f_lasti` may lie in the caches behind it."""
         return max(offset for offset in self._index if offset <= max(frame.f_lasti, 0))
 
     def blocks_around(self, offset: int) -> set[int]:
@@ -149,7 +153,8 @@ class _Reading:
             stores = each.opname.startswith(("STORE_", "DELETE_")) and each.offset >= behind
             if not stores or each.opname.endswith("_SUBSCR"):
                 continue
-            names = each.argval if isinstance(each.argval, tuple) else (each.argval,)
+            stored: Any = each.argval
+            names = cast("tuple[Any, ...]", stored if isinstance(stored, tuple) else (stored,))
             if last in names or expression.name in names:
                 return True
         return False
@@ -175,7 +180,9 @@ def _expression(before: list[dis.Instruction]) -> _Expression | None:
             return None
         # A fused load, or store and load (3.13), has the names of both.
         name: Any = each.argval
-        return _Expression(each.opname, name[-1] if isinstance(name, tuple) else name, tuple(reversed(attributes)))
+        return _Expression(
+            each.opname, name[-1] if isinstance(name, tuple) else name, tuple(reversed(attributes))
+        )
     return None
 
 
@@ -265,20 +272,22 @@ def _evaluate(frame: FrameType, expression: _Expression) -> Any:
     return value
 
 
-_PLAIN_LOOKUPS = [kind.__dict__["__getattribute__"] for kind in (object, type, ModuleType)]
+_PLAIN_LOOKUPS = [inspect.getattr_static(kind, "__getattribute__") for kind in (object, type, ModuleType)]
 
 
 def static_attribute(owner: Any, name: str, default: Any = _MISSING) -> Any:
-    """An attribute that is a plain value: of the object, of a slot, of the class, of a module. A property would run code."""
-    if owner is _MISSING or inspect.getattr_static(type(owner), "__getattribute__") not in _PLAIN_LOOKUPS:
+    """An attribute that is a plain value: of the object, a slot, the class, a module. A property would run code."""
+    kind = cast("Any", type(owner))
+    if owner is _MISSING or inspect.getattr_static(kind, "__getattribute__") not in _PLAIN_LOOKUPS:
         return default
     found: Any = inspect.getattr_static(owner, name, default)
-    if type(found).__name__ in ("member_descriptor", "getset_descriptor"):
+    found_kind = cast("Any", type(found))
+    if found_kind.__name__ in ("member_descriptor", "getset_descriptor"):
         try:
             return found.__get__(owner)
         except AttributeError:
             return default
-    return default if hasattr(type(found), "__get__") else found
+    return default if hasattr(found_kind, "__get__") else found
 
 
 def _lock_of(value: Any) -> Any:
@@ -290,8 +299,8 @@ def _lock_of(value: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def is_understood() -> bool:
-    """Whether this interpreter's bytecode is what we take it for: code whose locks are known is read as a test. Where it
-    is not, nothing is claimed of any frame."""
+    """Whether this interpreter's bytecode is what we take it for: code whose locks are known is read as a test. Where
+    it is not, nothing is claimed of any frame."""
     lock = threading.Lock()
     try:
         return all(reads(lock) for reads in (_reads_blocks, _reads_statements, _reads_branches))

@@ -1,9 +1,9 @@
 """Which threads may still do something of themselves: those that may end a wait which nothing else can end.
 
-A thread does nothing of itself if it is a loop's that has nothing to do and nothing to wait for, a pool's that waits for
-work, or one that the kernel says sleeps until another thread of this process wakes it. That goes for threads of native
-code, too (BLAS, a query engine): one that is asleep like that calls into Python only after somebody has woken it. One that
-waits for the network, or for a time to pass, may bring the very result that is waited for.
+A thread does nothing of itself if it is a loop's that has nothing to do and nothing to wait for, a pool's that waits
+for work, or one that, by the kernel, sleeps until another thread of this process wakes it. That goes for threads of
+native code, too (BLAS, a query engine): one that is asleep like that calls into Python only after somebody has woken
+it. One that waits for the network, or for a time to pass, may bring the very result that is waited for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ def threads_that_may_act() -> list[str]:
     for task in tasks:
         thread = known.get(task)
         frame = None if thread is None else frames.get(thread.ident or 0)
-        if task == threading.get_native_id() or (frame is not None and is_idle(frame)) or _sleeps_for_good(task):
+        if (
+            task == threading.get_native_id()
+            or (frame is not None and is_idle(frame))
+            or _sleeps_for_good(task)
+        ):
             continue
         awake.append(f"a thread without Python code, {task}" if thread is None else repr(thread.name))
     return awake

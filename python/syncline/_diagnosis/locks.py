@@ -1,8 +1,8 @@
 """Circles of waits: a loop's thread that waits for a lock, or a module, which the thread that waits for it holds.
 
 From the loop's thread on, each thread that can't go on leads to the one that it waits for: the owner of a lock, the
-importer of a module, the thread of a loop that has to run a call. If that comes back to the waiting thread, or to one on
-the way without any call in between, nothing can end the wait.
+importer of a module, the thread of a loop that has to run a call. If that comes back to the waiting thread, or to one
+on the way without any call in between, nothing can end the wait.
 
 1. Other threads stand still only as long as this one holds the interpreter, so a circle is believed when it is seen
 twice. 2. What a thread waits for is looked up once in a while, however many callers wait for it.
@@ -34,8 +34,9 @@ class Step(NamedTuple):
     key: tuple[object, ...]
     """The same as long as it is the same wait."""
     blocker: int
-    words: str
-    is_call: bool = False
+    what: str | None
+    """What it waits for, in words; None for a call."""
+    module: str | None = None
 
 
 _seen: dict[int, tuple[float, int | None]] = {}
@@ -88,7 +89,7 @@ def _circle(thread: int, waiter: int) -> list[tuple[int, Step]] | None:
         at = next((index for index, (known, _) in enumerate(way) if known == step.blocker), None)
         if at is not None:
             # Where a call is part of a circle, its caller is told, and the others go on.
-            return None if any(each.is_call for _, each in way[at:]) else way
+            return None if any(each.what is None for _, each in way[at:]) else way
         thread = step.blocker
 
 
@@ -96,7 +97,9 @@ def _step_from(thread: int) -> Step | None:
     module = module_waited_for(thread)
     if module is not None:
         lock, importer, name = module
-        return Step((id(lock), importer), importer, f"the import of {name!r}, which another thread is importing")
+        return Step(
+            (id(lock), importer), importer, f"the import of {name!r}, which another thread is importing"
+        )
     frame = sys._current_frames().get(thread)
     if frame is None:
         return None
@@ -105,7 +108,7 @@ def _step_from(thread: int) -> Step | None:
         owner = owner_of(lock) or _holder(lock, thread)
         return None if owner is None else Step((id(frame), frame.f_lasti, id(lock), owner), owner, repr(lock))
     call = _core.long_waits().get(thread)
-    return None if call is None else Step(call, call[1], "a call", is_call=True)
+    return None if call is None else Step(call, call[1], None)
 
 
 def _holder(lock: Any, thread: int) -> int | None:
@@ -137,8 +140,8 @@ def _stack_holds(innermost: FrameType, lock: Any) -> tuple[FrameType | None, boo
 
 
 def held_by_itself(thread: int) -> tuple[Any, FrameType, FrameType] | None:
-    """A lock that a thread waits for and holds itself, further up or on a parked stack: the lock, the innermost frame of
-    the stack in which it is held, and the frame that took it."""
+    """A lock that a thread waits for and holds itself, further up or on a parked stack: the lock, the innermost frame
+    of the stack in which it is held, and the frame that took it."""
     frame = sys._current_frames().get(thread)
     lock = None if frame is None else lock_waited_for(frame)
     if frame is None or lock is None or _holder(lock, thread) != thread:
@@ -151,29 +154,25 @@ def held_by_itself(thread: int) -> tuple[Any, FrameType, FrameType] | None:
 
 
 def _report(way: list[tuple[int, Step]], waiter: int) -> str:
-    last_thread, last = way[-1]
-    parts: list[str] = []
-    for index, (thread, _) in enumerate(way):
-        whose = "the loop's thread" if index == 0 else "a thread that it waits for"
-        parts.append(f"{whose}:\n{stack_of(thread)}")
-    parts.append(f"this thread:\n{stack_of(waiter)}")
-    if last.blocker == waiter and last.words.startswith("the import"):
-        module = last.words.split("'")[1]
-        reason = (
-            f"the coroutine waits for the import of {module!r}, which the thread that waits for the coroutine is "
-            f"importing; make the call in a function, after the import, or import {module!r} outside of the coroutine"
-        )
-    elif last.blocker == waiter:
-        reason = (
-            f"the coroutine waits for {last.words}, which the thread that waits for the coroutine holds; release the "
-            "lock before the call, or use an asyncio lock"
-        )
+    thread, step = next((thread, step) for thread, step in way if step.what is not None)
+    if step.blocker == thread:
+        holder = "sync code in the same thread"
+    elif step.blocker == waiter:
+        holder = "the thread that waits for the coroutine"
     else:
-        reason = (
-            f"a coroutine waits for {last.words}, which sync code in the same thread holds, below a nested call; "
-            "release the lock before the call, or use an asyncio lock"
-        )
-        held = held_by_itself(last_thread)
-        if held is not None and held[1] is not sys._current_frames().get(last_thread):
-            parts.insert(-1, f"the holder, parked in a nested call:\n{format_frame(held[1])}")
-    return "\n".join([reason, *parts])
+        holder = "another thread, which waits for this one,"
+    if step.module is None:
+        does, advice = "holds", "release the lock before the call, or use an asyncio lock"
+    else:
+        does = "is importing"
+        advice = f"make the call after the import, in a function, or import {step.module!r} before the coroutine does"
+    parts = [f"a coroutine waits for {step.what}, which {holder} {does}; {advice}"]
+    for index, (each, _) in enumerate(way):
+        if each != waiter:
+            whose = "the loop's thread" if index == 0 else "a thread that is waited for"
+            parts.append(f"{whose}:\n{stack_of(each)}")
+    held = held_by_itself(thread) if step.blocker == thread else None
+    if held is not None and held[1] is not sys._current_frames().get(thread):
+        parts.append(f"the holder, parked in a nested call:\n{format_frame(held[1])}")
+    parts.append(f"this thread:\n{stack_of(waiter)}")
+    return "\n".join(parts)

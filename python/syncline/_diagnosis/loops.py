@@ -37,8 +37,8 @@ def blocked_loop_is_needed(
     """Says so, with both stacks, if only the loop that waits could let the coroutine go on that it waits for.
 
     That is certain if the coroutine's loop has nothing to do and nothing to wait for, the waiting loop has, and no
-    other thread is there that could change it; all that twice, as what a thread was just handed is not seen. Where other
-    threads are there, it is logged that it may be so.
+    other thread is there that could change it; all that twice, as what a thread was just handed is not seen. Where
+    other threads are there, it is logged that it may be so.
     """
     suspicion = _suspicions.pop(wait, None) or _Suspicion()
     if not _has_work(waiting_loop) or not is_quiescent(runner_loop):
@@ -52,7 +52,8 @@ def blocked_loop_is_needed(
     if not others and suspicion.nobody_could_act:
         return (
             "a coroutine waits for something that only this thread's event loop can do, while this thread waits for "
-            f"the coroutine and so its loop can't turn; await the coroutine instead of calling it from sync code\n{stacks}"
+            "the coroutine and so its loop can't turn; await the coroutine instead of calling it from sync code\n"
+            f"{stacks}"
         )
     suspicion.nobody_could_act = not others
     seconds = time.monotonic() - suspicion.since

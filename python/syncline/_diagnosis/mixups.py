@@ -10,8 +10,8 @@ _ADVICE = {
     "process": "use it in calls through the same bridge, from code that is not itself on one of its loops",
     "thread": 'in scope "thread" each calling thread has a loop of its own; share one bridge of scope "process"',
     "caller": (
-        'in scope "caller" each thread has a loop of its own, and calls inside of a running loop go to another one; share '
-        'one bridge of scope "process"'
+        'in scope "caller" each thread has a loop of its own, and calls inside of a running loop go to another one; '
+        'share one bridge of scope "process"'
     ),
 }
 _ADVICE_FOR_OTHERS = "make it, and use it, in calls of one and the same bridge"

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import traceback
+from collections import Counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from .._nestable import carriers_of, carry
 from .frames import static_attribute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
 OUR_FOLDER = os.path.dirname(os.path.dirname(__file__))
@@ -41,8 +42,8 @@ def parked_frames(thread_id: int) -> list[FrameType]:
     await, and of whatever started another task in the middle of its own step."""
     carriers: list[Any] = list(carriers_of(thread_id))
     kind: Any = carriers[0].__class__ if carriers else object
-    # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent, and a name in its stack: there,
-    # too, nested calls are made.
+    # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent, and a name in its stack:
+    # there, too, nested calls are made.
     known = {id(each) for each in carriers}
     for carrier in carriers:
         for each in _objects_named_in(carrier.gr_frame):
@@ -55,8 +56,8 @@ def parked_frames(thread_id: int) -> list[FrameType]:
 
 
 def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
-    """What the locals of a stack refer to, and attributes of these. A walk through all objects would find more, and hold
-    the interpreter for long."""
+    """What the locals of a stack refer to, and attributes of these. A walk through all objects would find more, and
+    hold the interpreter for long."""
     while frame is not None:
         for value in list(frame.f_locals.values()):
             yield value
@@ -67,17 +68,17 @@ def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
 
 def parked_stacks(thread_id: int) -> str:
     """Those stacks, each kind once."""
-    counts: dict[str, int] = {}
-    for frame in parked_frames(thread_id):
-        text = format_frame(frame)
-        counts[text] = counts.get(text, 0) + 1
+    stacks = each_kind_once(format_frame(frame) for frame in parked_frames(thread_id))
     shown = [
         f"{'a stack' if count == 1 else f'{count} stacks'} of the same thread, parked in a nested call:\n{text}"
-        for text, count in list(counts.items())[:_MOST_STACKS]
+        for text, count in stacks
     ]
-    if len(counts) > _MOST_STACKS:
-        shown.append(f"and {len(counts) - _MOST_STACKS} other parked stacks")
     return "\n".join(shown)
+
+
+def each_kind_once(stacks: Iterable[str]) -> list[tuple[str, int]]:
+    """The different ones, not too many, and how often each is there."""
+    return list(Counter(stacks).items())[:_MOST_STACKS]
 
 
 def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:

@@ -9,8 +9,9 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from .. import _core
 from .locks import held_by_itself
-from .stacks import OUR_FOLDER, parked_stacks, stack_of, stack_of_task
+from .stacks import OUR_FOLDER, each_kind_once, parked_stacks, stack_of, stack_of_task
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -30,8 +31,18 @@ def stall_report(
         f"{stalled}: {culprit} blocks it, and {waiters} calls wait; {advice}",
         f"the loop's thread:\n{stack_of(loop_thread_id)}",
         parked_stacks(loop_thread_id),
-        f"a waiting thread:\n{stack_of(waiter_thread_id)}",
+        _waiting_stacks(loop_thread_id, waiter_thread_id),
     )
+
+
+def _waiting_stacks(loop_thread_id: int, waiter_thread_id: int) -> str:
+    waiting = [waiter for waiter, (_, loop) in _core.long_waits().items() if loop == loop_thread_id]
+    stacks = each_kind_once(stack_of(waiter) for waiter in dict.fromkeys([waiter_thread_id, *waiting]))
+    shown = [
+        f"{'a waiting thread' if count == 1 else f'{count} waiting threads'}:\n{text}"
+        for text, count in stacks
+    ]
+    return "\n".join(shown)
 
 
 def _advice_about_lock(loop_thread_id: int) -> str | None:
