@@ -5,11 +5,16 @@ Where all others sleep until somebody wakes them, it is a DeadlockError; where o
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from child import run_script
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(sys.platform != "linux", reason="what threads wait for is known on Linux"),
+]
 
 BLOCKED = """
 import asyncio, logging, queue, sys, syncline, threading, time
@@ -33,6 +38,13 @@ sys.stdout.flush()
 os._exit(0)
 """
 
+NATIVE = """
+import ctypes
+libc = ctypes.CDLL(None)
+semaphore = ctypes.create_string_buffer(64)
+libc.sem_init(semaphore, 0, 0)
+libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.{function}, {argument})
+"""
 ASLEEP = {
     "nobody": "",
     "a pool's worker": """
@@ -52,10 +64,11 @@ threading.Thread(target=asyncio.new_event_loop().run_forever, daemon=True).start
 """,
     "a thread that waits for an event": "threading.Thread(target=threading.Event().wait, daemon=True).start()",
     "a thread that waits at a queue": "threading.Thread(target=queue.Queue().get, daemon=True).start()",
-    "threads of native code": "import numpy; a = numpy.ones((500, 500)); a @ a",
+    "a thread of native code": NATIVE.format(function="sem_wait", argument="ctypes.byref(semaphore)"),
 }
 AWAKE = {
     "a thread that sleeps": "threading.Thread(target=time.sleep, args=(50,), daemon=True).start()",
+    "a thread of native code that sleeps": NATIVE.format(function="sleep", argument="ctypes.c_void_p(50)"),
     "a timer": "timer = threading.Timer(50, int); timer.daemon = True; timer.start()",
     "a runner with a timer": "other = syncline.Bridge(); other.submit(asyncio.sleep, 50)",
     "a worker at work": """
@@ -73,8 +86,6 @@ other.submit(syncline.to_thread, time.sleep, 50)
 @pytest.mark.parametrize("thread", ASLEEP)
 def test_beside_threads_that_sleep_it_is_an_error(thread: str) -> None:
     """Nobody is left who could end the wait."""
-    if thread == "threads of native code":
-        pytest.importorskip("numpy")
     finished = run_script(BLOCKED.format(before=ASLEEP[thread]))
     assert finished.out.startswith("TOLD"), finished.out + finished.err
     assert "in sync_code" in finished.out
@@ -106,4 +117,5 @@ asyncio.Queue.get = get
     assert "in sync_code" in finished.out
     assert "in get" in finished.out
     assert "ends the wait" in finished.out
+    assert ("without Python code" in finished.out) == ("native" in thread)
     assert finished.lines[-1] == "2"

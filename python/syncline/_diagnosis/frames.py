@@ -153,9 +153,9 @@ class _Reading:
             stores = each.opname.startswith(("STORE_", "DELETE_")) and each.offset >= behind
             if not stores or each.opname.endswith("_SUBSCR"):
                 continue
-            stored: Any = each.argval
-            names = cast("tuple[Any, ...]", stored if isinstance(stored, tuple) else (stored,))
-            if last in names or expression.name in names:
+            # Two of them in a fused instruction.
+            stored = each.argval if each.opname.count("FAST") > 1 else (each.argval,)
+            if last in stored or expression.name in stored:
                 return True
         return False
 
