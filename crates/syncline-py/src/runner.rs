@@ -474,8 +474,7 @@ fn spawn(
 #[cfg(target_os = "linux")]
 fn new_wake_fd() -> PyResult<std::os::fd::OwnedFd> {
     use rustix::event::{EventfdFlags, eventfd};
-    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-        .map_err(|errno| pyo3::exceptions::PyOSError::new_err(errno.raw_os_error()))
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(errors::from_errno)
 }
 
 /// "file:line" of the Python code that made the present call.
