@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import _core
 from .frames import holds, is_plain, lock_waited_for, may_hold, may_release, owner_of
 from .imports import module_waited_for
-from .stacks import format_frame, parked_frames, stack_of
+from .stacks import format_frame, stack_of, stacks_left
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -115,7 +115,7 @@ def _holder(lock: Any, thread: int) -> int | None:
     """The thread that holds a plain lock, if only one can: a lock may have been released and taken by others."""
     holders: list[int] = []
     for each, innermost in sys._current_frames().items():
-        stacks = [innermost, *parked_frames(each)] if each == thread else [innermost]
+        stacks = [innermost, *stacks_left(each)] if each == thread else [innermost]
         for stack in stacks:
             is_certain, may_be = _stack_holds(stack, lock)
             if is_certain is not None:
@@ -140,13 +140,13 @@ def _stack_holds(innermost: FrameType, lock: Any) -> tuple[FrameType | None, boo
 
 
 def held_by_itself(thread: int) -> tuple[Any, FrameType, FrameType] | None:
-    """A lock that a thread waits for and holds itself, further up or on a parked stack: the lock, the innermost frame
-    of the stack in which it is held, and the frame that took it."""
+    """A lock that a thread waits for and holds itself, further up, on a parked stack or in a suspended coroutine: the
+    lock, the innermost frame of the stack in which it is held, and the frame that took it."""
     frame = sys._current_frames().get(thread)
     lock = None if frame is None else lock_waited_for(frame)
     if frame is None or lock is None or _holder(lock, thread) != thread:
         return None
-    for innermost in (frame, *parked_frames(thread)):
+    for innermost in (frame, *stacks_left(thread)):
         taken_in, _ = _stack_holds(innermost, lock)
         if taken_in is not None:
             return lock, innermost, taken_in
@@ -156,7 +156,7 @@ def held_by_itself(thread: int) -> tuple[Any, FrameType, FrameType] | None:
 def _report(way: list[tuple[int, Step]], waiter: int) -> str:
     thread, step = next((thread, step) for thread, step in way if step.what is not None)
     if step.blocker == thread:
-        holder = "sync code in the same thread"
+        holder = "other code in the same thread"
     elif step.blocker == waiter:
         holder = "the thread that waits for the coroutine"
     else:
@@ -173,6 +173,6 @@ def _report(way: list[tuple[int, Step]], waiter: int) -> str:
             parts.append(f"{whose}:\n{stack_of(each)}")
     held = held_by_itself(thread) if step.blocker == thread else None
     if held is not None and held[1] is not sys._current_frames().get(thread):
-        parts.append(f"the holder, parked in a nested call:\n{format_frame(held[1])}")
+        parts.append(f"the holder, which waits in between:\n{format_frame(held[1])}")
     parts.append(f"this thread:\n{stack_of(waiter)}")
     return "\n".join(parts)

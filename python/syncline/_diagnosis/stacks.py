@@ -55,6 +55,33 @@ def parked_frames(thread_id: int) -> list[FrameType]:
     return [frame for frame in frames if frame is not None and frame.f_code is not carry.__code__]
 
 
+def stacks_left(thread_id: int) -> list[FrameType]:
+    """Those, and the innermost frames of that thread's suspended coroutines."""
+    return [*parked_frames(thread_id), *_suspended_frames(thread_id)]
+
+
+def _suspended_frames(thread_id: int) -> Iterator[FrameType]:
+    for loop in _loops_in(thread_id):
+        for task in _copy(asyncio.all_tasks, loop):
+            # Those that run have callers, and are part of a stack.
+            yield from (frame for frame in _frames_of_task(task) if frame.f_back is None)
+
+
+def _loops_in(thread_id: int) -> list[asyncio.AbstractEventLoop]:
+    # A task that runs in a greenlet has the loop's frames in the stack of the greenlet that this came from.
+    hubs: list[Any] = list({id(each.parent): each.parent for each in carriers_of(thread_id)}.values())
+    stacks = [sys._current_frames().get(thread_id), *(hub.gr_frame for hub in hubs if hub is not None)]
+    loops: dict[int, asyncio.AbstractEventLoop] = {}
+    for stack in stacks:
+        frame: FrameType | None = stack
+        while frame is not None:
+            loop = frame.f_locals.get("self") if frame.f_code.co_name == "run_forever" else None
+            if isinstance(loop, asyncio.AbstractEventLoop):
+                loops[id(loop)] = loop
+            frame = frame.f_back
+    return list(loops.values())
+
+
 def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
     """What the locals of a stack refer to, and attributes of these. A walk through all objects would find more, and
     hold the interpreter for long."""
@@ -88,16 +115,21 @@ def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:
 
 def stack_of_task(task: asyncio.Task[Any]) -> str:
     lines = [f"  task {task.get_name()}:"]
+    for frame in _frames_of_task(task):
+        entry = traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        line = "".join(traceback.format_list([entry])).rstrip("\n")
+        if line != lines[-1]:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _frames_of_task(task: asyncio.Task[Any]) -> Iterator[FrameType]:
     awaited: Any = task.get_coro()
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
         if frame is not None:
-            entry = traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-            line = "".join(traceback.format_list([entry])).rstrip("\n")
-            if line != lines[-1]:
-                lines.append(line)
+            yield frame
         awaited = getattr(awaited, "cr_await", None)
-    return "\n".join(lines)
 
 
 def _copy(read: Any, *args: Any) -> list[Any]:

@@ -53,7 +53,7 @@ def _advice_about_lock(loop_thread_id: int) -> str | None:
     code, line = taken_in.f_code, taken_in.f_lineno
     return (
         f"it waits for {lock!r}, which {code.co_name}() at {code.co_filename}:{line} holds in the same thread, "
-        "below a nested call, and can't release; use an asyncio lock, or `with syncline.no_switch()` where it is held"
+        "and can't release while that waits; use an asyncio lock, or `with syncline.no_switch()` where it is held"
     )
 
 
