@@ -321,6 +321,34 @@ def acquired_by_another_function(lock: Any, other: Any, here: Here) -> Any:
 
 
 @other
+def given_to_another_function(lock: Any, other: Any, here: Here) -> Any:
+    callable(lock.acquire)
+    try:
+        return here()
+    finally:
+        if other is lock:
+            lock.release()
+
+
+@other
+def acquired_in_an_earlier_turn_under_that_name(lock: Any, other: Any, here: Here) -> Any:
+    mine, result = other, None
+    for turn in range(2):
+        if not turn:
+            mine.acquire()
+        try:
+            if turn:
+                mine = lock
+                result = here()
+        finally:
+            if turn:
+                other.release()
+            elif mine is lock:
+                mine.release()
+    return result
+
+
+@other
 def on_an_exit_stack(lock: Any, other: Any, here: Here) -> Any:
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock)

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import CodeType, FrameType
 
 _PLAIN_LOCK = type(threading.Lock())
@@ -80,7 +80,7 @@ class _Reading:
         ):
             expression = _expression(shown[:index])
             following = shown[index + 1] if index + 1 < len(shown) else each
-            is_call = following.opname == "CALL"
+            is_call = following.opname == "CALL" and following.arg == 0
             dropped = is_call and index + 2 < len(shown) and shown[index + 2].opname == "POP_TOP"
             behind = self._behind(following.offset) if is_call else following.offset
             note = _Taking(each.offset, behind, expression, dropped)
@@ -146,18 +146,15 @@ class _Reading:
             successors[each.offset] = found
         return successors
 
-    def is_stored(self, expression: _Expression, behind: int) -> bool:
-        """Whether the code behind that place gives the name, or the last attribute, another value."""
-        last = expression.attributes[-1] if expression.attributes else expression.name
+    def stores(self, expression: _Expression) -> Iterator[int]:
+        """The places behind which the name, or one of the attributes, has been given another value."""
+        names = {expression.name, *expression.attributes}
         for each in self.everything:
-            stores = each.opname.startswith(("STORE_", "DELETE_")) and each.offset >= behind
-            if not stores or each.opname.endswith("_SUBSCR"):
-                continue
-            # Two of them in a fused instruction.
-            stored = each.argval if each.opname.count("FAST") > 1 else (each.argval,)
-            if last in stored or expression.name in stored:
-                return True
-        return False
+            if each.opname.startswith(("STORE_", "DELETE_")) and not each.opname.endswith("_SUBSCR"):
+                # Two of them in a fused instruction.
+                stored = each.argval if each.opname.count("FAST") > 1 else (each.argval,)
+                if not names.isdisjoint(stored):
+                    yield self._behind(each.offset)
 
 
 _readings: weakref.WeakKeyDictionary[CodeType, _Reading] = weakref.WeakKeyDictionary()
@@ -218,18 +215,19 @@ def _holds(frame: FrameType, lock: Any) -> bool:
     here = reading.place_of(frame)
     around = reading.blocks_around(here)
     given_back = [each.behind for each in reading.released if _may_be(frame, each, lock)]
-    for entry in reading.entered:
-        if reading.block_behind(entry) in around and _is(frame, entry, lock):
-            return here not in reading.reachable(given_back, without=[entry.behind])
+
+    def is_certain(taking: _Taking, starts: Iterable[int] = ()) -> bool:
+        if taking.expression is None or not _is(frame, taking, lock):
+            return False
+        lost = [*starts, *given_back, *reading.stores(taking.expression)]
+        return here not in reading.reachable(lost, without=[taking.behind])
+
+    if any(reading.block_behind(entry) in around and is_certain(entry) for entry in reading.entered):
+        return True
     at_last = reading.reachable(around)
     if not any(each.at in at_last and _is(frame, each, lock) for each in reading.released):
         return False
-    return any(
-        taking.is_statement
-        and _is(frame, taking, lock)
-        and here not in reading.reachable([0, *given_back], without=[taking.behind])
-        for taking in reading.taken
-    )
+    return any(taking.is_statement and is_certain(taking, starts=[0]) for taking in reading.taken)
 
 
 def may_hold(frame: FrameType, lock: Any) -> bool:
@@ -250,9 +248,7 @@ def may_release(frame: FrameType, lock: Any) -> bool:
 
 def _is(frame: FrameType, taking: _Taking, lock: Any) -> bool:
     expression = taking.expression
-    if expression is None or _lock_of(_evaluate(frame, expression)) is not lock:
-        return False
-    return not _read(frame.f_code).is_stored(expression, taking.behind)
+    return expression is not None and _lock_of(_evaluate(frame, expression)) is lock
 
 
 def _may_be(frame: FrameType, taking: _Taking, lock: Any) -> bool:
