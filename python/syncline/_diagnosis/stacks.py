@@ -15,7 +15,7 @@ from .._nestable import carriers_of, carry
 from .frames import static_attribute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
 
 OUR_FOLDER = os.path.dirname(os.path.dirname(__file__))
@@ -95,7 +95,7 @@ def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
 
 def parked_stacks(thread_id: int) -> str:
     """Those stacks, each kind once."""
-    stacks = each_kind_once(format_frame(frame) for frame in parked_frames(thread_id))
+    stacks = each_kind_once([format_frame(frame) for frame in parked_frames(thread_id)])
     shown = [
         f"{'a stack' if count == 1 else f'{count} stacks'} of the same thread, parked in a nested call:\n{text}"
         for text, count in stacks
@@ -103,7 +103,7 @@ def parked_stacks(thread_id: int) -> str:
     return "\n".join(shown)
 
 
-def each_kind_once(stacks: Iterable[str]) -> list[tuple[str, int]]:
+def each_kind_once(stacks: list[str]) -> list[tuple[str, int]]:
     """The different ones, not too many, and how often each is there."""
     return list(Counter(stacks).items())[:_MOST_STACKS]
 

@@ -37,7 +37,8 @@ def stall_report(
 
 def _waiting_stacks(loop_thread_id: int, waiter_thread_id: int) -> str:
     waiting = [waiter for waiter, (_, loop) in _core.long_waits().items() if loop == loop_thread_id]
-    stacks = each_kind_once(stack_of(waiter) for waiter in dict.fromkeys([waiter_thread_id, *waiting]))
+    # A list: the calling thread is one of them, and would be seen inside of what counts.
+    stacks = each_kind_once([stack_of(waiter) for waiter in dict.fromkeys([waiter_thread_id, *waiting])])
     shown = [
         f"{'a waiting thread' if count == 1 else f'{count} waiting threads'}:\n{text}"
         for text, count in stacks
