@@ -45,6 +45,7 @@ __all__ = [
     "from_thread",
     "in_event_loop",
     "in_worker_thread",
+    "long_waits",
     "mark_as_worker_thread",
     "no_switch",
     "worker_counts",
@@ -312,6 +313,9 @@ def mark_as_worker_thread() -> None:
 
 def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """Calls `fn` in this thread, which counts as a worker thread meanwhile; returns its result."""
+
+def long_waits() -> dict[int, tuple[int, int]]:
+    """Maps each thread that has waited for a while to its wait's number and the thread of the loop that it waits for."""
 
 def worker_counts() -> tuple[int, int]: ...
 

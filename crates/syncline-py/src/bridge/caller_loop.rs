@@ -422,6 +422,10 @@ impl Resident for CallerLoop {
         format!("a thread's own loop of the bridge {:?}", self.name)
     }
 
+    fn scope(&self) -> &'static str {
+        "caller"
+    }
+
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.event_loop(py)
     }

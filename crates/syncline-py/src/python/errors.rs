@@ -1,6 +1,8 @@
 //! The exceptions that syncline raises, and the one place that words its errors.
 
 use crate::python::once::{Once, intern};
+#[cfg(target_os = "linux")]
+use pyo3::exceptions::PyOSError;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
@@ -168,6 +170,14 @@ pub fn name_of(function: &Bound<'_, PyAny>) -> String {
 pub fn type_name(object: &Bound<'_, PyAny>) -> String {
     let name = object.get_type().getattr(intern!(object.py(), "__name__"));
     name.and_then(|name| name.extract()).unwrap_or_else(|_| "object".to_owned())
+}
+
+/// An OSError that knows its number; Python makes the right subclass of it.
+#[cfg(target_os = "linux")]
+pub fn from_errno(errno: rustix::io::Errno) -> PyErr {
+    let text = std::io::Error::from(errno).to_string();
+    let words = text.split(" (os error").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((errno.raw_os_error(), words))
 }
 
 /// Sets `error.__cause__`, as `raise error from cause` does.
