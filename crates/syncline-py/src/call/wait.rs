@@ -317,7 +317,7 @@ impl Wait {
         raised: Option<PyErr>,
         now: Instant,
     ) -> Verdict {
-        let verdict = if let Some(error) = raised.or_else(|| signals::check(py).err()) {
+        let verdict = if let Some(error) = raised.or_else(|| signals::check_all(py).err()) {
             self.on_signal(error)
         } else if self.ending.is_none() && awaited.outer_is_to_end(now) {
             self.end(Reason::Outer)

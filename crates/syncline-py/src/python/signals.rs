@@ -12,9 +12,9 @@
 use crate::python::errors;
 use crate::python::leaky::Leaky;
 use crate::python::names;
-use crate::python::once::intern;
+use crate::python::once::{Once, intern};
 use crate::python::process;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -73,9 +73,17 @@ pub fn are_handlers(py: Python<'_>, error: &PyErr) -> bool {
 /// Whether the error's traceback shows a handler's frame.
 fn runs_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     let handlers = names::handler_codes(py)?.call0()?;
+    traceback_shows(py, error, |code| handlers.contains(code))
+}
+
+fn traceback_shows(
+    py: Python<'_>,
+    error: &PyErr,
+    is_it: impl Fn(&Bound<'_, PyAny>) -> PyResult<bool>,
+) -> PyResult<bool> {
     let mut traceback = error.traceback(py).map(Bound::into_any);
     while let Some(at) = traceback.filter(|at| !at.is_none()) {
-        if handlers.contains(at.getattr(intern!(py, "tb_frame"))?.getattr(intern!(py, "f_code"))?)? {
+        if is_it(&at.getattr(intern!(py, "tb_frame"))?.getattr(intern!(py, "f_code"))?)? {
             return Ok(true);
         }
         traceback = Some(at.getattr(intern!(py, "tb_next"))?);
@@ -117,6 +125,28 @@ pub fn raise_kept() -> PyResult<()> {
 pub fn check(py: Python<'_>) -> PyResult<()> {
     raise_kept()?;
     py.check_signals()
+}
+
+/// The same, and what another thread has raised in this one (`PyThreadState_SetAsyncExc`: time limits of job runners, test
+/// tools): that comes where Python code runs, of which a waiting thread runs none by itself.
+pub fn check_all(py: Python<'_>) -> PyResult<()> {
+    static NOTHING: Once<Py<PyAny>> = Once::new();
+    check(py)?;
+    let nothing = NOTHING.get_or_try_init(py, || Ok(py.eval(c"lambda: None", None, None)?.unbind()))?;
+    nothing.call0(py).map(drop)
+}
+
+/// Whether this came out of a loop's turn for the thread that drives the loop, rather than from a background task or a
+/// callback. asyncio lets only two kinds out of those, which a handler, or another thread, may also raise.
+pub fn concerns_driver(py: Python<'_>, error: &PyErr) -> bool {
+    let is_usual = error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
+    !is_usual || are_handlers(py, error) || !comes_from_callback(py, error).unwrap_or(true)
+}
+
+/// Whether the traceback shows the frame in which asyncio runs callbacks.
+fn comes_from_callback(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let run = names::handle_run(py)?.getattr(intern!(py, "__code__"))?;
+    traceback_shows(py, error, |code| Ok(code.is(&run)))
 }
 
 /// By 1, for an end that can't raise anything.
