@@ -4,7 +4,8 @@
 //! 1. Callers that wait for a call free themselves; those who wait for a future are freed by whoever closes the runner, as
 //!    nobody looks after it for them.
 
-use super::state::{Backend, Job, Runner};
+use super::state::{Job, Runner};
+use crate::python::surroundings::Backend;
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::wait::{Patience, Wait};

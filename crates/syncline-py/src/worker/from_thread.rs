@@ -232,7 +232,7 @@ impl Awaited for SendersCall<'_> {
         }
     }
 
-    fn outer_is_to_end(&mut self, _now: Instant) -> bool {
+    fn outer_is_to_end(&mut self, _py: Python<'_>, _now: Instant) -> bool {
         self.is_told |= self.work.is_given_up();
         self.is_told
     }
