@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 import anyio
+import anyio.lowlevel
 import pytest
 import sniffio
 import trio
@@ -71,7 +72,9 @@ async def asyncio_code(path: Path) -> list[int]:
     await asyncio.sleep(0.001)
     async with aiosqlite.connect(path) as db, asyncio.timeout(30):
         await db.execute("create table numbers (number)")
-        await asyncio.gather(*(db.execute("insert into numbers values (?)", (number,)) for number in range(3)))
+        await asyncio.gather(
+            *(db.execute("insert into numbers values (?)", (number,)) for number in range(3))
+        )
         return sorted([row[0] async for row in await db.execute("select number from numbers")])
 
 
@@ -145,11 +148,11 @@ def test_a_bridge_of_the_programs_library_awaits_in_place(
     other = make_bridge(backend="asyncio" if backend == "trio" else "trio")
 
     async def where() -> tuple[int, int]:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return threading.get_ident(), anyio.get_current_task().id
 
     async def elsewhere() -> int:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return threading.get_ident()
 
     def body() -> None:
@@ -177,7 +180,7 @@ def test_dual_objects_of_the_other_library_work(
         task = anyio.get_current_task().id
         try:
             for number in range(3):
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
                 assert anyio.get_current_task().id == task
                 yield sniffio.current_async_library(), number
         finally:
@@ -187,7 +190,7 @@ def test_dual_objects_of_the_other_library_work(
     async def hold() -> AsyncIterator[str]:
         with anyio.CancelScope():
             yield sniffio.current_async_library()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     def body() -> None:
         assert list(count()) == [(backend, number) for number in range(3)]
@@ -220,7 +223,7 @@ def test_timeouts_and_errors_of_the_other_library_arrive(
             raise
 
     async def fails() -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         raise problem
 
     def body() -> None:
@@ -237,12 +240,12 @@ def test_timeouts_and_errors_of_the_other_library_arrive(
 @pytest.mark.parametrize("levels", [2, 5])
 @pytest.mark.parametrize("nested", ["switch", "thread"])
 def test_the_libraries_take_turns_in_one_chain(levels: int, nested: str, make_bridge: MakeBridge) -> None:
-    """asyncio below trio below asyncio ...: each level on its own library, and the innermost error comes out at the top."""
+    """asyncio below trio below asyncio ...: each level on its own library; the innermost error comes out at the top."""
     bridges = {name: make_bridge(backend=name, nested=nested) for name in ("asyncio", "trio")}
     problem = ValueError("innermost")
 
     async def level(left: int, name: str) -> list[str]:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         assert sniffio.current_async_library() == name
         if left < 0:
             raise problem
@@ -255,3 +258,43 @@ def test_the_libraries_take_turns_in_one_chain(levels: int, nested: str, make_br
         with pytest.raises(ValueError, match="innermost") as caught:
             bridge.run_sync(level, -1, name)
         assert caught.value is problem
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+@pytest.mark.parametrize("there", ["asyncio", "trio"])
+def test_worker_threads_belong_to_no_library(library: str, there: str) -> None:
+    """A worker that a program of anyio's sends may run another such program, and call back to the first."""
+
+    async def answer() -> str:
+        await anyio.lowlevel.checkpoint()
+        return sniffio.current_async_library()
+
+    def work() -> tuple[str, str]:
+        return anyio.run(answer, backend=there), syncline.from_thread(answer)
+
+    async def main() -> tuple[tuple[str, str], str]:
+        return await syncline.to_thread(work), await answer()
+
+    assert anyio.run(main, backend=library) == ((there, library), library)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_calls_in_programs_of_anyio_run_with_the_bridges_library(
+    library: str, backend: str, make_bridge: MakeBridge
+) -> None:
+    """Whichever that program's is: anyio's code, and what is built on it, finds it so; also in calls that share a
+    context, as they change variables."""
+    bridge = make_bridge(backend=backend)
+
+    async def answer(value: str) -> str:
+        await anyio.lowlevel.checkpoint()
+        current.set(value)
+        return sniffio.current_async_library()
+
+    async def main() -> list[str]:
+        found = [bridge.run_sync(answer, value) for value in ("first", "second")]
+        assert current.get() == "second"
+        return [*found, bridge.submit(answer, "third").result(30), sniffio.current_async_library()]
+
+    assert anyio.run(main, backend=library) == [backend, backend, backend, library]

@@ -93,7 +93,7 @@ def test_a_cancelled_task_gets_its_own_librarys_exception(
 
 @pytest.mark.parametrize("inner", ["asyncio", "trio"])
 def test_trio_code_that_is_shielded_is_not_cancelled(bridge: syncline.Bridge, inner: str) -> None:
-    """A call that blocks a trio task goes on if the user's scope shields it; what comes after the shield is cancelled."""
+    """A call that blocks a trio task goes on if the user's scope shields it; what comes after that is cancelled."""
     begun, may_end, over = threading.Event(), threading.Event(), threading.Event()
     log: list[str] = []
     with ExitStack() as stack:
@@ -107,7 +107,7 @@ def test_trio_code_that_is_shielded_is_not_cancelled(bridge: syncline.Bridge, in
 
         async def task() -> None:
             try:
-                with trio.CancelScope(shield=True):
+                with trio.CancelScope(shield=True):  # noqa: ASYNC100 -- the call waits
                     log.append(other.run_sync(protected))
                 await trio.sleep_forever()
             except trio.Cancelled:
@@ -207,7 +207,7 @@ def test_a_timeout_is_one_with_nurseries_too(way: str, fn: Any, nested: str) -> 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_error_beside_cancellations_is_not_lost(bridge: syncline.Bridge, way: str) -> None:
-    """A child that fails as it is cancelled: its error reaches the caller, in the nursery's group, without a Cancelled."""
+    """A child that fails as it is cancelled: the caller gets its error, in the nursery's group, and no Cancelled."""
     problem = ValueError("in the cleanup")
 
     async def fails() -> None:

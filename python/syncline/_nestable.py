@@ -68,8 +68,8 @@ def carriers_of(thread_id: int) -> list[Any]:
 def nestable(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]:
     """Lets sync code that the async function `fn` calls make calls that await in place, on whatever loop it runs.
 
-    The other tasks of that loop go on meanwhile. Works on asyncio, uvloop and trio. Raises ImportError at the
-    call if greenlet is missing.
+    The other tasks of that loop go on meanwhile. Works on asyncio and uvloop, and on trio for bridges with
+    `backend="trio"`. Raises ImportError at the call if greenlet is missing.
     """
 
     import functools

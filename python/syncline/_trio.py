@@ -75,7 +75,8 @@ async def wait_for(pending: Pending) -> None:
         await idle
 
 
-_raise_cancelled: Callable[[], NoReturn] | None = None
+_raise_cancelled: list[Callable[[], NoReturn]] = []
+"""Once it is known, what raises Cancelled in whatever task of trio's calls it."""
 
 
 async def _learn_to_cancel() -> None:
@@ -83,8 +84,7 @@ async def _learn_to_cancel() -> None:
     await can't wait for that."""
 
     def keep(raise_cancelled: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
-        global _raise_cancelled
-        _raise_cancelled = raise_cancelled
+        _raise_cancelled.append(raise_cancelled)
         return trio.lowlevel.Abort.SUCCEEDED
 
     with trio.CancelScope() as scope:
@@ -94,9 +94,8 @@ async def _learn_to_cancel() -> None:
 
 def new_cancelled() -> BaseException:
     """What the core raises in a task of ours that it has cancelled."""
-    assert _raise_cancelled is not None
     try:
-        _raise_cancelled()
+        _raise_cancelled[0]()
     except trio.Cancelled as error:
         return error.with_traceback(None)
 
@@ -178,7 +177,7 @@ class TrioLoop:
 
     async def _carry(self, task: Task) -> None:
         try:
-            if _raise_cancelled is None:
+            if not _raise_cancelled:
                 await _learn_to_cancel()
             await task.carry()
         except trio.Cancelled:
@@ -239,7 +238,7 @@ class _Installed(trio.abc.Instrument):
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         coroutine: Any = task.coro
         # What the core drives runs in greenlets already, and so does what another `install()` has found.
-        is_done = isinstance(coroutine, Nestable) or getattr(coroutine, "cr_code", None) is _CARRY
+        is_done = type(coroutine) is Nestable or getattr(coroutine, "cr_code", None) is _CARRY
         if not self.is_undone and not is_done:
             task.coro = cast("Any", Nestable(coroutine))
 

@@ -241,7 +241,9 @@ impl Wait {
                 process::end_daemon_thread(py)?;
                 Err(errors::from_cause(py, awaited.closed(py), error))
             }
-            (Some(Reason::Outer), Outcome::Raised(error)) if is_cancelled(py, &error) => Err(as_cancelled_here(py, error)),
+            (Some(Reason::Outer), Outcome::Raised(error)) if is_cancelled(py, &error) => {
+                Err(as_cancelled_here(py, error))
+            }
             // As `asyncio.wait_for`: what the coroutine did in spite of being cancelled is not lost.
             (_, outcome) => outcome.into_result(),
         }

@@ -40,6 +40,7 @@ lazy! {
     is_coroutine = "asyncio"."iscoroutine";
     trio_loop = "syncline._trio"."TrioLoop";
     trio_cancelled = "trio"."Cancelled";
+    library_variable = "sniffio"."current_async_library_cvar";
     in_trio_run = "trio.lowlevel"."in_trio_run";
     in_trio_task = "trio.lowlevel"."in_trio_task";
     trio_effective_deadline = "trio"."current_effective_deadline";

@@ -27,6 +27,11 @@ pub fn is_in_trio_task(py: Python<'_>) -> PyResult<bool> {
     Ok(names::running_loop(py)?.is_none() || names::current_task(py)?.call0()?.is_none())
 }
 
+/// The variable in which anyio's programs say which library runs them, once something may look there.
+pub fn library_variable(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
+    if is_imported(py, intern!(py, "sniffio"))? { names::library_variable(py).map(Some) } else { Ok(None) }
+}
+
 /// Whether an event loop runs in this thread.
 #[pyfunction]
 pub fn in_event_loop(py: Python<'_>) -> PyResult<bool> {

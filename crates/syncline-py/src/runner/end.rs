@@ -5,7 +5,6 @@
 //!    nobody looks after it for them.
 
 use super::state::{Job, Runner};
-use crate::python::surroundings::Backend;
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::wait::{Patience, Wait};
@@ -13,6 +12,7 @@ use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::residents::Resident;
 use crate::python::signals;
+use crate::python::surroundings::Backend;
 use crate::task::loop_cleanup::clean_up;
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering::Release;
