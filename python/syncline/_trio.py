@@ -27,11 +27,17 @@ if TYPE_CHECKING:
 class Idle:
     """What a session's task waits for between steps, and a producer for room."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeps_cancellations: bool = False) -> None:
         self._event = trio.Event()
+        self._keeps_cancellations = keeps_cancellations
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self._event.wait().__await__()
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        # Scopes that a step has left open may be cancelled meanwhile: that is for the next step, where it awaits.
+        with trio.CancelScope(shield=self._keeps_cancellations):
+            await self._event.wait()
 
     def done(self) -> bool:
         return self._event.is_set()
@@ -190,8 +196,8 @@ class TrioLoop:
             self._changed.set()
             self._changed = trio.Event()
 
-    def make_idle(self) -> Idle:
-        return Idle()
+    def make_idle(self, keeps_cancellations: bool) -> Idle:
+        return Idle(keeps_cancellations)
 
 
 class TrioGuest(TrioLoop):
@@ -236,11 +242,11 @@ class _Installed(trio.abc.Instrument):
         self.is_undone = False
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        coroutine: Any = task.coro
+        coroutine: object = task.coro
         # What the core drives runs in greenlets already, and so does what another `install()` has found.
         is_done = type(coroutine) is Nestable or getattr(coroutine, "cr_code", None) is _CARRY
         if not self.is_undone and not is_done:
-            task.coro = cast("Any", Nestable(coroutine))
+            task.coro = cast("Any", Nestable(task.coro))
 
 
 def install_in_run() -> Callable[[], None]:
