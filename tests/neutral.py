@@ -36,7 +36,10 @@ async def turn() -> None:
 
 
 async def sleep(seconds: float, result: Any = None) -> Any:
-    await (trio.sleep(seconds) if trio.lowlevel.in_trio_task() else asyncio.sleep(seconds))
+    if trio.lowlevel.in_trio_task():
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
     return result
 
 
@@ -83,8 +86,8 @@ class Group:
             return group.start_soon
         return lambda fn, *args: group.create_task(fn(*args))
 
-    async def __aexit__(self, *raised: Any) -> bool | None:
-        return await self.group.__aexit__(*raised)
+    async def __aexit__(self, *raised: object) -> bool | None:
+        return await self.group.__aexit__(*raised)  # type: ignore[arg-type]
 
 
 async def other_tasks() -> list[str]:

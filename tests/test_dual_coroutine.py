@@ -142,7 +142,7 @@ def test_a_timeout_cancels_it_and_lets_it_clean_up(each_bridge: syncline.Bridge,
     assert log == ["cleaned up"]
 
 
-@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+@pytest.mark.parametrize("scope", ["process", "thread", "caller", "trio"])
 def test_ctrl_c_cancels_it_and_lets_it_clean_up(scope: str) -> None:
     """KeyboardInterrupt comes after the cleanup (case 44)."""
     end = interrupted(
