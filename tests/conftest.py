@@ -19,7 +19,7 @@ import uvloop
 
 import syncline
 from child import eventually, open_descriptors
-from neutral import make_bridge_of
+from neutral import make_bridge_of, of_kind
 from places import in_asyncio, in_uvloop, on_our_loop
 
 R = TypeVar("R")
@@ -43,9 +43,13 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def make_bridge() -> Iterator[Callable[..., syncline.Bridge]]:
-    """Makes a bridge, with the arguments of `Bridge`, that is closed when the test ends."""
+    """Makes a bridge, with the arguments of `Bridge`, that is closed when the test ends. Scope "trio" is that backend."""
     with ExitStack() as bridges:
-        yield lambda **options: bridges.enter_context(syncline.Bridge(**options))
+
+        def make(*, scope: str = "process", **options: Any) -> syncline.Bridge:
+            return bridges.enter_context(syncline.Bridge(**of_kind(scope), **options))
+
+        yield make
 
 
 @pytest.fixture(params=["process", "thread", "caller", "uvloop", "trio"])

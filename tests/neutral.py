@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import pytest
@@ -27,7 +27,11 @@ with_asyncio = pytest.mark.parametrize(
 
 def make_bridge_of(kind: str, **options: Any) -> syncline.Bridge:
     """A bridge of that scope; or one whose coroutines run with trio."""
-    return syncline.Bridge(**{"backend" if kind == "trio" else "scope": kind}, **options)
+    return syncline.Bridge(**of_kind(kind), **options)
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    return {"backend" if kind == "trio" else "scope": kind}
 
 
 async def turn() -> None:
@@ -54,6 +58,35 @@ async def cleanup(seconds: float = 0) -> None:
         return
     with trio.CancelScope(shield=True):
         await trio.sleep(seconds)
+
+
+def shielded() -> AbstractContextManager[object]:
+    """Around blocking calls in the cleanup of what was cancelled: trio goes on cancelling what is not shielded."""
+    return trio.CancelScope(shield=True) if trio.lowlevel.in_trio_task() else nullcontext()
+
+
+def soon(callback: Callable[[], object]) -> None:
+    """Has the loop call it in its next turn."""
+    if trio.lowlevel.in_trio_task():
+        trio.lowlevel.current_trio_token().run_sync_soon(callback)
+    else:
+        asyncio.get_running_loop().call_soon(callback)
+
+
+def end_of_loop() -> Callable[[], bool]:
+    """What says whether the loop of this thread is closed, or its trio run is over."""
+    if not trio.lowlevel.in_trio_task():
+        return asyncio.get_running_loop().is_closed
+    token = trio.lowlevel.current_trio_token()
+
+    def is_over() -> bool:
+        try:
+            token.run_sync_soon(bool)
+        except trio.RunFinishedError:
+            return True
+        return False
+
+    return is_over
 
 
 def new_event() -> Any:

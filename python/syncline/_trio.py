@@ -140,6 +140,13 @@ class TrioLoop:
         for task in idle & self._tasks:
             _end_session(task)
         await self._until_done(lambda: not self._tasks)
+        if self._tasks:
+            logging.getLogger("syncline").warning(
+                "the runner %r is closed, and these tasks have not ended though they were cancelled; its thread goes on "
+                "with them: %r",
+                threading.current_thread().name,
+                self._tasks,
+            )
         for task in self._tasks:
             task.cancel()
 
