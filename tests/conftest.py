@@ -43,7 +43,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def make_bridge() -> Iterator[Callable[..., syncline.Bridge]]:
-    """Makes a bridge, with the arguments of `Bridge`, that is closed when the test ends. Scope "trio" is that backend."""
+    """Makes a bridge, with the arguments of `Bridge`, that is closed at the end. Scope "trio" is that backend."""
     with ExitStack() as bridges:
 
         def make(*, scope: str = "process", **options: Any) -> syncline.Bridge:

@@ -11,17 +11,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import trio
 
 from ._core import Nestable, TaskFactory
+from ._nestable import carry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
 
     from ._core import Pending
+
+
+R = TypeVar("R")
 
 
 class Idle:
@@ -239,6 +243,22 @@ def _end_session(task: Task) -> None:
     end: Callable[[], None] | None = getattr(task.coroutine, "end", None)
     if end is not None:
         end()
+
+
+# trio decides by the frames under a signal handler whether Ctrl-C is raised there or put off to the main task's next
+# checkpoint. Those of a greenlet end at its base, which is thus what says that it may be raised; what protects itself
+# has a frame above.
+trio.lowlevel.disable_ki_protection(carry)
+
+
+def keeping_protection(coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+    """For a task's code that is to run in a greenlet: protected from Ctrl-C if the calling code is."""
+    return _protected(coroutine) if trio.lowlevel.currently_ki_protected() else coroutine
+
+
+@trio.lowlevel.enable_ki_protection
+async def _protected(coroutine: Coroutine[Any, Any, R]) -> R:
+    return await coroutine
 
 
 class _Installed(trio.abc.Instrument):
