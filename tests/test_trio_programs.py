@@ -281,7 +281,7 @@ def test_a_scope_around_a_call_is_no_scope_of_the_other_run(bridge: syncline.Bri
     with syncline.Bridge(backend="trio", name="other") as other:
 
         async def main() -> list[str]:
-            with trio.CancelScope() as scope:
+            with trio.CancelScope() as scope:  # noqa: ASYNC100 -- awaits in the other run only
                 scope.cancel()
                 found = [other.run_sync(anyio_sleeps)]
             return [*found, "went on"]

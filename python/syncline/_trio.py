@@ -146,8 +146,8 @@ class TrioLoop:
         await self._until_done(lambda: not self._tasks)
         if self._tasks:
             logging.getLogger("syncline").warning(
-                "the runner %r is closed, and these tasks have not ended though they were cancelled; its thread goes on "
-                "with them: %r",
+                "the runner %r is closed, and these tasks have not ended though they were cancelled; its thread "
+                "goes on with them: %r",
                 threading.current_thread().name,
                 self._tasks,
             )
@@ -269,7 +269,7 @@ class _Installed(trio.abc.Instrument):
         self.is_undone = False
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        coroutine: object = task.coro
+        coroutine = cast("object", task.coro)
         # What the core drives runs in greenlets already, and so does what another `install()` has found.
         is_done = type(coroutine) is Nestable or getattr(coroutine, "cr_code", None) is _CARRY
         if not self.is_undone and not is_done:
