@@ -13,10 +13,10 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::surroundings;
+use crate::python::surroundings::{self, Backend};
 use crate::python::threads::thread_key;
 use crate::runner::registry::{Find, RunnerKey};
-use crate::runner::state::{Backend, Plan, Runner, current_runner};
+use crate::runner::state::{Plan, Runner, current_runner};
 use crate::runner::thread;
 use crate::switch::greenlets;
 use crate::switch::nest;
@@ -167,7 +167,7 @@ impl Shared {
     }
 
     pub fn make_own_loop(&self, py: Python<'_>) -> PyResult<Arc<CallerLoop>> {
-        if self.backend == Backend::Trio {
+        if self.terms.backend == Backend::Trio {
             return Err(errors::shutting_down());
         }
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
@@ -255,7 +255,7 @@ impl Shared {
             bridge_id: self.terms.bridge,
             cleanup: self.cleanup,
             loop_factory: self.loop_factory.clone(),
-            backend: self.backend,
+            backend: self.terms.backend,
             switches: self.terms.switches && greenlets::are_there(py)?,
         })
     }

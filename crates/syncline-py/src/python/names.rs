@@ -41,11 +41,14 @@ lazy! {
     is_coroutine = "asyncio"."iscoroutine";
     trio_loop = "syncline._trio"."TrioLoop";
     trio_cancelled = "trio"."Cancelled";
+    library_variable = "sniffio"."current_async_library_cvar";
     in_trio_run = "trio.lowlevel"."in_trio_run";
     in_trio_task = "trio.lowlevel"."in_trio_task";
+    trio_effective_deadline = "trio"."current_effective_deadline";
     trio_token = "trio.lowlevel"."current_trio_token";
     trio_task = "trio.lowlevel"."current_task";
     trio_guest = "syncline._trio"."TrioGuest";
+    trio_new_cancelled = "syncline._trio"."new_cancelled";
     trio_wait = "syncline._trio"."wait_for";
     current_task = "asyncio"."current_task";
     work = "syncline._workers"."work";

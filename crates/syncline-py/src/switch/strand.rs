@@ -21,6 +21,7 @@ use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::surroundings::{self, Backend};
 use crate::python::threads::thread_key;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
@@ -251,6 +252,16 @@ impl Strand {
                 let current = current_task(py).filter(|current| self.is_of(current));
                 current.is_some_and(|current| stepper.task.set(Some(identity(&current))).is_ok())
             }
+        }
+    }
+
+    /// What runs its task; for that task's code.
+    pub fn backend(&self, py: Python<'_>) -> Backend {
+        let has_asyncio_task = self.stepper.get().is_some_and(|stepper| matches!(stepper.task.get(), Some(Some(_))));
+        if !has_asyncio_task && surroundings::is_in_trio_task(py).unwrap_or(false) {
+            Backend::Trio
+        } else {
+            Backend::Asyncio
         }
     }
 

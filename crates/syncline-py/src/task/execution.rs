@@ -3,7 +3,7 @@
 //! Both coroutines that a loop's tasks see (that of one call, and that of a session) drive the user's through this, and
 //! know its end in the very step in which it ends. A done callback would run one loop iteration later.
 
-use crate::call::outcome::{Outcome, explain_loop_mixup, is_cancelled};
+use crate::call::outcome::{Outcome, explain_loop_mixup, is_cancelled, without_trio_cancelled};
 use crate::call::state::Call;
 use crate::call::stepping::stepping;
 use crate::coroutine::driven::{Driven, Thrown};
@@ -72,7 +72,7 @@ impl Execution {
             Way::Strand(strand) => strand.send(value),
             Way::Direct(source) => source.send(value),
         });
-        self.after(stepped)
+        self.after(value.py(), stepped)
     }
 
     pub fn throw(
@@ -100,14 +100,14 @@ impl Execution {
             Way::Strand(strand) => strand.throw(py, thrown),
             Way::Direct(source) => source.throw(py, thrown),
         });
-        self.after(stepped)
+        self.after(py, stepped)
     }
 
-    fn after(&self, stepped: PyResult<PySendResult<'_>>) -> Step {
+    fn after(&self, py: Python<'_>, stepped: PyResult<PySendResult<'_>>) -> Step {
         match stepped {
             Ok(PySendResult::Next(awaited)) => self.suspend(awaited),
             Ok(PySendResult::Return(value)) => self.end(Outcome::Returned(value.unbind())),
-            Err(error) => self.end(Outcome::Raised(error)),
+            Err(error) => self.end(Outcome::Raised(without_trio_cancelled(py, error))),
         }
     }
 
