@@ -79,9 +79,11 @@ def install_wheel(session: nox.Session) -> None:
     session.install(str(wheels[tag]))  # what it depends on
 
 
-def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
+def pytest(
+    session: nox.Session, *args: str, groups: tuple[str, ...] = (), env: dict[str, str] | None = None
+) -> None:
     """Runs pytest with the wheel; tests/conftest.py sees to it that nothing else gets tested."""
-    install(session, "test")
+    install(session, "test", *groups)
     install_wheel(session)
     session.run("python", "-m", "pytest", *args, env={"SYNCLINE_TEST_WHEEL": "1", **(env or {})})
 
@@ -156,7 +158,7 @@ def miri(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The Python tests, against the built wheel. Arguments go to pytest."""
-    pytest(session, *(session.posargs or ["--ignore=tests/stress", "tests"]))
+    pytest(session, *(session.posargs or ["--ignore=tests/stress", "--ignore=tests/gui", "tests"]))
 
 
 @nox.session
@@ -165,6 +167,12 @@ def stress(session: nox.Session, form: Literal["quick", "full"]) -> None:
     """Many threads that call in every way, close and fork: in half a minute (quick) or some minutes (full)."""
     limit = "faulthandler_timeout=1800"  # beyond the limits that these tests set themselves
     pytest(session, "-o", limit, "tests/stress", *session.posargs, env={"SYNCLINE_STRESS": form})
+
+
+@nox.session
+def gui(session: nox.Session) -> None:
+    """Real dialogs of Qt and Tk, without a screen; what is missing here (tkinter, Xvfb) is skipped."""
+    pytest(session, *(session.posargs or ["tests/gui"]), groups=("gui",))
 
 
 @nox.session
