@@ -127,7 +127,7 @@ pub enum Owner {
     WhoeverSteps,
 }
 
-fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+pub fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // trio has tasks of its own, and then this raises.
     names::current_task(py).and_then(Bound::call0).ok()
 }
@@ -155,6 +155,10 @@ thread_local! {
 /// The strand that this thread runs a step of.
 pub fn active() -> Option<Arc<Strand>> {
     ACTIVE.with(Leaky::cloned)
+}
+
+pub fn is_active() -> bool {
+    ACTIVE.with(Leaky::is_some)
 }
 
 /// While it lives, no call is nested in place: the thread waits, and can't turn its loop meanwhile.
