@@ -118,7 +118,9 @@ def test_callbacks_and_plain_threads_block_without_a_word(place: Place) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
-@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    "make_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
 def test_tasks_stay_eager_on_an_installed_loop(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Whatever keywords the loop gives a factory, those without an answer don't reach the one below."""
 

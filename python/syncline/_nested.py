@@ -59,9 +59,9 @@ def warn_of_blocking(coroutine: object) -> None:
     """A call blocks the loop of a task that the loop didn't make."""
     name = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
     warnings.warn(
-        f"a nested call in a task of {name!r} blocks its event loop instead of awaiting in place, as the task was made by "
-        "asyncio.Task itself, or by another task factory, and not by the loop (aiohttp's server does so); below "
-        "`await syncline.run_nestable(fn, ...)`, or a function decorated with @syncline.nestable, it awaits in place",
+        f"a nested call in a task of {name!r} blocks its event loop instead of awaiting in place, as the task was made "
+        "by asyncio.Task itself, as aiohttp's server does it, or by another task factory; below a function decorated "
+        "with @syncline.nestable, or `await syncline.run_nestable(fn, ...)`, it awaits in place",
         RuntimeWarning,
         stacklevel=2,
     )

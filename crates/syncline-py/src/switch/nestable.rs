@@ -221,7 +221,7 @@ impl TaskFactory {
         let factory = event_loop.call_method0(intern!(py, "get_task_factory"))?;
         let Ok(ours) = factory.cast::<Self>() else { return Ok(false) };
         match &ours.get().earlier {
-            Some(earlier) => Ok(!earlier.bind(py).contains(task)?),
+            Some(earlier) => Ok(!ours.get().is_undone.load(Relaxed) && !earlier.bind(py).contains(task)?),
             None => Ok(false),
         }
     }
