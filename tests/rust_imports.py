@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
-
-class Edge(NamedTuple):
-    """One file uses names of another. Files are paths below the crate's src."""
-
-    user: str
-    used: str
-    name: str
-
+from imports import Edge
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _STRING = re.compile(r'r#*"(?:.*?)"#*|"(?:\\.|[^"\\])*"', re.DOTALL)
@@ -21,19 +13,19 @@ _USE = re.compile(r"\buse\s+((?:crate|super|self)::[^;]+);", re.DOTALL)
 _PATH = re.compile(r"(?:\$)?\b((?:crate|super)(?:::\w+)+)")
 
 
-def edges(src: Path) -> list[Edge]:
-    """Every use of one file's names in another, each once."""
-    files = {path.relative_to(src).as_posix() for path in src.rglob("*.rs")}
-    found: dict[Edge, None] = {}
-    for user in sorted(files):
+def rust_edges(src: Path) -> list[Edge]:
+    """Every use of one file's names in another. Files are paths below the crate's src."""
+    known = {path.relative_to(src).as_posix() for path in src.rglob("*.rs")}
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for user in sorted(known):
         text = _STRING.sub('""', _COMMENT.sub("", (src / user).read_text()))
         paths = [path for use in _USE.findall(text) for path in _flattened(use)]
         paths += _PATH.findall(_USE.sub("", text))
         for path in paths:
-            target = _file_of(_absolute(path, user), files)
+            target = _file_of(_absolute(path, user), known)
             if target is not None and target[0] != user:
-                found[Edge(user, *target)] = None
-    return list(found)
+                found.setdefault((user, target[0]), {})[target[1]] = None
+    return [Edge(*files, tuple(names)) for files, names in found.items()]
 
 
 def _flattened(use: str) -> list[str]:

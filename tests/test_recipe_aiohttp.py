@@ -6,11 +6,13 @@ import asyncio
 import sys
 
 import pytest
-from aiohttp import ClientSession, web
 
 import syncline
 from switching import Place, place
 from test_switch_tasks_made_past import are_switched
+
+pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+from aiohttp import ClientSession, web
 
 __all__ = ["place"]
 

@@ -1,4 +1,4 @@
-"""Which code signal handlers run. Imported by the core when an exception comes out of a loop that the main thread drives."""
+"""Which code signal handlers run. The core asks when an exception comes out of a loop that the main thread drives."""
 
 from __future__ import annotations
 

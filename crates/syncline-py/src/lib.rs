@@ -40,6 +40,8 @@ mod _core {
     #[pymodule_export]
     use crate::dual::manager::ManagerBase;
     #[pymodule_export]
+    use crate::python::long_waits::long_waits;
+    #[pymodule_export]
     use crate::python::surroundings::in_event_loop;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
@@ -65,11 +67,14 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        crate::python::errors::export(module)?;
+        use pyo3::types::PyModuleMethods;
+
         let py = module.py();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::python::errors::export(module)?;
         let kinds =
             vec![Nestable::kind(py), BridgedCoroutine::kind(py), crate::task::session::SessionCoroutine::kind(py)];
         crate::switch::kinds::fill(py, kinds);
-        crate::lifecycle::install(module.py())
+        crate::lifecycle::install(py)
     }
 }

@@ -6,6 +6,7 @@
 //!    thread has deferred to its end. After that no thread of ours attaches.
 
 use crate::call::ends::wait_for_ends;
+use crate::python::long_waits;
 use crate::python::process;
 use crate::python::residents::{self, Resident};
 use crate::python::thread_end;
@@ -32,6 +33,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     process::find_main_thread(py)?;
     let after_fork = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         residents::leave_all(args.py());
+        long_waits::forget_all(args.py());
         greenlets::after_fork();
         process::begin_child(args.py())
     };

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from .._bridge import Bridge
 from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, decorated, managed
+from .._mistakes import decorating
 from .._threads import in_event_loop
 
 __all__ = [
@@ -95,6 +96,8 @@ class AnySyncContextManager(DualContextManager[R]):
 
 def coroutine(func: Callable[P, Awaitable[R]]) -> Callable[P, AnySyncCoroutine[R]]:
     """`await f()`, or `f().run()` in sync code."""
+    if (mistake := decorating("coroutine", func)) is not None:
+        raise TypeError(mistake)
     return decorated(_own, "coroutine", func, AnySyncCoroutine)
 
 
@@ -103,17 +106,22 @@ anysync = coroutine
 
 def iterator(func: Callable[P, AsyncIterator[Y]]) -> Callable[P, AnySyncIterator[Y]]:
     """`async for`, or `for` in sync code."""
+    if (mistake := decorating("iterator", func)) is not None:
+        raise TypeError(mistake)
     return decorated(_background, "iterator", func, AnySyncIterator)
 
 
 def generator(func: Callable[P, AsyncGenerator[Y, S]]) -> Callable[P, AnySyncGenerator[Y, S]]:
     """As `iterator`, with `send`, `throw` and `close`."""
+    if (mistake := decorating("generator", func)) is not None:
+        raise TypeError(mistake)
     return decorated(_background, "generator", func, AnySyncGenerator)
 
 
 def contextmanager(func: Callable[P, AsyncIterator[R]]) -> Callable[P, AnySyncContextManager[R]]:
     """`async with`, or `with` in sync code."""
-
+    if (mistake := decorating("contextmanager", func)) is not None:
+        raise TypeError(mistake)
     return decorated(_background, "contextmanager", func, lambda agen: managed(AnySyncContextManager, agen))
 
 

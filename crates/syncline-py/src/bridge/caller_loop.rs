@@ -24,7 +24,9 @@ use crate::python::signals;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
-use crate::task::loops::{self, Stepping};
+use crate::task::loops::Stepping;
+use crate::task::new_loop;
+use crate::task::revival::revive_if_lost;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -122,7 +124,7 @@ impl CallerLoop {
         cleanup: Duration,
         driving: Driving,
     ) -> PyResult<Arc<Self>> {
-        let event_loop = loops::make(match factory {
+        let event_loop = new_loop::make(match factory {
             Some(factory) => factory,
             None => names::caller_loop(py)?,
         })?;
@@ -382,7 +384,7 @@ impl Awaited for CallerCall<'_, '_> {
 
     fn cancel(&mut self, py: Python<'_>) {
         let cancelled = signals::through(py, || {
-            self.call.cancel(py).or_else(|error| {
+            revive_if_lost(self.event_loop, self.call).and_then(|()| self.call.cancel(py)).or_else(|error| {
                 if signals::are_handlers(py, &error) {
                     return Err(error);
                 }
@@ -418,6 +420,10 @@ impl Awaited for CallerCall<'_, '_> {
 impl Resident for CallerLoop {
     fn description(&self) -> String {
         format!("a thread's own loop of the bridge {:?}", self.name)
+    }
+
+    fn scope(&self) -> &'static str {
+        "caller"
     }
 
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

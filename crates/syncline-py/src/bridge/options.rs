@@ -67,6 +67,26 @@ impl Bridge {
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
+
+    /// `caller` is what messages call the function that was called.
+    fn call(
+        &self,
+        caller: &'static str,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = function.py();
+        // Before a loop is started.
+        Target::refuse_uncallable(caller, function)?;
+        let patience = self.shared.patience(None);
+        let place = self.shared.place(py, patience)?;
+        if let Place::InTask(strand) = &place {
+            return nest::run_function(&self.shared.terms, strand, caller, function, args, kwargs);
+        }
+        let target = Target::from_function(caller, function, args, kwargs)?;
+        self.shared.execute(py, place, target, patience)
+    }
 }
 
 #[pymethods]
@@ -129,27 +149,42 @@ impl Bridge {
         })
     }
 
-    /// Calls the async function `fn` and waits for its result.
+    /// Calls the async function `fn` with these arguments, and waits for its result.
+    ///
+    ///     page = syncline.run_sync(client.get, url)
+    ///
+    /// Works in any thread, inside and outside of a running event loop. For a limit of the wait itself, or for
+    /// something that can be awaited already: `run(fn(...), timeout=seconds)`.
+    ///
+    /// Raises what `fn` raises, as the same object; TypeError for a function that isn't async; RunnerClosedError where
+    /// the loop or the bridge ends before the call does; DeadlockError where the wait could never end.
     #[pyo3(signature = (r#fn, /, *args, **kwargs))]
     fn run_sync(
         &self,
-        py: Python<'_>,
         r#fn: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let patience = self.shared.patience(None);
-        let place = self.shared.place(py, patience)?;
-        if let Place::InTask(strand) = &place
-            && r#fn.is_callable()
-        {
-            return nest::run_function(&self.shared.terms, strand, r#fn, args, kwargs);
-        }
-        let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
-        self.shared.execute(py, place, target, patience)
+        self.call("run_sync", r#fn, args, kwargs)
     }
 
-    /// Waits for the result of `awaitable`, for at most `timeout` seconds.
+    /// The same for what `synced` made.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn _run_synced(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.call("synced", r#fn, args, kwargs)
+    }
+
+    /// Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
+    ///
+    ///     page = syncline.run(client.get(url), timeout=5)
+    ///
+    /// At the end of its time the awaitable is cancelled, cleans up, and TimeoutError is raised. Otherwise as
+    /// `run_sync`.
     #[pyo3(signature = (awaitable, *, timeout=None))]
     fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         self.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
@@ -163,10 +198,11 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
-        self.shared.submit(py, Target::from_function("run_sync", r#fn, args, kwargs)?, &future)
+        self.shared.submit(py, Target::from_function("submit", r#fn, args, kwargs)?, &future)
     }
 
-    /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise RunnerClosedError.
+    /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise
+    /// RunnerClosedError.
     ///
     /// Takes twice the cleanup time and a second at most: what blocks a loop for longer is left behind and logged, and
     /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
@@ -175,7 +211,7 @@ impl Bridge {
         self.shared.close(py)
     }
 
-    /// Counters of this bridge; see BridgeStats.
+    /// Counters of this bridge, read at about the same time; see `BridgeStats`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let shared = &self.shared;
         let runners = if shared.is_closed() { Vec::new() } else { shared.registry().alive() };
@@ -202,11 +238,13 @@ impl Bridge {
         self.shared.close(py)
     }
 
+    /// The name, as threads and messages have it.
     #[getter]
     fn name(&self) -> &str {
         &self.shared.name
     }
 
+    /// Which loop gets a call: "process", "thread" or "caller".
     #[getter]
     fn scope(&self) -> &'static str {
         match self.shared.scope {
@@ -216,6 +254,7 @@ impl Bridge {
         }
     }
 
+    /// Whether it was closed.
     #[getter]
     fn closed(&self) -> bool {
         self.shared.is_closed()

@@ -248,6 +248,7 @@ impl Shared {
         };
         Ok(Plan {
             name,
+            is_of_thread: matches!(key, RunnerKey::Thread(_)),
             bridge_id: self.terms.bridge,
             cleanup: self.cleanup,
             loop_factory: self.loop_factory.clone(),

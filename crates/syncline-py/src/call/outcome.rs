@@ -60,6 +60,10 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
     .map(drop)
 }
 
+/// Words of errors about a wrong loop: asyncio's, and aiohttp's.
+const MIXUPS: [&str; 4] =
+    ["different loop", "different event loop", "Event loop is closed", "should be used inside a task"];
+
 /// asyncio names a wrong loop by its address only; a note says which loop that is and what to do.
 pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, PyAny>>) {
     let py = error.py();
@@ -69,13 +73,12 @@ pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, P
     let explain = || -> PyResult<()> {
         // The text of an error is the user's code, and may fail.
         let text = error.str().and_then(|text| text.extract::<String>());
-        if !text.is_ok_and(|text| text.contains("different")) {
+        if !text.is_ok_and(|text| MIXUPS.iter().any(|known| text.contains(known))) {
             return Ok(());
         }
         let explain = py.import("syncline._diagnosis")?.getattr("explain_loop_mixup")?;
         let note = explain.call1((error, residents::loop_owners(py)?, awaited))?;
-        let has_note = error.getattr("__notes__").is_ok_and(|notes| notes.contains(&note).unwrap_or(false));
-        if !note.is_none() && !has_note {
+        if !note.is_none() {
             error.call_method1("add_note", (note,))?;
         }
         Ok(())

@@ -235,7 +235,11 @@ impl Call {
             Taker::SleeperOfOthers | Taker::Future(_) => self.slot.publish(),
             Taker::Driver { driven, .. } => {
                 if let Some(event_loop) = take(driven) {
-                    signals::through(py, || finish(event_loop.bind(py)));
+                    let stopped = signals::through(py, || finish(event_loop.bind(py)));
+                    if stopped.is_none() {
+                        // Python's stack is used up, say. This is what asyncio's `stop` does, and runs no Python code.
+                        let _ = event_loop.setattr(py, intern!(py, "_stopping"), true);
+                    }
                 }
             }
         }
@@ -293,7 +297,7 @@ impl Call {
     /// Its caller goes on without it. If it was cancelled and has not ended in the time for cleanup, that is reported.
     pub fn leave_alone(&self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
         if let Some(cleanup) = waited_for_cleanup {
-            let task = self.task(py).map_or_else(|| "a call".to_owned(), |task| shown(&task));
+            let task = self.task(py).map_or_else(|| "a call".to_owned(), |task| signals::repr_of(&task));
             let (name, seconds) = (&*self.runner_name, cleanup.as_secs_f64());
             let message = format!(
                 "{task} on the runner {name:?} has not ended {seconds} s after it was cancelled; its caller goes on without \
@@ -317,17 +321,6 @@ fn finish(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         None => event_loop.getattr(intern!(py, "stop"))?,
     };
     finish.call0().map(drop)
-}
-
-/// The repr of a task, which is Python code.
-fn shown(task: &Bound<'_, PyAny>) -> String {
-    match task.repr() {
-        Ok(text) => text.to_string(),
-        Err(error) => {
-            signals::keep_unless_exception(task.py(), error);
-            "a task".to_owned()
-        }
-    }
 }
 
 impl Publish for Call {

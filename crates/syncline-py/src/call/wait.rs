@@ -285,8 +285,8 @@ impl Wait {
                     return self.leave(py, awaited, had_its_time.then_some(self.cleanup));
                 }
                 Verdict::Sleep => {
-                    if let Err(error) = awaited.look_after(py, now) {
-                        awaited.cancel(py);
+                    if let Err(deadlock) = awaited.look_after(py, now) {
+                        let error = self.in_deadlock(py, awaited, deadlock);
                         awaited.abandon(py, None);
                         return Err(error);
                     }
@@ -298,6 +298,15 @@ impl Wait {
                 }
             }
         }
+    }
+
+    /// What is to end anyway can't clean up, and ends as it was to end.
+    fn in_deadlock<A: Awaited>(&self, py: Python<'_>, awaited: &mut A, deadlock: PyErr) -> PyErr {
+        if self.ending.is_some() {
+            return errors::from_cause(py, self.given_up(py, awaited), deadlock);
+        }
+        awaited.cancel(py);
+        deadlock
     }
 
     fn look<A: Awaited>(

@@ -9,10 +9,12 @@ use crate::python::once::intern;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::{Arc, OnceLock};
 
+const CO_GENERATOR: u32 = 0x20;
 const CO_COROUTINE: u32 = 0x80;
+const CO_ASYNC_GENERATOR: u32 = 0x200;
 
 pub enum Target {
     /// A coroutine that has not been started.
@@ -72,16 +74,26 @@ impl Target {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        if is_coroutine_function(function) {
-            return Ok(Self::Coroutine(function.call(args, kwargs)?.unbind()));
+        let flags = flags_of(function);
+        if flags & CO_COROUTINE != 0 {
+            let made = function.call(args, kwargs);
+            let made = made.map_err(|error| errors::without_timeout(caller, function, kwargs, error))?;
+            return Ok(Self::Coroutine(made.unbind()));
         }
+        refuse_generators(caller, function, flags)?;
+        Self::refuse_uncallable(caller, function)?;
+        Ok(Self::Function {
+            function: function.clone().unbind(),
+            args: args.clone().unbind(),
+            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+            caller,
+        })
+    }
+
+    /// Says what to do with what is no function.
+    pub fn refuse_uncallable(caller: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
         if function.is_callable() {
-            return Ok(Self::Function {
-                function: function.clone().unbind(),
-                args: args.clone().unbind(),
-                kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
-                caller,
-            });
+            return Ok(());
         }
         if is_coroutine(function) {
             let name = errors::name_of(function);
@@ -90,6 +102,9 @@ impl Target {
                 "{caller}() got a coroutine; give it the async function and its arguments: {caller}({name}, ...){}",
                 if caller == "run_sync" { format!(", or use run({name}(...))") } else { String::new() }
             )));
+        }
+        if function.hasattr(intern!(function.py(), "__anext__"))? {
+            return Err(PyTypeError::new_err(errors::no_one_result(caller, &errors::name_of(function))));
         }
         if function.hasattr(intern!(function.py(), "__await__"))? {
             let kind = errors::type_name(function);
@@ -118,17 +133,26 @@ impl Target {
             )));
         }
         if awaitable.hasattr(intern!(py, "__await__"))? {
+            refuse_unbound_gathering(awaitable)?;
             return Ok(Self::Awaitable(awaitable.clone().unbind()));
         }
         let name = errors::name_of(awaitable);
         if awaitable.is_instance(names::concurrent_future(py)?)? {
             return Err(PyTypeError::new_err("run() got a concurrent.futures.Future; wait for it: future.result()"));
         }
-        if awaitable.is_instance(names::async_generator_type(py)?)? {
+        if awaitable.hasattr(intern!(py, "__anext__"))? {
             return Err(PyTypeError::new_err(format!(
-                "run() got an async generator, which has no one result; iterate over it: for item in synced({name})(...)"
+                "run() got an async generator, which has no one result; iterate over it: for item in iterate({name}(...))"
             )));
         }
+        if awaitable.hasattr(intern!(py, "__aenter__"))? && !awaitable.is_instance_of::<PyType>() {
+            let made_by =
+                awaitable.getattr("func").map_or_else(|_| name.clone(), |function| errors::name_of(&function));
+            return Err(PyTypeError::new_err(format!(
+                "run() got an async context manager; enter it: with enter({made_by}(...)) as value"
+            )));
+        }
+        refuse_generators("run", awaitable, flags_of(awaitable))?;
         if awaitable.is_callable() {
             return Err(PyTypeError::new_err(format!(
                 "run() takes an awaitable and got the function {name:?}; use run_sync({name}, ...) or run({name}(...))"
@@ -145,7 +169,7 @@ impl Target {
             Self::Awaitable(awaitable) => awaitable.call_method0(py, intern!(py, "__await__")),
             Self::Function { function, args, kwargs, caller } => {
                 let made = function.bind(py).call(args.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
-                iterator_of(made)?.map_err(|_| errors::not_async(caller, function.bind(py)))
+                iterator_of(made)?.map_err(|made| errors::not_async(caller, function.bind(py), &made))
             }
             Self::Next { items, source } => {
                 let made = items.next(source.bind(py))?;
@@ -188,19 +212,59 @@ pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
 }
 
-/// Whether calling this surely makes a coroutine and runs none of its code: `async def` functions and methods, also
-/// behind `functools.partial`.
-fn is_coroutine_function(function: &Bound<'_, PyAny>) -> bool {
+/// Calls the function of a nested call, whatever it is, on its loop.
+pub fn call<'py>(
+    caller: &str,
+    function: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Py<PyAny>> {
+    let made = function.call(args, kwargs).map_err(|error| {
+        if flags_of(function) & CO_COROUTINE != 0 {
+            errors::without_timeout(caller, function, kwargs, error)
+        } else {
+            error
+        }
+    })?;
+    iterator_of(made)?.map_err(|made| errors::not_async(caller, function, &made))
+}
+
+/// The flags of the code that calling this runs, or makes something of: of functions and methods, also behind
+/// `functools.partial`. Where they say "coroutine", a call surely makes one and runs none of its code.
+fn flags_of(function: &Bound<'_, PyAny>) -> u32 {
     let py = function.py();
     // Bound methods pass attribute access on to their function.
     match function.getattr(intern!(py, "__code__")) {
-        Ok(code) => {
-            let flags = code.getattr(intern!(py, "co_flags")).and_then(|flags| flags.extract::<u32>());
-            flags.is_ok_and(|flags| flags & CO_COROUTINE != 0)
-        }
+        Ok(code) => code.getattr(intern!(py, "co_flags")).and_then(|flags| flags.extract()).unwrap_or(0),
         Err(_) => {
             let is_partial = names::partial(py).and_then(|partial| function.is_instance(partial)).unwrap_or(false);
-            is_partial && function.getattr(intern!(py, "func")).is_ok_and(|inner| is_coroutine_function(&inner))
+            let inner = if is_partial { function.getattr(intern!(py, "func")).ok() } else { None };
+            inner.map_or(0, |inner| flags_of(&inner))
         }
     }
+}
+
+/// No call of these makes an awaitable.
+fn refuse_generators(caller: &str, function: &Bound<'_, PyAny>, flags: u32) -> PyResult<()> {
+    let refused = if flags & CO_ASYNC_GENERATOR != 0 {
+        errors::no_one_result(caller, &errors::name_of(function))
+    } else if flags & CO_GENERATOR != 0 {
+        errors::sync_generator(caller, &errors::name_of(function))
+    } else {
+        return Ok(());
+    };
+    Err(PyTypeError::new_err(refused))
+}
+
+/// `asyncio.gather()` that was called where no loop ran belongs to a loop that nobody drives.
+fn refuse_unbound_gathering(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
+    if errors::type_name(awaitable) != "_GatheringFuture"
+        || awaitable.call_method0("get_loop")?.call_method0("is_running")?.is_truthy()?
+    {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(
+        "run() got what asyncio.gather() made where no loop runs; let it be called on the bridge's loop: \
+         run_sync(asyncio.gather, a(), b())",
+    ))
 }

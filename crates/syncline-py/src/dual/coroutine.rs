@@ -70,6 +70,9 @@ impl CoroutineBase {
     }
 
     /// Runs it from sync code, wherever that is, and returns its result. `timeout` in seconds.
+    ///
+    /// Raises what it raises, TimeoutError after it was cancelled and has cleaned up, RunnerClosedError or
+    /// DeadlockError.
     #[pyo3(signature = (timeout=None))]
     fn run(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -131,6 +134,12 @@ impl CoroutineBase {
     #[getter]
     fn __qualname__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::driven(slf)?.getattr(intern!(slf.py(), "__qualname__"))
+    }
+
+    fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let this = slf.get();
+        let is_at_rest = lock(&this.driven).is_none();
+        wrapped::held(slf.as_any(), "coro", this.source.get(), is_at_rest)
     }
 
     #[classmethod]

@@ -9,7 +9,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::task::session::Closer;
+use crate::task::closer::Closer;
 use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -241,11 +241,9 @@ impl IteratorBase {
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
+        let Some(source) = this.wrapped() else { return Err(not_defined(slf.as_any(), "__anext__", WHAT)) };
         this.usage.begin_async(|| describe(slf.as_any(), this.wrapped()))?;
-        match this.wrapped() {
-            Some(source) => this.items(slf.as_any())?.next(source.bind(slf.py())),
-            None => Err(not_defined(slf.as_any(), "__anext__", WHAT)),
-        }
+        this.items(slf.as_any())?.next(source.bind(slf.py()))
     }
 
     /// For `__del__`: what was begun in sync code and not ended is closed now, on its loop, and waited for if possible.
@@ -273,6 +271,15 @@ impl IteratorBase {
             None => binding.end(py),
         }
         Ok(())
+    }
+
+    fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let this = slf.get();
+        let held = wrapped::held(slf.as_any(), "aiterable", this.wrapped(), this.usage.is_at_rest())?;
+        if let Some(prefetch) = this.prefetch.get() {
+            held.set_item("prefetch", prefetch)?;
+        }
+        Ok(held)
     }
 
     #[classmethod]

@@ -6,7 +6,7 @@ use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrappi
 use crate::coroutine::target::Target;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::task::session::Closer;
+use crate::task::closer::Closer;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -54,11 +54,9 @@ impl ManagerBase {
 
     fn twin<'py>(slf: &Bound<'py, Self>, name: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
+        let Some(source) = this.source.get() else { return Err(not_defined(slf.as_any(), name, WHAT)) };
         this.usage.begin_async(|| Self::name(slf))?;
-        match this.source.get() {
-            Some(source) => source.bind(slf.py()).call_method1(name, args),
-            None => Err(not_defined(slf.as_any(), name, WHAT)),
-        }
+        source.bind(slf.py()).call_method1(name, args)
     }
 }
 
@@ -94,6 +92,11 @@ impl ManagerBase {
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let this = slf.get();
+        for method in [intern!(py, "__aenter__"), intern!(py, "__aexit__")] {
+            if this.source.get().is_none() && !redefines::<Self>(slf.as_any(), method)? {
+                return Err(not_defined(slf.as_any(), &method.to_string(), WHAT));
+            }
+        }
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
         if this.usage.binding().is_some() {
             return Err(PyRuntimeError::new_err(format!(
@@ -151,14 +154,27 @@ impl ManagerBase {
     }
 
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.get().usage.begin_async(|| Self::name(slf))?;
-        Self::check_single_use(slf)?;
+        if slf.get().source.get().is_some() {
+            slf.get().usage.begin_async(|| Self::name(slf))?;
+            Self::check_single_use(slf)?;
+        }
         Self::twin(slf, "__aenter__", &PyTuple::empty(slf.py()))
     }
 
-    #[pyo3(signature = (*exc_info))]
-    fn __aexit__<'py>(slf: &Bound<'py, Self>, exc_info: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        Self::twin(slf, "__aexit__", exc_info)
+    #[pyo3(signature = (exc_type, exc_value, traceback, /))]
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        exc_type: Bound<'py, PyAny>,
+        exc_value: Bound<'py, PyAny>,
+        traceback: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::twin(slf, "__aexit__", &(exc_type, exc_value, traceback).into_pyobject(slf.py())?)
+    }
+
+    fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let this = slf.get();
+        let is_used_up = this.is_single_use.load(Relaxed) && this.was_used.load(Relaxed);
+        wrapped::held(slf.as_any(), "acm", this.source.get(), this.usage.is_at_rest() && !is_used_up)
     }
 
     #[classmethod]

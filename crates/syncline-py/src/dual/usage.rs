@@ -73,6 +73,12 @@ impl Usage {
         Ok(())
     }
 
+    /// Whether nothing in sync code is under way that another object could not go on with, nor was it used up.
+    pub fn is_at_rest(&self) -> bool {
+        let state = lock(&self.0);
+        !state.in_use && !state.finished && state.binding.is_none()
+    }
+
     pub fn is_finished(&self) -> bool {
         lock(&self.0).finished
     }

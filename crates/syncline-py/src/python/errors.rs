@@ -1,9 +1,11 @@
 //! The exceptions that syncline raises, and the one place that words its errors.
 
 use crate::python::once::{Once, intern};
+#[cfg(target_os = "linux")]
+use pyo3::exceptions::PyOSError;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 
 struct Lazy {
     name: &'static str,
@@ -96,10 +98,59 @@ pub fn shutting_down() -> PyErr {
     )
 }
 
-/// The result of a function that was given to `run_sync` (or whatever the caller is called) and is not async.
-pub fn not_async(caller: &str, function: &Bound<'_, PyAny>) -> PyErr {
-    let name = name_of(function);
-    PyTypeError::new_err(format!("{caller}() got the sync function {name:?}; call it directly: {name}(...)"))
+/// For a function that was given to `run_sync` (or whatever the caller is called) and returned no awaitable but `made`.
+pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyAny>) -> PyErr {
+    let (name, kind) = (name_of(function), type_name(made));
+    let has = |method: &str| made.hasattr(method).unwrap_or(false);
+    PyTypeError::new_err(if has("__anext__") || has("__aiter__") {
+        no_one_result(caller, &name)
+    } else if has("__aenter__") {
+        format!("{caller}() got {name:?}, which makes a context manager; enter it: with enter({name}(...)) as value")
+    } else if made.cast::<PyIterator>().is_ok() && has("gi_code") {
+        sync_generator(caller, &name)
+    } else {
+        format!(
+            "{caller}() got the sync function {name:?}; call it directly: {name}(...). This call of it has run: what it \
+             returns had to be seen, and was no awaitable but {kind}"
+        )
+    })
+}
+
+/// For an async generator, which `run_sync` and the like can't run.
+pub fn no_one_result(caller: &str, name: &str) -> String {
+    format!(
+        "{caller}() got the async generator function {name:?}, which has no one result; iterate over what it makes: for \
+         item in iterate({name}(...))"
+    )
+}
+
+/// For a sync generator function, whose code no call runs.
+pub fn sync_generator(caller: &str, name: &str) -> String {
+    format!(
+        "{caller}() got the sync generator function {name:?}, whose code has not run; iterate over what it makes: for item \
+         in {name}(...)"
+    )
+}
+
+/// For what an async function raised at its call, before any of its code ran: a time limit was meant for us.
+pub fn without_timeout(
+    caller: &str,
+    function: &Bound<'_, PyAny>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    error: PyErr,
+) -> PyErr {
+    let py = function.py();
+    let is_given = kwargs.is_some_and(|kwargs| kwargs.contains("timeout").unwrap_or(false));
+    let text = error.value(py).to_string();
+    if !(is_given && error.is_instance_of::<PyTypeError>(py) && text.ends_with("unexpected keyword argument 'timeout'"))
+    {
+        return error;
+    }
+    let (name, value) = (name_of(function), kwargs.and_then(|kwargs| kwargs.get_item("timeout").ok().flatten()));
+    let value = value.map_or_else(|| "...".to_owned(), |value| value.to_string());
+    PyTypeError::new_err(format!(
+        "{text}; {caller}() passes all arguments on, so a time limit is set by run({name}(...), timeout={value})"
+    ))
 }
 
 /// What a step of an async iterator or manager returned, where an awaitable is due.
@@ -118,7 +169,15 @@ pub fn name_of(function: &Bound<'_, PyAny>) -> String {
 
 pub fn type_name(object: &Bound<'_, PyAny>) -> String {
     let name = object.get_type().getattr(intern!(object.py(), "__name__"));
-    name.map_or_else(|_| "object".to_owned(), |name| name.to_string())
+    name.and_then(|name| name.extract()).unwrap_or_else(|_| "object".to_owned())
+}
+
+/// An OSError that knows its number; Python makes the right subclass of it.
+#[cfg(target_os = "linux")]
+pub fn from_errno(errno: rustix::io::Errno) -> PyErr {
+    let text = std::io::Error::from(errno).to_string();
+    let words = text.split(" (os error").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((errno.raw_os_error(), words))
 }
 
 /// Sets `error.__cause__`, as `raise error from cause` does.
@@ -129,7 +188,8 @@ pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
 
 /// Python starts no thread once the interpreter shuts down (3.12 and later).
 pub fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("interpreter shutdown")
+    let text = || error.value(py).str()?.extract::<String>();
+    error.is_instance_of::<PyRuntimeError>(py) && text().is_ok_and(|text| text.contains("interpreter shutdown"))
 }
 
 /// Runs `work` in a destructor: an exception that is on its way is not lost, nor taken for one of what runs here.

@@ -1,6 +1,7 @@
 //! What syncline logs, to the logger "syncline".
 
 use crate::python::names;
+use crate::python::once::Once;
 use crate::python::signals;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,8 +15,11 @@ pub fn log(py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
     }
 }
 
+/// The logger: asked for once, as that takes a lock of logging's, which a signal handler's exception can leave locked.
 pub fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    names::get_logger(py)?.call1(("syncline",))
+    static LOGGER: Once<Py<PyAny>> = Once::new();
+    let known = LOGGER.get_or_try_init(py, || Ok(names::get_logger(py)?.call1(("syncline",))?.unbind()));
+    Ok(known?.bind(py).clone())
 }
 
 /// As [`log()`], for who has the logger: late in the interpreter's end it can't be asked for.

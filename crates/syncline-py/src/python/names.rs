@@ -49,7 +49,7 @@ lazy! {
     current_task = "asyncio"."current_task";
     work = "syncline._workers"."work";
     origin = "syncline._workers"."origin";
-    limiter_statistics = "syncline._workers"."ThreadLimiterStatistics";
+    limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
     close_later = "syncline._nested"."close_later";
     within = "syncline._nested"."within";
@@ -60,6 +60,7 @@ lazy! {
     context = "contextvars"."Context";
     get_ident = "_thread"."get_ident";
     current_thread = "threading"."current_thread";
+    import_lock_held = "_imp"."lock_held";
     get_logger = "logging"."getLogger";
     modules = "sys"."modules";
     getframe = "sys"."_getframe";

@@ -15,6 +15,8 @@ use syncline_core::sync::{Mutex, lock, replace};
 pub trait Resident: Send + Sync {
     /// What messages call the loop.
     fn description(&self) -> String;
+    /// The scope that it serves, as a bridge calls it.
+    fn scope(&self) -> &'static str;
     /// The loop, while there is one.
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
     /// The identifier of the thread that does nothing but run it, if there is one.
@@ -58,12 +60,12 @@ pub fn leave_all(_py: Python<'_>) {
     }
 }
 
-/// Maps `id(loop)` to words for it, for every loop.
+/// Maps `id(loop)` to words for it and its scope, for every loop.
 pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let owners = PyDict::new(py);
     for resident in alive(py) {
         if let Some(event_loop) = resident.event_loop(py) {
-            owners.set_item(event_loop.as_ptr() as usize, resident.description())?;
+            owners.set_item(event_loop.as_ptr() as usize, (resident.description(), resident.scope()))?;
         }
     }
     Ok(owners)

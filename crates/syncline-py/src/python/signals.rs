@@ -9,6 +9,7 @@
 //!    operation can raise it (a destructor, a callback of a loop), the interpreter gets it, which raises it in the main
 //!    thread as soon as that runs Python code again. 2. Only the main thread keeps anything: in others no handler runs.
 
+use crate::python::errors;
 use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
@@ -16,6 +17,7 @@ use crate::python::process;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use std::ffi::{c_int, c_void};
 
 /// How often a short step is made anew that handlers' exceptions break off.
@@ -79,6 +81,26 @@ fn runs_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
         traceback = Some(at.getattr(intern!(py, "tb_next"))?);
     }
     Ok(false)
+}
+
+/// The text of an object, which is Python code, and where handlers run.
+pub fn text_of(object: &Bound<'_, PyAny>) -> String {
+    shown(object, object.str())
+}
+
+/// The same for its `repr`.
+pub fn repr_of(object: &Bound<'_, PyAny>) -> String {
+    shown(object, object.repr())
+}
+
+fn shown(object: &Bound<'_, PyAny>, text: PyResult<Bound<'_, PyString>>) -> String {
+    match text {
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(error) => {
+            keep_unless_exception(object.py(), error);
+            errors::type_name(object)
+        }
+    }
 }
 
 /// Whether something waits to be raised.

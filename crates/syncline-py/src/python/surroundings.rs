@@ -20,7 +20,7 @@ pub fn is_in_trio_task(py: Python<'_>) -> PyResult<bool> {
     Ok(names::running_loop(py)?.is_none() || names::current_task(py)?.call0()?.is_none())
 }
 
-/// Whether an event loop runs in this thread.
+/// Whether an event loop, asyncio's or trio's, runs in this thread.
 #[pyfunction]
 pub fn in_event_loop(py: Python<'_>) -> PyResult<bool> {
     if runs_trio(py)? {

@@ -17,11 +17,11 @@ use pyo3::types::PyDict;
 use std::cell::Cell;
 use syncline_core::sync::{Mutex, lock, take};
 
-type Closer = Box<dyn FnOnce(Python<'_>) + Send>;
+type Deferral = Box<dyn FnOnce(Python<'_>) + Send>;
 
 #[pyclass(frozen, module = "syncline._core")]
 struct ThreadEnd {
-    closers: Mutex<Vec<Closer>>,
+    closers: Mutex<Vec<Deferral>>,
     process: u32,
 }
 

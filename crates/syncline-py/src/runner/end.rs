@@ -80,6 +80,10 @@ impl Resident for Runner {
         format!("the loop of the runner {:?} (started at {})", self.name, self.started_at)
     }
 
+    fn scope(&self) -> &'static str {
+        self.scope()
+    }
+
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.event_loop(py).cloned()
     }

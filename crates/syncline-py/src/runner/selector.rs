@@ -12,7 +12,6 @@
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::runner::state::Runner;
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use rustix::buffer::spare_capacity;
@@ -51,7 +50,7 @@ impl Selector {
         selector.wake_fd = runner.watch_wake_fd(|fd| {
             let data = epoll::EventData::new_u64(fd.as_raw_fd().unsigned_abs().into());
             epoll::add(selector.epoll(), fd, data, epoll::EventFlags::IN | epoll::EventFlags::ET)
-                .map_err(|errno| PyOSError::new_err(errno.raw_os_error()))
+                .map_err(errors::from_errno)
         })?;
         Ok(selector)
     }
@@ -148,7 +147,7 @@ impl Selector {
             runner.wake_up();
             let events = match woken {
                 Woken::Events(events) => events,
-                Woken::Failed(errno) => return Err(PyOSError::new_err(errno.raw_os_error())),
+                Woken::Failed(errno) => return Err(errors::from_errno(errno)),
             };
             let was_asked = if runner.mailbox.has_mail() {
                 let before = runner.scheduled(py)?;

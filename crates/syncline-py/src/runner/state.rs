@@ -62,6 +62,8 @@ pub enum Backend {
 #[derive(Clone)]
 pub struct Plan {
     pub name: String,
+    /// Whether it serves one calling thread only.
+    pub is_of_thread: bool,
     pub bridge_id: u64,
     pub cleanup: Duration,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
@@ -87,6 +89,7 @@ pub struct Runner {
     feeder: Feeder,
     pub backend: Backend,
     pub switches: bool,
+    is_of_thread: bool,
     /// "file:line" of the call that started it.
     pub started_at: String,
     /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
@@ -99,6 +102,8 @@ pub struct Runner {
     /// The submitted calls: nobody who waits for one of their futures looks after it.
     pub submitted: Mutex<Vec<Weak<Call>>>,
     turns: AtomicU64,
+    /// The turn whose stall was reported last, and one more; 0 for none.
+    reported: AtomicU64,
     asleep: AtomicBool,
     pub closing: Arc<AtomicBool>,
     pub ended: Latch,
@@ -145,6 +150,7 @@ impl Runner {
             feeder,
             backend: plan.backend,
             switches: plan.switches,
+            is_of_thread: plan.is_of_thread,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
             wake_fd: Mutex::new(Some(new_wake_fd()?)),
@@ -154,6 +160,7 @@ impl Runner {
             thread_id: AtomicU64::new(0),
             submitted: Mutex::default(),
             turns: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             closing: Arc::default(),
             ended: Latch::new(),
@@ -195,6 +202,11 @@ impl Runner {
 
     pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
         self.event_loop.get(py).map(|event_loop| event_loop.bind(py))
+    }
+
+    /// What a bridge calls the scope that it serves.
+    pub fn scope(&self) -> &'static str {
+        if self.is_of_thread { "thread" } else { "process" }
     }
 
     /// Shows the descriptor to `watch`, and returns its number.
@@ -338,21 +350,25 @@ impl Runner {
         Ok(event_loop.getattr(intern!(py, "_ready"))?.len()? > 0
             || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
     }
+
+    /// Whether the caller is the one that reports the stall of that turn.
+    pub fn is_first_to_report(&self, turn: u64) -> bool {
+        self.reported.swap(turn + 1, Relaxed) != turn + 1
+    }
 }
 
 #[cfg(target_os = "linux")]
 fn new_wake_fd() -> PyResult<std::os::fd::OwnedFd> {
     use rustix::event::{EventfdFlags, eventfd};
-    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-        .map_err(|errno| pyo3::exceptions::PyOSError::new_err(errno.raw_os_error()))
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(errors::from_errno)
 }
 
 /// "file:line" of the Python code that made the present call.
 fn place_of_call(py: Python<'_>) -> String {
     let place = || -> PyResult<String> {
         let frame = names::getframe(py)?.call0()?;
-        let file = frame.getattr("f_code")?.getattr("co_filename")?;
-        Ok(format!("{file}:{}", frame.getattr("f_lineno")?))
+        let file: String = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
+        Ok(format!("{file}:{}", frame.getattr("f_lineno")?.extract::<u32>()?))
     };
     place().unwrap_or_else(|_| "an unknown place".to_owned())
 }

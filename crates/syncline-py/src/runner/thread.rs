@@ -20,6 +20,7 @@ use crate::switch::carrier;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::task::loops;
+use crate::task::new_loop;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
@@ -33,6 +34,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Starts a runner's thread, without waiting for it.
 pub fn start(py: Python<'_>, plan: Plan, duty: Start) -> PyResult<()> {
+    preload(py, &plan)?;
     let runner = Runner::new(py, &plan, &duty.starting().node)?;
     let starting = Arc::clone(duty.starting());
     let registry = Arc::clone(duty.runners());
@@ -57,6 +59,22 @@ pub fn start(py: Python<'_>, plan: Plan, duty: Start) -> PyResult<()> {
         registry.withdraw(&starting);
     }
     started.map(drop)
+}
+
+/// Where the import lock is held, this thread may be the one that holds it: it is in the middle of an import, whose signal
+/// handler makes the call. The runner's thread would wait for that lock, so this one imports what it needs.
+fn preload(py: Python<'_>, plan: &Plan) -> PyResult<()> {
+    if !names::import_lock_held(py)?.call0()?.is_truthy()? {
+        return Ok(());
+    }
+    names::get_logger(py)?;
+    names::partial(py)?;
+    names::selector_event_loop(py)?;
+    py.import(intern!(py, "selectors"))?;
+    if plan.backend == Backend::Trio {
+        names::trio_loop(py)?;
+    }
+    Ok(())
 }
 
 /// Waits for a start; raises what it raised, if this thread has begun it.
@@ -129,7 +147,7 @@ fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
         return;
     }
     drive(Some(runner));
-    let _ended = Ended(runner);
+    let _ended = ThreadIsOver(runner);
     match prepare(py, runner, plan) {
         Ok(event_loop) => {
             if duty.ready(Arc::clone(runner)).is_ok() {
@@ -146,9 +164,9 @@ fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
 }
 
 /// However the thread came to its end, nobody waits for it any more.
-struct Ended<'a>(&'a Arc<Runner>);
+struct ThreadIsOver<'a>(&'a Arc<Runner>);
 
-impl Drop for Ended<'_> {
+impl Drop for ThreadIsOver<'_> {
     fn drop(&mut self) {
         let runner = self.0;
         runner.closing.store(true, Release);
@@ -180,20 +198,20 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
 fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
     match &plan.loop_factory {
         _ if runner.backend == Backend::Trio => {
-            loops::make(&names::partial(py)?.call1((names::trio_loop(py)?, runner.cleanup.as_secs_f64()))?)
+            new_loop::make(&names::partial(py)?.call1((names::trio_loop(py)?, runner.cleanup.as_secs_f64()))?)
         }
         Some(factory) => {
-            loops::make(factory.bind(py)).and_then(|event_loop| nestable::nests(runner.switches, event_loop))
+            new_loop::make(factory.bind(py)).and_then(|event_loop| nestable::nests(runner.switches, event_loop))
         }
         #[cfg(target_os = "linux")]
         None => {
             let class = loops::runner_loop(py)?;
             let selector = Bound::new(py, super::selector::Selector::new(py, runner)?)?;
             let factory = names::partial(py)?.call1((class, selector))?;
-            loops::make(&factory)
+            new_loop::make(&factory)
         }
         #[cfg(not(target_os = "linux"))]
-        None => loops::make(names::caller_loop(py)?),
+        None => new_loop::make(names::caller_loop(py)?),
     }
 }
 

@@ -5,11 +5,10 @@ use crate::call::state::Call;
 use crate::call::waiter;
 use crate::python::errors;
 use crate::python::log;
+use crate::python::long_waits::LongWait;
 use crate::python::names;
-use crate::python::residents;
 use crate::python::signals;
 use pyo3::prelude::*;
-use pyo3::types::PySet;
 use std::time::{Duration, Instant};
 
 /// How often a long wait is examined for deadlocks.
@@ -21,8 +20,8 @@ pub struct Watch {
     next_check: Instant,
     /// The loop's turns at the last look, and since when they have been that many.
     seen_turns: Option<(u64, Instant)>,
-    /// The turn whose stall has been reported to this caller.
-    told_of: Option<u64>,
+    /// From the first examination on, or the first look where stalls are reported.
+    examined: Option<LongWait>,
     /// Whether it has been looked at what loop this caller itself may block.
     told_of_own: bool,
     /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
@@ -36,7 +35,7 @@ impl Watch {
             stall_after,
             next_check: begun + CHECK_INTERVAL,
             seen_turns: None,
-            told_of: None,
+            examined: None,
             told_of_own: false,
             seen_moves: None,
         }
@@ -63,8 +62,11 @@ impl Watch {
         };
         self.seen_turns = Some((turns, since));
         if let Some(span) = self.stall_after {
-            if !runner.is_asleep() && now - since >= span && self.told_of != Some(turns) {
-                self.told_of = Some(turns);
+            // Whoever reports the stall shows the others that wait.
+            if self.examined.is_none() {
+                self.examined = LongWait::begin(py, runner.thread_id()).ok();
+            }
+            if !runner.is_asleep() && now - since >= span && runner.is_first_to_report(turns) {
                 let waiting = call.stats.calls.get() - call.stats.ended.get();
                 report_stall(py, runner, now - since, waiting);
             }
@@ -81,14 +83,33 @@ impl Watch {
         if let Some(job) = waiter::here() {
             job.look_after(py, &mut self.seen_moves);
         }
-        match find_deadlock(py, runner, now > since) {
+        match self.find_deadlock(py, runner, now > since) {
             Ok(None) => Ok(()),
             Ok(Some(report)) => Err(errors::deadlock(py, report)),
             Err(error) => {
-                let _ = signals::keep(py, error);
+                signals::keep_unless_exception(py, error);
                 Ok(())
             }
         }
+    }
+
+    /// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if not.
+    fn find_deadlock(&mut self, py: Python<'_>, runner: &Runner, has_stood_still: bool) -> PyResult<Option<String>> {
+        let wait = match self.examined.take() {
+            Some(wait) => self.examined.insert(wait),
+            None => self.examined.insert(LongWait::begin(py, runner.thread_id())?),
+        };
+        if (runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()))
+            && let Some(report) = wait.is_blocked(py)?
+        {
+            return Ok(Some(report));
+        }
+        if !has_stood_still || !runner.is_asleep() {
+            return Ok(None);
+        }
+        let (Some(waiting), Some(ours)) = (names::running_loop(py)?, runner.event_loop(py)) else { return Ok(None) };
+        let needed = py.import("syncline._diagnosis")?.getattr("blocked_loop_is_needed")?;
+        needed.call1((waiting, ours, wait.number))?.extract()
     }
 }
 
@@ -115,24 +136,6 @@ fn warn(py: Python<'_>, report: PyResult<Option<String>>) {
     match report {
         Ok(Some(text)) => log::log(py, "warning", &text, None),
         Ok(None) => {}
-        Err(error) => _ = signals::keep(py, error),
+        Err(error) => signals::keep_unless_exception(py, error),
     }
-}
-
-/// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if not.
-fn find_deadlock(py: Python<'_>, runner: &Runner, has_stood_still: bool) -> PyResult<Option<String>> {
-    let me = names::get_ident(py)?.call0()?;
-    let diagnosis = |name: &str| py.import("syncline._diagnosis")?.getattr(name);
-    if runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()) {
-        let report = diagnosis("blocked_on_lock")?.call1((runner.thread_id(), &me))?;
-        if !report.is_none() {
-            return report.extract();
-        }
-    }
-    if !has_stood_still || !runner.is_asleep() {
-        return Ok(None);
-    }
-    let (Some(waiting), Some(ours)) = (names::running_loop(py)?, runner.event_loop(py)) else { return Ok(None) };
-    let threads = PySet::new(py, residents::alive(py).iter().filter_map(|resident| resident.own_thread()))?;
-    diagnosis("blocked_loop_is_needed")?.call1((waiting, ours, threads))?.extract()
 }

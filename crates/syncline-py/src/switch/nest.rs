@@ -9,7 +9,6 @@ use super::strand::{self, Answer, Strand};
 use crate::coroutine::driven::{self, Thrown};
 use crate::coroutine::target::{self, Target};
 use crate::python::context::{self, Entered};
-use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
@@ -108,6 +107,7 @@ impl Drop for Nesting<'_> {
 pub fn run_function(
     terms: &Terms,
     strand: &Strand,
+    caller: &'static str,
     function: &Bound<'_, PyAny>,
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
@@ -116,15 +116,14 @@ pub fn run_function(
         let (_level, depth) = Nesting::enter(strand)?;
         if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
             let target = Target::Function {
-                caller: "run_sync",
+                caller,
                 function: function.clone().unbind(),
                 args: args.clone().unbind(),
                 kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
             };
             return descend(function.py(), strand, target);
         }
-        let made = function.call(args, kwargs)?;
-        let inner = target::iterator_of(made)?.map_err(|_| errors::not_async("run_sync", function))?;
+        let inner = target::call(caller, function, args, kwargs)?;
         to_the_end(strand, inner.bind(function.py()))
     })
 }

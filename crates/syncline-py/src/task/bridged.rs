@@ -55,6 +55,17 @@ impl BridgedCoroutine {
         cancelled.map_or(Ok(None), Err)
     }
 
+    pub fn has_begun(&self, py: Python<'_>) -> bool {
+        self.execution.inner(py).is_some()
+    }
+
+    /// Its task can't go on: the call ends by that error, and what has begun is closed.
+    pub fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        // Before the coroutine is closed, which would settle it otherwise.
+        self.execution.call.settle(py, Outcome::Raised(error));
+        self.execution.close(py)
+    }
+
     /// Whether a nested call is suspended in it.
     pub fn is_nested(&self) -> bool {
         self.execution.is_nested()

@@ -100,7 +100,8 @@ impl<'py> Cleanup<'_, 'py> {
         }
         let (name, seconds) = (self.name, bound.as_secs_f64());
         let message = format!(
-            "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {refused:?}"
+            "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {}",
+            refused.iter().map(signals::repr_of).collect::<Vec<_>>().join(", ")
         );
         log::log(py, "warning", &message, None);
         for task in refused {
@@ -234,7 +235,8 @@ fn session_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, SessionCorouti
 
 /// asyncio's word for `loop.stop()` during `run_until_complete`.
 fn was_stopped(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyRuntimeError>(py) && error.to_string().contains("stopped before Future completed")
+    error.is_instance_of::<PyRuntimeError>(py)
+        && signals::text_of(error.value(py)).contains("stopped before Future completed")
 }
 
 fn report_failure(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {

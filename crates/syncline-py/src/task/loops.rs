@@ -4,16 +4,13 @@
 //! 1. A loop of our class is asked each time a task is made there: tasks can nest, whatever task factory the user gives it.
 //! 2. A loop says that it runs while the core takes a first step on it, outside of the loop's own turns.
 
-use crate::python::errors;
-use crate::python::log;
 use crate::python::names;
 use crate::python::once::{Once, intern};
 use crate::switch::nest;
 use crate::switch::nestable::{self, TaskFactory};
 use crate::switch::strand::Owner;
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -120,48 +117,4 @@ pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
         PyResult::Ok(py.get_type::<PyType>().call1(("RunnerLoop", bases, namespace))?.unbind())
     });
     Ok(made?.bind(py))
-}
-
-/// A new loop of the factory's, which logs unhandled errors to our logger.
-pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = factory.py();
-    // Late in the interpreter's end this fails: before there is a loop that nobody would close.
-    let handler = exception_handler(py)?;
-    let event_loop = factory.call0()?;
-    if !event_loop.hasattr(intern!(py, "run_forever"))? {
-        let kind = errors::type_name(&event_loop);
-        return Err(PyTypeError::new_err(format!(
-            "loop_factory must return a new event loop, and returned {kind}; give it a function such as \
-             uvloop.new_event_loop"
-        )));
-    }
-    event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
-    Ok(event_loop)
-}
-
-/// The loops' exception handler: logs to "syncline".
-fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let logger = log::logger(py)?.unbind();
-    let is_finalizing = py.import("sys")?.getattr("is_finalizing")?.unbind();
-    let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-        let py = args.py();
-        let what = args.get_item(1)?;
-        let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?.to_string();
-        // At the interpreter's end Python 3.11 may crash in the repr of a task, as it frees what that calls before the
-        // tasks; and from 3.13 on a traceback can't be formatted, as that imports modules.
-        let is_late = is_finalizing.call0(py)?.is_truthy(py)?;
-        let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || py.version_info() >= (3, 12));
-        let details = details.filter_map(|key| what.get_item(key).ok());
-        let mut message = details.fold(message, |message, detail| format!("{message}: {detail:?}"));
-        let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
-        if is_late
-            && py.version_info() >= (3, 13)
-            && let Some(error) = error.take()
-        {
-            message = format!("{message}: {error}");
-        }
-        log::log_to(logger.bind(py), "error", &message, error.as_ref());
-        Ok(())
-    };
-    Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())
 }

@@ -13,6 +13,7 @@
 //! 3. The task of a session never ends by an error, and ends with the session: after its last step, or, where a loop
 //!    shuts down, after what the session left for that case.
 
+use super::closer::Closer;
 use crate::call::outcome::{Outcome, is_cancelled, is_trio_cancelled};
 use crate::call::state::Call;
 use crate::coroutine::driven::Input;
@@ -29,40 +30,9 @@ use crate::task::loops;
 use crate::task::making::make_task;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
-
-/// What a loop that shuts down does about a session that is still open.
-pub enum Closer {
-    Nothing,
-    /// `aclose()` of a generator.
-    Close(Py<PyAny>),
-    /// The same for one that owns this session: a strong reference would keep it from ever being dropped.
-    CloseIfAlive(Py<PyWeakrefReference>),
-    /// `__aexit__` of a manager, as if the body had been cancelled.
-    Leave(Py<PyAny>),
-}
-
-impl Closer {
-    fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
-        let close = |generator: &Bound<'_, PyAny>| {
-            let function = generator.getattr(intern!(py, "aclose"))?.unbind();
-            Ok(Some(Target::Step { function, args: PyTuple::empty(py).unbind() }))
-        };
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Close(generator) => close(generator.bind(py)),
-            Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
-            Self::Leave(manager) => {
-                let function = manager.getattr(py, intern!(py, "__aexit__"))?;
-                let cancelled = names::cancelled_error(py)?;
-                let args = (cancelled, cancelled.call0()?, py.None()).into_pyobject(py)?.unbind();
-                Ok(Some(Target::Step { function, args }))
-            }
-        }
-    }
-}
 
 #[derive(Default)]
 struct State {
@@ -359,6 +329,12 @@ impl Session {
         let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
         // trio's tasks don't say.
         asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
+    }
+
+    /// Another task takes the place of the session's, which lost its step.
+    pub fn goes_on_in(&self, task: &Bound<'_, PyAny>) {
+        let replaced = lock(&self.state).task.replace(task.clone().unbind());
+        drop(replaced);
     }
 
     /// The session's task, once it has one.

@@ -3,11 +3,12 @@
 use super::bridged::BridgedCoroutine;
 use super::loops;
 use super::making::make_task;
+use super::revival::{go_on_in_new_task, real_error};
 use super::session::Session;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::coroutine::target::Target;
-use crate::python::once::intern;
+use crate::python::signals;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -58,9 +59,15 @@ fn start_task(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, c
             Ok(())
         }
         Err(error) => {
-            // Before the coroutine is closed, which would settle it otherwise.
-            call.settle(py, Outcome::Raised(error));
-            coroutine.call_method0(intern!(py, "close")).map(drop)
+            let error = real_error(py, error);
+            if signals::are_handlers(py, &error) && coroutine.get().has_begun(py) {
+                // It is the caller's, whose wait cancels what has begun: which needs a task for that.
+                let task = go_on_in_new_task(event_loop, coroutine.as_any(), Some(context))?;
+                call.suspended_in(task);
+                let _ = signals::keep(py, error);
+                return Ok(());
+            }
+            coroutine.get().fail(py, error)
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::call::waiter::Waiter;
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
+use crate::python::long_waits::LongWait;
 use crate::python::process;
 use crate::python::signals;
 use crate::runner::arrival::Arrival;
@@ -34,6 +35,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const CLEANUP: Duration = Duration::from_secs(5);
 
 /// Runs the async function `fn` on the loop that sent this worker thread, and waits for its result.
+///
+///     def crawl() -> list[str]:  # await syncline.to_thread(crawl)
+///         return [syncline.from_thread(fetch, url) for url in urls]
+///
+/// Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
+/// that loop has ended; RuntimeError in a thread that no loop has sent.
 #[pyfunction]
 #[pyo3(signature = (r#fn, /, *args, **kwargs))]
 pub fn from_thread(
@@ -87,6 +94,7 @@ pub fn run_there(
         tick: FIRST_TICK,
         next_check: Instant::now() + CHECK_INTERVAL,
         stands_since: None,
+        examined: None,
         moves: None,
     };
     let result = Wait::begin(patience).wait_for(py, &mut awaited);
@@ -194,8 +202,25 @@ struct SendersCall<'a> {
     tick: Duration,
     next_check: Instant,
     stands_since: Option<Instant>,
+    /// From the first examination on.
+    examined: Option<LongWait>,
     /// How often tokens of its limiter had changed hands at the last check.
     moves: Option<u64>,
+}
+
+impl SendersCall<'_> {
+    /// Raises DeadlockError if the loop's thread waits for something that this thread has.
+    fn find_deadlock(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.examined.is_none() {
+            self.examined = Some(LongWait::begin(py, self.inbox.thread_id)?);
+        }
+        match self.examined.as_ref().map_or(Ok(None), |wait| wait.is_blocked(py)) {
+            Ok(Some(report)) => return Err(errors::deadlock(py, report)),
+            Ok(None) => {}
+            Err(error) => signals::keep_unless_exception(py, error),
+        }
+        Ok(())
+    }
 }
 
 impl Awaited for SendersCall<'_> {
@@ -241,6 +266,7 @@ impl Awaited for SendersCall<'_> {
         if self.next_check <= now {
             self.next_check = now + CHECK_INTERVAL;
             self.work.look_after(py, &mut self.moves);
+            return self.find_deadlock(py);
         }
         Ok(())
     }
@@ -261,7 +287,9 @@ impl Awaited for SendersCall<'_> {
     }
 }
 
-/// Raises CancelledError in a worker thread whose await was cancelled.
+/// Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
+///
+/// Raises RuntimeError in any other thread.
 #[pyfunction]
 pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     let Some(work) = work::current() else {

@@ -63,6 +63,8 @@ pub struct Inbox {
     host: Host,
     route: Route,
     runner: Option<Weak<Runner>>,
+    /// The identifier of the loop's thread.
+    pub thread_id: u64,
     mail: Mailbox<Arc<dyn Arrival>>,
     /// For results of worker threads that may come at once.
     spin: Spin,
@@ -104,6 +106,7 @@ impl Inbox {
             host,
             route,
             runner: current_runner().map(|runner| Arc::downgrade(&runner)),
+            thread_id: names::get_ident(anchor.py())?.call0()?.extract()?,
             mail,
             spin: Spin::new(usable_cores()),
         }))

@@ -52,6 +52,7 @@ impl LimiterBase {
         Ok(Self { limits: Limits::new(total_of(total_tokens)?) })
     }
 
+    /// How many may be borrowed at once; can be set at any time. `math.inf` is no limit.
     #[getter]
     fn total_tokens(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self.limits.counts().total {
@@ -67,11 +68,13 @@ impl LimiterBase {
         Ok(())
     }
 
+    /// How many are borrowed.
     #[getter]
     fn borrowed_tokens(&self) -> usize {
         self.limits.counts().borrowed
     }
 
+    /// How many can be borrowed before somebody has to wait.
     #[getter]
     fn available_tokens(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let counts = self.limits.counts();

@@ -4,13 +4,13 @@ use super::{work, workers};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-/// Whether this is a worker thread, or one marked as such.
+/// Whether this is a worker thread: one of `to_thread`, or one marked as such.
 #[pyfunction]
 pub fn in_worker_thread() -> bool {
     workers::is_marked() || work::current().is_some()
 }
 
-/// Marks this thread as a worker.
+/// Makes this thread count as a worker thread until it ends; see `in_worker_thread`.
 #[pyfunction]
 pub fn mark_as_worker_thread() {
     workers::mark(true);
@@ -24,7 +24,7 @@ impl Drop for Marked {
     }
 }
 
-/// Calls `fn` in this thread, which is marked as a worker meanwhile.
+/// Calls `fn` in this thread, which counts as a worker thread meanwhile; returns its result.
 #[pyfunction]
 #[pyo3(signature = (r#fn, /, *args, **kwargs))]
 pub fn call_with_mark<'py>(
