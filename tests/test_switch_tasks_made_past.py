@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import trio
 import uvloop
 
 import syncline
@@ -215,3 +216,37 @@ class TestFromThread:
             assert sent.cancelled()
 
         place.run(main)
+
+    def test_they_nest_in_an_installed_trio_run(self) -> None:
+        """And what the run's other tasks call meanwhile is not taken for a part of theirs, which is being cancelled."""
+        waits = threading.Event()
+        cleaned_up: list[int] = []
+
+        async def forever() -> None:
+            try:
+                waits.set()
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await may_end.wait()
+                cleaned_up.append(threading.get_ident())
+
+        with syncline.Bridge(backend="trio") as bridge, syncline.Bridge(name="elsewhere") as elsewhere:
+
+            async def task() -> None:
+                bridge.run_sync(forever)
+
+            async def main() -> None:
+                syncline.install()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(syncline.to_thread, syncline.from_thread, task)
+                    while not waits.is_set():
+                        await trio.sleep(0.001)
+                    nursery.cancel_scope.cancel()
+                    # Now its end waits for `may_end`. This task hasn't opted in: its call blocks, to its own end.
+                    assert elsewhere.run_sync(turns, 3) == 3
+                    may_end.set()
+
+            may_end = trio.Event()
+            trio.run(main)
+        assert cleaned_up == [threading.get_ident()]
