@@ -316,7 +316,7 @@ def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs)
     """Calls `fn` in this thread, which counts as a worker thread meanwhile; returns its result."""
 
 def long_waits() -> dict[int, tuple[int, int]]:
-    """Maps each thread that has waited for a while to its wait's number and the thread of the loop that it waits for."""
+    """Maps each thread that has waited for a while to its wait's number and the thread of the loop it waits for."""
 
 def worker_counts() -> tuple[int, int]: ...
 

@@ -1,6 +1,5 @@
 //! The class that users see: its options, checked, and its methods, which placement carries out.
 
-use super::placement::Place;
 use super::shared::{Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
@@ -79,11 +78,11 @@ impl Bridge {
         let py = function.py();
         // Before a loop is started.
         Target::refuse_uncallable(caller, function)?;
+        if let Some(strand) = self.shared.task_here(py)? {
+            return nest::run_function(&self.shared.terms, &strand, caller, function, args, kwargs);
+        }
         let patience = self.shared.patience(None);
         let place = self.shared.place(py, patience)?;
-        if let Place::InTask(strand) = &place {
-            return nest::run_function(&self.shared.terms, strand, caller, function, args, kwargs);
-        }
         let target = Target::from_function(caller, function, args, kwargs)?;
         self.shared.execute(py, place, target, patience)
     }

@@ -64,10 +64,15 @@ impl Shared {
         self.place_on_loop(py, patience)
     }
 
-    /// The same for what makes many steps in one place: never on the loop that sent a worker.
-    pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+    /// The task that makes the call, if it can await in place: the first answer, and the only one that a nested call needs.
+    pub fn task_here(&self, py: Python<'_>) -> PyResult<Option<Arc<Strand>>> {
         self.refuse_if_closed(py)?;
-        if let Some(strand) = nest::strand_for(py, &self.terms) {
+        Ok(nest::strand_for(py, &self.terms))
+    }
+
+    /// As `place`, for what makes many steps in one place: never on the loop that sent a worker.
+    pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        if let Some(strand) = self.task_here(py)? {
             return Ok(Place::InTask(strand));
         }
         nestable::explain_blocking(py, &self.terms)?;

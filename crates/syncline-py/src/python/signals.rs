@@ -108,17 +108,22 @@ pub fn are_kept() -> bool {
     KEPT.with(Leaky::is_some)
 }
 
-/// Raises what was kept, or else what the handlers of signals that are pending raise.
+/// Raises what was kept.
+pub fn raise_kept() -> PyResult<()> {
+    KEPT.with(Leaky::take).map_or(Ok(()), Err)
+}
+
+/// The same, or else what the handlers of signals that are pending raise.
 pub fn check(py: Python<'_>) -> PyResult<()> {
-    KEPT.with(Leaky::take).map_or(Ok(()), Err)?;
+    raise_kept()?;
     py.check_signals()
 }
 
 /// By 1, for an end that can't raise anything.
 pub fn pass_on(py: Python<'_>) {
     if are_kept() {
-        // SAFETY: attached; `raise_kept` has the signature of a pending call and uses no argument.
-        let failed = unsafe { ffi::Py_AddPendingCall(Some(raise_kept), std::ptr::null_mut()) };
+        // SAFETY: attached; `raise_pending` has the signature of a pending call and uses no argument.
+        let failed = unsafe { ffi::Py_AddPendingCall(Some(raise_pending), std::ptr::null_mut()) };
         if failed != 0
             && let Some(error) = KEPT.with(Leaky::take)
         {
@@ -129,7 +134,7 @@ pub fn pass_on(py: Python<'_>) {
 }
 
 /// A pending call of the main thread.
-extern "C" fn raise_kept(_: *mut c_void) -> c_int {
+extern "C" fn raise_pending(_: *mut c_void) -> c_int {
     // SAFETY: the interpreter makes its pending calls attached.
     let py = unsafe { Python::assume_attached() };
     match KEPT.with(Leaky::take) {
