@@ -160,7 +160,8 @@ def miri(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The Python tests, against the built wheel. Arguments go to pytest."""
-    pytest(session, *(session.posargs or ["--ignore=tests/stress", "--ignore=tests/recipes", "tests"]))
+    large = ["--ignore=tests/stress", "--ignore=tests/recipes", "--ignore=tests/gui"]
+    pytest(session, *(session.posargs or [*large, "tests"]))
 
 
 @nox.session
@@ -178,6 +179,13 @@ def stress(session: nox.Session, form: Literal["quick", "full"]) -> None:
     """Many threads that call in every way, close and fork: in half a minute (quick) or some minutes (full)."""
     limit = "faulthandler_timeout=1800"  # beyond the limits that these tests set themselves
     pytest(session, "-o", limit, "tests/stress", *session.posargs, env={"SYNCLINE_STRESS": form})
+
+
+@nox.session
+def gui(session: nox.Session) -> None:
+    """Real dialogs of Qt and Tk, without a screen; what is missing here (tkinter, Xvfb) is skipped."""
+    install(session, "gui")
+    pytest(session, *(session.posargs or ["tests/gui"]))
 
 
 @nox.session

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import CodeType, FrameType, GenericAlias, TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final, overload
+from weakref import WeakSet
 
 from typing_extensions import disjoint_base
 
@@ -394,7 +395,9 @@ class BridgeLoop:
 
 @final
 class TaskFactory:
-    def __new__(cls, inner: Callable[..., Any] | None = None) -> Self: ...
+    def __new__(
+        cls, inner: Callable[..., Any] | None = None, earlier: WeakSet[Any] | None = None
+    ) -> Self: ...
     @property
     def inner(self) -> Callable[..., Any] | None: ...
     def undo(self) -> None: ...

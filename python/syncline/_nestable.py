@@ -111,6 +111,7 @@ def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
     loop's thread. In a trio run, `install()` adds an instrument to that run, which concerns the tasks that it spawns.
     """
     import asyncio
+    from weakref import WeakSet
 
     trio = sys.modules.get("trio")
     if loop is None and trio is not None and trio.lowlevel.in_trio_run():
@@ -119,7 +120,7 @@ def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
         return install_in_run()
     target = asyncio.get_running_loop() if loop is None else loop
     previous = target.get_task_factory()
-    factory = _core.TaskFactory(previous)
+    factory = _core.TaskFactory(previous, WeakSet(asyncio.all_tasks(target)))
     target.set_task_factory(factory)
 
     def undo() -> None:

@@ -20,6 +20,7 @@ use crate::runner::state::{Plan, Runner, current_runner};
 use crate::runner::thread;
 use crate::switch::greenlets;
 use crate::switch::nest;
+use crate::switch::nestable;
 use crate::switch::strand::Strand;
 use crate::worker::inbox::Inbox;
 use crate::worker::work::{self, Work};
@@ -74,6 +75,7 @@ impl Shared {
         if let Some(strand) = self.task_here(py)? {
             return Ok(Place::InTask(strand));
         }
+        nestable::explain_blocking(py, &self.terms)?;
         let _inside = process::enter(py)?;
         if process::is_exiting() {
             return Ok(Place::Inline);

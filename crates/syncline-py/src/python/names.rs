@@ -57,6 +57,7 @@ lazy! {
     would_block = "syncline._threads"."WouldBlock";
     close_later = "syncline._nested"."close_later";
     within = "syncline._nested"."within";
+    warn_of_blocking = "syncline._nested"."warn_of_blocking";
     caller_loop = "syncline._loops"."CallerLoop";
     handler_codes = "syncline._signals"."handler_codes";
     thread = "threading"."Thread";

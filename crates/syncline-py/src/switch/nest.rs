@@ -57,6 +57,10 @@ pub fn drive(driving: Driving) -> Driving {
     DRIVING.replace(driving)
 }
 
+pub fn driving() -> Driving {
+    DRIVING.get()
+}
+
 /// Whether tasks that are made in this thread are to run in strands.
 pub fn strands_here() -> bool {
     matches!(DRIVING.get(), Driving::Ours { switches: true, .. })

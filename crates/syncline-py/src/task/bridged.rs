@@ -29,6 +29,7 @@ impl BridgedCoroutine {
         Kind {
             class: py.get_type::<Self>().unbind(),
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().runs_in(strand)),
+            nests: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().execution.nests()),
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().is_nested()),
         }
     }

@@ -397,6 +397,8 @@ impl SessionCoroutine {
         Kind {
             class: py.get_type::<Self>().unbind(),
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.runs_in(strand)),
+            // Each step decides.
+            nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
         }
     }
