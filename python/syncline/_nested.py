@@ -8,6 +8,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Awaitable, Callable, Generator
 
 
@@ -20,14 +21,17 @@ _closing: set[asyncio.Task[None]] = set()
 
 
 def close_later(
-    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+    loop: asyncio.AbstractEventLoop,
+    function: Callable[..., Awaitable[object]],
+    args: tuple[Any, ...],
+    context: contextvars.Context | None,
 ) -> None:
     """Awaits `function(*args)` in a task of its own; an error in it is the loop's exception handler's."""
 
     async def close() -> None:
         await function(*args)
 
-    task = loop.create_task(close())
+    task = loop.create_task(close(), context=context)
     _closing.add(task)
     task.add_done_callback(_closing.discard)
 

@@ -1,7 +1,7 @@
 //! The class that users see: its options, checked, and its methods, which placement carries out.
 
 use super::placement::Place;
-use super::shared::{Scope, Shared};
+use super::shared::{Hold, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
@@ -14,6 +14,7 @@ use crate::runner::state::Backend;
 use crate::switch::greenlets;
 use crate::switch::nest::{self, Terms};
 use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::AtomicBool;
@@ -60,12 +61,12 @@ fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<(
 /// The bridge without its decorators; `syncline.Bridge` adds them.
 #[pyclass(frozen, subclass, module = "syncline._core")]
 pub struct Bridge {
-    shared: Arc<Shared>,
+    hold: Arc<Hold>,
 }
 
 impl Bridge {
     pub fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+        Arc::clone(&self.hold.shared)
     }
 }
 
@@ -106,25 +107,27 @@ impl Bridge {
         }
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
-            shared: Arc::new(Shared {
-                terms: Terms {
-                    bridge: next_id(),
-                    switches: matches!(nested, Nested::Switch | Nested::Auto),
-                    shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
-                    stats: Arc::default(),
-                },
-                name: name.unwrap_or_else(|| "syncline".to_owned()),
-                scope: choose("scope", scope, &scopes)?,
-                nested_is_error: nested == Nested::Error,
-                joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
-                backend,
-                loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
-                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
-                stall_after: seconds("stall_after", stall_after)?,
-                closed: AtomicBool::new(false),
-                registry: Mutex::new((process::epoch(), Registry::new())),
-                closing: Mutex::default(),
-                own_loops: Mutex::default(),
+            hold: Arc::new(Hold {
+                shared: Arc::new(Shared {
+                    terms: Terms {
+                        bridge: next_id(),
+                        switches: matches!(nested, Nested::Switch | Nested::Auto),
+                        shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                        stats: Arc::default(),
+                    },
+                    name: name.unwrap_or_else(|| "syncline".to_owned()),
+                    scope: choose("scope", scope, &scopes)?,
+                    nested_is_error: nested == Nested::Error,
+                    joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+                    backend,
+                    loop_factory: loop_factory.map(Bound::unbind),
+                    cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
+                    stall_after: seconds("stall_after", stall_after)?,
+                    closed: AtomicBool::new(false),
+                    registry: Mutex::new((process::epoch(), Registry::new())),
+                    closing: Mutex::default(),
+                    own_loops: Mutex::default(),
+                }),
             }),
         })
     }
@@ -138,21 +141,21 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let patience = self.shared.patience(None);
-        let place = self.shared.place(py, patience)?;
+        let patience = self.hold.shared.patience(None);
+        let place = self.hold.shared.place(py, patience)?;
         if let Place::InTask(strand) = &place
             && r#fn.is_callable()
         {
-            return nest::run_function(&self.shared.terms, strand, r#fn, args, kwargs);
+            return nest::run_function(&self.hold.shared.terms, strand, r#fn, args, kwargs);
         }
         let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
-        self.shared.execute(py, place, target, patience)
+        self.hold.shared.execute(py, place, target, patience)
     }
 
     /// Waits for the result of `awaitable`, for at most `timeout` seconds.
     #[pyo3(signature = (awaitable, *, timeout=None))]
     fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        self.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
+        self.hold.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
     }
 
     fn _submit(
@@ -163,7 +166,8 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
-        self.shared.submit(py, Target::from_function("run_sync", r#fn, args, kwargs)?, &future)
+        let target = Target::from_function("run_sync", r#fn, args, kwargs)?;
+        self.hold.shared.submit(py, &self.hold, target, &future)
     }
 
     /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise RunnerClosedError.
@@ -172,12 +176,12 @@ impl Bridge {
     /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
     /// closed by that thread, at its next call on the bridge or at its end.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.close(py)
+        self.hold.shared.close(py)
     }
 
     /// Counters of this bridge; see BridgeStats.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let shared = &self.shared;
+        let shared = &self.hold.shared;
         let runners = if shared.is_closed() { Vec::new() } else { shared.registry().alive() };
         let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
@@ -199,17 +203,27 @@ impl Bridge {
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.shared.close(py)
+        self.hold.shared.close(py)
+    }
+
+    /// Cleared is what the factory refers to.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // What a call or an iterator has, too, is not this object's alone.
+        let is_ours_alone = Arc::strong_count(&self.hold) == 1 && Arc::strong_count(&self.hold.shared) == 1;
+        match &self.hold.shared.loop_factory {
+            Some(factory) if is_ours_alone => visit.call(factory),
+            _ => Ok(()),
+        }
     }
 
     #[getter]
     fn name(&self) -> &str {
-        &self.shared.name
+        &self.hold.shared.name
     }
 
     #[getter]
     fn scope(&self) -> &'static str {
-        match self.shared.scope {
+        match self.hold.shared.scope {
             Scope::Process => "process",
             Scope::Thread => "thread",
             Scope::Caller => "caller",
@@ -218,22 +232,11 @@ impl Bridge {
 
     #[getter]
     fn closed(&self) -> bool {
-        self.shared.is_closed()
+        self.hold.shared.is_closed()
     }
 
     fn __repr__(&self) -> String {
         let closed = if self.closed() { ", closed" } else { "" };
-        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.shared.name, self.scope())
-    }
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
-        Python::try_attach(|py| {
-            if !self.closed() {
-                errors::keeping_raised(py, || self.shared.close_when_dropped(py));
-            }
-        });
+        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.hold.shared.name, self.scope())
     }
 }

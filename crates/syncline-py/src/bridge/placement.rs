@@ -248,7 +248,7 @@ impl Shared {
             name,
             bridge_id: self.terms.bridge,
             cleanup: self.cleanup,
-            loop_factory: self.loop_factory.clone(),
+            loop_factory: self.loop_factory.as_ref().map(|factory| factory.clone_ref(py)),
             backend: self.backend,
             switches: self.terms.switches && greenlets::are_there(py)?,
         })

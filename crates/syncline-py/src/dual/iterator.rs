@@ -9,7 +9,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::task::session::Closer;
+use crate::task::closer::Closer;
 use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -60,15 +60,10 @@ impl IteratorBase {
         let py = object.py();
         self.usage.binding_or(|| {
             let source = self.source.get();
-            let generator = source.filter(|_| is_native(py, source)).map(|source| source.clone_ref(py));
-            let closer = match self.source.get() {
-                Some(source) => closes(source.bind(py)).map(|source| Closer::Close(source.unbind())),
-                None => closes(object)
-                    .map(|own| PyWeakrefReference::new(&own))
-                    .transpose()?
-                    .map(|own| Closer::CloseIfAlive(own.unbind())),
-            };
-            Binding::open(py, bridge_of(object)?, generator, closer.unwrap_or(Closer::Nothing))
+            let native = source.filter(|_| is_native(py, source));
+            let generator = native.map(|native| PyWeakrefReference::new(native.bind(py))).transpose()?;
+            let closer = closes(&self.source_or_self(object)).map_or(Closer::Nothing, |source| Closer::close(&source));
+            Binding::open(py, bridge_of(object)?, generator.map(Bound::unbind), closer)
         })
     }
 
@@ -280,8 +275,16 @@ impl IteratorBase {
         names::parametrized(class, item)
     }
 
+    /// Not shown: items fetched ahead, which the loop's task has, too. Cleared is what the source refers to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.source.get().map_or(Ok(()), |source| visit.call(source))
+        if let Some(source) = self.source.get() {
+            visit.call(source)?;
+        }
+        // A step under way has them, too.
+        match self.items.get() {
+            Some(items) if Arc::strong_count(items) == 1 => items.traverse(&visit),
+            _ => Ok(()),
+        }
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

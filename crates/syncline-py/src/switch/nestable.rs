@@ -110,8 +110,11 @@ impl Nestable {
         Ok(format!("<nestable {}>", self.inner.bind(py).repr()?))
     }
 
+    /// Not shown: parked greenlets, which the collector can't look into. Cleared is what the coroutine refers to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.inner)
+        visit.call(&self.inner)?;
+        // A step under way has it, too.
+        if Arc::strong_count(&self.strand) == 1 { self.strand.source.traverse(&visit) } else { Ok(()) }
     }
 }
 
@@ -163,6 +166,10 @@ impl TaskFactory {
     fn new(py: Python<'_>, inner: Option<Py<PyAny>>) -> PyResult<Self> {
         greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
         Ok(Self { inner, is_undone: AtomicBool::new(false) })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.inner.as_ref().map_or(Ok(()), |inner| visit.call(inner))
     }
 
     #[getter]

@@ -23,6 +23,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::switch::kinds::{Kind, StrandId};
 use crate::switch::strand::Owner;
+use crate::task::closer::Closer;
 use crate::task::execution::{Execution, Step};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::loops;
@@ -32,37 +33,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
-
-/// What a loop that shuts down does about a session that is still open.
-pub enum Closer {
-    Nothing,
-    /// `aclose()` of a generator.
-    Close(Py<PyAny>),
-    /// The same for one that owns this session: a strong reference would keep it from ever being dropped.
-    CloseIfAlive(Py<PyWeakrefReference>),
-    /// `__aexit__` of a manager, as if the body had been cancelled.
-    Leave(Py<PyAny>),
-}
-
-impl Closer {
-    fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
-        let close = |generator: &Bound<'_, PyAny>| {
-            let function = generator.getattr(intern!(py, "aclose"))?.unbind();
-            Ok(Some(Target::Step { function, args: PyTuple::empty(py).unbind() }))
-        };
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Close(generator) => close(generator.bind(py)),
-            Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
-            Self::Leave(manager) => {
-                let function = manager.getattr(py, intern!(py, "__aexit__"))?;
-                let cancelled = names::cancelled_error(py)?;
-                let args = (cancelled, cancelled.call0()?, py.None()).into_pyobject(py)?.unbind();
-                Ok(Some(Target::Step { function, args }))
-            }
-        }
-    }
-}
 
 #[derive(Default)]
 struct State {
@@ -82,13 +52,13 @@ pub struct Session {
     pub context: Py<PyAny>,
     /// Tokens that unset variables which the caller has from this session.
     pub unset: Py<PyDict>,
-    /// The native generator whose end, by whatever error, is the session's.
-    generator: Option<Py<PyAny>>,
+    /// The native generator whose end, by whatever error, is the session's. Weak, as in `Closer`.
+    generator: Option<Py<PyWeakrefReference>>,
     state: Mutex<State>,
 }
 
 impl Session {
-    pub fn new(py: Python<'_>, context: Py<PyAny>, generator: Option<Py<PyAny>>) -> Arc<Self> {
+    pub fn new(py: Python<'_>, context: Py<PyAny>, generator: Option<Py<PyWeakrefReference>>) -> Arc<Self> {
         Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, state: Mutex::default() })
     }
 
@@ -236,9 +206,11 @@ impl Session {
     /// Whether no step can follow one that raised this.
     pub fn is_over_by(&self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance_of::<PyStopAsyncIteration>(py)
-            || self.generator.as_ref().is_some_and(|generator| {
-                generator.getattr(py, intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none(py))
-            })
+            || self
+                .generator
+                .as_ref()
+                .and_then(|generator| generator.bind(py).upgrade())
+                .is_some_and(|generator| generator.getattr(intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none()))
     }
 
     /// The step is over. The caller may send the next one as soon as it is settled.
@@ -293,7 +265,10 @@ impl Session {
                 input = Input::Nothing;
                 match self.next_of_its_own(py) {
                     Some(execution) => lock(&self.state).current = Some(Arc::new(execution)),
-                    None if lock(&self.state).ended => return Ok(None),
+                    None if lock(&self.state).ended => {
+                        self.forget_task();
+                        return Ok(None);
+                    }
                     None => return self.rest(event_loop).map(Some),
                 }
                 continue;
@@ -366,6 +341,12 @@ impl Session {
         lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
     }
 
+    /// A task that has ended keeps its coroutine, which keeps the session.
+    fn forget_task(&self) {
+        let task = lock(&self.state).task.take();
+        drop(task);
+    }
+
     /// The task is gone, whatever the session still had to do.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
         let (current, freed) = {
@@ -374,6 +355,7 @@ impl Session {
             (state.current.take(), (state.idle.take(), state.handed_over.take(), state.closer.take()))
         };
         drop(freed);
+        self.forget_task();
         current.map_or(Ok(()), |execution| execution.close(py))
     }
 }

@@ -1,0 +1,47 @@
+//! What is left to do with something that has a session, when its loop shuts down.
+
+use crate::coroutine::target::Target;
+use crate::python::names;
+use crate::python::once::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+/// What a loop that shuts down does about a session that is still open.
+pub enum Closer {
+    Nothing,
+    /// `aclose()` of a generator that can't be referred to weakly.
+    Close(Py<PyAny>),
+    /// The same for one that can. It is there as long as its user is, whom it may refer to: a strong reference would keep both
+    /// from ever being dropped.
+    CloseIfAlive(Py<PyWeakrefReference>),
+    /// `__aexit__` of a manager, as if the body had been cancelled.
+    Leave(Py<PyAny>),
+}
+
+impl Closer {
+    /// `aclose()` of that generator.
+    pub fn close(generator: &Bound<'_, PyAny>) -> Self {
+        match PyWeakrefReference::new(generator) {
+            Ok(reference) => Self::CloseIfAlive(reference.unbind()),
+            Err(_) => Self::Close(generator.clone().unbind()),
+        }
+    }
+
+    pub fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
+        let close = |generator: &Bound<'_, PyAny>| {
+            let function = generator.getattr(intern!(py, "aclose"))?.unbind();
+            Ok(Some(Target::Step { function, args: PyTuple::empty(py).unbind() }))
+        };
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Close(generator) => close(generator.bind(py)),
+            Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
+            Self::Leave(manager) => {
+                let function = manager.getattr(py, intern!(py, "__aexit__"))?;
+                let cancelled = names::cancelled_error(py)?;
+                let args = (cancelled, cancelled.call0()?, py.None()).into_pyobject(py)?.unbind();
+                Ok(Some(Target::Step { function, args }))
+            }
+        }
+    }
+}
