@@ -134,10 +134,10 @@ class Service:
     """Has a bridge whose loop factory refers to it."""
 
     def __init__(self, how: str, scope: str) -> None:
-        factories: dict[str, Callable[[], Any]] = {
-            "a method": self.new_loop,
-            "a closure": lambda: self.new_loop(),
-        }
+        def closure() -> asyncio.AbstractEventLoop:
+            return self.new_loop()
+
+        factories: dict[str, Callable[[], Any]] = {"a method": self.new_loop, "a closure": closure}
         self.bridge = made(scope, loop_factory=factories[how])
 
     def new_loop(self) -> asyncio.AbstractEventLoop:

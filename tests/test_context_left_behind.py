@@ -131,7 +131,7 @@ def test_the_next_call_is_not_in_the_context_of_one_that_still_runs(
         with syncline.Bridge(scope=scope) as other:
             with pytest.raises(TimeoutError):
                 impatient.run(blocks(), timeout=0.3)
-            # The order that this forces: the loop's thread is in `wait`, with the context entered, for all that follows.
+            # The order that this forces: the loop's thread is in `wait`, with the context entered, until the end.
             assert begun.wait(20)
             user.set("mine")
             seen = other.run_sync(see), user.get()

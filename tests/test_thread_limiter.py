@@ -330,7 +330,7 @@ def test_outside_of_tasks_a_borrower_must_be_named() -> None:
 
 
 def test_cancelling_many_that_wait_costs_the_same_in_any_order() -> None:
-    """Whoever leaves the queue is not searched for: with 60,000 in it, that would cost 4 times as much from the back."""
+    """Whoever leaves the queue is not searched for: with 60,000 in it, that would cost 4 times as much."""
 
     async def cost(from_the_back: bool) -> float:
         gate = threading.Event()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 
 @types.coroutine
@@ -34,6 +35,12 @@ def close_later(
     task = loop.create_task(close(), context=context)
     _closing.add(task)
     task.add_done_callback(_closing.discard)
+
+
+async def close_dropped(generator: AsyncGenerator[Any, Any]) -> None:
+    """Closes it, unless the collector of garbage has come by it, too: then its loop has been told to close it."""
+    if not gc.is_finalized(generator):
+        await generator.aclose()
 
 
 async def within(inner: Generator[Any, Any, Any], seconds: float) -> Any:

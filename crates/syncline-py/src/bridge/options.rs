@@ -206,7 +206,7 @@ impl Bridge {
         self.hold.shared.close(py)
     }
 
-    /// Cleared is what the factory refers to.
+    /// No `__clear__`: what the factory refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // What a call or an iterator has, too, is not this object's alone.
         let is_ours_alone = Arc::strong_count(&self.hold) == 1 && Arc::strong_count(&self.hold.shared) == 1;

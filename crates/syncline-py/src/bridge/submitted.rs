@@ -16,6 +16,7 @@ use std::sync::Arc;
 use syncline_core::sync::Mutex;
 
 /// What a submitted future knows of its call.
+// No `__traverse__`: the call has the future until it is settled.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Submitted {
     call: Arc<Call>,

@@ -143,8 +143,7 @@ impl Binding {
     pub fn end_with(&self, py: Python<'_>, target: Target) {
         let runner = match &self.site {
             Site::Runner(runner) => runner,
-            // A loop that its thread drives: it closes the session when it is closed itself.
-            Site::Own { .. } => return target.discard(py),
+            Site::Own { .. } => return self.leave_to_loop(target),
             Site::Here { .. } => return nest::close_later(py, &self.shared.terms, target, &self.session.context),
         };
         let call = Call::for_nobody(&runner.name);
@@ -152,8 +151,13 @@ impl Binding {
         if let Err(refused) = runner.post(py, Job::Start(call, target, run_in))
             && let Job::Start(_, target, _) = refused.0
         {
-            target.discard(py);
+            self.leave_to_loop(target);
         }
+    }
+
+    /// Leaves the last step to the loop's end: only the loop's thread could make it before.
+    pub fn leave_to_loop(&self, target: Target) {
+        self.session.on_shutdown(Closer::Last(target));
     }
 
     /// Waits for something that the session's runner does.

@@ -139,7 +139,7 @@ impl CoroutineBase {
         names::parametrized(class, item)
     }
 
-    /// Cleared is what the coroutine refers to.
+    /// No `__clear__`: what the coroutine refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(source) = self.source.get() {
             visit.call(source)?;

@@ -123,21 +123,39 @@ impl IteratorBase {
         }
     }
 
+    /// The same for an object that is dropped.
+    fn last_target_of_dropped(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
+        let py = object.py();
+        let source = self.items(object)?.iterator(&self.source_or_self(object));
+        if source.is_instance(names::async_generator_type(py)?)? {
+            let function = names::close_dropped(py)?.clone().unbind();
+            return Ok(Some(Target::Step { function, args: PyTuple::new(py, [source])?.unbind() }));
+        }
+        self.last_target(object)
+    }
+
     /// Ends the use in sync code.
     fn finish(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.usage.finish() {
-            Some(binding) if binding.can_go_on() => self.close_at(object, &binding),
-            // Its loop has ended, or ends now, and closes what it had.
-            Some(binding) => {
-                binding.end_with_its_loop(object.py());
-                Ok(())
-            }
+            Some(binding) if binding.can_go_on() => self.close_at(object, &binding, self.last_target(object)?),
+            Some(binding) => self.leave_to_loop(object, &binding, self.last_target(object)?),
             None => Ok(()),
         }
     }
 
+    /// Its loop has ended, or ends now, and closes what it had.
+    fn leave_to_loop(&self, object: &Bound<'_, PyAny>, binding: &Binding, target: Option<Target>) -> PyResult<()> {
+        if binding.is_of_this_process()
+            && let Some(target) = target
+        {
+            binding.leave_to_loop(target);
+        }
+        binding.end_with_its_loop(object.py());
+        Ok(())
+    }
+
     /// The same with the binding that it had.
-    fn close_at(&self, object: &Bound<'_, PyAny>, binding: &Binding) -> PyResult<()> {
+    fn close_at(&self, object: &Bound<'_, PyAny>, binding: &Binding, target: Option<Target>) -> PyResult<()> {
         let py = object.py();
         if let (Some(buffer), Some(runner)) = (self.buffer.get(), binding.runner()) {
             buffer.stop(py, runner, binding)?;
@@ -146,7 +164,7 @@ impl IteratorBase {
                 return Ok(());
             }
         }
-        match self.last_target(object)? {
+        match target {
             Some(target) => binding.step(py, target, Position::Last).map(drop),
             None => {
                 binding.end(py);
@@ -254,16 +272,16 @@ impl IteratorBase {
             return Ok(());
         }
         if !binding.can_go_on() {
-            binding.end_with_its_loop(py);
-            return Ok(());
+            return this.leave_to_loop(slf.as_any(), &binding, this.last_target_of_dropped(slf.as_any())?);
         }
+        let target = this.last_target_of_dropped(slf.as_any())?;
         if binding.can_wait(py) && !process::is_exiting() {
-            return this.close_at(slf.as_any(), &binding);
+            return this.close_at(slf.as_any(), &binding, target);
         }
         if let (Some(buffer), Some(runner)) = (this.buffer.get(), binding.runner()) {
             buffer.ask_to_stop(py, runner);
         }
-        match this.last_target(slf.as_any())? {
+        match target {
             Some(target) => binding.end_with(py, target),
             None => binding.end(py),
         }
@@ -275,7 +293,7 @@ impl IteratorBase {
         names::parametrized(class, item)
     }
 
-    /// Not shown: items fetched ahead, which the loop's task has, too. Cleared is what the source refers to.
+    /// Not shown: items fetched ahead, which the loop's task has, too. No `__clear__`: what the source refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(source) = self.source.get() {
             visit.call(source)?;

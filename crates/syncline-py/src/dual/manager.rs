@@ -166,7 +166,7 @@ impl ManagerBase {
         names::parametrized(class, item)
     }
 
-    /// Cleared is what the manager refers to.
+    /// No `__clear__`: what the manager refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.source.get().map_or(Ok(()), |source| visit.call(source))
     }

@@ -52,6 +52,7 @@ lazy! {
     limiter_statistics = "syncline._workers"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
     close_later = "syncline._nested"."close_later";
+    close_dropped = "syncline._nested"."close_dropped";
     within = "syncline._nested"."within";
     caller_loop = "syncline._loops"."CallerLoop";
     handler_codes = "syncline._signals"."handler_codes";

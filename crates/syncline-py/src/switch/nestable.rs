@@ -110,7 +110,7 @@ impl Nestable {
         Ok(format!("<nestable {}>", self.inner.bind(py).repr()?))
     }
 
-    /// Not shown: parked greenlets, which the collector can't look into. Cleared is what the coroutine refers to.
+    /// Not shown: parked greenlets, which the collector can't look into. No `__clear__`: what the coroutine refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.inner)?;
         // A step under way has it, too.
@@ -215,6 +215,7 @@ pub fn nests(switches: bool, event_loop: Bound<'_, PyAny>) -> PyResult<Bound<'_,
 }
 
 /// `with no_switch():` a nested call in the block, made in the task that entered it, raises RuntimeError.
+// No `__traverse__`: it has a strand while its block runs.
 #[pyclass(frozen, name = "no_switch", module = "syncline")]
 #[derive(Default)]
 pub struct NoSwitch {

@@ -14,6 +14,8 @@ pub enum Closer {
     /// The same for one that can. It is there as long as its user is, whom it may refer to: a strong reference would keep both
     /// from ever being dropped.
     CloseIfAlive(Py<PyWeakrefReference>),
+    /// The last step of one that was dropped where that could not be made.
+    Last(Target),
     /// `__aexit__` of a manager, as if the body had been cancelled.
     Leave(Py<PyAny>),
 }
@@ -34,6 +36,7 @@ impl Closer {
         };
         match self {
             Self::Nothing => Ok(None),
+            Self::Last(target) => Ok(Some(target)),
             Self::Close(generator) => close(generator.bind(py)),
             Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
             Self::Leave(manager) => {

@@ -392,6 +392,7 @@ fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
 }
 
 /// The coroutine of a session's task.
+// No `__traverse__`: the session has its task until it ends, which opens the ring.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct SessionCoroutine {
     pub session: Arc<Session>,
