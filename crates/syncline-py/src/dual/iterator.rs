@@ -61,6 +61,10 @@ impl IteratorBase {
         self.usage.binding_or(|| {
             let source = self.source.get();
             let native = source.filter(|_| is_native(py, source));
+            if native.is_some() {
+                // Imported now: it may be dropped where nothing can be.
+                names::close_dropped(py)?;
+            }
             let generator = native.map(|native| PyWeakrefReference::new(native.bind(py))).transpose()?;
             let closer = closes(&self.source_or_self(object)).map_or(Closer::Nothing, |source| Closer::close(&source));
             Binding::open(py, bridge_of(object)?, generator.map(Bound::unbind), closer)
@@ -127,8 +131,10 @@ impl IteratorBase {
     fn last_target_of_dropped(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
         let py = object.py();
         let source = self.items(object)?.iterator(&self.source_or_self(object));
-        if source.is_instance(names::async_generator_type(py)?)? {
-            let function = names::close_dropped(py)?.clone().unbind();
+        if source.is_instance(names::async_generator_type(py)?)?
+            && let Ok(function) = names::close_dropped(py)
+        {
+            let function = function.clone().unbind();
             return Ok(Some(Target::Step { function, args: PyTuple::new(py, [source])?.unbind() }));
         }
         self.last_target(object)
