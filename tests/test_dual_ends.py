@@ -51,6 +51,48 @@ def test_it_may_be_dropped_by_another_thread(scope: Any) -> None:
         assert numbers.log == ["closed"]
 
 
+@pytest.mark.parametrize("scope", ["process", "thread"])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_loop_that_drops_what_another_thread_began_goes_on(
+    run_async: Callable[[Callable[[], Any]], Any], scope: Any, prefetch: int
+) -> None:
+    """Its cleanup takes as long as it takes; the collector, too, may drop it in a coroutine of anybody's."""
+    closed: list[int] = []
+    go_on = threading.Event()
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.to_thread(go_on.wait, 20)
+            closed.append(1)
+
+    with syncline.Bridge(scope=scope) as bridge:
+        held = [bridge.iterate(numbers(), prefetch=prefetch)]
+        thread = threading.Thread(target=next, args=(held[0],))
+        holds = threading.Event()
+        if scope == "thread":
+            # Its runner lives as long as that thread does.
+            thread = threading.Thread(target=lambda: (next(held[0]), begun.set(), holds.wait(20)))
+        begun = threading.Event()
+        thread.start()
+        if scope == "thread":
+            begun.wait(10)
+        else:
+            thread.join()
+        del thread
+
+        async def drop() -> None:
+            # Interleaving: the cleanup ends only when this coroutine has gone on.
+            held.clear()
+            go_on.set()
+
+        run_async(drop)
+        assert eventually(lambda: closed == [1])
+        holds.set()
+
+
 def test_dropping_it_on_its_own_loops_thread_does_not_hang() -> None:
     """A drop there can't wait for what only that thread can do; it is closed as soon as the loop turns."""
     numbers = Numbers()

@@ -16,7 +16,8 @@ def _drive(inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     return (yield from inner)
 
 
-_closing: set[asyncio.Task[None]] = set()
+closing_tasks: set[asyncio.Task[None]] = set()
+"""A loop that ends lets them come to their own end."""
 
 
 def close_later(
@@ -28,8 +29,8 @@ def close_later(
         await function(*args)
 
     task = loop.create_task(close())
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
+    closing_tasks.add(task)
+    task.add_done_callback(closing_tasks.discard)
 
 
 async def within(inner: Generator[Any, Any, Any], seconds: float) -> Any:

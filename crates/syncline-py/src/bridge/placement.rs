@@ -214,7 +214,7 @@ impl Shared {
                 Find::Closed => return Err(errors::bridge_closed(py, &self.name)),
                 Find::Start(duty) => {
                     let starting = Arc::clone(duty.starting());
-                    match self.plan(py, key).and_then(|plan| thread::start(py, plan, duty)) {
+                    match self.plan(py, key).and_then(|plan| thread::start(py, plan, duty, |runner| self.note_start(runner))) {
                         Ok(()) => {}
                         Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
                         Err(error) => return Err(error),
@@ -233,6 +233,13 @@ impl Shared {
                 started => started?,
             }
         }
+    }
+
+    fn note_start(&self, runner: &Arc<Runner>) {
+        let mut starting = lock(&self.starting);
+        // What a weak reference frees is memory only.
+        starting.retain(|known| known.strong_count() > 0);
+        starting.push(Arc::downgrade(runner));
     }
 
     fn plan(&self, py: Python<'_>, key: &RunnerKey) -> PyResult<Plan> {

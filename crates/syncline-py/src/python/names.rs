@@ -24,6 +24,7 @@ lazy! {
     task = "asyncio"."Task";
     all_tasks = "asyncio"."all_tasks";
     asyncio_wait = "asyncio"."wait";
+    asyncio_sleep = "asyncio"."sleep";
     wait_for = "asyncio"."wait_for";
     cancelled_error = "asyncio"."CancelledError";
     selector_event_loop = "asyncio"."SelectorEventLoop";
@@ -51,6 +52,7 @@ lazy! {
     origin = "syncline._workers"."origin";
     limiter_statistics = "syncline._workers"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
+    closing_tasks = "syncline._nested"."closing_tasks";
     close_later = "syncline._nested"."close_later";
     within = "syncline._nested"."within";
     caller_loop = "syncline._loops"."CallerLoop";

@@ -31,9 +31,10 @@ use syncline_core::sync::{Mutex, lock};
 /// How often a thread that waits for a start looks for signals that were delivered to another one.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Starts a runner's thread, without waiting for it.
-pub fn start(py: Python<'_>, plan: Plan, duty: Start) -> PyResult<()> {
+/// Starts a runner's thread, without waiting for it. `begin` hears of the runner before.
+pub fn start(py: Python<'_>, plan: Plan, duty: Start, begin: impl FnOnce(&Arc<Runner>)) -> PyResult<()> {
     let runner = Runner::new(py, &plan, &duty.starting().node)?;
+    begin(&runner);
     let starting = Arc::clone(duty.starting());
     let registry = Arc::clone(duty.runners());
     let name = Arc::clone(&runner.name);
@@ -125,11 +126,13 @@ fn tell_nobody(py: Python<'_>, error: &PyErr) {
 
 /// The thread's main function.
 fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
+    runner.note_begun();
+    drive(Some(runner));
+    let _ended = Ended(runner);
+    // After that: a close that keeps it from beginning has seen it run, or it never begins.
     if !duty.starting().begin() {
         return;
     }
-    drive(Some(runner));
-    let _ended = Ended(runner);
     match prepare(py, runner, plan) {
         Ok(event_loop) => {
             if duty.ready(Arc::clone(runner)).is_ok() {

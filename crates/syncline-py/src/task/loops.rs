@@ -118,7 +118,7 @@ pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(made?.bind(py))
 }
 
-/// A new loop of the factory's, which logs unhandled errors to our logger.
+/// A new loop of the factory's, which logs unhandled errors to our logger, unless the factory has seen to them.
 pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = factory.py();
     // Late in the interpreter's end this fails: before there is a loop that nobody would close.
@@ -131,7 +131,10 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
              uvloop.new_event_loop"
         )));
     }
-    event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
+    let known = event_loop.getattr_opt(intern!(py, "get_exception_handler"))?.map(|get| get.call0()).transpose()?;
+    if known.is_none_or(|known| known.is_none()) {
+        event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
+    }
     Ok(event_loop)
 }
 

@@ -159,7 +159,8 @@ impl Inbox {
 
     fn is_closed(&self) -> bool {
         match &self.route {
-            Route::Runner(runner) => runner.mailbox.is_closed(),
+            // What comes while it ends is brought by `late`.
+            Route::Runner(runner) => runner.has_ended(),
             _ => self.mail.is_closed(),
         }
     }
