@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -63,6 +63,7 @@ def test_a_loop_that_drops_what_another_thread_began_goes_on(
     async def numbers() -> AsyncIterator[int]:
         try:
             while True:
+                await asyncio.sleep(0)
                 yield 1
         finally:
             await asyncio.to_thread(go_on.wait, 20)
@@ -70,18 +71,17 @@ def test_a_loop_that_drops_what_another_thread_began_goes_on(
 
     with syncline.Bridge(scope=scope) as bridge:
         held = [bridge.iterate(numbers(), prefetch=prefetch)]
-        thread = threading.Thread(target=next, args=(held[0],))
-        holds = threading.Event()
-        if scope == "thread":
-            # Its runner lives as long as that thread does.
-            thread = threading.Thread(target=lambda: (next(held[0]), begun.set(), holds.wait(20)))
-        begun = threading.Event()
+        begun, stay = threading.Event(), threading.Event()
+
+        def begin() -> None:
+            next(held[0])
+            begun.set()
+            # In scope "thread" the generator's loop lives as long as this thread does.
+            stay.wait(20)
+
+        thread = threading.Thread(target=begin)
         thread.start()
-        if scope == "thread":
-            begun.wait(10)
-        else:
-            thread.join()
-        del thread
+        assert begun.wait(10)
 
         async def drop() -> None:
             # Interleaving: the cleanup ends only when this coroutine has gone on.
@@ -90,7 +90,8 @@ def test_a_loop_that_drops_what_another_thread_began_goes_on(
 
         run_async(drop)
         assert eventually(lambda: closed == [1])
-        holds.set()
+        stay.set()
+        thread.join()
 
 
 def test_dropping_it_on_its_own_loops_thread_does_not_hang() -> None:

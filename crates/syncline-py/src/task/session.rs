@@ -42,6 +42,8 @@ pub enum Closer {
     CloseIfAlive(Py<PyWeakrefReference>),
     /// `__aexit__` of a manager, as if the body had been cancelled.
     Leave(Py<PyAny>),
+    /// What was sent as the last step while another one was under way.
+    Last(Target),
 }
 
 impl Closer {
@@ -52,6 +54,7 @@ impl Closer {
         };
         match self {
             Self::Nothing => Ok(None),
+            Self::Last(target) => Ok(Some(target)),
             Self::Close(generator) => close(generator.bind(py)),
             Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
             Self::Leave(manager) => {
@@ -139,6 +142,12 @@ impl Session {
         if self.has_ended() {
             target.discard(py);
             call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, call.runner_name())));
+            return Ok(());
+        }
+        if is_last && call.is_abandoned() && self.current_call().is_some() {
+            // Its object was dropped while the loop fetched ahead.
+            self.on_shutdown(Closer::Last(target));
+            self.end_after_this_step();
             return Ok(());
         }
         let task = self.task(event_loop)?;
