@@ -51,7 +51,7 @@ impl Shared {
                     let stats = &self.terms.stats;
                     return from_thread::run_there(py, work, inbox, target, patience, shares_context, stats);
                 }
-                Place::Runner(_) | Place::Own(_) | Place::Inline => Carried::from_caller(py)?,
+                Place::Runner(_) | Place::Own(_) | Place::Inline(_) => Carried::from_caller(py)?,
             };
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, target, run_in, patience) {
@@ -103,7 +103,7 @@ impl Shared {
                 }
                 Ok(result)
             }
-            Place::Inline => Ok(self.run_inline(py, target, run_in, patience)),
+            Place::Inline(_) => Ok(self.run_inline(py, target, run_in, patience)),
             Place::Runner(_) | Place::Own(_) | Place::InTask(_) | Place::Sender(..) => Err((target, run_in)),
         }
     }

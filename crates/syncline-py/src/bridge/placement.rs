@@ -12,7 +12,7 @@ use crate::call::wait::Patience;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::python::process;
+use crate::python::process::{self, Inside};
 use crate::python::surroundings;
 use crate::python::threads::thread_key;
 use crate::runner::registry::{Find, RunnerKey};
@@ -37,8 +37,14 @@ pub enum Place {
     Runner(Arc<Runner>),
     /// On the calling thread's own loop.
     Own(Arc<CallerLoop>),
-    /// No thread can be started any more: on a loop for this one call, in this thread.
-    Inline,
+    /// No thread can be started any more: on a loop for this one call, in this thread, for which the exit waits meanwhile.
+    Inline(Inside),
+}
+
+impl Place {
+    fn inline() -> Self {
+        Self::Inline(process::step_inside())
+    }
 }
 
 impl Shared {
@@ -71,7 +77,7 @@ impl Shared {
         }
         let _inside = process::enter(py)?;
         if process::is_exiting() {
-            return Ok(Place::Inline);
+            return Ok(Place::inline());
         }
         if let Some(current) = current_runner() {
             return self.place_nested(py, &current, patience);
@@ -93,7 +99,7 @@ impl Shared {
     pub fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
         self.refuse_if_closed(py)?;
         if process::is_exiting() {
-            return Ok(Place::Inline);
+            return Ok(Place::inline());
         }
         match (self.scope, current_runner()) {
             // Nothing is waited for, so the runner of this very thread will do.
@@ -216,7 +222,7 @@ impl Shared {
                     let starting = Arc::clone(duty.starting());
                     match self.plan(py, key).and_then(|plan| thread::start(py, plan, duty, |runner| self.note_start(runner))) {
                         Ok(()) => {}
-                        Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
+                        Err(error) if errors::is_too_late(py, &error) => return Ok(Place::inline()),
                         Err(error) => return Err(error),
                     }
                     (starting, true)
@@ -229,7 +235,7 @@ impl Shared {
                 return Err(factory_calls_its_bridge(py, &self.name));
             }
             match thread::wait_for_start(py, &starting, is_mine, patience) {
-                Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
+                Err(error) if errors::is_too_late(py, &error) => return Ok(Place::inline()),
                 started => started?,
             }
         }

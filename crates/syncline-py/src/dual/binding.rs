@@ -63,10 +63,10 @@ impl Binding {
             }
             Place::Runner(runner) => Site::Runner(runner),
             Place::Own(own) => Site::Own { own, is_ours_alone: false },
-            Place::Inline if names::running_loop(py)?.is_none() => {
+            Place::Inline(_) if names::running_loop(py)?.is_none() => {
                 Site::Own { own: shared.make_own_loop(py)?, is_ours_alone: true }
             }
-            Place::Inline | Place::Sender(..) => return Err(errors::shutting_down()),
+            Place::Inline(_) | Place::Sender(..) => return Err(errors::shutting_down()),
         };
         let session = Session::new(py, context::copy(py)?, generator);
         session.on_shutdown(closer);

@@ -8,6 +8,7 @@
 //! 3. Once `LEFT` is set no worker thread of ours attaches. 4. Which thread is the main one is found out without running
 //!    Python code: that could run a signal handler.
 
+use crate::python::errors;
 use crate::python::names;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -25,6 +26,12 @@ static LEFT: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static IS_MAIN: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
+    static SERVES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that this thread is one of ours: what runs here was sent by others, who are told how it ends.
+pub fn serve() {
+    SERVES.set(true);
 }
 
 /// How many forks lie between this process and the one that imported syncline.
@@ -139,9 +146,13 @@ pub fn sleep<T: Send>(py: Python<'_>, asleep: impl FnOnce() -> T + Send) -> T {
     woken
 }
 
-/// At exit only daemon threads are left besides the main one. They end here, without a traceback.
+/// At exit only daemon threads are left besides the main one. The user's end here, without a traceback; in ours the call is
+/// refused.
 pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
-    if is_exiting() && !is_main_thread(py) { Err(PySystemExit::new_err(())) } else { Ok(()) }
+    if !is_exiting() || is_main_thread(py) {
+        return Ok(());
+    }
+    Err(if SERVES.get() { errors::shutting_down() } else { PySystemExit::new_err(()) })
 }
 
 /// Notes which thread is the main one, at the import.

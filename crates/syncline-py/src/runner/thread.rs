@@ -126,6 +126,7 @@ fn tell_nobody(py: Python<'_>, error: &PyErr) {
 
 /// The thread's main function.
 fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
+    process::serve();
     runner.note_begun();
     drive(Some(runner));
     let _ended = Ended(runner);

@@ -198,6 +198,7 @@ impl Worker {
             std::mem::forget((take(&self.current), take(&self.outcome), waiter::enter(None)));
             return Ok(None);
         }
+        process::serve();
         let mut inside = Some(process::step_inside());
         if process::has_left() {
             return Err(PySystemExit::new_err(()));
