@@ -4,6 +4,7 @@ pub mod context;
 pub mod errors;
 pub mod leaky;
 pub mod log;
+pub mod main_end;
 pub mod names;
 pub mod once;
 pub mod process;

@@ -52,6 +52,8 @@ lazy! {
     origin = "syncline._workers"."origin";
     limiter_statistics = "syncline._workers"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
+    outlive_executors = "syncline._last"."outlive_executors";
+    is_waiting_for_threads = "syncline._last"."is_waiting_for_threads";
     closing_tasks = "syncline._nested"."closing_tasks";
     close_later = "syncline._nested"."close_later";
     within = "syncline._nested"."within";

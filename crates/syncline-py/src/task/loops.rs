@@ -6,6 +6,7 @@
 
 use crate::python::errors;
 use crate::python::log;
+use crate::python::main_end;
 use crate::python::names;
 use crate::python::once::{Once, intern};
 use crate::switch::nest;
@@ -135,6 +136,7 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if known.is_none_or(|known| known.is_none()) {
         event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
     }
+    main_end::attend(py, &event_loop)?;
     Ok(event_loop)
 }
 
