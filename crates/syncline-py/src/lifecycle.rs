@@ -1,7 +1,8 @@
 //! The life of the process, as the package has a part in it: import, fork, exit.
 //!
 //! Invariants:
-//! 1. A fork needs the interpreter, so no other thread is inside of a lock or a cell that is held only while attached.
+//! 1. A fork of Python's needs the interpreter, so no other thread is inside of a lock or a cell that is held only while
+//!    attached. One that C code makes may find any lock taken: no lock that is there before a bridge is used is waited for.
 //! 2. At the exit loops end in this order: those that daemon threads drive themselves, then runners, then what the main
 //!    thread has deferred to its end. After that no thread of ours attaches.
 //! 3. Once the main thread's program has ended, loops need no executor, as Python ends those. The loop that the main thread
@@ -37,9 +38,10 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     }
     process::find_main_thread(py)?;
     let after_fork = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-        residents::leave_all(args.py());
         greenlets::after_fork();
-        process::begin_child(args.py())
+        process::begin_child(args.py())?;
+        residents::leave_parents(args.py());
+        Ok(())
     };
     let main_ended = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| end_main(args.py());
     let main_ended = PyCFunction::new_closure(py, Some(c"syncline_main_ended"), None, main_ended)?;

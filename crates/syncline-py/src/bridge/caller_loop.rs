@@ -277,7 +277,11 @@ impl CallerLoop {
         let Some(event_loop) = event_loop else { return Ok(()) };
         let event_loop = event_loop.bind(py);
         let _ended = Ended(&self.ended);
-        let Ok(_inside) = process::enter(py) else { return Ok(()) };
+        let Ok(_inside) = process::enter(py) else {
+            // A daemon thread runs no cleanup any more.
+            let _inside = process::step_inside();
+            return event_loop.call_method0(intern!(py, "close")).map(drop);
+        };
         let mut wait = Wait::begin(Patience::endless());
         let cleaned = clean_up(py, event_loop, self.cleanup, &self.name, &mut wait);
         let closed = event_loop.call_method0(intern!(py, "close")).map(drop);

@@ -109,6 +109,10 @@ impl Shared {
     }
 
     fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> PyResult<Py<PyAny>> {
+        if let Err(exiting) = process::end_daemon_thread(py) {
+            target.discard(py);
+            return Err(exiting);
+        }
         // Late in the interpreter's end nothing can be imported, not even asyncio.
         let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
         let made = if is_free { self.make_own_loop(py).ok() } else { None };

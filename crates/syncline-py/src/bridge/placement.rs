@@ -238,6 +238,8 @@ impl Shared {
                 Err(error) if errors::is_too_late(py, &error) => return Ok(Place::inline()),
                 started => started?,
             }
+            // The exit may have begun in the meantime.
+            process::end_daemon_thread(py)?;
         }
     }
 

@@ -7,6 +7,7 @@ pub mod log;
 pub mod main_end;
 pub mod names;
 pub mod once;
+pub mod per_process;
 pub mod process;
 pub mod residents;
 pub mod signals;

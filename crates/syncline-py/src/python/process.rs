@@ -158,16 +158,38 @@ pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
 /// Notes which thread is the main one, at the import.
 pub fn find_main_thread(py: Python<'_>) -> PyResult<()> {
     MAIN.store(main_ident(py)?, Relaxed);
+    hear_of_forks();
     Ok(())
 }
 
 /// For a forked child: nobody of the parent is inside here, and the thread that forked is the main one.
 pub fn begin_child(py: Python<'_>) -> PyResult<()> {
-    INSIDE.store(0, SeqCst);
-    EPOCH.fetch_add(1, Release);
+    begin_epoch();
     MAIN.store(own_ident(py)?, Relaxed);
     Ok(())
 }
+
+fn begin_epoch() {
+    INSIDE.store(0, SeqCst);
+    EPOCH.fetch_add(1, Release);
+}
+
+/// C code forks, too, and tells Python nothing. Python's identifier of a thread is what C has for it.
+#[cfg(unix)]
+fn hear_of_forks() {
+    extern "C" fn in_child() {
+        begin_epoch();
+        // SAFETY: it has no preconditions.
+        let own = unsafe { libc::pthread_self() };
+        #[allow(clippy::unnecessary_cast, reason = "a pointer on some systems")]
+        MAIN.store(own as u64, Relaxed);
+    }
+    // SAFETY: the handler uses atomics only, which is allowed in the child of a process with threads.
+    let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+}
+
+#[cfg(not(unix))]
+fn hear_of_forks() {}
 
 /// The exit begins; in the main thread, which can't be asked for later on.
 pub fn begin_exit() {

@@ -127,6 +127,8 @@ fn tell_nobody(py: Python<'_>, error: &PyErr) {
 /// The thread's main function.
 fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
     process::serve();
+    // While it makes the loop: before that is among the residents, the exit would not wait for it.
+    let inside = process::step_inside();
     runner.note_begun();
     drive(Some(runner));
     let _ended = Ended(runner);
@@ -136,7 +138,8 @@ fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
     }
     match prepare(py, runner, plan) {
         Ok(event_loop) => {
-            if duty.ready(Arc::clone(runner)).is_ok() {
+            if !process::is_exiting() && duty.ready(Arc::clone(runner)).is_ok() {
+                drop(inside);
                 turn(py, runner, &event_loop);
             }
             end(py, runner, &event_loop);

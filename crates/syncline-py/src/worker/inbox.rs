@@ -16,13 +16,13 @@ use crate::call::outcome::HAS_TRIO;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::leaky::Leaky;
 use crate::python::process;
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Feeder, Runner, current_runner};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -70,7 +70,7 @@ pub struct Inbox {
 
 thread_local! {
     /// By 4 weak. The inbox of the loop that this thread asked for last.
-    static HERE: RefCell<Weak<Inbox>> = const { RefCell::new(Weak::new()) };
+    static HERE: Leaky<Weak<Inbox>> = const { Leaky::new() };
 }
 
 /// The inbox of the loop that runs in this thread.
@@ -84,12 +84,13 @@ pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
             )
         })?
     };
-    let known = HERE.with_borrow(Weak::upgrade);
+    let known = HERE.with(Leaky::cloned).and_then(|known| known.upgrade());
     if let Some(inbox) = known.filter(|inbox| inbox.is_of(&anchor)) {
         return Ok(inbox);
     }
     let inbox = if in_trio { Inbox::in_trio(&anchor)? } else { Inbox::in_asyncio(&anchor)? };
-    HERE.set(Arc::downgrade(&inbox));
+    // A weak reference that is left with its thread keeps a little memory.
+    drop(HERE.with(|here| here.replace(Some(Arc::downgrade(&inbox)))));
     Ok(inbox)
 }
 
