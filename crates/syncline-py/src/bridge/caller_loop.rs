@@ -24,7 +24,7 @@ use crate::python::signals;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
-use crate::task::loops::{self, Stepping};
+use crate::task::loops::{self, IdleStops, Stepping};
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -37,9 +37,6 @@ use syncline_core::latch::Latch;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 
-/// A loop that returns so quickly, so often in a row, does not run at all.
-const SHORTEST_TURN: Duration = Duration::from_micros(200);
-const MOST_IDLE_STOPS: u32 = 64;
 const LONGEST_TURN: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CallerLoop {
@@ -223,7 +220,7 @@ impl CallerLoop {
         let _under_way = UnderWay(stats);
         let _waiting = Waiting::begin(&call);
         self.first_step(py, &event_loop, &call, target, run_in)?;
-        let mut awaited = CallerCall { own: self, event_loop: &event_loop, call: &call, stopped: false, idle_stops: 0 };
+        let mut awaited = CallerCall { own: self, event_loop: &event_loop, call: &call, stopped: false, idle_stops: IdleStops::default() };
         if let Some(outcome) = call.take() {
             let turned = self.turn_if_needed(py, &event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
@@ -321,8 +318,7 @@ struct CallerCall<'a, 'py> {
     call: &'a Arc<Call>,
     /// The loop has returned, and neither the call's end nor a timer of ours was the reason.
     stopped: bool,
-    /// How often in a row it returned at once.
-    idle_stops: u32,
+    idle_stops: IdleStops,
 }
 
 impl CallerCall<'_, '_> {
@@ -351,7 +347,7 @@ impl Awaited for CallerCall<'_, '_> {
             }
             return Fate::Gone;
         }
-        if self.idle_stops >= MOST_IDLE_STOPS {
+        if self.idle_stops.are_too_many() {
             return Fate::Gone;
         }
         if self.stopped { Fate::Stopped } else { Fate::Runs }
@@ -380,7 +376,7 @@ impl Awaited for CallerCall<'_, '_> {
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
         self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();
-        self.idle_stops = if now - begun < SHORTEST_TURN { self.idle_stops + 1 } else { 0 };
+        self.idle_stops.note(now - begun);
         turned
     }
 

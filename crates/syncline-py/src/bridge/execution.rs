@@ -18,6 +18,9 @@ use crate::worker::from_thread;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
+/// How many runners may end, one after the other, each before it takes the call.
+const MOST_ATTEMPTS: u32 = 8;
+
 impl Shared {
     /// Runs the target, for at most `timeout` seconds.
     pub fn run(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
@@ -43,7 +46,7 @@ impl Shared {
         patience: Patience,
     ) -> PyResult<Py<PyAny>> {
         let (mut place, mut target) = (place, target);
-        loop {
+        for _ in 0..MOST_ATTEMPTS {
             let shares_context = self.terms.shares_context;
             let carried = match &place {
                 Place::InTask(strand) => return nest::run(py, &self.terms, strand, target, patience.timeout),
@@ -73,6 +76,8 @@ impl Shared {
                 }
             };
         }
+        target.discard(py);
+        Err(errors::closed_meanwhile(py, &self.name))
     }
 
     /// The same for a call that runs on a loop of this bridge. Gives target and all back if that takes no calls any more.

@@ -174,6 +174,12 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
     runner.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
     runner.thread.set(py, names::current_thread(py)?.call0()?.unbind());
     let event_loop = make_loop(py, runner, plan)?;
+    if plan.loop_factory.is_some()
+        && let Err(error) = loops::check_runs(&event_loop)
+    {
+        let _ = event_loop.call_method0(intern!(py, "close"));
+        return Err(error);
+    }
     runner.event_loop.set(py, event_loop.clone().unbind());
     nest::drive(Driving::Ours { bridge: runner.bridge_id, switches: runner.switches });
     if runner.feeder() == Feeder::Callback {

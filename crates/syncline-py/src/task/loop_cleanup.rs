@@ -13,6 +13,7 @@ use crate::python::once::intern;
 use crate::python::signals;
 use crate::switch::nestable;
 use crate::task::bridged::BridgedCoroutine;
+use crate::task::loops::IdleStops;
 use crate::task::session::SessionCoroutine;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -182,7 +183,8 @@ impl<'py> Cleanup<'_, 'py> {
     fn run(&mut self, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
         let task = self.event_loop.call_method1(intern!(py, "create_task"), (&coroutine,))?;
-        let mut turns = Turns { event_loop: self.event_loop, coroutine, task, failure: None };
+        let mut turns =
+            Turns { event_loop: self.event_loop, coroutine, task, failure: None, idle_stops: IdleStops::default() };
         let ended = self.wait.wait_for(py, &mut turns);
         if turns.is_done() {
             return turns.task.call_method0(intern!(py, "result"));
@@ -226,6 +228,7 @@ struct Turns<'a, 'py> {
     coroutine: Bound<'py, PyAny>,
     task: Bound<'py, PyAny>,
     failure: Option<PyErr>,
+    idle_stops: IdleStops,
 }
 
 impl Turns<'_, '_> {
@@ -249,11 +252,16 @@ impl Awaited for Turns<'_, '_> {
     }
 
     fn sleep(&mut self, py: Python<'_>, _due: Option<Instant>) -> PyResult<()> {
+        let begun = Instant::now();
         let turned = self.event_loop.call_method1(intern!(py, "run_until_complete"), (&self.task,));
         match turned {
             Ok(_) => Ok(()),
             Err(_) if self.is_done() => Ok(()),
-            Err(error) if was_stopped(py, &error) => Ok(()),
+            Err(error) if was_stopped(py, &error) => {
+                self.idle_stops.note(begun.elapsed());
+                self.failure = self.idle_stops.are_too_many().then_some(error);
+                Ok(())
+            }
             Err(error) if signals::are_handlers(py, &error) => Err(error),
             // `SystemExit` and the like in a task.
             Err(error) if !error.is_instance_of::<PyException>(py) => {
