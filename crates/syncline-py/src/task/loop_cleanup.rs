@@ -41,7 +41,12 @@ pub fn clean_up(
     cleanup.end_tasks(sessions, bound.saturating_sub(begun.elapsed()), Told::ToEnd)?;
     let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
     let left = || (bound * 2).saturating_sub(begun.elapsed()).min(bound).max(LEAST_LEFT);
-    cleanup.run(names::wait_for(py)?.call1((finalized, left().as_secs_f64()))?)?;
+    let bounded = names::wait_for(py)?.call1((&finalized, left().as_secs_f64()))?;
+    if let Err(error) = cleanup.run(bounded) {
+        // It may not have been begun.
+        finalized.call_method0(intern!(py, "close"))?;
+        return Err(error);
+    }
     // asyncio closes generators that were dropped in the meantime in tasks of their own, a turn later.
     cleanup.run(names::asyncio_sleep(py)?.call1((0,))?)?;
     cleanup.end_tasks(PySet::empty(py)?, left(), Told::Nothing)?;
