@@ -51,7 +51,9 @@ def _flattened(use: str) -> list[str]:
             part = ""
         else:
             part += char
-    return [path for each in [*parts, part] if each.strip() for path in _flattened(use[:start] + each.strip())]
+    return [
+        path for each in [*parts, part] if each.strip() for path in _flattened(use[:start] + each.strip())
+    ]
 
 
 def _absolute(path: str, user: str) -> list[str]:

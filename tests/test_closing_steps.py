@@ -45,8 +45,17 @@ async def from_thread(log: list[str]) -> None:
 
 
 async def gathered(log: list[str]) -> None:
-    results = await syncline.to_thread(syncline.gather, *[lambda: "clea", lambda: "ned"])
-    log.append("".join(results))
+    async def part() -> None:
+        await syncline.to_thread(int)
+
+    await gather_parts(part)
+    log.append("cleaned")
+
+
+async def gather_parts(part: Callable[[], Any]) -> None:
+    async with syncline.create_gather_task_group() as group:
+        for _ in range(3):
+            group.start_soon(part)
 
 
 async def executor(log: list[str]) -> None:
@@ -54,7 +63,7 @@ async def executor(log: list[str]) -> None:
 
 
 @kinds
-@pytest.mark.parametrize("cleanup", [to_thread, from_thread, executor])
+@pytest.mark.parametrize("cleanup", [to_thread, from_thread, gathered, executor])
 @pytest.mark.parametrize("what", ["task", "generator", "iterator", "manager"])
 def test_cleanup_may_use_worker_threads(
     options: dict[str, Any], cleanup: Callable[[list[str]], Awaitable[None]], what: str
@@ -124,9 +133,7 @@ def test_a_worker_that_is_under_way_as_the_loop_ends_is_waited_for(options: dict
 
 
 @kinds
-def test_tasks_that_cleanup_starts_end_too(
-    options: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_tasks_that_cleanup_starts_end_too(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is left pending on a loop that is closed, whoever started it, and when."""
     ended: list[str] = []
 
@@ -201,7 +208,9 @@ def test_a_generator_that_is_dropped_while_its_loop_ends_is_closed(
 
 @kinds
 @pytest.mark.parametrize("within", ["the program", "a task", "a manager"])
-def test_a_manager_is_left_before_what_it_holds_open_is_waited_for(options: dict[str, Any], within: str) -> None:
+def test_a_manager_is_left_before_what_it_holds_open_is_waited_for(
+    options: dict[str, Any], within: str
+) -> None:
     """A child task that can end only once its manager has begun to leave holds up nobody."""
     left: list[str] = []
     entered: list[Any] = []
@@ -283,35 +292,38 @@ def test_an_iterator_that_is_dropped_while_its_bridge_is_closed_says_nothing(
     assert ignored == []
 
 
-def test_a_second_close_waits_for_the_first() -> None:
+@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+def test_a_second_close_waits_for_the_first(scope: Any) -> None:
     """Whoever closes a bridge finds its loops ended afterwards, also where another thread has begun that."""
-    for scope in ("process", "caller"):
-        bridge = syncline.Bridge(scope=scope, cleanup_timeout=20.0)  # type: ignore[arg-type]
-        cleaning, go_on = threading.Event(), threading.Event()
-        cleaned: list[bool] = []
+    bridge = syncline.Bridge(scope=scope, cleanup_timeout=20.0)
+    begun, cleaning, go_on = threading.Event(), threading.Event(), threading.Event()
+    cleaned: list[bool] = []
 
-        async def work(cleaning: threading.Event = cleaning, go_on: threading.Event = go_on) -> None:
-            asyncio.get_running_loop().call_soon(begun.set)
-            try:
-                await asyncio.sleep(3600)
-            finally:
-                cleaning.set()
-                await asyncio.to_thread(go_on.wait, 10)
-                cleaned.append(True)  # noqa: B023
+    async def work() -> None:
+        asyncio.get_running_loop().call_soon(begun.set)
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cleaning.set()
+            await asyncio.to_thread(go_on.wait, 10)
+            cleaned.append(True)
 
-        begun = threading.Event()
-        caller = Caller(lambda bridge=bridge, work=work: bridge.run_sync(work))  # type: ignore[misc]
-        assert begun.wait(10)
-        first = Caller(bridge.close)
-        assert cleaning.wait(10)
-        # Interleaving: the first close waits for the cleanup when the second one begins.
-        second = Caller(lambda bridge=bridge, cleaned=cleaned: (bridge.close(), list(cleaned)))  # type: ignore[misc]
-        assert not second.has_got.wait(0.1)
-        go_on.set()
-        for each in (first, second, caller):
-            assert each.has_got.wait(10)
-        assert second.got == (None, [True])
-        assert is_closed_error(caller.got)
+    def close() -> list[bool]:
+        bridge.close()
+        return list(cleaned)
+
+    caller = Caller(lambda: bridge.run_sync(work))
+    assert begun.wait(10)
+    first = Caller(close)
+    assert cleaning.wait(10)
+    # Interleaving: the first close waits for the cleanup when the second one begins.
+    second = Caller(close)
+    assert not second.has_got.wait(0.1)
+    go_on.set()
+    for each in (first, second, caller):
+        assert each.has_got.wait(10)
+    assert first.got == second.got == [True]
+    assert is_closed_error(caller.got)
 
 
 def test_a_close_while_a_first_call_starts_ends_that_call() -> None:

@@ -14,7 +14,9 @@ import uvloop
 import syncline
 
 MakeBridge = Callable[..., syncline.Bridge]
-kinds = pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+kinds = pytest.mark.parametrize(
+    "new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
 scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
 
 
@@ -29,7 +31,9 @@ async def fails_in_the_background() -> None:
 
 @kinds
 @scopes
-def test_its_exception_handler_is_kept(make_bridge: MakeBridge, new_loop: Any, scope: str, caplog: Any) -> None:
+def test_its_exception_handler_is_kept(
+    make_bridge: MakeBridge, new_loop: Any, scope: str, caplog: Any
+) -> None:
     """Errors that nobody saw go where the user has sent them, and nowhere else."""
     seen: list[Any] = []
 
@@ -48,7 +52,9 @@ def test_its_exception_handler_is_kept(make_bridge: MakeBridge, new_loop: Any, s
 
 @kinds
 @scopes
-def test_a_loop_without_one_tells_our_logger(make_bridge: MakeBridge, new_loop: Any, scope: str, caplog: Any) -> None:
+def test_a_loop_without_one_tells_our_logger(
+    make_bridge: MakeBridge, new_loop: Any, scope: str, caplog: Any
+) -> None:
     """As our own loops do."""
     bridge = make_bridge(loop_factory=new_loop, scope=scope)
     with caplog.at_level(logging.ERROR, "syncline"):

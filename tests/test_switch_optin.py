@@ -256,7 +256,11 @@ def test_one_no_switch_object_serves_many_tasks(place: Place, left_first: str) -
         await asyncio.sleep(0)
 
     async def main() -> None:
-        guard, entered, leave = syncline.no_switch(), [asyncio.Event(), asyncio.Event()], [asyncio.Event(), asyncio.Event()]
+        guard, entered, leave = (
+            syncline.no_switch(),
+            [asyncio.Event(), asyncio.Event()],
+            [asyncio.Event(), asyncio.Event()],
+        )
 
         async def holds(number: int) -> None:
             with guard:

@@ -68,4 +68,6 @@ def is_waiting_for_threads() -> bool:
     for module, threads in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
         told.update(getattr(sys.modules.get(f"concurrent.futures.{module}"), threads, ()))
     main = threading.main_thread()
-    return any(not thread.daemon and thread is not main and thread not in told for thread in threading.enumerate())
+    return any(
+        not thread.daemon and thread is not main and thread not in told for thread in threading.enumerate()
+    )

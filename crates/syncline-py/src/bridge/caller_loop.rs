@@ -220,7 +220,13 @@ impl CallerLoop {
         let _under_way = UnderWay(stats);
         let _waiting = Waiting::begin(&call);
         self.first_step(py, &event_loop, &call, target, run_in)?;
-        let mut awaited = CallerCall { own: self, event_loop: &event_loop, call: &call, stopped: false, idle_stops: IdleStops::default() };
+        let mut awaited = CallerCall {
+            own: self,
+            event_loop: &event_loop,
+            call: &call,
+            stopped: false,
+            idle_stops: IdleStops::default(),
+        };
         if let Some(outcome) = call.take() {
             let turned = self.turn_if_needed(py, &event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {

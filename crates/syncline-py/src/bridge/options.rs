@@ -124,7 +124,7 @@ impl Bridge {
                 closed: AtomicBool::new(false),
                 registry: Mutex::new((process::epoch(), Registry::new())),
                 starting: Mutex::default(),
-            closing: Mutex::default(),
+                closing: Mutex::default(),
                 own_loops: Mutex::default(),
             }),
         })

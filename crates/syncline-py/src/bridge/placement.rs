@@ -28,6 +28,9 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use syncline_core::sync::lock;
 
+/// How many runners a call starts, one after the other.
+const MOST_STARTS: u32 = 4;
+
 /// Where a call runs.
 pub enum Place {
     /// In the task that makes it, which awaits it in place.
@@ -213,14 +216,21 @@ impl Shared {
 
     fn runner(self: &Arc<Self>, py: Python<'_>, key: &RunnerKey, patience: Patience) -> PyResult<Place> {
         let registry = self.registry();
+        let mut starts = 0;
         loop {
             let (starting, is_mine) = match registry.find(key, thread_key(), |runner| runner.takes_calls()) {
                 Find::Alive(runner) => return Ok(Place::Runner(runner)),
                 Find::Wait(starting) => (starting, false),
                 Find::Closed => return Err(errors::bridge_closed(py, &self.name)),
+                // Those that it has started have ended before it could have them.
+                Find::Start(_) if starts == MOST_STARTS => return Err(errors::closed_meanwhile(py, &self.name)),
                 Find::Start(duty) => {
+                    starts += 1;
                     let starting = Arc::clone(duty.starting());
-                    match self.plan(py, key).and_then(|plan| thread::start(py, plan, duty, |runner| self.note_start(runner))) {
+                    match self
+                        .plan(py, key)
+                        .and_then(|plan| thread::start(py, plan, duty, |runner| self.note_start(runner)))
+                    {
                         Ok(()) => {}
                         Err(error) if errors::is_too_late(py, &error) => return Ok(Place::inline()),
                         Err(error) => return Err(error),

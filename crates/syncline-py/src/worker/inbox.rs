@@ -14,9 +14,9 @@
 use super::notice::{Notice, Recipient};
 use crate::call::outcome::HAS_TRIO;
 use crate::python::errors;
+use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::python::leaky::Leaky;
 use crate::python::process;
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Feeder, Runner, current_runner};
