@@ -12,6 +12,8 @@ import threading
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
+from ._core import serve
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,7 +36,7 @@ def outlive_executors(loop: asyncio.AbstractEventLoop) -> None:
         if loop.is_closed():
             raise RuntimeError("Event loop is closed")
         future: Future[Any] = Future()
-        thread = threading.Thread(target=_work, args=(future, func, args), daemon=True)
+        thread = threading.Thread(target=_work_in_thread, args=(future, func, args), daemon=True)
         try:
             thread.start()
         except RuntimeError:
@@ -49,6 +51,11 @@ def _is_thread_pool(executor: Executor) -> bool:
     # Where nobody has imported that module there is no such executor, and it can't be imported any more.
     pools = sys.modules.get("concurrent.futures.thread")
     return pools is not None and isinstance(executor, pools.ThreadPoolExecutor)
+
+
+def _work_in_thread(future: Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    serve()
+    _work(future, func, args)
 
 
 def _work(future: Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:

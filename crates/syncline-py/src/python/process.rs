@@ -30,6 +30,7 @@ thread_local! {
 }
 
 /// Says that this thread is one of ours: what runs here was sent by others, who are told how it ends.
+#[pyfunction]
 pub fn serve() {
     SERVES.set(true);
 }
