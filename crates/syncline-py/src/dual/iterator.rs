@@ -9,7 +9,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::task::session::Closer;
+use crate::task::closer::Closer;
 use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;

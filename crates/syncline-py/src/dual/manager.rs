@@ -6,7 +6,7 @@ use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrappi
 use crate::coroutine::target::Target;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::task::session::Closer;
+use crate::task::closer::Closer;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;

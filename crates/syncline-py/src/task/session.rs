@@ -23,49 +23,16 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::switch::kinds::{Kind, StrandId};
 use crate::switch::strand::Owner;
+use crate::task::closer::Closer;
 use crate::task::execution::{Execution, Step};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::loops;
 use crate::task::making::make_task;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
-
-/// What a loop that shuts down does about a session that is still open.
-pub enum Closer {
-    Nothing,
-    /// `aclose()` of a generator.
-    Close(Py<PyAny>),
-    /// The same for one that owns this session: a strong reference would keep it from ever being dropped.
-    CloseIfAlive(Py<PyWeakrefReference>),
-    /// `__aexit__` of a manager, as if the body had been cancelled.
-    Leave(Py<PyAny>),
-    /// What was sent as the last step while another one was under way.
-    Last(Target),
-}
-
-impl Closer {
-    fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
-        let close = |generator: &Bound<'_, PyAny>| {
-            let function = generator.getattr(intern!(py, "aclose"))?.unbind();
-            Ok(Some(Target::Step { function, args: PyTuple::empty(py).unbind() }))
-        };
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Last(target) => Ok(Some(target)),
-            Self::Close(generator) => close(generator.bind(py)),
-            Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
-            Self::Leave(manager) => {
-                let function = manager.getattr(py, intern!(py, "__aexit__"))?;
-                let cancelled = names::cancelled_error(py)?;
-                let args = (cancelled, cancelled.call0()?, py.None()).into_pyobject(py)?.unbind();
-                Ok(Some(Target::Step { function, args }))
-            }
-        }
-    }
-}
 
 #[derive(Default)]
 struct State {
