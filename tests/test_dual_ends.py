@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -49,6 +49,49 @@ def test_it_may_be_dropped_by_another_thread(scope: Any) -> None:
         thread.start()
         thread.join()
         assert numbers.log == ["closed"]
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_loop_that_drops_what_another_thread_began_goes_on(
+    run_async: Callable[[Callable[[], Any]], Any], scope: Any, prefetch: int
+) -> None:
+    """Its cleanup takes as long as it takes; the collector, too, may drop it in a coroutine of anybody's."""
+    closed: list[int] = []
+    go_on = threading.Event()
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield 1
+        finally:
+            await asyncio.to_thread(go_on.wait, 20)
+            closed.append(1)
+
+    with syncline.Bridge(scope=scope) as bridge:
+        held = [bridge.iterate(numbers(), prefetch=prefetch)]
+        begun, stay = threading.Event(), threading.Event()
+
+        def begin() -> None:
+            next(held[0])
+            begun.set()
+            # In scope "thread" the generator's loop lives as long as this thread does.
+            stay.wait(20)
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        assert begun.wait(10)
+
+        async def drop() -> None:
+            # Interleaving: the cleanup ends only when this coroutine has gone on.
+            held.clear()
+            go_on.set()
+
+        run_async(drop)
+        assert eventually(lambda: closed == [1])
+        stay.set()
+        thread.join()
 
 
 def test_dropping_it_on_its_own_loops_thread_does_not_hang() -> None:

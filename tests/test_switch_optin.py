@@ -250,6 +250,39 @@ def test_no_switch_concerns_its_own_task_only(place: Place) -> None:
     place.run(main)
 
 
+@pytest.mark.parametrize("left_first", ["the first", "the second"])
+def test_one_no_switch_object_serves_many_tasks(place: Place, left_first: str) -> None:
+    """Each task is let go when it leaves its own block, whichever has entered last."""
+
+    async def inner() -> None:
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        guard, entered, leave = (
+            syncline.no_switch(),
+            [asyncio.Event(), asyncio.Event()],
+            [asyncio.Event(), asyncio.Event()],
+        )
+
+        async def holds(number: int) -> None:
+            with guard:
+                entered[number].set()
+                await leave[number].wait()
+                with pytest.raises(RuntimeError, match="no_switch"):
+                    place.bridge.run_sync(inner)
+            place.call(inner)
+
+        tasks = []
+        for number in (0, 1):
+            tasks.append(asyncio.create_task(syncline.run_nestable(holds, number)))
+            await entered[number].wait()
+        for number in (0, 1) if left_first == "the first" else (1, 0):
+            leave[number].set()
+            await tasks[number]
+
+    place.run(main)
+
+
 def test_no_switch_where_nothing_switches_does_nothing() -> None:
     """In plain sync code a call goes to another thread, which the block need not forbid."""
     with syncline.no_switch():

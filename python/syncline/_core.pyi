@@ -306,6 +306,9 @@ def check_cancelled() -> None:
 def in_worker_thread() -> bool:
     """Whether this is a worker thread: one of `to_thread`, or one marked as such."""
 
+def serve() -> None:
+    """Says that this thread is one of ours: at the exit it ends quietly."""
+
 def in_event_loop() -> bool:
     """Whether an event loop, asyncio's or trio's, runs in this thread."""
 

@@ -19,7 +19,8 @@ def _drive(inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     return (yield from inner)
 
 
-_closing: set[asyncio.Task[None]] = set()
+closing_tasks: set[asyncio.Task[None]] = set()
+"""A loop that ends lets them come to their own end."""
 
 
 def close_later(
@@ -34,8 +35,8 @@ def close_later(
         await function(*args)
 
     task = loop.create_task(close(), context=context)
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
+    closing_tasks.add(task)
+    task.add_done_callback(closing_tasks.discard)
 
 
 async def close_dropped(generator: AsyncGenerator[Any, Any]) -> None:

@@ -271,7 +271,7 @@ class _Installed(trio.abc.Instrument):
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         coroutine = cast("object", task.coro)
-        # What another `install()` has found runs in greenlets already, and so does what the core drives in its own runs.
+        # What another `install()` has found runs in greenlets already; so does what the core drives in its own runs.
         is_cores = self._of_bridge and getattr(coroutine, "cr_code", None) is _CARRY
         is_done = is_cores or type(coroutine) is Nestable
         if not self.is_undone and not is_done:

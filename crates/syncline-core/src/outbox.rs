@@ -1,6 +1,8 @@
 //! What waits for a loop's thread to let go of the interpreter: results that are known, worker threads that are called.
 //!
-//! Whoever is woken earlier only collides with a thread that still holds the interpreter.
+//! Whoever is woken earlier only collides with a thread that still holds the interpreter. That a callback of the loop blocks
+//! before the next flush is seldom, and bounded by the takers: they look for themselves after some milliseconds, and for one
+//! that has waited for longer nothing is added here.
 //!
 //! Invariants:
 //! 1. What is added is published once: at once, or by the next flush. 2. After `stop_deferring` and a flush nothing is left
@@ -13,7 +15,7 @@ use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, lock, replace};
 use std::time::{Duration, Instant};
 
-/// While others are added, nothing waits for longer than that.
+/// Nothing waits for longer than that if others are added.
 const LONGEST_DELAY: Duration = Duration::from_micros(100);
 
 /// A result whose taker may be woken.

@@ -90,6 +90,16 @@ impl<E> Starting<E> {
         self.take_error()
     }
 
+    /// True if its thread does not run yet, and never begins.
+    fn give_up(&self) -> bool {
+        let mut progress = lock(&self.progress);
+        let is_new = matches!(progress.phase, Phase::New);
+        if is_new {
+            progress.phase = Phase::Over;
+        }
+        is_new
+    }
+
     /// By 3.
     fn is_interrupted_by(&self, thread: u64) -> bool {
         self.by == thread && matches!(lock(&self.progress).phase, Phase::New)
@@ -178,12 +188,8 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
 
     /// Gives up a start whose thread could not be started, or does not run yet. False if it runs.
     pub fn withdraw(&self, starting: &Arc<Starting<E>>) -> bool {
-        {
-            let mut progress = lock(&starting.progress);
-            if !matches!(progress.phase, Phase::New) {
-                return false;
-            }
-            progress.phase = Phase::Over;
+        if !starting.give_up() {
+            return false;
         }
         let mut state = lock(&self.state);
         state.entries.retain(|_, entry| !matches!(entry, Entry::Starting(known) if Arc::ptr_eq(known, starting)));
@@ -193,7 +199,7 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
     }
 
     /// Gives no more runners out, and returns those that are alive. One that is just being started is refused by
-    /// `ready`, and has to end itself.
+    /// `ready`, and has to end itself; a thread that does not run yet, by `begin`.
     pub fn close(&self) -> Vec<R> {
         let mut state = lock(&self.state);
         state.closed = true;
@@ -203,7 +209,10 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
         for entry in entries.into_values() {
             match entry {
                 Entry::Alive(runner) => alive.push(runner),
-                Entry::Starting(starting) => starting.over.open(),
+                Entry::Starting(starting) => {
+                    starting.give_up();
+                    starting.over.open();
+                }
             }
         }
         alive
@@ -349,9 +358,11 @@ mod tests {
     fn closing_returns_the_living_and_refuses_one_that_just_started() {
         let runners = Numbers::new();
         assert_eq!(start(&runners, 0).ready(1), Ok(()));
-        let late = start(&runners, 1);
+        let (late, too_late) = (start(&runners, 1), start(&runners, 2));
+        assert!(late.starting().begin());
         assert_eq!(runners.close(), [1]);
         assert_eq!(late.ready(2), Err(2));
+        assert!(!too_late.starting().begin());
         assert!(matches!(runners.find(&0, 1, |_| true), Find::Closed));
     }
 

@@ -37,6 +37,8 @@ mod _core {
     #[pymodule_export]
     use crate::python::long_waits::long_waits;
     #[pymodule_export]
+    use crate::python::process::serve;
+    #[pymodule_export]
     use crate::python::surroundings::in_event_loop;
     #[cfg(target_os = "linux")]
     #[pymodule_export]

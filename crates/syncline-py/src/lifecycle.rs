@@ -1,12 +1,18 @@
 //! The life of the process, as the package has a part in it: import, fork, exit.
 //!
 //! Invariants:
-//! 1. A fork needs the interpreter, so no other thread is inside of a lock or a cell that is held only while attached.
+//! 1. A fork of Python's needs the interpreter, so no other thread is inside of a lock or a cell that is held only while
+//!    attached. One that C code makes may find any lock taken: no lock that is there before a bridge is used is waited for.
 //! 2. At the exit loops end in this order: those that daemon threads drive themselves, then runners, then what the main
 //!    thread has deferred to its end. After that no thread of ours attaches.
+//! 3. Once the main thread's program has ended, loops need no executor, as Python ends those. The loop that the main thread
+//!    drives itself ends at once if Python waits for threads: some may belong to what is open there. Other loops may be in use
+//!    until atexit functions have run.
 
+use crate::bridge::loops_of_thread;
 use crate::call::ends::wait_for_ends;
-use crate::python::long_waits;
+use crate::python::main_end;
+use crate::python::names;
 use crate::python::process;
 use crate::python::residents::{self, Resident};
 use crate::python::thread_end;
@@ -32,11 +38,14 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     }
     process::find_main_thread(py)?;
     let after_fork = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-        residents::leave_all(args.py());
-        long_waits::forget_all(args.py());
         greenlets::after_fork();
-        process::begin_child(args.py())
+        process::begin_child(args.py())?;
+        residents::leave_parents(args.py());
+        Ok(())
     };
+    let main_ended = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| end_main(args.py());
+    let main_ended = PyCFunction::new_closure(py, Some(c"syncline_main_ended"), None, main_ended)?;
+    main_end::set_hook(py, main_ended.into_any());
     let at_exit = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| close_all(args.py());
     let options = PyDict::new(py);
     options
@@ -51,8 +60,27 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
     py.import("atexit")?.call_method1("register", (from_python, at_exit)).map(drop)
 }
 
+/// By 3.
+fn end_main(py: Python<'_>) {
+    if !main_end::come() {
+        return;
+    }
+    for resident in residents::alive(py) {
+        if let Some(event_loop) = resident.event_loop(py) {
+            main_end::outlive_executors(py, &event_loop);
+        }
+    }
+    let waits = names::is_waiting_for_threads(py).and_then(|waits| waits.call0()?.is_truthy());
+    if waits.unwrap_or(false) {
+        loops_of_thread::end_own(py);
+    }
+}
+
 /// By 2.
 fn close_all(py: Python<'_>) -> PyResult<()> {
+    if !residents::alive(py).is_empty() {
+        end_main(py);
+    }
     process::begin_exit();
     let (own_thread, driven): (Vec<_>, Vec<_>) =
         residents::alive(py).into_iter().partition(|resident| resident.own_thread().is_some());

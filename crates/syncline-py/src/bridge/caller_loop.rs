@@ -24,7 +24,7 @@ use crate::python::signals;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
-use crate::task::loops::Stepping;
+use crate::task::loops::{IdleStops, Stepping};
 use crate::task::new_loop;
 use crate::task::revival::revive_if_lost;
 use crate::task::start::{RunIn, start_call};
@@ -38,9 +38,6 @@ use syncline_core::latch::Latch;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 
-/// A loop that returns so quickly, so often in a row, does not run at all.
-const SHORTEST_TURN: Duration = Duration::from_micros(200);
-const MOST_IDLE_STOPS: u32 = 64;
 const LONGEST_TURN: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CallerLoop {
@@ -230,7 +227,7 @@ impl CallerLoop {
         wait: Wait,
     ) -> PyResult<Py<PyAny>> {
         let mut wait = wait;
-        let mut awaited = CallerCall { own: self, event_loop, call, stopped: false, idle_stops: 0 };
+        let mut awaited = CallerCall { own: self, event_loop, call, stopped: false, idle_stops: IdleStops::default() };
         if let Some(outcome) = call.take() {
             let turned = self.turn_if_needed(py, event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
@@ -284,7 +281,11 @@ impl CallerLoop {
         let Some(event_loop) = event_loop else { return Ok(()) };
         let event_loop = event_loop.bind(py);
         let _ended = Ended(&self.ended);
-        let Ok(_inside) = process::enter(py) else { return Ok(()) };
+        let Ok(_inside) = process::enter(py) else {
+            // A daemon thread runs no cleanup any more.
+            let _inside = process::step_inside();
+            return event_loop.call_method0(intern!(py, "close")).map(drop);
+        };
         let mut wait = Wait::begin(Patience::endless());
         let cleaned = clean_up(py, event_loop, self.cleanup, &self.name, &mut wait);
         let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
@@ -324,8 +325,7 @@ struct CallerCall<'a, 'py> {
     call: &'a Arc<Call>,
     /// The loop has returned, and neither the call's end nor a timer of ours was the reason.
     stopped: bool,
-    /// How often in a row it returned at once.
-    idle_stops: u32,
+    idle_stops: IdleStops,
 }
 
 impl CallerCall<'_, '_> {
@@ -354,7 +354,7 @@ impl Awaited for CallerCall<'_, '_> {
             }
             return Fate::Gone;
         }
-        if self.idle_stops >= MOST_IDLE_STOPS {
+        if self.idle_stops.are_too_many() {
             return Fate::Gone;
         }
         if self.stopped { Fate::Stopped } else { Fate::Runs }
@@ -383,7 +383,7 @@ impl Awaited for CallerCall<'_, '_> {
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
         self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();
-        self.idle_stops = if now - begun < SHORTEST_TURN { self.idle_stops + 1 } else { 0 };
+        self.idle_stops.note(now - begun);
         turned
     }
 

@@ -42,16 +42,21 @@ impl Shared {
     }
 
     fn begin_closing_runners(&self, py: Python<'_>) -> Vec<Arc<Runner>> {
-        let told = self.registry().close();
+        let mut told = self.registry().close();
         for runner in &told {
             runner.begin_closing(py);
         }
+        // Those that are being started end by themselves; one whose thread does not run yet never begins.
+        let starting = take(&self.starting);
+        told.extend(starting.iter().filter_map(Weak::upgrade).filter(|runner| runner.has_begun()));
         // The runner that a thread closes from within has not ended yet; nor has one that another close waits for.
         let mut all = take(&self.closing);
         all.extend(told);
         let (ours, parents): (Vec<_>, Vec<_>) = all.into_iter().partition(|runner| runner.epoch == process::epoch());
         std::mem::forget(parents);
-        let ending: Vec<_> = ours.into_iter().filter(|runner| !runner.has_ended()).collect();
+        let mut ending: Vec<_> = ours.into_iter().filter(|runner| !runner.has_ended()).collect();
+        ending.sort_by_key(Arc::as_ptr);
+        ending.dedup_by_key(|runner| Arc::as_ptr(runner));
         drop(replace(&self.closing, ending.clone()));
         ending
     }

@@ -19,6 +19,9 @@ use crate::worker::from_thread;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
+/// How many runners may end, one after the other, each before it takes the call.
+const MOST_ATTEMPTS: u32 = 8;
+
 impl Shared {
     /// Runs the target, for at most `timeout` seconds.
     pub fn run(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
@@ -44,7 +47,7 @@ impl Shared {
         patience: Patience,
     ) -> PyResult<Py<PyAny>> {
         let (mut place, mut target) = (place, target);
-        loop {
+        for _ in 0..MOST_ATTEMPTS {
             let shares_context = self.terms.shares_context;
             let carried = match &place {
                 Place::InTask(strand) => return nest::run(py, &self.terms, strand, target, patience.timeout),
@@ -52,7 +55,7 @@ impl Shared {
                     let stats = &self.terms.stats;
                     return from_thread::run_there(py, work, inbox, target, patience, shares_context, stats);
                 }
-                Place::Runner(_) | Place::Own(_) | Place::Inline => Carried::from_caller(py)?,
+                Place::Runner(_) | Place::Own(_) | Place::Inline(_) => Carried::from_caller(py)?,
             };
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, target, run_in, patience) {
@@ -74,6 +77,8 @@ impl Shared {
                 }
             };
         }
+        target.discard(py);
+        Err(errors::closed_meanwhile(py, &self.name))
     }
 
     /// The same for a call that runs on a loop of this bridge. Gives target and all back if that takes no calls any more.
@@ -104,12 +109,16 @@ impl Shared {
                 }
                 Ok(heard)
             }
-            Place::Inline => Ok(self.run_inline(py, target, run_in, patience)),
+            Place::Inline(_) => Ok(self.run_inline(py, target, run_in, patience)),
             Place::Runner(_) | Place::Own(_) | Place::InTask(_) | Place::Sender(..) => Err((target, run_in)),
         }
     }
 
     fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> Heard {
+        if let Err(exiting) = process::end_daemon_thread(py) {
+            target.discard(py);
+            return Heard::refused(exiting);
+        }
         // Late in the interpreter's end nothing can be imported, not even asyncio.
         let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
         let made = if is_free { self.make_own_loop(py).ok() } else { None };

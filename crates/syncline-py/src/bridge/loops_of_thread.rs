@@ -100,6 +100,14 @@ fn end_all(py: Python<'_>) {
     }
 }
 
+/// Ends the loops that this thread drives itself.
+pub fn end_own(py: Python<'_>) {
+    forget_parents();
+    for each in take(|each| matches!(&each.what, Loop::Own(own) if !own.is_busy())) {
+        each.what.end(py, &each.shared);
+    }
+}
+
 /// Keeps a loop for this thread's calls through that bridge.
 pub fn keep(py: Python<'_>, shared: &Arc<Shared>, own: &Arc<CallerLoop>) -> PyResult<()> {
     drop(take(|each| each.bridge == shared.terms.bridge && each.what.epoch() == process::epoch()));

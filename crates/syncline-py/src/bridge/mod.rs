@@ -3,7 +3,7 @@
 pub mod caller_loop;
 mod closing;
 mod execution;
-mod loops_of_thread;
+pub mod loops_of_thread;
 pub mod options;
 pub mod placement;
 pub mod shared;

@@ -144,6 +144,7 @@ impl Bridge {
                     stall_after: seconds("stall_after", stall_after)?,
                     closed: AtomicBool::new(false),
                     registry: Mutex::new((process::epoch(), Registry::new())),
+                    starting: Mutex::default(),
                     closing: Mutex::default(),
                     own_loops: Mutex::default(),
                 }),

@@ -12,7 +12,7 @@ use crate::call::wait::Patience;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::python::process;
+use crate::python::process::{self, Inside};
 use crate::python::surroundings::{self, Backend};
 use crate::python::threads::thread_key;
 use crate::runner::registry::{Find, RunnerKey};
@@ -29,6 +29,9 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use syncline_core::sync::lock;
 
+/// How many runners a call starts, one after the other.
+const MOST_STARTS: u32 = 4;
+
 /// Where a call runs.
 pub enum Place {
     /// In the task that makes it, which awaits it in place.
@@ -38,8 +41,14 @@ pub enum Place {
     Runner(Arc<Runner>),
     /// On the calling thread's own loop.
     Own(Arc<CallerLoop>),
-    /// No thread can be started any more: on a loop for this one call, in this thread.
-    Inline,
+    /// No thread can be started any more: on a loop for this one call, in this thread, for which the exit waits meanwhile.
+    Inline(Inside),
+}
+
+impl Place {
+    fn inline() -> Self {
+        Self::Inline(process::step_inside())
+    }
 }
 
 impl Shared {
@@ -78,7 +87,7 @@ impl Shared {
         nestable::explain_blocking(py, &self.terms)?;
         let _inside = process::enter(py)?;
         if process::is_exiting() {
-            return Ok(Place::Inline);
+            return Ok(Place::inline());
         }
         if let Some(current) = current_runner() {
             return self.place_nested(py, &current, patience);
@@ -100,7 +109,7 @@ impl Shared {
     pub fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
         self.refuse_if_closed(py)?;
         if process::is_exiting() {
-            return Ok(Place::Inline);
+            return Ok(Place::inline());
         }
         match (self.scope, current_runner()) {
             // Nothing is waited for, so the runner of this very thread will do.
@@ -214,16 +223,23 @@ impl Shared {
 
     fn runner(self: &Arc<Self>, py: Python<'_>, key: &RunnerKey, patience: Patience) -> PyResult<Place> {
         let registry = self.registry();
+        let mut starts = 0;
         loop {
             let (starting, is_mine) = match registry.find(key, thread_key(), |runner| runner.takes_calls()) {
                 Find::Alive(runner) => return Ok(Place::Runner(runner)),
                 Find::Wait(starting) => (starting, false),
                 Find::Closed => return Err(errors::bridge_closed(py, &self.name)),
+                // Those that it has started have ended before it could have them.
+                Find::Start(_) if starts == MOST_STARTS => return Err(errors::closed_meanwhile(py, &self.name)),
                 Find::Start(duty) => {
+                    starts += 1;
                     let starting = Arc::clone(duty.starting());
-                    match self.plan(py, key).and_then(|plan| thread::start(py, plan, duty)) {
+                    match self
+                        .plan(py, key)
+                        .and_then(|plan| thread::start(py, plan, duty, |runner| self.note_start(runner)))
+                    {
                         Ok(()) => {}
-                        Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
+                        Err(error) if errors::is_too_late(py, &error) => return Ok(Place::inline()),
                         Err(error) => return Err(error),
                     }
                     (starting, true)
@@ -236,10 +252,19 @@ impl Shared {
                 return Err(factory_calls_its_bridge(py, &self.name));
             }
             match thread::wait_for_start(py, &starting, is_mine, patience) {
-                Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
+                Err(error) if errors::is_too_late(py, &error) => return Ok(Place::inline()),
                 started => started?,
             }
+            // The exit may have begun in the meantime.
+            process::end_daemon_thread(py)?;
         }
+    }
+
+    fn note_start(&self, runner: &Arc<Runner>) {
+        let mut starting = lock(&self.starting);
+        // What a weak reference frees is memory only.
+        starting.retain(|known| known.strong_count() > 0);
+        starting.push(Arc::downgrade(runner));
     }
 
     fn plan(&self, py: Python<'_>, key: &RunnerKey) -> PyResult<Plan> {

@@ -37,6 +37,8 @@ pub struct Shared {
     pub closed: AtomicBool,
     /// With the epoch that it belongs to (by 1).
     pub registry: Mutex<(u32, Arc<Registry>)>,
+    /// Runners that were started, and may not be among the registry's yet.
+    pub starting: Mutex<Vec<Weak<Runner>>>,
     /// Runners that `close` has told to end.
     pub closing: Mutex<Vec<Arc<Runner>>>,
     /// Scope "caller": the threads' own loops.

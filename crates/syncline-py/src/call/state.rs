@@ -31,8 +31,9 @@ pub type Outbox = syncline_core::outbox::Outbox<Arc<Call>>;
 
 /// Who gets the outcome, and how he is told.
 pub enum Taker {
-    /// A thread that sleeps at the slot: it is woken when the loop's thread lets go of the interpreter.
-    Sleeper(Arc<Outbox>),
+    /// A thread that sleeps at the slot: it is woken when the loop's thread lets go of the interpreter, or at once if it has
+    /// waited for so long that this saves nothing.
+    Sleeper { outbox: Arc<Outbox>, waits_long: AtomicBool },
     /// A thread that sleeps at the slot while a loop runs that keeps no outbox.
     SleeperOfOthers,
     /// The thread that drives this loop: it is told to stop driving. It can't cancel the call meanwhile, so the call knows
@@ -47,6 +48,12 @@ pub struct Promised {
     pub future: Py<PyAny>,
     /// Lives until then: what keeps the call's loop from being closed, which lives in a room above.
     pub keeps: Arc<dyn Any + Send + Sync>,
+}
+
+impl Taker {
+    pub fn sleeper(outbox: &Arc<Outbox>) -> Self {
+        Self::Sleeper { outbox: Arc::clone(outbox), waits_long: AtomicBool::new(false) }
+    }
 }
 
 /// While it lives, a call is under way, in the counters of its bridge.
@@ -113,6 +120,13 @@ impl Call {
             waiter: OnceLock::new(),
             stats: Arc::clone(stats),
         })
+    }
+
+    /// Its taker looks by itself from now on, after longer and longer times. It has to look at the slot after that.
+    pub fn note_long_wait(&self) {
+        if let Taker::Sleeper { waits_long, .. } = &self.taker {
+            waits_long.store(true, SeqCst);
+        }
     }
 
     /// One that nobody waits for from the beginning.
@@ -252,7 +266,9 @@ impl Call {
             drop(self.slot.take());
         }
         match &self.taker {
-            Taker::Sleeper(outbox) => outbox.add(Arc::clone(self)),
+            // After the slot was filled: a taker that is not seen here sees that.
+            Taker::Sleeper { waits_long, .. } if waits_long.load(SeqCst) => self.slot.publish(),
+            Taker::Sleeper { outbox, .. } => outbox.add(Arc::clone(self)),
             Taker::SleeperOfOthers | Taker::Future(_) => self.slot.publish(),
             Taker::Driver { driven, .. } => {
                 if let Some(event_loop) = take(driven) {

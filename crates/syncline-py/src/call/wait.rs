@@ -17,7 +17,7 @@ use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
-use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PySystemExit, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -238,8 +238,7 @@ impl Wait {
             (reason @ (Some(Reason::Closing | Reason::Outer) | None), Outcome::Raised(error))
                 if is_cancelled(py, &error) && (matches!(reason, Some(Reason::Closing)) || awaited.is_closing(py)) =>
             {
-                process::end_daemon_thread(py)?;
-                Err(errors::from_cause(py, awaited.closed(py), error))
+                Err(errors::from_cause(py, self.ended_with_loop(py, awaited), error))
             }
             (Some(Reason::Outer), Outcome::Raised(error)) if is_cancelled(py, &error) => {
                 Err(as_cancelled_here(py, error))
@@ -255,7 +254,14 @@ impl Wait {
             Some(Reason::Signal(error)) => error.clone_ref(py),
             Some(Reason::Timeout) => timed_out(self.timeout),
             Some(Reason::Outer) => cancelled_here(py),
-            Some(Reason::Closing) | None => process::end_daemon_thread(py).err().unwrap_or_else(|| awaited.closed(py)),
+            Some(Reason::Closing) | None => self.ended_with_loop(py, awaited),
+        }
+    }
+
+    fn ended_with_loop<A: Awaited>(&self, py: Python<'_>, awaited: &A) -> PyErr {
+        match process::end_daemon_thread(py) {
+            Err(exit) if exit.is_instance_of::<PySystemExit>(py) => exit,
+            _ => awaited.closed(py),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
+use crate::python::surroundings;
 use crate::python::threads::thread_key;
 use crate::runner::state::{Job, Runner, current_runner};
 use crate::switch::nest;
@@ -69,10 +70,10 @@ impl Binding {
             }
             Place::Runner(runner) => Site::Runner(runner),
             Place::Own(own) => Site::Own { own, is_ours_alone: false },
-            Place::Inline if names::running_loop(py)?.is_none() => {
+            Place::Inline(_) if names::running_loop(py)?.is_none() => {
                 Site::Own { own: shared.make_own_loop(py)?, is_ours_alone: true }
             }
-            Place::Inline | Place::Sender(..) => return Err(errors::shutting_down()),
+            Place::Inline(_) | Place::Sender(..) => return Err(errors::shutting_down()),
         };
         let session = Session::new(py, context::copy(py)?, generator);
         session.on_shutdown(closer);
@@ -173,21 +174,25 @@ impl Binding {
     /// Whether the loop still takes steps, from whatever thread.
     pub fn can_go_on(&self) -> bool {
         self.is_of_this_process()
+            && !self.shared.is_closed()
             && match &self.site {
                 Site::Runner(runner) => runner.takes_calls(),
                 Site::Own { own, .. } => own.takes_calls(),
-                Site::Here { .. } => !self.shared.is_closed(),
+                Site::Here { .. } => true,
             }
     }
 
-    /// Whether this thread can wait for a step; for those that must not fail.
+    /// Whether this thread can wait for a step, and holds up nobody by that; for those that must not fail.
     pub fn can_wait(&self, py: Python<'_>) -> bool {
+        let is_free = || matches!(surroundings::in_event_loop(py), Ok(false));
         match &self.site {
             Site::Runner(runner) => {
                 let current = current_runner();
-                runner.takes_calls() && !current.is_some_and(|current| runner.node.leads_to(&current.node))
+                // A loop that waited for its steps, too, waits for its end.
+                let may_wait = self.is_own_thread() || is_free();
+                runner.takes_calls() && may_wait && !current.is_some_and(|here| runner.node.leads_to(&here.node))
             }
-            Site::Own { own, .. } => self.is_own_thread() && !own.is_busy() && own.takes_calls(),
+            Site::Own { own, .. } => self.is_own_thread() && !own.is_busy() && own.takes_calls() && is_free(),
             Site::Here { opener, .. } => {
                 // Another task would close it in the middle of what it does itself.
                 let current = nest::strand_for(py, &self.shared.terms);

@@ -116,7 +116,7 @@ impl Buffer {
             resting: Mutex::default(),
         };
         let target = Target::Awaitable(Py::new(py, producer)?.into_any());
-        let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), &Arc::default());
+        let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
         let run_in = RunIn::Session { session: Arc::clone(&binding.session), is_last: false };
         match runner.post(py, Job::Start(Arc::clone(&call), target, run_in)) {
             Ok(()) => {
@@ -155,7 +155,7 @@ impl Buffer {
 
     /// Until there is something to take, by 2.
     fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
-        let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), &Arc::default());
+        let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
         let task = {
             let mut state = lock(&self.state);
             if !state.items.is_empty() || state.end.is_some() {

@@ -280,7 +280,13 @@ impl IteratorBase {
         }
         let target = this.last_target_of_dropped(slf.as_any())?;
         if binding.can_wait(py) && !process::is_exiting() {
-            return this.close_at(slf.as_any(), &binding, target);
+            let closed = this.close_at(slf.as_any(), &binding, target);
+            if closed.is_err() && !binding.can_go_on() {
+                // The bridge was closed meanwhile, which closes what its loops have.
+                binding.end_with_its_loop(py);
+                return Ok(());
+            }
+            return closed;
         }
         if let (Some(buffer), Some(runner)) = (this.buffer.get(), binding.runner()) {
             buffer.ask_to_stop(py, runner);

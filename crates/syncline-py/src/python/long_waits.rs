@@ -4,13 +4,15 @@
 //! 1. The list is only ever locked while attached: what Python code reads there holds until it lets others run.
 
 use crate::python::names;
+use crate::python::per_process::PerProcess;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{MutexGuard, lock};
 
-static ALL: Mutex<Vec<(u64, u64, u64)>> = Mutex::new(Vec::new());
+/// Number, waiting thread, loop's thread. In a forked child nobody waits yet.
+static ALL: PerProcess<Vec<(u64, u64, u64)>> = PerProcess::new();
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A wait: its number, the thread that waits, and that of the loop which it waits for. Made and dropped attached.
@@ -24,7 +26,7 @@ impl LongWait {
     pub fn begin(py: Python<'_>, loop_thread: u64) -> PyResult<Self> {
         let waiter = names::get_ident(py)?.call0()?.extract()?;
         let wait = Self { number: NEXT.fetch_add(1, Relaxed), waiter, loop_thread };
-        lock(&ALL).push((wait.number, waiter, loop_thread));
+        all().push((wait.number, waiter, loop_thread));
         Ok(wait)
     }
 
@@ -37,20 +39,19 @@ impl LongWait {
 
 impl Drop for LongWait {
     fn drop(&mut self) {
-        lock(&ALL).retain(|(number, ..)| *number != self.number);
+        all().retain(|(number, ..)| *number != self.number);
     }
 }
 
-/// In a forked child nobody waits yet.
-pub fn forget_all(_py: Python<'_>) {
-    lock(&ALL).clear();
+fn all() -> MutexGuard<'static, Vec<(u64, u64, u64)>> {
+    lock(ALL.get(|_| Vec::new()))
 }
 
 /// Maps each thread that has waited for a while to its wait's number and the thread of the loop that it waits for.
 #[pyfunction]
 pub fn long_waits(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let waits = PyDict::new(py);
-    let all = lock(&ALL).clone();
+    let all = all().clone();
     for (number, waiter, loop_thread) in all {
         waits.set_item(waiter, (number, loop_thread))?;
     }

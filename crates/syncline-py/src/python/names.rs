@@ -24,6 +24,7 @@ lazy! {
     task = "asyncio"."Task";
     all_tasks = "asyncio"."all_tasks";
     asyncio_wait = "asyncio"."wait";
+    asyncio_sleep = "asyncio"."sleep";
     wait_for = "asyncio"."wait_for";
     cancelled_error = "asyncio"."CancelledError";
     selector_event_loop = "asyncio"."SelectorEventLoop";
@@ -55,6 +56,9 @@ lazy! {
     origin = "syncline._workers"."origin";
     limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
+    outlive_executors = "syncline._last"."outlive_executors";
+    is_waiting_for_threads = "syncline._last"."is_waiting_for_threads";
+    closing_tasks = "syncline._nested"."closing_tasks";
     close_later = "syncline._nested"."close_later";
     close_dropped = "syncline._nested"."close_dropped";
     within = "syncline._nested"."within";

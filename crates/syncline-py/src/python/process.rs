@@ -8,6 +8,7 @@
 //! 3. Once `LEFT` is set no worker thread of ours attaches. 4. Which thread is the main one is found out without running
 //!    Python code: that could run a signal handler.
 
+use crate::python::errors;
 use crate::python::names;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -25,6 +26,13 @@ static LEFT: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static IS_MAIN: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
+    static SERVES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that this thread is one of ours: what runs here was sent by others, who are told how it ends.
+#[pyfunction]
+pub fn serve() {
+    SERVES.set(true);
 }
 
 /// How many forks lie between this process and the one that imported syncline.
@@ -139,24 +147,50 @@ pub fn sleep<T: Send>(py: Python<'_>, asleep: impl FnOnce() -> T + Send) -> T {
     woken
 }
 
-/// At exit only daemon threads are left besides the main one. They end here, without a traceback.
+/// At exit only daemon threads are left besides the main one. The user's end here, without a traceback; in ours the call is
+/// refused.
 pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
-    if is_exiting() && !is_main_thread(py) { Err(PySystemExit::new_err(())) } else { Ok(()) }
+    if !is_exiting() || is_main_thread(py) {
+        return Ok(());
+    }
+    Err(if SERVES.get() { errors::shutting_down() } else { PySystemExit::new_err(()) })
 }
 
 /// Notes which thread is the main one, at the import.
 pub fn find_main_thread(py: Python<'_>) -> PyResult<()> {
     MAIN.store(main_ident(py)?, Relaxed);
+    hear_of_forks();
     Ok(())
 }
 
 /// For a forked child: nobody of the parent is inside here, and the thread that forked is the main one.
 pub fn begin_child(py: Python<'_>) -> PyResult<()> {
-    INSIDE.store(0, SeqCst);
-    EPOCH.fetch_add(1, Release);
+    begin_epoch();
     MAIN.store(own_ident(py)?, Relaxed);
     Ok(())
 }
+
+fn begin_epoch() {
+    INSIDE.store(0, SeqCst);
+    EPOCH.fetch_add(1, Release);
+}
+
+/// C code forks, too, and tells Python nothing. Python's identifier of a thread is what C has for it.
+#[cfg(unix)]
+fn hear_of_forks() {
+    extern "C" fn in_child() {
+        begin_epoch();
+        // SAFETY: it has no preconditions.
+        let own = unsafe { libc::pthread_self() };
+        #[allow(clippy::unnecessary_cast, reason = "a pointer on some systems")]
+        MAIN.store(own as u64, Relaxed);
+    }
+    // SAFETY: the handler uses atomics only, which is allowed in the child of a process with threads.
+    let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+}
+
+#[cfg(not(unix))]
+fn hear_of_forks() {}
 
 /// The exit begins; in the main thread, which can't be asked for later on.
 pub fn begin_exit() {

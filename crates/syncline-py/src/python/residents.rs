@@ -1,15 +1,16 @@
 //! The loops that live in this process, as fork, exit and reports see them: runners' and threads' own.
 //!
 //! Invariants:
-//! 1. The list is locked only while attached, and for no longer than a look takes: no other thread holds it at a fork, and
-//!    nothing is dropped under it.
+//! 1. The list is locked only while attached, and for no longer than a look takes; nothing is dropped under it. 2. A forked
+//!    child has a list of its own, and leaves its parent's loops alone: not even their memory is freed there.
 
+use super::per_process::PerProcess;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use syncline_core::latch::Latch;
-use syncline_core::sync::{Mutex, lock, replace};
+use syncline_core::sync::{Mutex, lock};
 
 /// A loop of ours.
 pub trait Resident: Send + Sync {
@@ -37,11 +38,25 @@ pub trait Resident: Send + Sync {
     }
 }
 
-static ALL: Mutex<Vec<Weak<dyn Resident>>> = Mutex::new(Vec::new());
+static ALL: PerProcess<Vec<Weak<dyn Resident>>> = PerProcess::new();
+
+fn all() -> &'static Mutex<Vec<Weak<dyn Resident>>> {
+    ALL.get(|parents| {
+        // By 2.
+        let parents = parents.and_then(|parents| parents.try_lock().ok());
+        parents.iter().flat_map(|all| all.iter()).filter_map(Weak::upgrade).for_each(std::mem::forget);
+        Vec::new()
+    })
+}
+
+/// In a forked child, by 2.
+pub fn leave_parents(_py: Python<'_>) {
+    drop(lock(all()));
+}
 
 /// Adds a loop to those that end with the process.
 pub fn remember(resident: Weak<dyn Resident>, _py: Python<'_>) {
-    let mut all = lock(&ALL);
+    let mut all = lock(all());
     // What a weak reference frees is memory only.
     all.retain(|known| known.strong_count() > 0);
     all.push(resident);
@@ -49,15 +64,8 @@ pub fn remember(resident: Weak<dyn Resident>, _py: Python<'_>) {
 
 /// Those of this process that have not ended.
 pub fn alive(_py: Python<'_>) -> Vec<Arc<dyn Resident>> {
-    let known = lock(&ALL).clone();
+    let known = lock(all()).clone();
     known.iter().filter_map(Weak::upgrade).filter(|resident| !resident.has_ended()).collect()
-}
-
-/// In a forked child: the parent's loops are left alone, and not even freed.
-pub fn leave_all(_py: Python<'_>) {
-    for resident in replace(&ALL, Vec::new()).iter().filter_map(Weak::upgrade) {
-        std::mem::forget(resident);
-    }
 }
 
 /// Maps `id(loop)` to words for it and its scope, for every loop.

@@ -58,7 +58,8 @@ impl Runner {
                     target.discard(py);
                     call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
                 }
-                Job::Arrival(arrival) => arrival.be_lost(py),
+                // Tasks that clean up may wait for it.
+                Job::Arrival(arrival) => arrival.arrive(py),
                 Job::Cancel(_) | Job::Do(_) | Job::Stop => {}
             }
         }

@@ -39,7 +39,7 @@ pub fn hop(
     stats: &Arc<Stats>,
 ) -> Result<Heard, (Target, RunIn)> {
     let _masked = Masked::new();
-    let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), stats);
+    let call = runner.new_call(Taker::sleeper(&runner.outbox), stats);
     let _under_way = UnderWay(stats);
     let _waiting = Waiting::begin(&call);
     let mut wait = Wait::begin(patience);
@@ -159,6 +159,10 @@ impl Awaited for RunnerCall<'_> {
         let is_main = process::is_main_thread(py);
         let longest = if self.outer.is_some() { LONGEST_NESTED_TICK } else { LONGEST_TICK };
         let was_closing = self.runner.is_closing();
+        self.call.note_long_wait();
+        if self.call.slot.is_filled() {
+            return Ok(());
+        }
         process::sleep(py, || {
             loop {
                 let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));

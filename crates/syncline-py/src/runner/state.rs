@@ -23,7 +23,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -98,6 +98,8 @@ pub struct Runner {
     /// The turn whose stall was reported last, and one more; 0 for none.
     reported: AtomicU64,
     asleep: AtomicBool,
+    /// Whether its thread runs.
+    begun: AtomicBool,
     pub closing: Arc<AtomicBool>,
     pub ended: Latch,
 }
@@ -155,6 +157,7 @@ impl Runner {
             turns: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
             closing: Arc::default(),
             ended: Latch::new(),
         }))
@@ -175,6 +178,14 @@ impl Runner {
 
     pub fn is_asleep(&self) -> bool {
         self.asleep.load(Relaxed)
+    }
+
+    pub fn note_begun(&self) {
+        self.begun.store(true, SeqCst);
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(SeqCst)
     }
 
     pub fn is_closing(&self) -> bool {

@@ -33,10 +33,11 @@ use syncline_core::sync::{Mutex, lock};
 /// How often a thread that waits for a start looks for signals that were delivered to another one.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Starts a runner's thread, without waiting for it.
-pub fn start(py: Python<'_>, plan: Plan, duty: Start) -> PyResult<()> {
+/// Starts a runner's thread, without waiting for it. `begin` hears of the runner before.
+pub fn start(py: Python<'_>, plan: Plan, duty: Start, begin: impl FnOnce(&Arc<Runner>)) -> PyResult<()> {
     preload(py, &plan)?;
     let runner = Runner::new(py, &plan, &duty.starting().node)?;
+    begin(&runner);
     let starting = Arc::clone(duty.starting());
     let registry = Arc::clone(duty.runners());
     let name = Arc::clone(&runner.name);
@@ -143,17 +144,23 @@ fn tell_nobody(py: Python<'_>, error: &PyErr) {
 
 /// The thread's main function.
 fn main(py: Python<'_>, runner: &Arc<Runner>, plan: Plan, duty: Start) {
+    process::serve();
+    // While it makes the loop: before that is among the residents, the exit would not wait for it.
+    let inside = process::step_inside();
+    runner.note_begun();
+    drive(Some(runner));
+    let _ended = ThreadIsOver(runner);
+    // After that: a close that keeps it from beginning has seen it run, or it never begins.
     if !duty.starting().begin() {
         return;
     }
-    drive(Some(runner));
-    let _ended = ThreadIsOver(runner);
     let prepared = prepare(py, runner, &plan);
     // Its factory may refer to the bridge: this thread would keep what has to be dropped for it to end.
     drop(plan);
     match prepared {
         Ok(event_loop) => {
-            if duty.ready(Arc::clone(runner)).is_ok() {
+            if !process::is_exiting() && duty.ready(Arc::clone(runner)).is_ok() {
+                drop(inside);
                 turn(py, runner, &event_loop);
             }
             end(py, runner, &event_loop);
@@ -188,6 +195,12 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
     runner.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
     runner.thread.set(py, names::current_thread(py)?.call0()?.unbind());
     let event_loop = make_loop(py, runner, plan)?;
+    if plan.loop_factory.is_some()
+        && let Err(error) = loops::check_runs(&event_loop)
+    {
+        let _ = event_loop.call_method0(intern!(py, "close"));
+        return Err(error);
+    }
     runner.event_loop.set(py, event_loop.clone().unbind());
     nest::drive(Driving::Ours { bridge: runner.bridge_id, switches: runner.switches });
     if runner.feeder() == Feeder::Callback {

@@ -144,6 +144,14 @@ pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
 }
 
+/// The user's coroutine, if that is one of ours around it.
+pub fn unwrapped(coroutine: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
+    match coroutine.cast_into::<Nestable>() {
+        Ok(ours) => ours.get().inner.bind(ours.py()).clone(),
+        Err(other) => other.into_inner(),
+    }
+}
+
 /// Ends the stacks of a task that refuses to end: they can't outlive their thread.
 pub fn close_nested(task: &Bound<'_, PyAny>) {
     let py = task.py();
@@ -287,8 +295,15 @@ impl NoSwitch {
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {
-        let strand = lock(&self.entered).pop().flatten();
-        if let Some(strand) = strand {
+        let here = strand::active();
+        let address = |strand: &Option<Arc<Strand>>| strand.as_ref().map(Arc::as_ptr);
+        let left = {
+            let mut entered = lock(&self.entered);
+            let own = entered.iter().rposition(|strand| address(strand) == address(&here));
+            // Where another task leaves the block than has entered it, the last one.
+            own.or(entered.len().checked_sub(1)).map(|index| entered.remove(index))
+        };
+        if let Some(strand) = left.flatten() {
             strand.forbidden.fetch_sub(1, Relaxed);
         }
     }

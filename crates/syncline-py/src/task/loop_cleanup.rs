@@ -13,6 +13,7 @@ use crate::python::once::intern;
 use crate::python::signals;
 use crate::switch::nestable;
 use crate::task::bridged::BridgedCoroutine;
+use crate::task::loops::IdleStops;
 use crate::task::session::SessionCoroutine;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -33,20 +34,39 @@ pub fn clean_up(
     wait: &mut Wait,
 ) -> PyResult<()> {
     let begun = Instant::now();
-    let mut cleanup = Cleanup { event_loop, name, wait };
+    let mut cleanup = Cleanup { event_loop, name, bound, known: PySet::empty(py)?, wait };
     let sessions = cleanup.end_idle_sessions()?;
     // What they hold open may be what other tasks need to end; or it is the other way round.
     cleanup.wait_for(&sessions, if cleanup.tasks()?.len() > sessions.len() { bound / 2 } else { bound })?;
-    cleanup.cancel_tasks(&sessions, bound.saturating_sub(begun.elapsed()), bound)?;
+    cleanup.end_tasks(sessions, bound.saturating_sub(begun.elapsed()), Told::ToEnd)?;
     let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
-    let left = (bound * 2).saturating_sub(begun.elapsed()).min(bound).max(LEAST_LEFT);
-    cleanup.run(names::wait_for(py)?.call1((finalized, left.as_secs_f64()))?)?;
+    let left = || (bound * 2).saturating_sub(begun.elapsed()).min(bound).max(LEAST_LEFT);
+    let bounded = names::wait_for(py)?.call1((&finalized, left().as_secs_f64()))?;
+    if let Err(error) = cleanup.run(bounded) {
+        // It may not have been begun.
+        finalized.call_method0(intern!(py, "close"))?;
+        return Err(error);
+    }
+    // asyncio closes generators that were dropped in the meantime in tasks of their own, a turn later.
+    cleanup.run(names::asyncio_sleep(py)?.call1((0,))?)?;
+    cleanup.end_tasks(PySet::empty(py)?, left(), Told::Nothing)?;
     cleanup.wait.raise_signal(py)
+}
+
+/// What a task hears that the cleanup meets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    ToEnd,
+    /// At first: it closes something.
+    Nothing,
 }
 
 struct Cleanup<'a, 'py> {
     event_loop: &'a Bound<'py, PyAny>,
     name: &'a str,
+    bound: Duration,
+    /// The tasks that it has met.
+    known: Bound<'py, PySet>,
     wait: &'a mut Wait,
 }
 
@@ -62,18 +82,60 @@ impl<'py> Cleanup<'_, 'py> {
         for task in self.tasks()? {
             if let Some(session) = session_of(&task).filter(|session| session.get().session.is_idle()) {
                 session.get().session.end_by_closer(task.py())?;
+                self.known.add(&task)?;
                 idle.add(task)?;
             }
         }
         Ok(idle)
     }
 
-    /// Cancels all tasks but the sessions that leave by themselves, and waits for both.
-    fn cancel_tasks(&mut self, sessions: &Bound<'py, PySet>, left: Duration, bound: Duration) -> PyResult<()> {
+    /// Cancels all tasks but the sessions that leave by themselves, and waits for both; then the same for what those have
+    /// started.
+    fn end_tasks(&mut self, sessions: Bound<'py, PySet>, left: Duration, told: Told) -> PyResult<()> {
         let py = self.event_loop.py();
-        let (ending, cleaning) = (sessions.call_method0(intern!(py, "copy"))?.cast_into::<PySet>()?, PySet::empty(py)?);
+        let begun = Instant::now();
+        let (mut ending, mut refused) = (sessions, Vec::new());
+        loop {
+            let rest = || left.saturating_sub(begun.elapsed());
+            // Before the others are cancelled: some of those may work for them.
+            let closing = self.closing_tasks(told)?;
+            self.wait_for(&closing, rest() / 2)?;
+            let cleaning = self.meet(&ending)?;
+            if ending.is_empty() {
+                break;
+            }
+            for task in self.wait_for(&cleaning, rest() / 2)?.1 {
+                cancel(&task);
+            }
+            let (ended, pending) = self.wait_for(&ending, rest())?;
+            self.report_failures(&ended)?;
+            refused.extend(pending);
+            if rest().is_zero() {
+                break;
+            }
+            ending = PySet::empty(py)?;
+        }
+        self.leave_behind(refused)
+    }
+
+    /// The tasks that it has not met and that may come to their own end.
+    fn closing_tasks(&self, told: Told) -> PyResult<Bound<'py, PySet>> {
+        let closing = PySet::empty(self.event_loop.py())?;
         for task in self.tasks()? {
-            if sessions.contains(&task)? {
+            if !self.known.contains(&task)? && (told == Told::Nothing || closes_something(&task)?) {
+                closing.add(task)?;
+            }
+        }
+        Ok(closing)
+    }
+
+    /// Cancels the tasks that it has not met, and adds them to `ending`. Returns those that clean up already: to be cancelled
+    /// would break that off, so they have half of the time before.
+    fn meet(&self, ending: &Bound<'py, PySet>) -> PyResult<Bound<'py, PySet>> {
+        let py = self.event_loop.py();
+        let cleaning = PySet::empty(py)?;
+        for task in self.tasks()? {
+            if self.known.contains(&task)? {
                 continue;
             }
             if let Some(session) = session_of(&task) {
@@ -84,21 +146,19 @@ impl<'py> Cleanup<'_, 'py> {
                 Some(call) if call.was_cancelled() => cleaning.add(&task)?,
                 _ => cancel(&task),
             }
+            self.known.add(&task)?;
             ending.add(task)?;
         }
-        let begun = Instant::now();
-        // Those that were cancelled shortly before have half of the time: to be cancelled again would break their cleanup
-        // off.
-        let (_, refused) = self.wait_for(&cleaning, left / 2)?;
-        for task in &refused {
-            cancel(task);
-        }
-        let (ended, refused) = self.wait_for(&ending, left.saturating_sub(begun.elapsed()))?;
-        self.report_failures(&ended)?;
+        Ok(cleaning)
+    }
+
+    /// Goes on without the tasks that refuse to end.
+    fn leave_behind(&self, refused: Tasks<'py>) -> PyResult<()> {
         if refused.is_empty() {
             return Ok(());
         }
-        let (name, seconds) = (self.name, bound.as_secs_f64());
+        let py = self.event_loop.py();
+        let (name, seconds) = (self.name, self.bound.as_secs_f64());
         let message = format!(
             "the runner {name:?} ends though these tasks have not, {seconds} s after they were cancelled: {}",
             refused.iter().map(signals::repr_of).collect::<Vec<_>>().join(", ")
@@ -129,7 +189,8 @@ impl<'py> Cleanup<'_, 'py> {
     fn run(&mut self, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
         let task = self.event_loop.call_method1(intern!(py, "create_task"), (&coroutine,))?;
-        let mut turns = Turns { event_loop: self.event_loop, coroutine, task, failure: None };
+        let mut turns =
+            Turns { event_loop: self.event_loop, coroutine, task, failure: None, idle_stops: IdleStops::default() };
         let ended = self.wait.wait_for(py, &mut turns);
         if turns.is_done() {
             return turns.task.call_method0(intern!(py, "result"));
@@ -145,6 +206,20 @@ impl<'py> Cleanup<'_, 'py> {
 
 type Tasks<'py> = Vec<Bound<'py, PyAny>>;
 
+/// What asyncio closes a dropped generator by.
+const ACLOSE: &str = "async_generator_athrow";
+
+/// Whether the task makes the last step of something that was left open.
+fn closes_something(task: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = task.py();
+    let coroutine = nestable::unwrapped(task.call_method0(intern!(py, "get_coro"))?);
+    if coroutine.get_type().name()? == ACLOSE {
+        return Ok(true);
+    }
+    let has_begun = names::modules(py)?.contains(intern!(py, "syncline._nested"))?;
+    Ok(has_begun && names::closing_tasks(py)?.contains(task)?)
+}
+
 /// Cancels a task. What it waits for may raise, being the user's code: that is his to know, and others are cancelled too.
 fn cancel(task: &Bound<'_, PyAny>) {
     let py = task.py();
@@ -159,6 +234,7 @@ struct Turns<'a, 'py> {
     coroutine: Bound<'py, PyAny>,
     task: Bound<'py, PyAny>,
     failure: Option<PyErr>,
+    idle_stops: IdleStops,
 }
 
 impl Turns<'_, '_> {
@@ -182,11 +258,16 @@ impl Awaited for Turns<'_, '_> {
     }
 
     fn sleep(&mut self, py: Python<'_>, _due: Option<Instant>) -> PyResult<()> {
+        let begun = Instant::now();
         let turned = self.event_loop.call_method1(intern!(py, "run_until_complete"), (&self.task,));
         match turned {
             Ok(_) => Ok(()),
             Err(_) if self.is_done() => Ok(()),
-            Err(error) if was_stopped(py, &error) => Ok(()),
+            Err(error) if was_stopped(py, &error) => {
+                self.idle_stops.note(begun.elapsed());
+                self.failure = self.idle_stops.are_too_many().then_some(error);
+                Ok(())
+            }
             Err(error) if signals::are_handlers(py, &error) => Err(error),
             // `SystemExit` and the like in a task.
             Err(error) if !signals::concerns_driver(py, &error) => {

@@ -4,15 +4,17 @@
 //! 1. A loop of our class is asked each time a task is made there: tasks can nest, whatever task factory the user gives it.
 //! 2. A loop says that it runs while the core takes a first step on it, outside of the loop's own turns.
 
+use crate::python::errors;
 use crate::python::names;
 use crate::python::once::{Once, intern};
 use crate::switch::nest;
 use crate::switch::nestable::{self, TaskFactory};
 use crate::switch::strand::Owner;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// What the loops of bridges are besides asyncio's. What asyncio asks of a loop for each task is answered in Rust.
 #[pyclass(frozen, subclass, module = "syncline._core")]
@@ -59,6 +61,50 @@ impl BridgeLoop {
     fn get_debug(&self) -> bool {
         self.is_debugged.load(Relaxed)
     }
+}
+
+/// A loop that returns so quickly, so often in a row, does not run at all.
+const SHORTEST_TURN: Duration = Duration::from_micros(200);
+const MOST_IDLE_STOPS: u32 = 64;
+
+/// How often in a row a loop has returned at once, though there is something to wait for.
+#[derive(Default)]
+pub struct IdleStops(u32);
+
+impl IdleStops {
+    pub fn note(&mut self, took: Duration) {
+        self.0 = if took < SHORTEST_TURN { self.0 + 1 } else { 0 };
+    }
+
+    /// Whether the loop does not run.
+    pub fn are_too_many(&self) -> bool {
+        self.0 >= MOST_IDLE_STOPS
+    }
+}
+
+/// Turns a loop once, and raises if it does not turn: some run in the main thread only, and elsewhere return at once.
+pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    let seen = PyList::empty(py);
+    event_loop.call_method1(intern!(py, "call_soon"), (seen.getattr(intern!(py, "append"))?, py.None()))?;
+    let stop = event_loop.getattr(intern!(py, "stop"))?;
+    event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
+    let turned = event_loop.call_method0(intern!(py, "run_forever"));
+    if turned.is_ok() && !seen.is_empty() {
+        return Ok(());
+    }
+    let kind = errors::type_name(event_loop);
+    let closed = errors::runner_closed(
+        py,
+        format!(
+            "the loop that loop_factory returned, {kind}, does not run in this thread: its run_forever() returns at once; \
+             some loops run in the main thread only: give that one to Bridge(scope=\"caller\") there"
+        ),
+    );
+    Err(match turned {
+        Err(error) => errors::from_cause(py, closed, error),
+        Ok(_) => closed,
+    })
 }
 
 /// By 2, while it lives.

@@ -4,13 +4,14 @@ use super::bridged::BridgedCoroutine;
 use super::revival::settle_lost_step;
 use crate::python::errors;
 use crate::python::log;
+use crate::python::main_end;
 use crate::python::once::intern;
 use crate::python::signals;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-/// A new loop of the factory's, which logs unhandled errors to our logger.
+/// A new loop of the factory's, which logs unhandled errors to our logger, unless the factory has seen to them.
 pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = factory.py();
     // Late in the interpreter's end this fails: before there is a loop that nobody would close.
@@ -23,7 +24,11 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
              uvloop.new_event_loop"
         )));
     }
-    event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
+    let known = event_loop.getattr_opt(intern!(py, "get_exception_handler"))?.map(|get| get.call0()).transpose()?;
+    if known.is_none_or(|known| known.is_none()) {
+        event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
+    }
+    main_end::attend(py, &event_loop)?;
     Ok(event_loop)
 }
 

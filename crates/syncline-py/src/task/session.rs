@@ -111,6 +111,12 @@ impl Session {
             call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, call.runner_name())));
             return Ok(());
         }
+        if is_last && call.is_abandoned() && self.current_call().is_some() {
+            // Its object was dropped while the loop fetched ahead.
+            self.on_shutdown(Closer::Last(target));
+            self.end_after_this_step();
+            return Ok(());
+        }
         let task = self.task(event_loop)?;
         let execution = Arc::new(Execution::new(Arc::clone(call), target, loops::owner(event_loop)));
         let done_by_this_step = {

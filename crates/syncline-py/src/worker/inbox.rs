@@ -24,7 +24,6 @@ use crate::runner::state::{Feeder, Runner, current_runner};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -74,7 +73,7 @@ pub struct Inbox {
 
 thread_local! {
     /// By 4 weak. The inbox of the loop that this thread asked for last.
-    static HERE: RefCell<Weak<Inbox>> = const { RefCell::new(Weak::new()) };
+    static HERE: Leaky<Weak<Inbox>> = const { Leaky::new() };
     /// That of the runner's loop which this thread drives: nothing else keeps it between two calls.
     static OF_RUNNER: Leaky<Arc<Inbox>> = const { Leaky::new() };
     static END: Deferred = const { Deferred::new() };
@@ -101,12 +100,13 @@ pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
             )
         })?
     };
-    let known = HERE.with_borrow(Weak::upgrade);
+    let known = HERE.with(Leaky::cloned).and_then(|known| known.upgrade());
     if let Some(inbox) = known.filter(|inbox| inbox.is_of(&anchor)) {
         return Ok(inbox);
     }
     let inbox = if in_trio { Inbox::in_trio(&anchor)? } else { Inbox::in_asyncio(&anchor)? };
-    HERE.set(Arc::downgrade(&inbox));
+    // A weak reference that is left with its thread keeps a little memory.
+    drop(HERE.with(|here| here.replace(Some(Arc::downgrade(&inbox)))));
     Ok(inbox)
 }
 
@@ -179,7 +179,8 @@ impl Inbox {
 
     fn is_closed(&self) -> bool {
         match &self.route {
-            Route::Runner(runner) => runner.mailbox.is_closed(),
+            // What comes while it ends is brought by `late`.
+            Route::Runner(runner) => runner.has_ended(),
             _ => self.mail.is_closed(),
         }
     }

@@ -3,6 +3,7 @@
 pub mod awaiting;
 pub mod from_thread;
 pub mod inbox;
+mod late;
 pub mod limiter;
 pub mod limits;
 pub mod marks;

@@ -3,6 +3,7 @@
 //! A loop that spins comes at once, and would collide with a thread that still holds the interpreter. So what needs the
 //! interpreter comes first (`prepare`), and the rest when the telling thread has let go of it (`send`).
 
+use super::late;
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Job, Runner};
 use pyo3::prelude::*;
@@ -32,8 +33,8 @@ pub enum Notice {
     Meeting(Arc<Meeting>, Arc<dyn Recipient>, Arc<dyn Arrival>),
     /// It has gone, and is to be told in the usual way.
     Missed(Arc<dyn Recipient>, Arc<dyn Arrival>),
-    /// The loop takes nothing any more.
-    Lost(Arc<dyn Arrival>),
+    /// The runner takes no mail any more: it ends.
+    Late(Arc<Runner>, Arc<dyn Arrival>),
 }
 
 impl Notice {
@@ -42,8 +43,8 @@ impl Notice {
         match self {
             Self::Wake(inbox) if Arc::clone(&inbox).is_scheduled(py) => None,
             Self::Missed(inbox, arrival) => inbox.put(py, arrival).and_then(|notice| notice.prepare(py)),
-            Self::Lost(arrival) => {
-                arrival.be_lost(py);
+            Self::Late(runner, arrival) => {
+                late::bring(py, &runner, arrival);
                 None
             }
             prepared => Some(prepared),
@@ -59,7 +60,9 @@ impl Notice {
                 match runner.mailbox.send(Job::Arrival(arrival.take()?)) {
                     Ok(Sent::WakeTheLoop) => runner.wake(),
                     Ok(Sent::LoopIsAwake) => {}
-                    Err(SendError(Job::Arrival(arrival))) => return Some(Self::Lost(arrival)),
+                    Err(SendError(Job::Arrival(arrival))) => {
+                        return Some(Self::Late(Arc::clone(runner), arrival));
+                    }
                     Err(_) => unreachable!("the job is the one made above"),
                 }
                 None
@@ -71,7 +74,7 @@ impl Notice {
             Self::Meeting(meeting, inbox, arrival) => {
                 (!meeting.meet()).then(|| Self::Missed(Arc::clone(inbox), Arc::clone(arrival)))
             }
-            Self::Missed(..) | Self::Lost(_) => None,
+            Self::Missed(..) | Self::Late(..) => None,
         }
     }
 

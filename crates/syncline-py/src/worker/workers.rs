@@ -16,6 +16,7 @@ use crate::python::context;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::per_process::PerProcess;
 use crate::python::process;
 use crate::python::threads;
 use crate::runner::state::{Feeder, current_runner};
@@ -56,7 +57,8 @@ pub trait WorkerJob: Send + Sync {
 
 type Works = Pool<Arc<dyn WorkerJob>>;
 
-static POOL: Mutex<Option<(u32, Arc<Works>)>> = Mutex::new(None);
+/// By 4.
+static POOL: PerProcess<Arc<Works>> = PerProcess::new();
 static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
@@ -74,16 +76,7 @@ pub fn mark(marked: bool) -> bool {
 }
 
 fn pool() -> Arc<Works> {
-    let mut known = lock(&POOL);
-    match &*known {
-        Some((epoch, pool)) if *epoch == process::epoch() => Arc::clone(pool),
-        _ => {
-            let pool = Arc::new(Works::new(usable_cores()));
-            // By 4.
-            std::mem::forget(known.replace((process::epoch(), Arc::clone(&pool))));
-            pool
-        }
-    }
+    Arc::clone(&lock(POOL.get(|_| Arc::new(Works::new(usable_cores())))))
 }
 
 /// How many worker threads there are, and how many of them wait for work.
@@ -199,6 +192,7 @@ impl Worker {
             std::mem::forget((take(&self.current), take(&self.outcome), waiter::enter(None)));
             return Ok(None);
         }
+        process::serve();
         let mut inside = Some(process::step_inside());
         if process::has_left() {
             return Err(PySystemExit::new_err(()));

@@ -1,0 +1,48 @@
+//! What comes for a runner's loop while it ends: its mailbox takes nothing any more, but tasks that clean up may wait for it.
+//!
+//! Invariants:
+//! 1. The loop's thread brings it, or it is lost when the loop is closed: whoever waits for it is told in either case.
+
+use crate::python::errors;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::runner::arrival::Arrival;
+use crate::runner::state::Runner;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use syncline_core::sync::{Mutex, take};
+
+/// What the loop calls.
+#[pyclass(frozen, module = "syncline._core")]
+struct Late(Mutex<Option<Arc<dyn Arrival>>>);
+
+#[pymethods]
+impl Late {
+    fn __call__(&self, py: Python<'_>) {
+        let _inside = process::step_inside_unless_left(py);
+        if let Some(arrival) = take(&self.0) {
+            arrival.arrive(py);
+        }
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "<a result of another thread, for this loop>"
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        // By 1.
+        if let Some(arrival) = take(&self.0) {
+            Python::try_attach(|py| errors::keeping_raised(py, || arrival.be_lost(py)));
+        }
+    }
+}
+
+pub fn bring(py: Python<'_>, runner: &Runner, arrival: Arc<dyn Arrival>) {
+    let Some(event_loop) = runner.event_loop(py) else { return arrival.be_lost(py) };
+    let scheduled = Bound::new(py, Late(Mutex::new(Some(arrival))))
+        .and_then(|late| event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (late,)));
+    // Closed already: the callback has been dropped, and so told.
+    drop(scheduled);
+}

@@ -1,0 +1,127 @@
+"""Forks by C code, of which Python hears nothing: no hook of its own runs in the child. (uWSGI forks like that.)"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from child import run_script
+from scripts import FORKING
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(sys.platform == "win32", reason="forks"),
+]
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+
+NATIVE = """
+import ctypes
+
+libc, python = ctypes.CDLL(None), ctypes.PyDLL(None)
+
+async def numbers():
+    for number in range(3):
+        await asyncio.sleep(0)
+        yield number
+
+def use():
+    assert bridge.run_sync(pid) == os.getpid()
+    assert list(bridge.iterate(numbers())) == [0, 1, 2]
+    assert list(bridge.iterate(numbers(), prefetch=2)) == [0, 1, 2]
+    assert bridge.run_sync(syncline.to_thread, os.getpid) == os.getpid()
+    assert bridge.run_sync(asyncio.to_thread, int) == 0
+
+def status_of_child(fork):
+    child = fork()
+    if child == 0:
+        status = 1
+        try:
+            use()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+@scopes
+@pytest.mark.parametrize("fork", ["libc.fork", "python.fork"], ids=["without the lock", "with the lock"])
+def test_the_child_works_and_so_does_the_parent(scope: str, fork: str) -> None:
+    """Calls, iteration and worker threads; nobody waits for a thread that only the parent has."""
+    end = run_script(
+        FORKING.format(scope=scope)
+        + NATIVE
+        + f"""
+use()
+print(status_of_child({fork}), flush=True)
+use()
+print(status_of_child({fork}), status_of_child(os.fork), flush=True)
+bridge.close()
+"""
+    )
+    assert end.lines == ["0", "0 0"], end.err
+    end.assert_clean()
+
+
+@scopes
+def test_a_child_of_a_signal_handlers_fork_leaves_the_call_that_it_interrupted(scope: str) -> None:
+    """A call of the parent's that the fork came in the middle of is not waited for in the child."""
+    end = run_script(
+        FORKING.format(scope=scope)
+        + NATIVE
+        + """
+import signal
+
+def handler(number, frame):
+    global child
+    child = python.fork()
+
+signal.signal(signal.SIGUSR1, handler)
+
+async def interrupts():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await asyncio.sleep(0.2)
+    return "done"
+
+parent = os.getpid()
+try:
+    result = bridge.run_sync(interrupts)
+except syncline.RunnerClosedError:
+    result = "closed"
+if os.getpid() == parent:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(result, status, flush=True)
+else:
+    os._exit(result not in ("done", "closed"))
+"""
+    )
+    assert end.lines == ["done 0"], end.err
+    end.assert_clean()
+
+
+@scopes
+@pytest.mark.parametrize("forked", [False, True], ids=["not forked", "forked"])
+@pytest.mark.parametrize("used", ["calls", "workers"])
+def test_a_process_that_c_ends_says_nothing(scope: str, forked: bool, used: str) -> None:
+    """Python is finalized after the thread-locals of the process are gone: nothing panics on that."""
+    end = run_script(
+        FORKING.format(scope=scope)
+        + NATIVE
+        + f"""
+if {used == "workers"}:
+    use()
+else:
+    call()
+if {forked}:
+    child = os.fork()
+    if child:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+finalize = ctypes.cast(ctypes.pythonapi.Py_FinalizeEx, ctypes.c_void_p)
+libc["__cxa_atexit"](finalize, None, None)
+python.exit(0)
+"""
+    )
+    end.assert_clean()
