@@ -49,6 +49,7 @@ __all__ = [
     "long_waits",
     "mark_as_worker_thread",
     "no_switch",
+    "serve",
     "worker_counts",
 ]
 

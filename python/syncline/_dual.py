@@ -154,7 +154,8 @@ def decorated(
             mistake = explain(decorator, fn, result)
         else:
             if decorator == "contextmanager":
-                made._remake = again(wrapper, *args, **kwargs)
+                manager: Any = made
+                manager._remake = again(wrapper, *args, **kwargs)
             return made
         raise wrong(mistake)
 

@@ -5,12 +5,9 @@ Imports nothing heavy, as `import syncline` imports it.
 
 from __future__ import annotations
 
-import os
 import sys
-from _thread import get_ident
-from _weakref import ref
 
-from . import _core
+from . import _carriers, _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,42 +24,8 @@ else:
 
 
 no_switch = _core.no_switch
-
-
-def carry(body: Callable[[], None]) -> None:
-    """The base frame of the greenlets that tasks run in: one whose lowest frame isn't Python's has no stack that tools
-    could show. It stands here, as a module of its own would have to be imported during a call."""
-    # In a frame of its own: whoever keeps a reference keeps the greenlet from being used for other tasks.
-    _note_carrier()
-    body()
-
-
-_carriers: dict[ref[Any], int] = {}
-"""The greenlets that tasks run in, and each one's thread: for reports."""
-
-
-def _note_carrier() -> None:
-    current = sys.modules["greenlet"].getcurrent()
-    _carriers[ref(current, _forget_carrier)] = get_ident()
-
-
-def _forget_carrier(gone: ref[Any]) -> None:
-    _carriers.pop(gone, None)
-
-
-def _forget_other_threads() -> None:
-    for carrier in [carrier for carrier, thread in _carriers.items() if thread != get_ident()]:
-        _carriers.pop(carrier, None)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
-
-
-def carriers_of(thread_id: int) -> list[Any]:
-    """The greenlets of that thread that tasks run in, whether they do just now or not. In the order of their making."""
-    known = [(carrier(), thread) for carrier, thread in list(_carriers.items())]
-    return [carrier for carrier, thread in known if carrier is not None and thread == thread_id]
+# The core takes it from here: it needs it in a call, which is no time for an import.
+carry = _carriers.carry
 
 
 def nestable(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]:

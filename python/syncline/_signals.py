@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -20,5 +20,5 @@ def _code(handler: Any) -> CodeType | None:
     while hasattr(handler, "func"):  # functools.partial
         handler = handler.func
     if not hasattr(handler, "__code__"):  # an object with __call__
-        handler = getattr(type(handler), "__call__", None)  # noqa: B004 -- the method is wanted
+        handler = cast("Any", type(handler)).__call__
     return getattr(handler, "__code__", None)

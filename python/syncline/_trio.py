@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import trio
 
+from ._carriers import carry
 from ._core import Nestable, TaskFactory
-from ._nestable import carry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator

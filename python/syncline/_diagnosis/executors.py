@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_WORKER: Any = concurrent.futures.thread._worker  # type: ignore[attr-defined]
+_thread: Any = concurrent.futures.thread
+_WORKER = _thread._worker
 
 
 def own_executor_is_needed(task: Any) -> str | None:
@@ -65,12 +66,13 @@ def _awaited_from_threads(task: Any) -> Iterator[Any]:
     What chains one future to another is a callback, whose closure has the other.
     """
     found: set[int] = set()
-    todo = [getattr(task, "_fut_waiter", None)]
+    todo: list[Any] = [getattr(task, "_fut_waiter", None)]
     while todo:
         future = todo.pop()
         if isinstance(future, concurrent.futures.Future):
             yield future
         elif asyncio.isfuture(future) and id(future) not in found:
             found.add(id(future))
-            for callback, _context in list(getattr(future, "_callbacks", None) or ()):
+            callbacks: Any = getattr(future, "_callbacks", None) or ()
+            for callback, _ in list(callbacks):
                 todo += [cell.cell_contents for cell in getattr(callback, "__closure__", None) or ()]

@@ -11,7 +11,7 @@ from collections import Counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .._nestable import carriers_of, carry
+from .._carriers import carriers_of, carry
 from .frames import static_attribute
 
 if TYPE_CHECKING:

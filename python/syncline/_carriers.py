@@ -1,0 +1,52 @@
+"""The greenlets that tasks run in: their base frame, and which there are.
+
+`import syncline` imports it: the core asks for it in a call, which is no time for an import. It imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import get_ident
+from _weakref import ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def carry(body: Callable[[], None]) -> None:
+    """The base frame of the greenlets that tasks run in: one whose lowest frame isn't Python's has no stack that tools
+    could show."""
+    # In a frame of its own: whoever keeps a reference keeps the greenlet from being used for other tasks.
+    _note_carrier()
+    body()
+
+
+_carriers: dict[ref[Any], int] = {}
+"""The greenlets that tasks run in, and each one's thread: for reports."""
+
+
+def _note_carrier() -> None:
+    current = sys.modules["greenlet"].getcurrent()
+    _carriers[ref(current, _forget_carrier)] = get_ident()
+
+
+def _forget_carrier(gone: ref[Any]) -> None:
+    _carriers.pop(gone, None)
+
+
+def _forget_other_threads() -> None:
+    for carrier in [carrier for carrier, thread in _carriers.items() if thread != get_ident()]:
+        _carriers.pop(carrier, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+
+
+def carriers_of(thread_id: int) -> list[Any]:
+    """The greenlets of that thread that tasks run in, whether they do just now or not. In the order of their making."""
+    known = [(carrier(), thread) for carrier, thread in list(_carriers.items())]
+    return [carrier for carrier, thread in known if carrier is not None and thread == thread_id]
