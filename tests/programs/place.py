@@ -1,0 +1,88 @@
+"""Where a piece of a program runs, and what may be done there.
+
+1. A loop that waits for something outside of it stands still: a call that would need it can't end. Programs don't make
+   such calls (they raise DeadlockError, which other tests are about).
+2. A wait without end stands only where its cancellation arrives: each step from what cancels it must be an await, or a
+   nested call that awaits in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .tree import Op, Options
+
+
+class Meaningless(Exception):  # noqa: N818 -- says what the program is
+    """An operation stands where it can't be."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The code, its thread and its loop."""
+
+    is_async: bool = False
+    is_main: bool = True
+    """The main thread, in sync code that no loop runs."""
+    is_top: bool = True
+    """The program's outermost block."""
+    loop: int | str | None = None
+    """What runs in this thread: a loop of that bridge, or somebody's, or none."""
+    sender: int | str | None = None
+    """In a worker: the loop that sent it."""
+    still: frozenset[int] = frozenset()
+    """Bridges whose loops stand still (by 1)."""
+    is_doomed: bool = False
+    """All that is here will be cancelled."""
+    is_task: bool = False
+    """In a task that isn't the call's own, or on a loop of the user's: SystemExit is not for anybody to catch there."""
+
+    def inside(self, **changes: object) -> Place:
+        """The place of a body."""
+        return replace(self, is_top=False, **changes)  # type: ignore[arg-type]
+
+    def without_doom(self) -> Place:
+        return self.inside(is_doomed=False)
+
+
+def is_trio(place: Place, bridges: tuple[Options, ...]) -> bool:
+    """Whether trio runs here."""
+    return place.loop == "trio" or (isinstance(place.loop, int) and bridges[place.loop].loop == "trio")
+
+
+def parks(place: Place, bridge: int, bridges: tuple[Options, ...]) -> bool:
+    """Whether a call awaits in place."""
+    return place.loop == bridge and bridges[bridge].nested == "switch"
+
+
+def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: bool = False) -> Place:
+    """Where the coroutine of a call runs. Raises Meaningless (by 1, 2)."""
+    bridge = op.bridge
+    options = bridges[bridge]
+    moved = place.inside(is_async=True, is_main=False, sender=None, is_task=place.is_task and place.loop is not None)
+    if place.loop is None and place.sender is not None and options.in_worker == "sender" and not submitted:
+        # What another backend's loop is given is written for that one; programs are the same on both.
+        return moved.inside(loop=place.sender)
+    if place.loop == bridge and not submitted:
+        if options.nested == "switch":
+            return moved
+        if place.is_doomed:
+            raise Meaningless("a cancellation doesn't come through")
+        return moved.inside(still=place.still | {bridge})
+    if bridge in place.still:
+        raise Meaningless("its loop stands still")
+    if place.loop is None:
+        return moved.inside(loop=bridge)
+    if place.is_doomed or (submitted and place.loop == bridge):
+        raise Meaningless("a cancellation doesn't come through")
+    return moved.inside(loop=bridge, still=place.still | stopped(place))
+
+
+def stopped(place: Place) -> frozenset[int]:
+    """The loop that stands still while sync code waits here."""
+    return frozenset({place.loop} if isinstance(place.loop, int) else ())
+
+
+def refuses(place: Place, op: Op, bridges: tuple[Options, ...]) -> bool:
+    """Whether a call is an error here: `nested="error"`."""
+    return place.loop == op.bridge and bridges[op.bridge].nested == "error"

@@ -1,0 +1,77 @@
+"""Runs programs one after the other, in a process of its own, which a program may hang, crash, interrupt and fork.
+
+Standard output gets the number of each program before it runs, and what was wrong with it. The first one that fails ends the
+process with status 1. One that hangs ends it, too, with all stacks on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import gc
+import signal
+import sys
+import time
+
+import uvloop
+
+import syncline
+
+from . import tree
+from .make import make
+from .run import problems
+from .tree import Program
+
+LIMIT = 30
+"""Seconds that one program may take."""
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of one program of a run."""
+    return seed * 1_000_003 + number
+
+
+def warm_up() -> None:
+    """What is made once in a process' life is made before the first program."""
+    syncline.run_sync(asyncio.sleep, 0)
+    uvloop.new_event_loop().close()
+    syncline.run_sync(syncline.to_thread, int)
+    gc.collect()
+    gc.freeze()  # so that the collections after each program are short
+
+
+def run(program: Program, name: str) -> None:
+    """Runs one program; ends the process if it fails."""
+    print(name, flush=True)
+    faulthandler.dump_traceback_later(LIMIT, exit=True)
+    wrong = problems(program)
+    faulthandler.cancel_dump_traceback_later()
+    if wrong:
+        print("WRONG", *wrong, sep="\n", flush=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--program", default="")
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    warm_up()
+    if options.program:
+        program = eval(options.program, vars(tree))
+        for turn in range(options.times):
+            run(program, str(turn))
+        return
+    number, end = options.first, time.monotonic() + options.seconds
+    while time.monotonic() < end:
+        run(make(seed_of(options.seed, number)), str(number))
+        number += 1
+
+
+if __name__ == "__main__":
+    main()
