@@ -167,7 +167,7 @@ class AsyncCode(Base):
     async def aio_expire(self, op: Op, here: Here) -> None:
         inside = here.doomed(op.bodies[0])
         try:
-            with anyio.fail_after(self.limit):
+            with anyio.fail_after(self.limit(op)):
                 await self.aio(op.bodies[0], inside)
         except TimeoutError:
             self.has_begun(inside)

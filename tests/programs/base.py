@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 import weakref
@@ -15,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import trio
 import uvloop
 
 import syncline
 
-from .tree import Block, Op, Options, Program, waits
+from .tree import Block, Op, Options, Program, limits, waits
 
 LIMIT = 0.02
 
@@ -93,12 +95,12 @@ def on_trio() -> bool:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Cleanup may await; in trio it has to say so."""
-    if on_trio():
-        with trio.CancelScope(shield=True):
-            yield
-    else:
+    """Cleanup may await: the cancel scopes of trio and anyio cancel again and again, unless that is said."""
+    if not on_trio() and asyncio._get_running_loop() is None:
         yield
+    else:
+        with anyio.CancelScope(shield=True):
+            yield
 
 
 def made_bridge(options: Options) -> syncline.Bridge:
@@ -115,7 +117,7 @@ class Base:
 
     def __init__(self, program: Program, patience: float = 1) -> None:
         self.program = program
-        self.limit = LIMIT * patience
+        self.patience = patience
         self.raised: dict[int, BaseException] = {}
         self.values: list[weakref.ref[Value]] = []
 
@@ -145,6 +147,10 @@ class Base:
     def error(self, op: Op) -> BaseException:
         error = self.raised[op.number] = ERRORS[op.how](op.number)
         return error
+
+    def limit(self, op: Op) -> float:
+        """Seconds after which a body is ended: those in it end first."""
+        return LIMIT * self.patience * (1 + 2 * limits(op.bodies[0]))
 
     def has_begun(self, here: Here) -> None:
         """What was ended had begun to wait (by 3)."""

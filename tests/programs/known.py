@@ -8,11 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .place import Place
-from .tree import Op, Options
+from .tree import Op, Options, Program, used
 
 Meets = Callable[[Op, Place, tuple[Options, ...]], bool]
 
 KNOWN: dict[str, Meets] = {
+    'A closed bridge with in_worker="sender" takes calls in a worker.': (
+        lambda op, place, bridges: op.kind == "close"
+        and bridges[op.bridge].in_worker == "sender"
+        and place.sender is not None
+        and place.loop is None
+    ),
+    "On a trio bridge, tasks of a task don't nest: their nested calls block the loop, also one that waits for ever.": (
+        lambda op, place, bridges: place.loop == op.bridge
+        and op.kind in ("call", "iterate", "enter", "generator", "timeout")
+        and bridges[op.bridge].loop == "trio"
+        and place.is_task
+    ),
+    "A trio loop that has just ended by itself could not be told to close, which is logged.": (
+        lambda op, place, bridges: op.kind == "close" and bridges[op.bridge].loop == "trio"
+    ),
     'Scope "caller": a Ctrl-C that comes while the calling thread drives its loop is lost, or skips cleanup.': (
         lambda op, place, bridges: op.kind == "interrupt" and bridges[op.bridge].scope == "caller"
     ),
@@ -22,3 +37,20 @@ KNOWN: dict[str, Meets] = {
 def is_known(op: Op, place: Place, bridges: tuple[Options, ...]) -> bool:
     """Whether an operation meets a known fault."""
     return any(meets(op, place, bridges) for meets in KNOWN.values())
+
+
+KEEPS: dict[str, Callable[[Program], bool]] = {
+    "An iteration or a `with` in sync code leaves its task and its context behind.": (
+        lambda program: not used(program.main).isdisjoint(("iterate", "enter", "generator"))
+    ),
+    'A thread that lives on keeps what its loops of scope "thread" and "caller" had.': (
+        lambda program: any(options.scope != "process" for options in program.bridges)
+        or "new_loop" in repr(program.main)
+    ),
+}
+"""Faults that keep values of context variables alive: in programs that meet them, that is not looked at."""
+
+
+def may_keep(program: Program) -> bool:
+    """Whether a program meets a known fault that keeps values alive."""
+    return any(meets(program) for meets in KEEPS.values())

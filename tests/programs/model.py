@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .known import is_known
 from .place import Meaningless, Place, called, is_trio, parks, refuses, stopped
-from .tree import KINDS, Block, Op, Program, waits
+from .tree import KINDS, Block, Op, Program, used, waits
 
 Notes = list[str]
 Context = dict[str, int]
@@ -302,6 +302,8 @@ class Model:
         notes.append("CancelledError")
 
     def close(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        if not used(op.bodies[0]).isdisjoint(("task", "gather")):
+            raise Meaningless("all tasks are cancelled at once: the order of their ends isn't known")
         inside = place.inside(is_async=True, is_main=False, sender=None, loop=op.bridge)
         inside = inside.inside(still=(place.still | stopped(place)) - {op.bridge}, is_task=False)
         self.doomed(op.bodies[0], inside, {}, notes)

@@ -60,7 +60,7 @@ def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: boo
     bridge = op.bridge
     options = bridges[bridge]
     moved = place.inside(is_async=True, is_main=False, sender=None, is_task=place.is_task and place.loop is not None)
-    if place.loop is None and place.sender is not None and options.in_worker == "sender" and not submitted:
+    if place.loop is None and place.sender is not None and joins(op, options):
         # What another backend's loop is given is written for that one; programs are the same on both.
         return moved.inside(loop=place.sender)
     if place.loop == bridge and not submitted:
@@ -76,6 +76,14 @@ def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: boo
     if place.is_doomed or (submitted and place.loop == bridge):
         raise Meaningless("a cancellation doesn't come through")
     return moved.inside(loop=bridge, still=place.still | stopped(place))
+
+
+def joins(op: Op, options: Options) -> bool:
+    """Whether a call in a worker runs on the loop that sent it."""
+    if op.kind == "call" and op.how == "compatible":
+        return True
+    is_run = op.kind in ("timeout", "interrupt") or op.how in ("run_sync", "run", "limited", "synced")
+    return options.in_worker == "sender" and is_run
 
 
 def stopped(place: Place) -> frozenset[int]:

@@ -14,12 +14,14 @@ import gc
 import io
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
 import time
 import traceback
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -27,11 +29,12 @@ from typing import Any, NoReturn
 import syncline
 
 from .async_code import AsyncCode
-from .base import VARIABLES, Here, Inconclusive, made_bridge
+from .base import VARIABLES, Here, Inconclusive, Value, made_bridge
+from .known import may_keep
 from .model import Model, predict
 from .place import Place
 from .sync_code import SyncCode
-from .tree import Op, Program
+from .tree import Op, Program, used
 
 
 class Run(SyncCode, AsyncCode):
@@ -74,7 +77,9 @@ class Run(SyncCode, AsyncCode):
 
     def child(self, op: Op, here: Here) -> NoReturn:
         """In the forked child, which ends with status 0 if it notes what it should."""
-        faulthandler.dump_traceback_later(60, exit=True)
+        # faulthandler's own watchdog doesn't survive a fork, nor can it be set again.
+        faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+        signal.alarm(20)
         sys.stderr = sys.__stderr__
         found = ((name, variable.get(None)) for name, variable in VARIABLES.items())
         context = {name: value.number for name, value in found if value is not None}
@@ -176,12 +181,13 @@ def problems(program: Program) -> list[str]:
     """What is wrong with a run of this program (by 1, 2, 3)."""
     expected = predict(program)
     before, open_before = threads(), descriptors()
-    for patience in (1, 10, 100):
+    for patience in (1, 5, 25):
         run = Run(program, patience)
         with listening() as said:
             try:
                 got = run.notes()
             except Inconclusive:
+                settled(lambda: threads() <= before and not syncline.thread_limiter().borrowed_tokens)
                 continue
         break
     else:
@@ -193,6 +199,10 @@ def problems(program: Program) -> list[str]:
     return wrong
 
 
+LATER: list[weakref.ref[Value]] = []
+"""What idle workers may keep for the seconds that they stay: their last context, and their own loops at rest."""
+
+
 def left_behind(run: Run, threads_before: set[str], open_before: int) -> Iterator[str]:
     """What is left of a run (by 3)."""
     limiter = syncline.thread_limiter()
@@ -200,16 +210,33 @@ def left_behind(run: Run, threads_before: set[str], open_before: int) -> Iterato
         yield f"{limiter.borrowed_tokens} tokens of the limiter are not given back"
     if not settled(lambda: threads() <= threads_before):
         yield f"threads are left: {threads() - threads_before}"
-    if not settled(lambda: descriptors() <= open_before):
-        yield f"descriptors: {open_before} before, {descriptors()} after"
-
     run.raised.clear()  # tracebacks keep what they show
     # A thread remembers the context of its last call, to see what the next one changes.
     syncline.run_sync(nothing)
+    if "to_thread" in used(run.program.main):
+        if not may_keep(run.program):
+            LATER.extend(run.values)
+        return
+    if not settled(lambda: descriptors() <= open_before):
+        yield f"descriptors: {open_before} before, {descriptors()} after"
 
-    def kept() -> int:
-        gc.collect()
-        return sum(value() is not None for value in run.values)
+    if not may_keep(run.program) and not settled(lambda: not kept(run.values), 1):
+        yield f"{kept(run.values)} values of context variables are kept alive"
 
-    if not settled(lambda: not kept(), 1):
-        yield f"{kept()} values of context variables are kept alive"
+
+def kept(values: list[weakref.ref[Value]]) -> int:
+    """How many values are alive."""
+    gc.collect()
+    return sum(value() is not None for value in values)
+
+
+def left_at_last(open_before: int) -> list[str]:
+    """What is left when the idle workers have gone, too."""
+    wrong = []
+    if not settled(lambda: not any(t.name.startswith("syncline-worker-") for t in threading.enumerate()), 30):
+        wrong.append("idle workers don't end")
+    if not settled(lambda: not kept(LATER)):
+        wrong.append(f"{kept(LATER)} values of context variables are kept alive")
+    if not settled(lambda: descriptors() <= open_before):
+        wrong.append(f"descriptors: {open_before} at first, {descriptors()} at last")
+    return wrong

@@ -42,7 +42,8 @@ class SyncCode(Base):
             self.sync(op.bodies[0], here)
         finally:
             here.note("finally")
-            self.sync(op.bodies[1], here)
+            with shielded():
+                self.sync(op.bodies[1], here)
 
     def sync_call(self, op: Op, here: Here) -> None:
         bridge, token = here.bridges[op.bridge], object()
@@ -238,7 +239,7 @@ class SyncCode(Base):
     def sync_timeout(self, op: Op, here: Here) -> None:
         bridge = here.bridges[op.bridge]
         self.doomed_call(
-            op, here, lambda inside: bridge.run(self.aio(op.bodies[0], inside), timeout=self.limit)
+            op, here, lambda inside: bridge.run(self.aio(op.bodies[0], inside), timeout=self.limit(op))
         )
 
     def sync_cancel(self, op: Op, here: Here) -> None:

@@ -98,6 +98,11 @@ def waits(block: Block) -> int:
     )
 
 
+def limits(block: Block) -> int:
+    """How many time limits have to pass in a block, one after the other."""
+    return sum((op.kind in ("expire", "timeout")) + sum(map(limits, op.bodies)) for op in block)
+
+
 def size(block: Block) -> int:
     """How many operations there are."""
     return sum(1 + sum(map(size, op.bodies)) for op in block)

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import faulthandler
 import gc
+import logging
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ import syncline
 
 from . import tree
 from .make import make
-from .run import problems
+from .run import descriptors, left_at_last, problems
 from .tree import Program
 
 LIMIT = 30
@@ -38,6 +39,7 @@ def warm_up() -> None:
     uvloop.new_event_loop().close()
     syncline.run_sync(syncline.to_thread, int)
     gc.collect()
+    logging.getLogger().addHandler(logging.NullHandler())  # what comes late is none of standard error's
     gc.freeze()  # so that the collections after each program are short
 
 
@@ -47,6 +49,10 @@ def run(program: Program, name: str) -> None:
     faulthandler.dump_traceback_later(LIMIT, exit=True)
     wrong = problems(program)
     faulthandler.cancel_dump_traceback_later()
+    end_if(wrong)
+
+
+def end_if(wrong: list[str]) -> None:
     if wrong:
         print("WRONG", *wrong, sep="\n", flush=True)
         sys.exit(1)
@@ -62,15 +68,19 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warm_up()
+    open_before = descriptors()
     if options.program:
         program = eval(options.program, vars(tree))
         for turn in range(options.times):
             run(program, str(turn))
+        if "to_thread" in tree.used(program.main):
+            end_if(left_at_last(open_before))
         return
     number, end = options.first, time.monotonic() + options.seconds
     while time.monotonic() < end:
         run(make(seed_of(options.seed, number)), str(number))
         number += 1
+    end_if(left_at_last(open_before))
 
 
 if __name__ == "__main__":
