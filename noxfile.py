@@ -167,6 +167,15 @@ def stress(session: nox.Session, form: Literal["quick", "full"]) -> None:
     pytest(session, "-o", limit, "tests/stress", *session.posargs, env={"SYNCLINE_STRESS": form})
 
 
+@nox.session(python=PYTHONS)
+def random(session: nox.Session) -> None:
+    """Random programs against a model of them: `nox -s random-3.12 -- 600`, in seconds; a minute by default."""
+    seconds = session.posargs[0] if session.posargs else "60"
+    env = {"SYNCLINE_RANDOM_SECONDS": seconds}
+    limit = f"faulthandler_timeout={float(seconds) + 300}"
+    pytest(session, "-s", "-o", limit, "tests/test_random_programs.py", *session.posargs[1:], env=env)
+
+
 @nox.session
 def doctests(session: nox.Session) -> None:
     """The examples in README.md and docs/, run by Sybil."""

@@ -108,7 +108,11 @@ def made_bridge(options: Options) -> syncline.Bridge:
     if options.loop == "uvloop":
         more = {"loop_factory": uvloop.new_event_loop}
     return syncline.Bridge(
-        scope=options.scope, nested=options.nested, context=options.context, in_worker=options.in_worker, **more
+        scope=options.scope,
+        nested=options.nested,
+        context=options.context,
+        in_worker=options.in_worker,
+        **more,
     )
 
 

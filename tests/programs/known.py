@@ -14,16 +14,20 @@ Meets = Callable[[Op, Place, tuple[Options, ...]], bool]
 
 KNOWN: dict[str, Meets] = {
     'A closed bridge with in_worker="sender" takes calls in a worker.': (
-        lambda op, place, bridges: op.kind == "close"
-        and bridges[op.bridge].in_worker == "sender"
-        and place.sender is not None
-        and place.loop is None
+        lambda op, place, bridges: (
+            op.kind == "close"
+            and bridges[op.bridge].in_worker == "sender"
+            and place.sender is not None
+            and place.loop is None
+        )
     ),
     "On a trio bridge, tasks of a task don't nest: their nested calls block the loop, also one that waits for ever.": (
-        lambda op, place, bridges: place.loop == op.bridge
-        and op.kind in ("call", "iterate", "enter", "generator", "timeout")
-        and bridges[op.bridge].loop == "trio"
-        and place.is_task
+        lambda op, place, bridges: (
+            place.loop == op.bridge
+            and op.kind in ("call", "iterate", "enter", "generator", "timeout")
+            and bridges[op.bridge].loop == "trio"
+            and place.is_task
+        )
     ),
     "A trio loop that has just ended by itself could not be told to close, which is logged.": (
         lambda op, place, bridges: op.kind == "close" and bridges[op.bridge].loop == "trio"
@@ -44,8 +48,9 @@ KEEPS: dict[str, Callable[[Program], bool]] = {
         lambda program: not used(program.main).isdisjoint(("iterate", "enter", "generator"))
     ),
     'A thread that lives on keeps what its loops of scope "thread" and "caller" had.': (
-        lambda program: any(options.scope != "process" for options in program.bridges)
-        or "new_loop" in repr(program.main)
+        lambda program: (
+            any(options.scope != "process" for options in program.bridges) or "new_loop" in repr(program.main)
+        )
     ),
 }
 """Faults that keep values of context variables alive: in programs that meet them, that is not looked at."""

@@ -135,7 +135,12 @@ class Maker:
             bodies = self.bodies(op, place, depth + 1)
         except Meaningless:
             return None
-        if kind == "iterate" and how.endswith("iterate") and not any(bodies[1:]) and self.chance.random() < 0.5:
+        if (
+            kind == "iterate"
+            and how.endswith("iterate")
+            and not any(bodies[1:])
+            and self.chance.random() < 0.5
+        ):
             op = Op(kind, (), bridge, how, self.chance.choice((1, 3, 20)))
         return Op(kind, bodies, op.bridge, op.how, op.number)
 
@@ -178,11 +183,15 @@ class Maker:
             if op.kind not in ("iterate", "aiterate") and not self.fails(op, place.without_doom())
         )
         for _ in range(4):
-            kind = self.chance.choice(("forever", "forever", "ensure", "sync", "task", "gather", "attempt", "dual"))
+            kind = self.chance.choice(
+                ("forever", "forever", "ensure", "sync", "task", "gather", "attempt", "dual")
+            )
             if kind == "forever" or depth > 8:
                 break
             if kind == "ensure":
-                op = Op("ensure", (self.doomed(place, depth + 1), self.cleanup(place.without_doom(), depth + 1)))
+                op = Op(
+                    "ensure", (self.doomed(place, depth + 1), self.cleanup(place.without_doom(), depth + 1))
+                )
             elif kind == "gather":
                 bodies = (self.doomed(place.inside(is_task=True), depth + 1) for _ in range(2))
                 op = Op("gather", tuple(bodies), how="gather")

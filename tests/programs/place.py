@@ -59,7 +59,9 @@ def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: boo
     """Where the coroutine of a call runs. Raises Meaningless (by 1, 2)."""
     bridge = op.bridge
     options = bridges[bridge]
-    moved = place.inside(is_async=True, is_main=False, sender=None, is_task=place.is_task and place.loop is not None)
+    moved = place.inside(
+        is_async=True, is_main=False, sender=None, is_task=place.is_task and place.loop is not None
+    )
     if place.loop is None and place.sender is not None and joins(op, options):
         # What another backend's loop is given is written for that one; programs are the same on both.
         return moved.inside(loop=place.sender)

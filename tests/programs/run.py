@@ -77,25 +77,25 @@ class Run(SyncCode, AsyncCode):
 
     def child(self, op: Op, here: Here) -> NoReturn:
         """In the forked child, which ends with status 0 if it notes what it should."""
-        # faulthandler's own watchdog doesn't survive a fork, nor can it be set again.
-        faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
-        signal.alarm(20)
-        sys.stderr = sys.__stderr__
-        found = ((name, variable.get(None)) for name, variable in VARIABLES.items())
-        context = {name: value.number for name, value in found if value is not None}
-        right: list[str] = []
-        inside = Here([], here.bridges)
         try:
+            sys.stderr = sys.__stderr__
+            faulthandler.register(signal.SIGALRM, file=2, all_threads=True, chain=True)
+            signal.alarm(20)  # which a child doesn't inherit
+            found = ((name, variable.get(None)) for name, variable in VARIABLES.items())  # type: ignore[arg-type]
+            context = {name: value.number for name, value in found if value is not None}
+            right: list[str] = []
+            inside = Here([], here.bridges)
             Model(self.program).attempted(op.bodies[0], Place().inside(), context, right)
             self.sync_attempt(op, inside)
+            wrong = list(difflib.unified_diff(right, inside.notes, "right", "seen", lineterm=""))
+            if wrong:
+                print(*wrong, sep="\n", file=sys.stderr, flush=True)
         except BaseException:
             traceback.print_exc()
             os._exit(2)
-        if inside.notes != right:
-            print(*difflib.unified_diff(right, inside.notes, "right", "seen", lineterm=""), sep="\n", file=sys.stderr)
         if op.how == "exit":
-            raise Leave(inside.notes != right)
-        os._exit(inside.notes != right)
+            raise Leave(bool(wrong))
+        os._exit(bool(wrong))
 
 
 async def nothing() -> None:
@@ -157,12 +157,12 @@ def listening() -> Iterator[Said]:
         logging.getLogger().addHandler(handler)
         sys.unraisablehook = threading.excepthook = said.raised
         warnings.showwarning = said.warn
-        sys.stderr = io.StringIO()
+        sys.stderr = printed = io.StringIO()
         try:
             yield said
             gc.collect()  # what is only now found to be lost says so
         finally:
-            if text := sys.stderr.getvalue():
+            if text := printed.getvalue():
                 said.texts.append(f"printed: {text}")
             sys.stderr, (sys.unraisablehook, threading.excepthook), warnings.showwarning = err, hooks, show
             logging.getLogger().removeHandler(handler)

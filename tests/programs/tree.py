@@ -62,7 +62,9 @@ KINDS = {
     "forever": Kind("async", "", "waits until it is cancelled; only in bodies that are"),
     "pause": Kind("async", "", "suspends `number` times"),
     "sync": Kind("async", "sync", "calls sync code in the task itself"),
-    "to_thread": Kind("async", "sync", "calls sync code in a worker thread; how: to_thread, threaded, limiter"),
+    "to_thread": Kind(
+        "async", "sync", "calls sync code in a worker thread; how: to_thread, threaded, limiter"
+    ),
     "from_thread": Kind("sync", "async", "from a worker, runs async code on the loop that sent it"),
     "task": Kind("async", "async", "awaits a task of its own"),
     "gather": Kind("async", "async+", "runs bodies at once, each noting its own error; how: gather, group"),
@@ -74,10 +76,14 @@ KINDS = {
     "cancel_task": Kind("async", "async", "cancels a task that waits for ever"),
     "call": Kind("sync", "async", "a call that is waited for; how: which function makes it"),
     "iterate": Kind(
-        "sync", "sync async async+", "a step, the generator's finally, its items; how: its end; number: prefetch"
+        "sync",
+        "sync async async+",
+        "a step, the generator's finally, its items; how: its end; number: prefetch",
     ),
     "enter": Kind("sync", "async sync async", "enter, with, exit; how: enter, contextmanager"),
-    "generator": Kind("sync", "async", "a dual generator; how: its steps, a letter each: next, send, throw, close"),
+    "generator": Kind(
+        "sync", "async", "a dual generator; how: its steps, a letter each: next, send, throw, close"
+    ),
     "thread": Kind("sync", "sync", "a thread, which is joined"),
     "loop": Kind("sync", "async", "a running loop of the user's; how: whose"),
     "timeout": Kind("sync", "async", "a call that waits for ever, with a timeout"),
@@ -94,7 +100,8 @@ ENDS_DOOM = ("expire", "cancel_task", "timeout", "cancel", "close", "interrupt",
 def waits(block: Block) -> int:
     """How many waits without end this block comes to, not counting those that it ends itself."""
     return sum(
-        1 if op.kind == "forever" else 0 if op.kind in ENDS_DOOM else sum(map(waits, op.bodies)) for op in block
+        1 if op.kind == "forever" else 0 if op.kind in ENDS_DOOM else sum(map(waits, op.bodies))
+        for op in block
     )
 
 

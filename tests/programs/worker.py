@@ -46,9 +46,9 @@ def warm_up() -> None:
 def run(program: Program, name: str) -> None:
     """Runs one program; ends the process if it fails."""
     print(name, flush=True)
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
+    signal.alarm(LIMIT)
     wrong = problems(program)
-    faulthandler.cancel_dump_traceback_later()
+    signal.alarm(0)
     end_if(wrong)
 
 
@@ -67,6 +67,8 @@ def main() -> None:
     parser.add_argument("--program", default="")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Not faulthandler's own timer: its thread isn't there after a fork, and the child's exit would wait for it.
+    faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
     warm_up()
     open_before = descriptors()
     if options.program:
