@@ -1,4 +1,4 @@
-"""Random programs do what a model without syncline says that they do: values, errors, order, contexts, and nothing left."""
+"""Random programs do what a model without syncline predicts: values, errors, order, contexts, and nothing left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_programs_are_of_every_kind() -> None:
 
 @pytest.mark.timeout(SECONDS + 240)
 def test_random_programs_do_what_the_model_says() -> None:
-    """In a process of their own, one after the other, with new seeds each time (SYNCLINE_SEED=<number> repeats them)."""
+    """In a process of their own, one after the other, with new seeds each time (SYNCLINE_SEED repeats them)."""
     count, report = search(SEED, SECONDS)
     assert not report, report
     assert count, f"SYNCLINE_SEED={SEED}: not one program ran in {SECONDS} seconds"

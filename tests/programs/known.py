@@ -13,6 +13,13 @@ from .tree import Op, Options, Program, used
 Meets = Callable[[Op, Place, tuple[Options, ...]], bool]
 
 KNOWN: dict[str, Meets] = {
+    "What sync code sets between two steps, the next step sees in a task of the loop, and nowhere else.": (
+        lambda op, place, bridges: (
+            op.kind in ("iterate", "enter")
+            and place.loop == op.bridge
+            and "set" in used(op.bodies[:2][op.kind == "enter"])
+        )
+    ),
     'A closed bridge with in_worker="sender" takes calls in a worker.': (
         lambda op, place, bridges: (
             op.kind == "close"
