@@ -43,7 +43,7 @@ class AsyncCode(Base):
     async def aio_forever(self, op: Op, here: Here) -> None:
         assert here.latch is not None
         here.latch.arrive()
-        await (trio.sleep_forever() if on_trio() else asyncio.sleep(3600))
+        await anyio.sleep_forever()
 
     async def aio_pause(self, op: Op, here: Here) -> None:
         for _ in range(op.number):

@@ -166,6 +166,11 @@ class Base:
         error = self.raised[number] = ToThrow(number)
         return error
 
+    def context(self) -> str:
+        """The values of all variables."""
+        found = ((name, variable.get(None)) for name, variable in VARIABLES.items())  # type: ignore[arg-type]
+        return ", ".join(f"{name} = {value.number if value else 0}" for name, value in found)
+
     def simple(self, op: Op, here: Here) -> bool:
         """Operations that are the same in both kinds of code."""
         if op.kind == "set":

@@ -198,7 +198,7 @@ class Model:
             self.run(
                 op.bodies[0], inside, dict(context) if how == "submit" else self.of_call(op, context), notes
             )
-        notes.append("returned")
+        notes.append(f"returned: a = {context.get('a', 0)}, b = {context.get('b', 0)}")
 
     def session(self, op: Op, place: Place) -> Place:
         if refuses(place, op, self.bridges):

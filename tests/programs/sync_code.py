@@ -69,7 +69,7 @@ class SyncCode(Base):
                 raise
             here.note("refused")
             return
-        here.note("returned" if got is token else f"returned {got!r}")
+        here.note(f"returned: {self.context()}" if got is token else f"returned {got!r}")
 
     def sync_iterate(self, op: Op, here: Here) -> None:
         bridge = here.bridges[op.bridge]
