@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
-import trio
+import anyio.lowlevel
 
 import syncline
 
-from .base import Base, Here, on_trio, shielded
+from .base import Base, Here, shielded
 from .tree import Block, Op
 
 
@@ -47,7 +47,7 @@ class AsyncCode(Base):
 
     async def aio_pause(self, op: Op, here: Here) -> None:
         for _ in range(op.number):
-            await (trio.lowlevel.checkpoint() if on_trio() else asyncio.sleep(0))
+            await anyio.lowlevel.checkpoint()
 
     async def aio_sync(self, op: Op, here: Here) -> None:
         self.sync(op.bodies[0], here)
@@ -102,7 +102,7 @@ class AsyncCode(Base):
 
         async def failing() -> None:
             while not latch.opened.is_set():
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             await self.aio(op.bodies[0], heres[0])
 
         calls = [partial(self.aio, *each) for each in zip(op.bodies[1:], heres[1:], strict=True)]

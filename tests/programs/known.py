@@ -13,6 +13,13 @@ from .tree import Op, Options, Program, used
 Meets = Callable[[Op, Place, tuple[Options, ...]], bool]
 
 KNOWN: dict[str, Meets] = {
+    'With context="copy", each step in a task of the loop gets another copy of the context.': (
+        lambda op, place, bridges: (
+            op.kind in ("iterate", "enter", "generator")
+            and place.loop == op.bridge
+            and bridges[op.bridge].context == "copy"
+        )
+    ),
     "What sync code sets between two steps, the next step sees in a task of the loop, and nowhere else.": (
         lambda op, place, bridges: (
             op.kind in ("iterate", "enter")
