@@ -2,20 +2,32 @@
 
 PYTHON ?= python3
 NOX := .venv/bin/nox
+TOOK := .venv/.test-took
 
-.PHONY: demo test lint bench venv clean
+.PHONY: demo test lint bench docs wheels venv clean
 
 demo: venv
 	$(NOX) -s demo
 
+# Says beforehand with which Python and for how long: as long as here the last time, if there was one.
 test: venv
-	$(NOX)
+	@echo "Every check, with $$(.venv/bin/python --version) (make clean, then make test PYTHON=python3.x for another)."
+	@echo "It takes $$(cat $(TOOK) 2>/dev/null || echo 'some 10 minutes on two cores; the first time it compiles, too')."
+	@begun=$$(date +%s); $(NOX) || exit; seconds=$$(($$(date +%s) - begun)); \
+	echo "$$((seconds / 60)) min $$((seconds % 60)) s (as the last time)" > $(TOOK); \
+	echo "All checks hold; it took $$((seconds / 60)) min $$((seconds % 60)) s."
 
 lint: venv
 	$(NOX) -s lint
 
 bench: venv
 	$(NOX) -s bench
+
+docs: venv
+	$(NOX) -s docs
+
+wheels: venv
+	$(NOX) -s wheels
 
 venv: .venv/.nox-installed
 

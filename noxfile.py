@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +40,9 @@ nox.options.sessions = [
     "docs",
 ]
 
-wheels: dict[str, Path] = {}
+MANYLINUX = "manylinux_2_17"
+
+built: dict[str, Path] = {}
 
 
 def find_pythons() -> None:
@@ -67,16 +71,16 @@ def install_wheel(session: nox.Session) -> None:
     )
     assert isinstance(tag, str)
     tag = tag.strip()
-    if tag not in wheels:
+    if tag not in built:
         folder = ROOT / "build" / "wheels" / tag
         shutil.rmtree(folder, ignore_errors=True)
         # Two Pythons that share a target folder would each rebuild what the other built.
         env = {"CARGO_TARGET_DIR": str(TARGET / tag), "MATURIN_PEP517_ARGS": "--locked"}
         options = ["--quiet", "--no-deps", f"--wheel-dir={folder}"]
         session.run("python", "-m", "pip", "wheel", *options, str(ROOT), env=env)
-        (wheels[tag],) = folder.glob("*.whl")
-    session.install("--force-reinstall", "--no-deps", str(wheels[tag]))
-    session.install(str(wheels[tag]))  # what it depends on
+        (built[tag],) = folder.glob("*.whl")
+    session.install("--force-reinstall", "--no-deps", str(built[tag]))
+    session.install(str(built[tag]))  # what it depends on
 
 
 def pytest(session: nox.Session, *args: str, env: dict[str, str] | None = None) -> None:
@@ -156,7 +160,16 @@ def miri(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The Python tests, against the built wheel. Arguments go to pytest."""
-    pytest(session, *(session.posargs or ["--ignore=tests/stress", "tests"]))
+    pytest(session, *(session.posargs or ["--ignore=tests/stress", "--ignore=tests/recipes", "tests"]))
+
+
+@nox.session
+def recipes(session: nox.Session) -> None:
+    """The recipes of docs/ with programs that are large to install, and a program frozen by PyInstaller."""
+    install(session, "recipes")
+    # It comes as C code only. Where that can't be built, its test is skipped, and pytest says so.
+    session.install("uwsgi>=2.0.31", success_codes=[0, 1])
+    pytest(session, *(session.posargs or ["tests/recipes"]))
 
 
 @nox.session
@@ -196,9 +209,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Builds the documentation; a warning is an error."""
+    """Builds the documentation, the reference from the wheel's docstrings; a warning is an error."""
     install(session, "docs")
+    install_wheel(session)
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.log(f"The documentation is in {(ROOT / 'docs/_build/html/index.html').as_uri()}")
 
 
 @nox.session
@@ -215,6 +230,57 @@ def bench(session: nox.Session) -> None:
     install(session, "bench")
     install_wheel(session)
     session.run("python", "bench/bench.py", *(session.posargs or ["--quick"]))
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """What is released, in dist/: the sdist, and from it a wheel for each Python here, which is tried without Rust."""
+    install(session, "release")
+    pythons = released_pythons()
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    # zig links against the C library of that manylinux, whatever this machine's is.
+    options = ["--zig", "--compatibility", MANYLINUX] if sys.platform == "linux" else []
+    build = ["maturin", "build", "--sdist", "--release", "--locked", *options, f"--out={dist}"]
+    # By itself it would take the environment's Python only.
+    session.run(*build, "--interpreter", *pythons.values(), env={"CARGO_TARGET_DIR": str(TARGET / "wheels")})
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
+    for version, python in pythons.items():
+        (wheel,) = dist.glob(f"*-cp{version.replace('.', '')}-cp*.whl")
+        if sys.platform == "linux":
+            shown = session.run("auditwheel", "show", str(wheel), silent=True)
+            if f'"{MANYLINUX}_{platform.machine()}"' not in str(shown):
+                session.error(f"{wheel.name} needs more than {MANYLINUX} has:\n{shown}")
+        smoke_test(session, wheel, python)
+    for path in sorted(dist.iterdir()):
+        session.log(f"{path.stat().st_size / 1e3:7,.0f} kB  {path.name}")
+
+
+def released_pythons() -> dict[str, str]:
+    """The supported Pythons of this machine: of each version the first that runs."""
+    which = (
+        "import os, sys; assert sys.implementation.name == 'cpython'; print(os.path.realpath(sys.executable))"
+    )
+    found: dict[str, str] = {}
+    for version in sorted(PYTHONS, key=lambda version: int(version.partition(".")[2])):
+        for folder in os.environ["PATH"].split(os.pathsep):
+            python = Path(folder) / f"python{version}"
+            # pyenv has a program of that name for each Python that it knows, and most don't run.
+            if has_component(str(python), "-c", which):
+                found[version] = subprocess.check_output([python, "-c", which], text=True).strip()
+                break
+    return found
+
+
+def smoke_test(session: nox.Session, wheel: Path, python: str) -> None:
+    """Installs a wheel as users do who have no Rust, in an environment of its own, and makes calls."""
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("virtualenv", "--quiet", "--python", python, folder, silent=True)
+        programs = Path(folder) / ("Scripts" if sys.platform == "win32" else "bin")
+        bare = {"PATH": str(programs)}
+        installing = ["-m", "pip", "install", "--quiet", "--only-binary=:all:", str(wheel)]
+        session.run(str(programs / "python"), *installing, env=bare, external=True)
+        session.run(str(programs / "python"), "-I", str(ROOT / "tests" / "smoke.py"), env=bare, external=True)
 
 
 @nox.session

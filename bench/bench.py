@@ -166,6 +166,7 @@ def parse() -> argparse.Namespace:
     add(
         "--plot", type=Path, default=RESULTS / "bench.png", metavar="OUT.png", help="where to draw the tables"
     )
+    add("--csv", type=Path, metavar="OUT.csv", help="also write the tables for docs/figures.csv there")
     add("--best", action="store_true", help="also print tables of the best samples, rather than medians")
     add("--check", action="store_true", help="hold our figures to the targets; fail if one is missed")
     return parser.parse_args()
@@ -220,6 +221,8 @@ def main() -> int:
     for line in report.reasons(results):
         print(line)
     results.write(options.json)
+    if options.csv:
+        options.csv.write_text("".join(f"{line}\n" for line in report.rows(results)))
     try:
         report.plot(results, options.plot)
     except ImportError as error:

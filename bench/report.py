@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 from peers import PEERS
@@ -36,6 +37,16 @@ def tables(results: Results, *, best: bool = False) -> Iterator[str]:
             found = (results.find(peer, placement, scenario.name) for scenario in scenarios)
             rows.append([peer, *(_cell(result, best=best) for result in found)])
         yield from _aligned(rows)
+
+
+def rows(results: Results) -> Iterator[str]:
+    """The lines of a CSV file: one for each figure, with what the reader has to know."""
+    python, cores = results.machine["Python"].rpartition(".")[0], results.machine["cores"]
+    yield "date,python,cores,placement,scenario,peer,ratio"
+    for result in results.results:
+        if result.values and result.ratio is not None and SCENARIOS[result.scenario].unit != "left":
+            where = f"{date.today()},{python},{cores},{result.placement},{result.scenario},{result.peer}"
+            yield f"{where},{result.ratio:.3g}"
 
 
 def _columns(results: Results, placement: str) -> list[Scenario]:

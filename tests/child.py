@@ -118,6 +118,11 @@ class Child:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    @property
+    def pid(self) -> int:
+        """The child's."""
+        return self._process.pid
+
     def signal(self, number: signal.Signals = signal.SIGINT) -> None:
         """Send a signal to the child (to no other process)."""
         os.kill(self._process.pid, number)

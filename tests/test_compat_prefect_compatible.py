@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from prefect_code import Run, add, run_sync_place, where
+from prefect_code import Run, add
 from syncline.compat import prefect
 
 
@@ -59,22 +58,6 @@ def test_sync_compatible_serves_both_worlds(anywhere: Run[Any]) -> None:
             group.start_soon(load, 1)
 
     anywhere(main)
-
-
-def test_sync_compatible_runs_on_the_shared_loop() -> None:
-    """So that clients made in one call can be used in the next one."""
-    place = prefect.sync_compatible(where)
-    assert place() == place(_sync=True) == run_sync_place()
-
-
-def test_sync_compatible_in_a_worker_uses_the_loop_that_sent_it(run_async: Run[Any]) -> None:
-    """As documented."""
-
-    async def main() -> None:
-        here = (asyncio.get_running_loop(), threading.current_thread())
-        assert await prefect.run_sync_in_worker_thread(prefect.sync_compatible(where)) == here
-
-    run_async(main)
 
 
 def test_sync_compatible_warns_a_sync_function_in_a_loop() -> None:

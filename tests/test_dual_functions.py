@@ -106,15 +106,30 @@ def test_methods_bind(decorator: Callable[[Any], Any], method: Any, function: An
     assert value(Child.named(4)) == value(Child.named_below(4)) == (Child, 4)
 
 
-@pytest.mark.parametrize("function", [add, count, echo, hold])
-def test_tools_see_a_plain_function(function: Any) -> None:
+async def held(a: int, b: int = 1) -> AsyncIterator[int]:
+    """Holds."""
+    yield a + b
+
+
+@pytest.mark.parametrize(
+    ("decorator", "original"),
+    [
+        (bridge.coroutine, add.__wrapped__),
+        (bridge.iterator, count.__wrapped__),
+        (bridge.generator, echo.__wrapped__),
+        (bridge.contextmanager, held),
+    ],
+    ids=["coroutine", "iterator", "generator", "contextmanager"],
+)
+def test_tools_see_a_plain_function(decorator: Callable[[Any], Any], original: Any) -> None:
     """Name, module, docstring and signature are the original's; it is no coroutine function any more."""
-    original = function.__wrapped__
+    function = decorator(original)
     assert inspect.isfunction(function)
     for name in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__"):
         assert getattr(function, name) == getattr(original, name)
     assert function.__doc__ in ("Adds.", "Counts.", "Echoes.", "Holds.")
     assert inspect.signature(function) == inspect.signature(original)
+    assert inspect.getsource(function) == inspect.getsource(original)
     assert not inspect.iscoroutinefunction(function)
     assert not inspect.isasyncgenfunction(function)
 

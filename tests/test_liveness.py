@@ -11,6 +11,8 @@ import time
 import pytest
 
 import syncline
+from child import eventually
+from syncline import _core
 from waiting import Scope, answer, bridge, in_time, scopes
 
 __all__ = ["bridge"]
@@ -140,9 +142,37 @@ def test_a_stalled_loop_is_reported_with_its_stack_and_the_waiting_callers(
     warnings = [
         r.getMessage() for r in caplog.records if r.name == "syncline" and r.levelno == logging.WARNING
     ]
-    assert any("hogs_the_loop" in warning for warning in warnings), warnings
-    assert any("waits_behind_it" in warning for warning in warnings), warnings
-    assert len(warnings) <= 10
+    (warning,) = warnings
+    assert "in hogs_the_loop" in warning
+    assert "in waits_behind_it" in warning
+
+
+def test_one_stall_is_reported_once_however_many_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """And the next one of the same loop again; callers that wait alike are shown once (case 65)."""
+    asleep = threading.Event()
+
+    async def hogs_the_loop() -> None:
+        asleep.set()
+        # Interleaving: the loop stands until all callers have looked at it again and again.
+        assert eventually(lambda: len(_core.long_waits()) == 21)
+        time.sleep(1.0)
+
+    with syncline.Bridge(stall_after=0.2) as bridge, caplog.at_level(logging.WARNING, "syncline"):
+
+        def waits_behind_it() -> None:
+            asleep.wait(10)
+            bridge.run_sync(answer)
+
+        for stall in (1, 2):
+            asleep.clear()
+            threads = [threading.Thread(target=waits_behind_it) for _ in range(20)]
+            for thread in threads:
+                thread.start()
+            bridge.run_sync(hogs_the_loop)
+            for thread in threads:
+                thread.join()
+            assert len(caplog.records) == stall
+            assert caplog.records[-1].getMessage().count("in waits_behind_it\n") <= 1
 
 
 @pytest.mark.parametrize("stall_after", [None, 0.2])

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -307,6 +308,39 @@ def test_the_extension_is_refused_where_no_loop_runs() -> None:
 
     with pytest.raises(RuntimeError, match="needs no extension"):
         jupyter.load_ipython_extension(object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("version", "refused"), [((6, 31, 0), True), ((7, 0, 0), False), (None, False)])
+def test_the_extension_is_refused_by_kernels_that_it_can_do_nothing_for(
+    version: tuple[int, ...] | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to ipykernel 6 cells run in a task that was there before them; other kernels make a task for each."""
+    from syncline import jupyter
+
+    if version is None:
+        monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    else:
+        module: Any = types.ModuleType("ipykernel")
+        module.version_info, module.__version__ = version, ".".join(map(str, version))
+        monkeypatch.setitem(sys.modules, "ipykernel", module)
+
+    class Events:
+        def register(self, event: str, function: object) -> None: ...
+
+        unregister = register
+
+    async def cell() -> None:
+        shell: Any = types.SimpleNamespace(events=Events())
+        if refused:
+            with pytest.raises(
+                RuntimeError, match=r"needs ipykernel 7 or newer, and this kernel runs 6\.31\.0"
+            ):
+                jupyter.load_ipython_extension(shell)
+            return
+        jupyter.load_ipython_extension(shell)
+        jupyter.unload_ipython_extension(shell)
+
+    asyncio.run(cell())
 
 
 # pytest-asyncio

@@ -309,6 +309,50 @@ def test_a_lock_that_a_parked_task_of_the_same_loop_holds_is_reported(takes: str
         assert "in holds" in text
 
 
+SUSPENDED = """
+    import asyncio, logging, os, sys, syncline, threading
+
+    logging.basicConfig(level="WARNING", stream=sys.stdout, format="LOGGED %(message)s")
+    bridge = syncline.Bridge(nested={nested!r}, stall_after=0.2, cleanup_timeout=0.2, loop_factory={factory})
+    lock = threading.Lock()
+
+    async def holds(event):
+        with lock:
+            await event.wait()
+
+    async def takes():
+        with lock:
+            pass
+
+    async def main():
+        event = asyncio.Event()
+        tasks = [asyncio.create_task(holds(event)), asyncio.create_task(takes())]
+        await asyncio.gather(*tasks)
+
+    try:
+        bridge.run_sync(main)
+    except syncline.DeadlockError as error:
+        print("TOLD", error, flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("nested", ["switch", "thread"])
+@pytest.mark.parametrize("factory", ["None", "asyncio.SelectorEventLoop"])
+def test_a_lock_that_a_suspended_coroutine_of_the_same_loop_holds_is_reported(
+    nested: str, factory: str
+) -> None:
+    """`with lock: await ...` in one task, and another one takes the lock: the same, without any nested call."""
+    finished = run_script(SUSPENDED.format(nested=nested, factory=factory))
+    logged, told = finished.out.split("TOLD")
+    if factory == "None":
+        assert "holds() at" in logged.splitlines()[0]
+    for text in (logged, told):
+        if text:
+            assert "in takes\n" in text, finished.err
+    assert "in holds\n" in told
+
+
 @pytest.mark.parametrize("how", ["a time limit", "another thread"])
 def test_a_lock_that_may_still_come_free_is_no_deadlock(
     how: str, make_bridge: Callable[..., syncline.Bridge]

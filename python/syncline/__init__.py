@@ -9,9 +9,9 @@ by all threads. A `Bridge(...)` of your own can decide otherwise.
 
 from __future__ import annotations
 
-from ._bridge import (
-    Bridge,
-    BridgeStats,
+from ._bridge import Bridge
+from ._core import DeadlockError, RunnerClosedError, SynclineError, __version__
+from ._default import (
     contextmanager,
     coroutine,
     enter,
@@ -24,7 +24,6 @@ from ._bridge import (
     sync_compatible,
     synced,
 )
-from ._core import DeadlockError, RunnerClosedError, SynclineError
 from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
 from ._groups import (
     GatherIncomplete,
@@ -37,6 +36,7 @@ from ._groups import (
 from ._kinds import is_async_fn, is_async_gen_fn
 from ._nestable import install, nestable, no_switch, run_nestable
 from ._new_loop import run_in_new_loop
+from ._stats import BridgeStats
 from ._threads import (
     ThreadLimiter,
     WouldBlock,
@@ -66,6 +66,7 @@ __all__ = [
     "SynclineError",
     "ThreadLimiter",
     "WouldBlock",
+    "__version__",
     "call_with_mark",
     "check_cancelled",
     "contextmanager",
@@ -97,3 +98,8 @@ __all__ = [
     "threaded",
     "to_thread",
 ]
+
+
+def __dir__() -> list[str]:
+    hidden = {"annotations"}
+    return [name for name in globals() if name not in hidden and (name[0] != "_" or name.endswith("__"))]

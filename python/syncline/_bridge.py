@@ -20,39 +20,19 @@ if TYPE_CHECKING:
     )
     from concurrent.futures import Future
     from contextlib import AbstractAsyncContextManager
-    from typing import Any, ParamSpec, TypedDict, TypeVar, overload
+    from typing import Any, ParamSpec, TypeVar, overload
 
-    from . import _compatible, _dual, _futures, _synced
+    from . import _compatible, _dual, _futures, _mistakes, _synced
     from ._compatible import SyncCompatible
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
     from ._futures import SubmittedFuture
     from ._synced import Synced
 
-    D = TypeVar("D", bound="DualCoroutine[Any] | DualIterator[Any] | DualContextManager[Any]")
     P = ParamSpec("P")
     R = TypeVar("R")
     S = TypeVar("S")
     Y = TypeVar("Y")
-
-    class BridgeStats(TypedDict):
-        """Counters of one bridge, read at about the same time."""
-
-        runners: int
-        """Loops that are alive."""
-        calls: int
-        """Calls begun."""
-        active: int
-        """Calls in flight."""
-        nested: int
-        """Calls made by sync code that a coroutine on one of our loops called."""
-        wakes: int
-        """System calls made to wake a sleeping loop."""
-        spins_won: int
-        """Short spins that met what they waited for."""
-        spins_lost: int
-        """Short spins that ended in a sleep."""
 else:
-    BridgeStats = dict
 
     def overload(function):
         return function
@@ -73,7 +53,18 @@ else:
     _compatible = _Lazy("_compatible")
     _dual = _Lazy("_dual")
     _futures = _Lazy("_futures")
+    _mistakes = _Lazy("_mistakes")
     _synced = _Lazy("_synced")
+
+    class _Signature:
+        """The core's signature, for `help`; a subclass with a constructor of its own has its own."""
+
+        def __get__(self, instance, owner):
+            import inspect
+
+            if owner.__new__ is not Bridge.__new__ or owner.__init__ is not Bridge.__init__:
+                raise AttributeError("__signature__")
+            return inspect.signature(_core.Bridge)
 
 
 class Bridge(_core.Bridge):
@@ -102,10 +93,36 @@ class Bridge(_core.Bridge):
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
 
+    A bridge pickles as its options: where it arrives there is a new bridge, with loops of its own. The default bridge
+    arrives as the default bridge of that process.
+
     In scope "caller", `close()` also ends the calls that other threads are driving: those threads clean up and close
     their loops. Another thread's loop that is at rest can't be touched from outside: that thread closes it at its next
     call on the bridge, which raises RunnerClosedError, or when it ends.
     """
+
+    _options: dict[str, Any]
+    _found_by: Callable[[], Bridge] | None = None
+    """For a bridge that every process has: what returns it there."""
+
+    if not TYPE_CHECKING:  # type checkers read the options in the core's stub
+
+        def __new__(cls, /, *args, **options):
+            if args:
+                raise TypeError(_mistakes.making_a_bridge(args))
+            made = super().__new__(cls, **options)
+            made._options = options
+            return made
+
+        __signature__ = _Signature()
+
+    def __reduce__(self) -> Any:
+        if self._found_by is not None:
+            return self._found_by, ()
+        if (mistake := _mistakes.pickling_a_bridge(self._options)) is not None:
+            raise TypeError(mistake)
+        state = {name: value for name, value in vars(self).items() if name != "_options"}
+        return _remade, (type(self), self._options), state or None
 
     def submit(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Starts the async function `fn` and returns a `concurrent.futures.Future` for its result.
@@ -135,14 +152,15 @@ class Bridge(_core.Bridge):
         """Makes a sync function of an async one; a sync generator function of an async generator function.
 
         Works on functions, methods, static and class methods (above or below `@staticmethod` and `@classmethod`).
-        Signature, docstring and name are kept; `.aio` is the original. From Python 3.13 on, a class method's is bound
-        only if `@synced` stands above `@classmethod`.
+        Signature, docstring and name are kept; `.aio` is the original, bound as the method is if that was decorated in
+        the class body. From Python 3.13 on, a class method's is bound only if `@synced` stands above `@classmethod`.
 
         Type checkers see a static or class method as a method, in either order. A static method that is called through
         its class is typed all the same; instead of a class method write a sync one that calls `run_sync(cls.other)`.
         """
-        made: Synced[..., Any, Any] = _synced.Synced(self, fn)
-        return made
+        if (mistake := _mistakes.decorating("synced", fn)) is not None:
+            raise TypeError(mistake)
+        return _synced.synced(self, fn)
 
     def sync_compatible(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> SyncCompatible[P, R]:
         """Makes an async function whose calls give the coroutine where an event loop runs in this thread, and the
@@ -154,7 +172,10 @@ class Bridge(_core.Bridge):
 
         Raises TypeError for what is not an async function. Prefer `coroutine` in new code.
         """
-        return _compatible.SyncCompatible(self, fn)
+        if (mistake := _mistakes.decorating("sync_compatible", fn)) is not None:
+            raise TypeError(mistake)
+        made: SyncCompatible[P, R] = _compatible.sync_compatible(self, fn)
+        return made
 
     def coroutine(self, fn: Callable[P, Awaitable[R]], /) -> Callable[P, DualCoroutine[R]]:
         """Makes an async function's coroutines serve both worlds: `await f()`, or `f().run(timeout=None)` in sync code.
@@ -162,20 +183,28 @@ class Bridge(_core.Bridge):
         Raises TypeError for an async generator function. `run` raises what the coroutine raises, TimeoutError,
         RunnerClosedError or DeadlockError.
         """
-        return _dual.coroutine(self, fn)
+        if (mistake := _mistakes.decorating("coroutine", fn)) is not None:
+            raise TypeError(mistake)
+        return _dual.decorated(self, "coroutine", fn, _dual.DualCoroutine)
 
     def iterator(self, fn: Callable[P, AsyncIterator[Y]], /) -> Callable[P, DualIterator[Y]]:
         """Makes what an async generator function (or one that returns an async iterator) returns serve both worlds:
         `async for`, and `for` in sync code."""
-        return _dual.iterator(self, fn)
+        if (mistake := _mistakes.decorating("iterator", fn)) is not None:
+            raise TypeError(mistake)
+        return _dual.decorated(self, "iterator", fn, _dual.DualIterator)
 
     def generator(self, fn: Callable[P, AsyncGenerator[Y, S]], /) -> Callable[P, DualGenerator[Y, S]]:
         """As `iterator`, with `send`, `throw` and `close` besides `asend`, `athrow` and `aclose`."""
-        return _dual.generator(self, fn)
+        if (mistake := _mistakes.decorating("generator", fn)) is not None:
+            raise TypeError(mistake)
+        return _dual.decorated(self, "generator", fn, _dual.DualGenerator)
 
     def contextmanager(self, fn: Callable[P, AsyncIterator[Y]], /) -> Callable[P, DualContextManager[Y]]:
         """As `contextlib.asynccontextmanager`, for `async with` and for `with`."""
-        return _dual.contextmanager(self, fn)
+        if (mistake := _mistakes.decorating("contextmanager", fn)) is not None:
+            raise TypeError(mistake)
+        return _dual.decorated(self, "contextmanager", fn, _dual.context_manager)
 
     def iterate(self, aiterable: AsyncIterable[Y], /, *, prefetch: int = 0) -> DualIterator[Y]:
         """Iterates over any async iterable in sync code: `for item in bridge.iterate(response.aiter_lines())`.
@@ -184,31 +213,12 @@ class Bridge(_core.Bridge):
         it, and whoever produces them waits while that many lie there. 0 fetches nothing ahead. (In scope "caller", and
         in a task whose nested calls await in place, nothing runs ahead: the loop turns only during calls.)
         """
-        return run_by(self, _dual.DualIterator(aiterable, prefetch=prefetch))
+        return _dual.run_by(self, _dual.DualIterator(aiterable, prefetch=prefetch))
 
     def enter(self, acm: AbstractAsyncContextManager[Y, Any], /) -> DualContextManager[Y]:
         """Uses any async context manager in sync code: `with bridge.enter(client.stream("GET", url)) as response`."""
-        return run_by(self, _dual.DualContextManager(acm))
+        return _dual.run_by(self, _dual.DualContextManager(acm))
 
 
-_default = Bridge()
-
-
-def run_by(bridge: Bridge, made: D) -> D:
-    """Gives an object that serves both worlds its bridge. The default one is what its class says already."""
-    if bridge is not _default:
-        made.bridge = bridge
-    return made
-
-
-run_sync = _default.run_sync
-run = _default.run
-submit = _default.submit
-synced = _default.synced
-sync_compatible = _default.sync_compatible
-coroutine = _default.coroutine
-iterator = _default.iterator
-generator = _default.generator
-contextmanager = _default.contextmanager
-iterate = _default.iterate
-enter = _default.enter
+def _remade(kind: type[Bridge], options: dict[str, Any]) -> Bridge:
+    return kind(**options)

@@ -7,78 +7,77 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any
 
-from ._converted import Converted, inside
-from ._kinds import is_async_fn, is_async_gen_fn, sync_helper
+from ._converted import placed
+from ._kinds import inside, sync_helper
 from ._threads import from_thread, in_event_loop, in_worker_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import FrameType
+    from typing import Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
-    from ._bridge import Bridge
+    from ._core import Bridge
 
-P = ParamSpec("P")
-R = TypeVar("R")
-S = TypeVar("S")
-# Of the method that `__get__` binds, as in _synced.py.
-MP = ParamSpec("MP")
-MR = TypeVar("MR")
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    S = TypeVar("S")
+    # Of the method that `__get__` binds, as in _synced.py.
+    MP = ParamSpec("MP")
+    MR = TypeVar("MR")
+
+    class SyncCompatible(Generic[P, R]):
+        """A function from P to R in sync code, to a coroutine of R in async code."""
+
+        # What is forced comes first: a function with `**kwargs` of its own would take `_sync` for one of them.
+        # Arguments go unchecked there, as a ParamSpec can't have a keyword added.
+        @overload
+        def __call__(self, *args: Any, _sync: Literal[True], **kwargs: Any) -> R: ...
+        @overload
+        def __call__(self, *args: Any, _sync: Literal[False], **kwargs: Any) -> Coroutine[Any, Any, R]: ...
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        @property
+        def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
+            """The async function itself, bound as this is."""
+            ...
+
+        @overload
+        def __get__(self, instance: None, owner: type, /) -> SyncCompatible[P, R]: ...
+        @overload
+        def __get__(
+            self: SyncCompatible[Concatenate[S, MP], MR], instance: S, owner: type | None = None, /
+        ) -> SyncCompatible[MP, MR]: ...
+        def __get__(self, instance: Any, owner: type | None = None, /) -> Any: ...
 
 
-class SyncCompatible(Converted[P, "Coroutine[Any, Any, R]"], Generic[P, R]):
-    """A function from P to R in sync code, to a coroutine of R in async code. `.aio` is the async one."""
+def sync_compatible(bridge: Bridge, fn: Any) -> Any:
+    """See `Bridge.sync_compatible`.
 
-    def __init__(self, bridge: Bridge, fn: Callable[P, Coroutine[Any, Any, R]]) -> None:
-        inner = inside(fn)
-        name = getattr(inner, "__name__", type(inner).__name__)
-        if is_async_gen_fn(inner):
-            raise TypeError(
-                f"sync_compatible() got the async generator function {name!r}; use @syncline.iterator (for `for` and "
-                "`async for`) or @syncline.synced (for `for`)"
-            )
-        if not is_async_fn(inner):
-            raise TypeError(
-                f"sync_compatible() takes an async function, and {name!r} is none; call it directly"
-            )
-        # What `_bound` makes of it shares one trap, so that a method warns once, not once for each object.
-        self._trap = Trap(name)
-        super().__init__(bridge, fn)
+    Looked at through its `__wrapped__`, the function is async: whoever takes it for that calls it on a loop, and awaits
+    what it returns there.
+    """
+    inner = inside(fn)
+    trap = Trap(getattr(inner, "__name__", type(inner).__name__))
 
-    # What is forced comes first: a function with `**kwargs` of its own would take `_sync` for one of them. Arguments
-    # go unchecked there, as a ParamSpec can't have a keyword added.
-    @overload
-    def __call__(self, *args: Any, _sync: Literal[True], **kwargs: Any) -> R: ...
-    @overload
-    def __call__(self, *args: Any, _sync: Literal[False], **kwargs: Any) -> Coroutine[Any, Any, R]: ...
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        fn = cast("Callable[..., Any]", self._fn)
-        is_sync = kwargs.pop("_sync", None)
-        if is_sync is None and in_event_loop():
-            self._trap.check(sys._getframe().f_back)
-            is_sync = False
-        if is_sync is False:
-            return fn(*args, **kwargs)
-        if is_sync:
-            return self._bridge.run_sync(fn, *args, **kwargs)
-        return call_from_sync(self._bridge, fn, args, kwargs)
+    @functools.wraps(inner)
+    def either(*args: Any, _sync: bool | None = None, **kwargs: Any) -> Any:
+        if _sync is None and in_event_loop():
+            trap.check(sys._getframe().f_back)
+            _sync = False
+        if _sync is False:
+            return inner(*args, **kwargs)
+        if _sync or not in_worker_thread():
+            return bridge.run_sync(inner, *args, **kwargs)
+        return call_from_sync(bridge, inner, args, kwargs)
 
-    @overload
-    def __get__(self, instance: None, owner: type, /) -> SyncCompatible[P, R]: ...
-    @overload
-    def __get__(
-        self: SyncCompatible[Concatenate[S, MP], MR], instance: S, owner: type | None = None, /
-    ) -> SyncCompatible[MP, MR]: ...
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        return self._bound(instance, owner)
-
-    def __repr__(self) -> str:
-        return f"<sync_compatible {self._fn!r}>"
+    return placed(bridge, "sync_compatible", fn, either)
 
 
 class Trap:

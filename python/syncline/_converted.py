@@ -1,56 +1,176 @@
-"""What `synced` and `sync_compatible` make of an async function, as far as it is the same: a function that knows the
-original, binds as methods do, and pickles by reference."""
+"""What `synced` and `sync_compatible` make of an async function, as far as it is the same.
+
+1. It is a plain function, which binds, pickles and is looked at as any other; its attribute `aio` is the original.
+2. In a class body it is a `Method`, as a bound function can't tell which object its `aio` has to be bound to.
+3. What stands for an object that doesn't bind, such as a partial or a bound method, doesn't bind either.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+import inspect
+import sys
+import types
+from typing import TYPE_CHECKING, Any, cast
+
+from ._kinds import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from ._bridge import Bridge
-
-P = ParamSpec("P")
-A = TypeVar("A")
+    from ._core import Bridge
 
 
-def inside(fn: Any) -> Any:
-    """The function itself: below `@staticmethod` or `@classmethod` it is inside."""
-    return getattr(fn, "__func__", fn)
+def placed(bridge: Bridge, decorator: str, fn: Any, function: Any) -> Any:
+    """What a decorator returns that made `function`, a plain function, of `fn`."""
+    inner = inside(fn)
+    kind = type(cast("object", inner))
+    function.aio = inner
+    if isinstance(fn, staticmethod):
+        return StaticMethod(function)
+    if isinstance(fn, classmethod):
+        return ClassMethod(function)
+    if not hasattr(kind, "__get__") or isinstance(inner, (types.MethodType, functools.partial)):
+        made = Converted(function)
+        vars(made)["decorator"] = getattr(bridge, decorator)
+        return made
+    owner = getattr(inner, "__qualname__", "").rpartition(".")[0]
+    return Method(function) if owner and not owner.endswith("<locals>") else function
 
 
-class Converted(Generic[P, A]):
-    """Stands for an async function from P to A. `.aio` is that function, bound as this is."""
+class Converted(functools.partial[Any]):
+    """A bound method, or what was made of an object that doesn't bind: the plain function, with the instance if there
+    is one as its first argument. As a partial, it is called without a frame of its own."""
 
-    __wrapped__: Callable[..., Any]
-    __name__: str
-    __qualname__: str
+    # No annotation stands here: through an instance, tools find the class's in the place of the function's.
 
-    def __init__(self, bridge: Bridge, fn: Callable[P, A]) -> None:
-        self._bridge = bridge
-        self._fn = fn
-        functools.update_wrapper(cast("Any", self), inside(fn))
-
-    @property
-    def aio(self) -> Callable[P, A]:
-        """The async function itself."""
-        return self._fn
-
-    def _bound(self, instance: Any, owner: type | None) -> Self:
-        """What `__get__` returns; each kind says itself of which type that is."""
-        bind: Any = getattr(self._fn, "__get__", None)
-        if bind is None:
-            return self
-        bound: Any = bind(instance, owner)
-        if bound is self._fn:
-            return self
-        # For each access to a method: what was found out about the function holds for the bound one.
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__, _fn=bound, __wrapped__=bound)
+    def __new__(cls, function: Callable[..., Any], /, *instance: Any) -> Self:
+        made = super().__new__(cls, function, *instance)
+        # The class has these itself.
+        made.__dict__.update(__doc__=function.__doc__, __module__=function.__module__)
         return made
 
-    def __reduce__(self) -> str:
-        # By reference: the name under which the module or class holds this very object.
-        return self.__qualname__
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # of what is not bound yet
+            raise AttributeError(name)
+        return getattr(self.func, name)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(types.MethodType(self.func, self.args[0]) if self.args else self.func)
+
+    @property
+    def aio(self) -> Any:
+        """The async function itself, bound as this is."""
+        original = cast("Any", self.func).aio
+        return original.__get__(*self.args) if self.args else original
+
+    @property
+    def __self__(self) -> Any:
+        if not self.args:
+            raise AttributeError("__self__")
+        return self.args[0]
+
+    @property
+    def __func__(self) -> Any:
+        return self.func
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.func is other.func and [*map(id, self.args)] == [*map(id, other.args)]
+
+    def __hash__(self) -> int:
+        return hash((self.func, *map(id, self.args)))
+
+    def __reduce__(self) -> Any:
+        if self.args:
+            return getattr, (self.args[0], self.func.__name__)
+        return vars(self)["decorator"], (self.aio,)
+
+    def __repr__(self) -> str:
+        return f"<sync form of {self.aio!r}>"
+
+
+class Method(Converted):
+    """Held by a class, whose instances get it bound; the class itself shows the plain function."""
+
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        return self.func if instance is None else Converted(self.func, instance)
+
+    def __reduce__(self) -> Any:
+        # Below `@staticmethod` this is what the class shows. (Where cloudpickle is, a script's class goes by value.)
+        is_by_value = self.func.__module__ == "__main__" and "cloudpickle" in sys.modules
+        if not is_by_value and _named(self.func, getattr) is self:
+            return self.func.__qualname__
+        return _found, (type(self), self.func)
+
+
+class ClassMethod(Method):
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        return Converted(self.func, type(instance) if owner is None else owner)
+
+
+class StaticMethod(Method):
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        return self.func
+
+
+def _named(function: Any, get: Any) -> Any:
+    """What is found under a function's name, if anything."""
+    holder: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        holder = get(holder, name, None)
+    return holder
+
+
+def _found(kind: type[Method], function: Any) -> Any:
+    """The method of that function, in this process; a new one for a function that came by value."""
+    held = _named(function, inspect.getattr_static)
+    return held if isinstance(held, Method) and held.func is function else kind(function)
+
+
+def standing_for(fn: Any, body: Any) -> Any:
+    """A function that does what `body` does, and looks like `fn` to everybody who asks.
+
+    It has no `__wrapped__`: frameworks would look through that and take it for async. So it has what they look for
+    there: the signature, the globals that annotations are looked up in, and the lines of the source.
+    """
+    original = inspect.unwrap(fn)
+    code, namespace = body.__code__, body.__globals__
+    if isinstance(original, types.FunctionType):
+        namespace = original.__globals__
+        at = original.__code__
+        code = code.replace(
+            co_filename=at.co_filename,
+            co_firstlineno=at.co_firstlineno,
+            co_linetable=_first_line_only(code),
+            co_name=at.co_name,
+            co_qualname=at.co_qualname,
+        )
+    made = types.FunctionType(code, namespace, code.co_name, None, body.__closure__)
+    functools.update_wrapper(made, fn)
+    # The other two are how asyncio and inspect mark what is async without being `async def`.
+    for name in ("__wrapped__", "_is_coroutine", "_is_coroutine_marker"):
+        vars(made).pop(name, None)
+    options: dict[str, Any] = {}
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        options["annotation_format"] = annotationlib.Format.FORWARDREF
+    with contextlib.suppress(TypeError, ValueError):  # of what is written in C, nothing may be known
+        cast("Any", made).__signature__ = inspect.signature(fn, **options)
+    return made
+
+
+def _first_line_only(code: types.CodeType) -> bytes:
+    """A table of lines (as of Objects/locations.md in CPython) that says of all instructions: the first line, and no
+    columns. Those of `body` would point anywhere in the original's source."""
+    units = len(code.co_code) // 2
+    counts = [8] * (units // 8) + [units % 8] * (units % 8 > 0)
+    return b"".join(bytes([0x80 | 13 << 3 | count - 1, 0]) for count in counts)

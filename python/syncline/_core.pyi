@@ -17,8 +17,8 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
-from ._bridge import BridgeStats
-from ._workers import ThreadLimiterStatistics
+from ._limits import ThreadLimiterStatistics
+from ._stats import BridgeStats
 
 __all__ = [
     "Bridge",
@@ -39,11 +39,13 @@ __all__ = [
     "SynclineError",
     "TaskFactory",
     "Worker",
+    "__version__",
     "call_with_mark",
     "check_cancelled",
     "from_thread",
     "in_event_loop",
     "in_worker_thread",
+    "long_waits",
     "mark_as_worker_thread",
     "no_switch",
     "worker_counts",
@@ -54,12 +56,21 @@ _R = TypeVar("_R")
 _S = TypeVar("_S")
 _Y = TypeVar("_Y")
 
-class SynclineError(Exception): ...
-class RunnerClosedError(SynclineError, RuntimeError): ...
-class DeadlockError(SynclineError, RuntimeError): ...
+__version__: str
+
+class SynclineError(Exception):
+    """Base class of the errors that syncline itself raises."""
+
+class RunnerClosedError(SynclineError, RuntimeError):
+    """The bridge, or the loop that ran the call, was closed, was stopped or died."""
+
+class DeadlockError(SynclineError, RuntimeError):
+    """The wait could never have ended: what it waits for waits for this thread."""
 
 @disjoint_base
 class Bridge:
+    """The bridge without its decorators; `syncline.Bridge` adds them."""
+
     def __new__(
         cls,
         *,
@@ -73,8 +84,26 @@ class Bridge:
         backend: Literal["asyncio", "trio"] = "asyncio",
         in_worker: Literal["own", "sender"] = "own",
     ) -> Self: ...
-    def run_sync(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-    def run(self, awaitable: Awaitable[_R], *, timeout: float | None = None) -> _R: ...
+    def run_sync(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Calls the async function `fn` with these arguments, and waits for its result.
+
+            page = syncline.run_sync(client.get, url)
+
+        Works in any thread, inside and outside of a running event loop. For a limit of the wait itself, or for
+        something that can be awaited already: `run(fn(...), timeout=seconds)`.
+
+        Raises what `fn` raises, as the same object; TypeError for a function that isn't async; RunnerClosedError where
+        the loop or the bridge ends before the call does; DeadlockError where the wait could never end.
+        """
+    def _run_synced(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def run(self, awaitable: Awaitable[_R], *, timeout: float | None = None) -> _R:
+        """Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
+
+            page = syncline.run(client.get(url), timeout=5)
+
+        At the end of its time the awaitable is cancelled, cleans up, and TimeoutError is raised. Otherwise as
+        `run_sync`.
+        """
     def _submit(
         self,
         future: Future[Any],
@@ -82,16 +111,27 @@ class Bridge:
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
     ) -> Submitted: ...
-    def close(self) -> None: ...
-    def stats(self) -> BridgeStats: ...
+    def close(self) -> None:
+        """Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise
+        RunnerClosedError.
+
+        Takes twice the cleanup time and a second at most: what blocks a loop for longer is left behind and logged, and
+        its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
+        closed by that thread, at its next call on the bridge or at its end.
+        """
+    def stats(self) -> BridgeStats:
+        """Counters of this bridge, read at about the same time; see `BridgeStats`."""
     def __enter__(self) -> Self: ...
     def __exit__(self, *_exc_info: object) -> None: ...
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name, as threads and messages have it."""
     @property
-    def scope(self) -> Literal["process", "thread", "caller"]: ...
+    def scope(self) -> Literal["process", "thread", "caller"]:
+        """Which loop gets a call: "process", "thread" or "caller"."""
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """Whether it was closed."""
 
 @final
 class Submitted:
@@ -100,10 +140,17 @@ class Submitted:
 
 @disjoint_base
 class CoroutineBase(Coroutine[Any, Any, _R]):
+    """What `syncline.DualCoroutine` is made of. It is a coroutine itself (`asyncio.run` and `create_task` take it)."""
+
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, coro: Awaitable[_R] | None = None) -> None: ...
     def __await__(self) -> Generator[Any, Any, _R]: ...
-    def run(self, timeout: float | None = None) -> _R: ...
+    def run(self, timeout: float | None = None) -> _R:
+        """Runs it from sync code, wherever that is, and returns its result. `timeout` in seconds.
+
+        Raises what it raises, TimeoutError after it was cancelled and has cleaned up, RunnerClosedError or
+        DeadlockError.
+        """
     def send(self, value: Any) -> Any: ...
     def throw(self, *args: Any) -> Any: ...
     def close(self) -> None: ...
@@ -117,28 +164,36 @@ class CoroutineBase(Coroutine[Any, Any, _R]):
     def cr_running(self) -> bool: ...
     __name__: str
     __qualname__: str
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
 @disjoint_base
 class IteratorBase(Iterator[_Y], AsyncIterator[_Y]):
+    """What `syncline.DualIterator` is made of."""
+
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, aiterable: AsyncIterable[_Y] | None = None, *, prefetch: int = ...) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> _Y: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the iteration in sync code: an async generator is closed, on its loop. Does nothing the second time."""
     def __aiter__(self) -> AsyncIterator[_Y]: ...
     def __anext__(self) -> Awaitable[_Y]: ...
     def _drop(self) -> None: ...
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
 class GeneratorBase(IteratorBase[_Y], Generator[_Y, _S], AsyncGenerator[_Y, _S]):
+    """What `syncline.DualGenerator` is made of."""
+
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, agen: AsyncGenerator[_Y, _S] | None = None) -> None: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> _Y: ...
-    def send(self, value: _S) -> _Y: ...
+    def send(self, value: _S) -> _Y:
+        """Resumes the generator with a value; returns the next item."""
     @overload
     def throw(
         self,
@@ -146,13 +201,16 @@ class GeneratorBase(IteratorBase[_Y], Generator[_Y, _S], AsyncGenerator[_Y, _S])
         val: BaseException | object = ...,
         tb: TracebackType | None = ...,
         /,
-    ) -> _Y: ...
+    ) -> _Y:
+        """Raises an exception where the generator is suspended; returns the next item."""
     @overload
-    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = ..., /) -> _Y: ...
+    def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = ..., /) -> _Y:
+        """Raises an exception where the generator is suspended; returns the next item."""
     def close(self) -> None: ...
     def __aiter__(self) -> AsyncGenerator[_Y, _S]: ...
     def __anext__(self) -> Coroutine[Any, Any, _Y]: ...
-    def asend(self, value: _S) -> Coroutine[Any, Any, _Y]: ...
+    def asend(self, value: _S) -> Coroutine[Any, Any, _Y]:
+        """Async code's `send`: resumes the generator with a value; returns the next item."""
     @overload
     def athrow(
         self,
@@ -160,15 +218,20 @@ class GeneratorBase(IteratorBase[_Y], Generator[_Y, _S], AsyncGenerator[_Y, _S])
         val: BaseException | object = ...,
         tb: TracebackType | None = ...,
         /,
-    ) -> Coroutine[Any, Any, _Y]: ...
+    ) -> Coroutine[Any, Any, _Y]:
+        """Async code's `throw`: raises an exception where the generator is suspended; returns the next item."""
     @overload
     def athrow(
         self, typ: BaseException, val: None = None, tb: TracebackType | None = ..., /
-    ) -> Coroutine[Any, Any, _Y]: ...
-    def aclose(self) -> Coroutine[Any, Any, None]: ...
+    ) -> Coroutine[Any, Any, _Y]:
+        """Async code's `throw`: raises an exception where the generator is suspended; returns the next item."""
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        """Async code's `close`: ends the generator."""
 
 @disjoint_base
 class ManagerBase(AbstractContextManager[_Y, bool | None], AbstractAsyncContextManager[_Y, bool | None]):
+    """What `syncline.DualContextManager` is made of."""
+
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, acm: AbstractAsyncContextManager[_Y, bool | None] | None = None) -> None: ...
     def __enter__(self) -> _Y: ...
@@ -180,8 +243,15 @@ class ManagerBase(AbstractContextManager[_Y, bool | None], AbstractAsyncContextM
         /,
     ) -> bool | None: ...
     def __aenter__(self) -> Awaitable[_Y]: ...  # type: ignore[override]
-    def __aexit__(self, *exc_info: Any) -> Awaitable[bool | None]: ...  # type: ignore[override]
+    def __aexit__(  # type: ignore[override]
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Awaitable[bool | None]: ...
     def _once(self) -> None: ...
+    def _held(self) -> dict[str, Any]: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
@@ -216,30 +286,65 @@ class Selector:
     def get_map(self) -> Mapping[Any, Any]: ...
     def close(self) -> None: ...
 
-def from_thread(fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
-def check_cancelled() -> None: ...
-def in_worker_thread() -> bool: ...
-def in_event_loop() -> bool: ...
-def mark_as_worker_thread() -> None: ...
-def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+def from_thread(fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Runs the async function `fn` on the loop that sent this worker thread, and waits for its result.
+
+        def crawl() -> list[str]:  # await syncline.to_thread(crawl)
+            return [syncline.from_thread(fetch, url) for url in urls]
+
+    Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
+    that loop has ended; RuntimeError in a thread that no loop has sent.
+    """
+
+def check_cancelled() -> None:
+    """Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
+
+    Raises RuntimeError in any other thread.
+    """
+
+def in_worker_thread() -> bool:
+    """Whether this is a worker thread: one of `to_thread`, or one marked as such."""
+
+def in_event_loop() -> bool:
+    """Whether an event loop, asyncio's or trio's, runs in this thread."""
+
+def mark_as_worker_thread() -> None:
+    """Makes this thread count as a worker thread until it ends; see `in_worker_thread`."""
+
+def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Calls `fn` in this thread, which counts as a worker thread meanwhile; returns its result."""
+
+def long_waits() -> dict[int, tuple[int, int]]:
+    """Maps each thread that has waited for a while to its wait's number and the thread of the loop that it waits for."""
+
 def worker_counts() -> tuple[int, int]: ...
 
 @disjoint_base
 class LimiterBase:
+    """How many worker threads may be busy at once."""
+
     def __new__(cls, total_tokens: float) -> Self: ...
     @property
-    def total_tokens(self) -> float: ...
+    def total_tokens(self) -> float:
+        """How many may be borrowed at once; can be set at any time. `math.inf` is no limit."""
     @total_tokens.setter
     def total_tokens(self, value: float) -> None: ...
     @property
-    def borrowed_tokens(self) -> int: ...
+    def borrowed_tokens(self) -> int:
+        """How many are borrowed."""
     @property
-    def available_tokens(self) -> float: ...
-    def statistics(self) -> ThreadLimiterStatistics: ...
-    def acquire_nowait(self) -> None: ...
-    def acquire_on_behalf_of_nowait(self, borrower: object) -> None: ...
-    def release(self) -> None: ...
-    def release_on_behalf_of(self, borrower: object) -> None: ...
+    def available_tokens(self) -> float:
+        """How many can be borrowed before somebody has to wait."""
+    def statistics(self) -> ThreadLimiterStatistics:
+        """The counts, the borrowers and how many wait, at one moment."""
+    def acquire_nowait(self) -> None:
+        """Takes a token for the current task, or raises `WouldBlock`."""
+    def acquire_on_behalf_of_nowait(self, borrower: object) -> None:
+        """Takes a token for `borrower`, or raises `WouldBlock`."""
+    def release(self) -> None:
+        """Gives the current task's token back."""
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """Gives the token of `borrower` back."""
     def _acquire(self) -> Awaitable[None]: ...
     def _acquire_on_behalf_of(self, borrower: object) -> Awaitable[None]: ...
     def _call(
@@ -297,6 +402,8 @@ class TaskFactory:
 
 @final
 class no_switch:  # noqa: N801 -- it reads as a function
+    """`with no_switch():` a nested call in the block, made in the task that entered it, raises RuntimeError."""
+
     def __new__(cls) -> Self: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *_exc_info: object) -> None: ...

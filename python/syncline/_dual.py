@@ -6,16 +6,18 @@ Made in the core; here they get their finalizers and their place among Python's 
 from __future__ import annotations
 
 from . import _core
-from ._bridge import Bridge, _default, run_by
+from ._kinds import inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import Callable
     from typing import Any, ParamSpec, TypeVar
 
+    from ._core import Bridge
+
     D = TypeVar("D", bound="DualCoroutine[Any] | DualIterator[Any] | DualContextManager[Any]")
-    M = TypeVar("M", bound="DualContextManager[Any]")
     P = ParamSpec("P")
+    M = TypeVar("M", bound="DualContextManager[Any]")
     R = TypeVar("R")
     S = TypeVar("S")
     Y = TypeVar("Y")
@@ -30,7 +32,10 @@ class DualCoroutine(_core.CoroutineBase[R]):
     subclass it, define `__await__`. `bridge` is the bridge that runs it; a subclass may set another one.
     """
 
-    bridge: Bridge = _default
+    bridge: Bridge
+
+    def __reduce__(self) -> Any:
+        return _remade, (DualCoroutine, type(self), self._held()), self.__getstate__()
 
 
 class DualIterator(_core.IteratorBase[Y]):
@@ -43,7 +48,10 @@ class DualIterator(_core.IteratorBase[Y]):
     being dropped end it: an async generator is then closed, on its loop.
     """
 
-    bridge: Bridge = _default
+    bridge: Bridge
+
+    def __reduce__(self) -> Any:
+        return _remade, (DualIterator, type(self), self._held()), self.__getstate__()
 
     def __del__(self) -> None:
         self._drop()
@@ -63,44 +71,39 @@ class DualContextManager(_core.ManagerBase[Y]):
     left on one loop, in one task and one context, by any thread (in scope "caller": by the thread that entered it).
     """
 
-    bridge: Bridge = _default
+    bridge: Bridge
+    _remake: Callable[[], DualContextManager[Y]] | None = None
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
+        """Decorates a function, sync or async: each of its calls runs inside of this manager.
+
+        One that was made by a function of `contextmanager` is made anew for each call, as contextlib does it. Raises
+        TypeError for what is not a function.
+        """
+        from ._around import around
+
+        if not callable(fn):
+            raise TypeError(f"a context manager decorates functions, not {type(fn).__name__}")
+        function: Callable[P, R] = around(self._remake or (lambda: self), fn)
+        return function
+
+    def __reduce__(self) -> Any:
+        return _remade, (DualContextManager, type(self), self._held()), self.__getstate__()
 
 
-def coroutine(bridge: Bridge, fn: Callable[P, Awaitable[R]]) -> Callable[P, DualCoroutine[R]]:
-    """See `Bridge.coroutine`."""
-    import inspect
-
-    if inspect.isasyncgenfunction(fn):
-        raise _wrong("coroutine", fn, "an async generator function", "syncline.generator")
-    return decorated(bridge, "coroutine", fn, DualCoroutine)
-
-
-def iterator(bridge: Bridge, fn: Callable[P, AsyncIterator[Y]]) -> Callable[P, DualIterator[Y]]:
-    """See `Bridge.iterator`."""
-    import inspect
-
-    if inspect.iscoroutinefunction(fn):
-        raise _wrong("iterator", fn, "a coroutine function", "syncline.coroutine")
-    return decorated(bridge, "iterator", fn, DualIterator)
+def _remade(base: Any, kind: Any, held: dict[str, Any]) -> Any:
+    """The object that was pickled, as far as the core has it; the rest is its state."""
+    made = kind.__new__(kind)
+    if held:
+        base.__init__(made, **held)
+    return made
 
 
-def generator(bridge: Bridge, fn: Callable[P, AsyncGenerator[Y, S]]) -> Callable[P, DualGenerator[Y, S]]:
-    """See `Bridge.generator`."""
-    import inspect
-
-    if inspect.iscoroutinefunction(fn):
-        raise _wrong("generator", fn, "a coroutine function", "syncline.coroutine")
-    return decorated(bridge, "generator", fn, DualGenerator)
-
-
-def contextmanager(bridge: Bridge, fn: Callable[P, AsyncIterator[Y]]) -> Callable[P, DualContextManager[Y]]:
-    """See `Bridge.contextmanager`."""
-    import inspect
-
-    if inspect.iscoroutinefunction(fn):
-        raise _wrong("contextmanager", fn, "a coroutine function", "`yield` in it")
-
-    return decorated(bridge, "contextmanager", fn, lambda agen: managed(DualContextManager, agen))
+def run_by(bridge: Bridge, made: D) -> D:
+    """Gives an object its bridge, unless its class says the same."""
+    if made.bridge is not bridge:
+        made.bridge = bridge
+    return made
 
 
 def managed(make: Callable[[Any], M], agen: Any) -> M:
@@ -114,6 +117,11 @@ def managed(make: Callable[[Any], M], agen: Any) -> M:
     return made
 
 
+def context_manager(agen: Any) -> DualContextManager[Any]:
+    """What `contextmanager` makes of what its function returns."""
+    return managed(DualContextManager, agen)
+
+
 def decorated(
     bridge: Bridge,
     decorator: str,
@@ -124,37 +132,40 @@ def decorated(
     import functools
     import inspect
 
-    outside: Any = fn
-    if type(outside) in (staticmethod, classmethod):
-        made: Callable[..., D] = type(outside)(decorated(bridge, decorator, outside.__func__, make))
-        return made
-    if not callable(fn):
-        raise TypeError(f"{decorator}() decorates async functions, not {type(fn).__name__}")
-    if inspect.isgeneratorfunction(fn):
-        raise TypeError(
-            f"{decorator}() got the sync generator function {fn.__name__!r}; make it `async def`, or call it as it is"
-        )
-    is_plain = not (inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn))
+    from ._converted import standing_for
 
-    @functools.wraps(fn)
+    inner = inside(fn)
+    if inner is not fn:
+        outside: Any = type(fn)
+        made: Callable[..., D] = outside(decorated(bridge, decorator, inner, make))
+        return made
+    is_plain = not (inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn))
+    # `standing_for` leaves it no globals of this module.
+    finish, explain, wrong, again = run_by, _returned, TypeError, functools.partial
+
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         result = fn(*args, **kwargs)
-        # What a function returns that isn't `async def` is known only now.
-        return run_by(bridge, _checked(decorator, fn, make, result) if is_plain else make(result))
+        try:
+            made = finish(bridge, make(result))
+        except wrong:
+            # What a function returns that isn't `async def` is known only now.
+            if not is_plain:
+                raise
+            mistake = explain(decorator, fn, result)
+        else:
+            if decorator == "contextmanager":
+                made._remake = again(wrapper, *args, **kwargs)
+            return made
+        raise wrong(mistake)
 
-    return wrapper
+    # Through `__wrapped__` these look like what they give: something to await, or to iterate over. A manager's function
+    # would look like an async generator function, which it isn't.
+    return standing_for(fn, wrapper) if decorator == "contextmanager" else functools.wraps(fn)(wrapper)
 
 
-def _checked(decorator: str, fn: Callable[..., Any], make: Callable[[Any], D], result: Any) -> D:
-    try:
-        return make(result)
-    except TypeError:
-        name = getattr(fn, "__name__", type(fn).__name__)
-        raise TypeError(
-            f"{decorator}() got the sync function {name!r}, which returned {type(result).__name__}; call it directly: "
-            f"{name}(...)"
-        ) from None
-
-
-def _wrong(decorator: str, fn: Any, what: str, right: str) -> TypeError:
-    return TypeError(f"{decorator}() got {fn.__name__!r}, which is {what}; use {right}")
+def _returned(decorator: str, fn: Any, result: Any) -> str:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return (
+        f"{decorator}() got the sync function {name!r}, which has run and returned {type(result).__name__}; call it "
+        f"directly: {name}(...)"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,9 +13,11 @@ R = TypeVar("R")
 
 
 class SubmittedFuture(Future[R]):
-    """Cancelling it cancels the task; a wait for it that could never end raises DeadlockError."""
+    """Cancelling it cancels the task; a wait for it that could never end raises DeadlockError; an error that nobody
+    asks for is logged."""
 
     _submitted: Submitted
+    _is_retrieved = False
 
     def bind(self, submitted: Submitted) -> None:
         self._submitted = submitted
@@ -31,12 +34,27 @@ class SubmittedFuture(Future[R]):
     def result(self, timeout: float | None = None) -> R:
         """Waits at most `timeout` seconds. Raises what the coroutine raised, TimeoutError, CancelledError
         or DeadlockError."""
-        if self.done():
-            return super().result(timeout)
-        return self._submitted.wait(super().result, timeout)
+        self._wait(timeout)
+        return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `result`, but returns what the coroutine raised."""
-        if self.done():
-            return super().exception(timeout)
-        return self._submitted.wait(super().exception, timeout)
+        self._wait(timeout)
+        return super().exception()
+
+    def _wait(self, timeout: float | None) -> None:
+        """Raises where it is not done by then."""
+        if not self.done():
+            self._submitted.wait(super().exception, timeout)
+        self._is_retrieved = True
+
+    def __del__(self) -> None:
+        if self._is_retrieved or not self.done() or self.cancelled():
+            return
+        error = super().exception()
+        # One without a traceback was never raised: the bridge was closed, and is known to be.
+        if error is not None and error.__traceback__ is not None:
+            logging.getLogger("syncline").error(
+                "an error of submit() was never retrieved: nobody called result() or exception() of its future",
+                exc_info=error,
+            )

@@ -17,11 +17,18 @@ _DRIVERS = frozenset({"anyio", "asyncio", "syncline", "threading", "trio", "uvlo
 _INLINE = frozenset({"<dictcomp>", "<genexpr>", "<lambda>", "<listcomp>", "<setcomp>"})
 
 
+def inside(fn: Any, /) -> Any:
+    """The function itself: below `@staticmethod` or `@classmethod` it is inside."""
+    of: object = fn
+    return fn.__func__ if issubclass(type(of), (staticmethod, classmethod)) else fn
+
+
 def is_async_fn(fn: Callable[P, Any], /) -> TypeGuard[Callable[P, Coroutine[Any, Any, Any]]]:
     """Whether `fn` is an async function: one whose calls give coroutines.
 
     Sees through `functools.wraps`, `functools.partial`, methods, static and class methods and objects with an async
-    `__call__`. A wrapper that is no async function itself counts as what it wraps; what `synced` made is sync.
+    `__call__`. A wrapper that is no async function itself counts as what it wraps; what `synced` and
+    `contextmanager` made is sync.
     """
     return _kind(fn) == "coroutine"
 
@@ -57,10 +64,6 @@ def _inner(fn: Any, /) -> Any:
     import inspect
     import types
 
-    from ._synced import Synced
-
-    if isinstance(fn, Synced):
-        return None
     of: object = fn
     kind = type(of)
     if issubclass(kind, (functools.partial, functools.partialmethod)):

@@ -2,55 +2,79 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any
 
-from ._bridge import run_by
-from ._converted import Converted, inside
-from ._dual import DualGenerator
+from ._converted import placed, standing_for
+from ._dual import DualGenerator, run_by
+from ._kinds import inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import Concatenate, Generic, ParamSpec, TypeVar, overload
 
-    from ._bridge import Bridge
+    from ._core import Bridge
 
-P = ParamSpec("P")
-R = TypeVar("R")
-A = TypeVar("A")
-S = TypeVar("S")
-# Of the method that `__get__` binds: the class's own variables stand for the bound function there.
-MP = ParamSpec("MP")
-MR = TypeVar("MR")
-MA = TypeVar("MA")
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    A = TypeVar("A")
+    S = TypeVar("S")
+    # Of the method that `__get__` binds: the class's own variables stand for the bound function there.
+    MP = ParamSpec("MP")
+    MR = TypeVar("MR")
+    MA = TypeVar("MA")
+
+    class Synced(Generic[P, R, A]):
+        """A sync function from P to R, made of an async one from P to A."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+        @property
+        def aio(self) -> Callable[P, A]:
+            """The async function itself, bound as this is."""
+            ...
+
+        # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`, so that
+        # these types can't tell static and class methods from methods. More overloads here, told apart by the first
+        # parameter, don't help: mypy doesn't compare it with the instance, and pyright makes Any of a coroutine's
+        # result. Overloads of `synced` for what takes a class first would catch generic functions, and bind their type
+        # variable to it.
+        @overload
+        def __get__(self, instance: None, owner: type, /) -> Synced[P, R, A]: ...
+        @overload
+        def __get__(
+            self: Synced[Concatenate[S, MP], MR, MA], instance: S, owner: type | None = None, /
+        ) -> Synced[MP, MR, MA]: ...
+        def __get__(self, instance: Any, owner: type | None = None, /) -> Any: ...
 
 
-class Synced(Converted[P, A], Generic[P, R, A]):
-    """A sync function from P to R, made of an async one from P to A. `.aio` is the async one, bound as this is."""
+def synced(bridge: Bridge, fn: Any) -> Any:
+    """See `Bridge.synced`."""
+    inner = inside(fn)
+    if not inspect.isasyncgenfunction(inspect.unwrap(inner)):
+        run = bridge._run_synced
 
-    def __init__(self, bridge: Bridge, fn: Callable[P, A]) -> None:
-        inner = inside(fn)
-        if not callable(inner):
-            raise TypeError(f"synced() takes an async function, not {type(fn).__name__}")
-        self._is_generator = inspect.isasyncgenfunction(inspect.unwrap(inner))
-        super().__init__(bridge, fn)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return run(inner, *args, **kwargs)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._is_generator:
-            made: DualGenerator[Any, Any] = DualGenerator(cast("Any", self._fn(*args, **kwargs)))
-            return cast("R", run_by(self._bridge, made))
-        return cast("R", self._bridge.run_sync(cast("Callable[P, Any]", self._fn), *args, **kwargs))
+        return placed(bridge, "synced", fn, standing_for(inner, call))
+    drive = functools.partial(_driven, bridge)
 
-    # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`, so that these
-    # types can't tell static and class methods from methods. More overloads, told apart by the first parameter, don't
-    # help: mypy doesn't compare it with the instance, and pyright makes Any of a coroutine's result.
-    @overload
-    def __get__(self, instance: None, owner: type, /) -> Synced[P, R, A]: ...
-    @overload
-    def __get__(
-        self: Synced[Concatenate[S, MP], MR, MA], instance: S, owner: type | None = None, /
-    ) -> Synced[MP, MR, MA]: ...
-    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        return self._bound(instance, owner)
+    def iterate(*args: Any, **kwargs: Any) -> Any:
+        return drive(inner(*args, **kwargs))
 
-    def __repr__(self) -> str:
-        return f"<synced {self._fn!r}>"
+    function: Any = standing_for(inner, iterate)
+
+    # What a call gives is closed on its loop when it is dropped, as no native generator can be. For those who look at
+    # the function, such as FastAPI, it is a generator function all the same.
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        made: Generator[Any, Any, Any] = function(*args, **kwargs)
+        return (yield from made)
+
+    function.__wrapped__ = standing_for(inner, generator)
+    return placed(bridge, "synced", fn, function)
+
+
+def _driven(bridge: Bridge, agen: AsyncGenerator[Any, Any]) -> DualGenerator[Any, Any]:
+    return run_by(bridge, DualGenerator(agen))

@@ -37,6 +37,12 @@ class ThreadLimiter(_core.LimiterBase):
     `total_tokens` can be set at any time; `math.inf` is no limit. Those that are borrowed beyond a lower total stay so.
     """
 
+    def __reduce__(self) -> Any:
+        # As its number: what is borrowed is borrowed in one process.
+        if self is _limiter:
+            return thread_limiter, ()
+        return type(self), (self.total_tokens,)
+
     async def to_thread(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `syncline.to_thread`, with a token of this limiter."""
         return await self._call(fn, args, kwargs or None)
@@ -102,6 +108,8 @@ def threaded(fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter 
 
     Works on functions and methods, as `@threaded` or `@threaded(limiter=...)`. Name, docstring and signature are kept;
     `__wrapped__` is the original. limiter: whose tokens the calls use; `thread_limiter()` by default.
+
+    Raises TypeError for generator functions, whose code would run where they are iterated over, and async ones.
     """
     if fn is None:
 
@@ -111,6 +119,10 @@ def threaded(fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter 
         return decorate
     import functools
 
+    from ._mistakes import running_in_threads
+
+    if (mistake := running_in_threads(fn)) is not None:
+        raise TypeError(mistake)
     call = (limiter or _limiter)._call
 
     @functools.wraps(fn)

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._core import Worker
 
 origin: ContextVar[bool] = ContextVar("syncline_in_worker", default=False)
 """True in what a worker thread calls, and in the tasks that this starts."""
-
-
-class ThreadLimiterStatistics(NamedTuple):
-    """A limiter at one moment. The names are those of anyio's."""
-
-    borrowed_tokens: int
-    total_tokens: float
-    borrowers: tuple[object, ...]
-    """Tasks, other objects that somebody named, and the functions that run in worker threads."""
-    tasks_waiting: int
 
 
 def work(worker: Worker) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,7 +85,15 @@ _loaded: dict[int, _Notebook] = {}
 
 
 def load_ipython_extension(shell: Shell) -> None:
-    """What `%load_ext` calls. Raises RuntimeError where cells don't run inside an event loop, as in a terminal."""
+    """What `%load_ext` calls. Raises RuntimeError where it could do nothing: where cells don't run inside an event
+    loop, as in a terminal, and in kernels of ipykernel before version 7."""
+    ipykernel: Any = sys.modules.get("ipykernel")
+    if ipykernel is not None and ipykernel.version_info[0] < 7:
+        # Its cells run in a task that was there before them, which nothing can make nestable any more.
+        raise RuntimeError(
+            f"syncline.jupyter needs ipykernel 7 or newer, and this kernel runs {ipykernel.__version__}; run_sync() "
+            "works here all the same, but the notebook's loop waits meanwhile"
+        )
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, assert_type
 
 import syncline
@@ -179,7 +180,33 @@ class Session(DualContextManager[bytes]):
         self.open = False
 
 
+class Transaction(DualContextManager[list[str]]):
+    async def __aenter__(self) -> list[str]:
+        return []
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Rows(DualIterator[int]):
+    async def __aiter__(self) -> AsyncIterator[int]:
+        yield 1
+
+
+class Echo(DualGenerator[int, str]):
+    async def asend(self, value: str) -> int:
+        return len(value)
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> int:
+        raise typ
+
+
 assert_type(Request("url").run(), int)
+assert_type(list(Rows()), list[int])
+assert_type(Echo().send("a"), int)
+with Transaction() as statements:
+    assert_type(statements, list[str])
 assert_type(list(Countdown(1)), list[int])
 with Session() as entered:
     assert_type(entered, bytes)
@@ -199,3 +226,20 @@ assert_type(compat_page().run(), str)
 assert_type(compat_echo().send(1), str)
 assert_type(anysync.run(fetch()), bytes)
 assert_type(anysync.wrap_coroutine(fetch()).run(), bytes)
+
+
+@session("url")
+def decorated(number: int, *, more: str = "") -> list[str]:
+    return [more] * number
+
+
+@transaction()
+async def decorated_async(number: int) -> int:
+    return number
+
+
+assert_type(decorated(1, more="a"), list[str])
+
+
+async def awaits_decorated() -> None:
+    assert_type(await decorated_async(1), int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, assert_type
@@ -49,6 +50,8 @@ async def in_async_code() -> None:
 
 assert_type(syncline.run_in_new_loop(fetch, 1), str)
 assert_type(prefect.run_coro_as_sync(fetch(1)), str)
+assert_type(prefect.get_run_sync_loop().thread, threading.Thread)
+assert_type(prefect.get_run_sync_loop().loop, asyncio.AbstractEventLoop)
 assert_type(prefect.run_coro_as_sync(fetch(1), force_new_thread=True, wait_for_result=True), str)
 prefect.run_coro_as_sync(fetch(1), wait_for_result=False)
 assert_type(prefect.sync(fetch, 1), str)

@@ -2,6 +2,7 @@
 //!
 //! A caller puts a job into a runner's [`mailbox`], and waits at a [`slot`] for its result, after a short
 //! [`spin`]; which runner serves whom is in [`runners`], and [`waits`] sees a circle of waits before it closes.
+//! A loop's thread keeps results in its [`outbox`] until it lets go of what their takers need, too.
 //! The other way, a [`pool`] of threads takes jobs, as many at once as a [`limiter`] allows; a [`meeting`]
 //! is where one hands its result to a loop that spins for it.
 //! Everything here is safe Rust: [`sync`] swaps `std` for loom, and [`latch`] is the one place that talks to the kernel.
@@ -12,6 +13,7 @@ pub mod latch;
 pub mod limiter;
 pub mod mailbox;
 pub mod meeting;
+pub mod outbox;
 pub mod pool;
 pub mod runners;
 pub mod slot;

@@ -1,79 +1,160 @@
 //! Who has which runner, and who starts it.
 //!
 //! Starting a runner runs Python code, so no lock may be held meanwhile; and of sixteen threads that make the first
-//! call at once, one starts the runner and the others wait for it.
+//! call at once, one starts the runner and the others wait for it. The runner's own thread says that it is ready: whoever
+//! stops waiting for it leaves it to the next caller.
 //!
 //! Invariants:
-//! 1. For each key there is at most one runner that starts or is alive. 2. Whoever got [`Find::Start`] ends it, with
-//!    `ready` or by dropping the [`Start`]; either opens the latch that the others wait at, and they look again.
+//! 1. For each key there is at most one start that counts, or one runner. 2. A start ends once: by `ready`, by `fail`, by
+//!    being dropped, or by `withdraw`; each opens the latch that the callers wait at, and they look again. 3. A thread that
+//!    comes back while it is about to start a runner (a signal handler, or a finalizer, interrupts it) does not wait for
+//!    itself: its new start takes the place of the one that it interrupts. 4. No runner is dropped under the lock.
 
 use crate::latch::Latch;
 use crate::sync::{Arc, Mutex, lock};
+use crate::waits::Node;
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
-enum Entry<R> {
-    Starting(Arc<Latch>),
+enum Entry<R, E> {
+    Starting(Arc<Starting<E>>),
     Alive(R),
 }
 
 #[derive(Debug)]
-struct State<K, R> {
-    entries: BTreeMap<K, Entry<R>>,
+struct State<K, R, E> {
+    entries: BTreeMap<K, Entry<R, E>>,
     closed: bool,
 }
 
 #[derive(Debug)]
-pub struct Runners<K, R> {
-    state: Mutex<State<K, R>>,
+pub struct Runners<K, R, E> {
+    state: Mutex<State<K, R, E>>,
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Phase<E> {
+    /// The runner's thread does not run yet.
+    New,
+    /// It runs, and will say what became of it.
+    Running,
+    Failed(E),
+    Over,
+}
+
+#[derive(Debug)]
+struct Progress<E> {
+    phase: Phase<E>,
+    /// Whoever began the start has stopped waiting for it.
+    is_abandoned: bool,
+}
+
+/// A start under way.
+#[derive(Debug)]
+pub struct Starting<E> {
+    /// Opens when it is over, however.
+    pub over: Latch,
+    /// Of the runner's thread.
+    pub node: Arc<Node>,
+    /// The thread that began it.
+    by: u64,
+    progress: Mutex<Progress<E>>,
+}
+
+impl<E> Starting<E> {
+    /// For the runner's thread, first of all. False if the start was given up: the thread has to end.
+    pub fn begin(&self) -> bool {
+        let mut progress = lock(&self.progress);
+        let is_new = matches!(progress.phase, Phase::New);
+        if is_new {
+            progress.phase = Phase::Running;
+        }
+        is_new
+    }
+
+    /// For whoever began it: why it failed, if it did.
+    pub fn take_error(&self) -> Option<E> {
+        let mut progress = lock(&self.progress);
+        match std::mem::replace(&mut progress.phase, Phase::Over) {
+            Phase::Failed(error) => Some(error),
+            other => {
+                progress.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Whoever began it stops waiting. Returns why it failed, if that came first.
+    pub fn abandon(&self) -> Option<E> {
+        lock(&self.progress).is_abandoned = true;
+        self.take_error()
+    }
+
+    /// By 3.
+    fn is_interrupted_by(&self, thread: u64) -> bool {
+        self.by == thread && matches!(lock(&self.progress).phase, Phase::New)
+    }
 }
 
 /// What to do for a key.
 #[derive(Debug)]
-pub enum Find<'a, K: Ord + Clone, R: Clone> {
+pub enum Find<K: Ord + Clone, R, E> {
     /// Here it is.
     Alive(R),
-    /// Another thread starts it: wait until the latch opens, then look again.
-    Wait(Arc<Latch>),
+    /// Another thread starts it: wait until that is over, then look again.
+    Wait(Arc<Starting<E>>),
     /// It is yours to start.
-    Start(Start<'a, K, R>),
+    Start(Start<K, R, E>),
     /// No more runners are given out.
     Closed,
 }
 
 /// The duty to start a runner. Dropped without `ready`, it leaves the key free.
 #[derive(Debug)]
-pub struct Start<'a, K: Ord + Clone, R: Clone> {
-    runners: &'a Runners<K, R>,
+pub struct Start<K: Ord + Clone, R, E> {
+    runners: Arc<Runners<K, R, E>>,
     key: K,
-    latch: Arc<Latch>,
+    starting: Arc<Starting<E>>,
 }
 
-impl<K: Ord + Clone, R: Clone> Default for Runners<K, R> {
+impl<K, R, E> Default for Runners<K, R, E> {
     fn default() -> Self {
         Self { state: Mutex::new(State { entries: BTreeMap::new(), closed: false }) }
     }
 }
 
-impl<K: Ord + Clone, R: Clone> Runners<K, R> {
-    pub fn new() -> Self {
-        Self::default()
+impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
     }
 
-    /// The runner of `key`; one that `is_alive` denies is forgotten and started anew.
-    pub fn find(&self, key: &K, is_alive: impl Fn(&R) -> bool) -> Find<'_, K, R> {
+    /// The runner of `key`, for the thread `me`; one that `is_alive` denies is forgotten and started anew.
+    pub fn find(self: &Arc<Self>, key: &K, me: u64, is_alive: impl Fn(&R) -> bool) -> Find<K, R, E> {
         let mut state = lock(&self.state);
         if state.closed {
             return Find::Closed;
         }
         match state.entries.get(key) {
             Some(Entry::Alive(runner)) if is_alive(runner) => return Find::Alive(runner.clone()),
-            Some(Entry::Starting(latch)) => return Find::Wait(Arc::clone(latch)),
-            Some(Entry::Alive(_)) | None => {}
+            Some(Entry::Starting(starting)) if !starting.is_interrupted_by(me) => {
+                return Find::Wait(Arc::clone(starting));
+            }
+            _ => {}
         }
-        let latch = Arc::new(Latch::new());
-        state.entries.insert(key.clone(), Entry::Starting(Arc::clone(&latch)));
-        Find::Start(Start { runners: self, key: key.clone(), latch })
+        let starting = Arc::new(Starting {
+            over: Latch::new(),
+            node: Node::new(),
+            by: me,
+            progress: Mutex::new(Progress { phase: Phase::New, is_abandoned: false }),
+        });
+        let replaced = state.entries.insert(key.clone(), Entry::Starting(Arc::clone(&starting)));
+        drop(state);
+        // By 2 and 4.
+        if let Some(Entry::Starting(interrupted)) = &replaced {
+            interrupted.over.open();
+        }
+        drop(replaced);
+        Find::Start(Start { runners: Arc::clone(self), key: key.clone(), starting })
     }
 
     /// Every runner that is alive, in the order of the keys.
@@ -89,13 +170,30 @@ impl<K: Ord + Clone, R: Clone> Runners<K, R> {
     /// Forgets the runner of `key` if it is the one meant.
     pub fn forget(&self, key: &K, is_it: impl Fn(&R) -> bool) {
         let mut state = lock(&self.state);
-        if matches!(state.entries.get(key), Some(Entry::Alive(runner)) if is_it(runner)) {
-            state.entries.remove(key);
+        let ours = matches!(state.entries.get(key), Some(Entry::Alive(runner)) if is_it(runner));
+        let forgotten = if ours { state.entries.remove(key) } else { None };
+        drop(state);
+        drop(forgotten);
+    }
+
+    /// Gives up a start whose thread could not be started, or does not run yet. False if it runs.
+    pub fn withdraw(&self, starting: &Arc<Starting<E>>) -> bool {
+        {
+            let mut progress = lock(&starting.progress);
+            if !matches!(progress.phase, Phase::New) {
+                return false;
+            }
+            progress.phase = Phase::Over;
         }
+        let mut state = lock(&self.state);
+        state.entries.retain(|_, entry| !matches!(entry, Entry::Starting(known) if Arc::ptr_eq(known, starting)));
+        drop(state);
+        starting.over.open();
+        true
     }
 
     /// Gives no more runners out, and returns those that are alive. One that is just being started is refused by
-    /// `ready`, and its starter has to end it.
+    /// `ready`, and has to end itself.
     pub fn close(&self) -> Vec<R> {
         let mut state = lock(&self.state);
         state.closed = true;
@@ -105,35 +203,55 @@ impl<K: Ord + Clone, R: Clone> Runners<K, R> {
         for entry in entries.into_values() {
             match entry {
                 Entry::Alive(runner) => alive.push(runner),
-                Entry::Starting(latch) => latch.open(),
+                Entry::Starting(starting) => starting.over.open(),
             }
         }
         alive
     }
 }
 
-impl<K: Ord + Clone, R: Clone> Start<'_, K, R> {
-    /// Gives the runner out; hands it back if the bridge was closed meanwhile.
+impl<K: Ord + Clone, R, E> Start<K, R, E> {
+    pub fn starting(&self) -> &Arc<Starting<E>> {
+        &self.starting
+    }
+
+    pub fn runners(&self) -> &Arc<Runners<K, R, E>> {
+        &self.runners
+    }
+
+    /// Gives the runner out; hands it back if it is not wanted any more, and has to end: the bridge was closed meanwhile,
+    /// or another start took the place of this one.
     pub fn ready(self, runner: R) -> Result<(), R> {
         let mut state = lock(&self.runners.state);
-        if state.closed {
+        if state.closed || !self.counts(&state) {
             return Err(runner);
         }
         state.entries.insert(self.key.clone(), Entry::Alive(runner));
-        drop(state);
         Ok(())
+    }
+
+    /// Says why there is no runner, to whoever began the start; gives that back if nobody waits for it.
+    pub fn fail(self, error: E) -> Result<(), E> {
+        let mut progress = lock(&self.starting.progress);
+        if progress.is_abandoned {
+            return Err(error);
+        }
+        progress.phase = Phase::Failed(error);
+        Ok(())
+    }
+
+    fn counts(&self, state: &State<K, R, E>) -> bool {
+        matches!(state.entries.get(&self.key), Some(Entry::Starting(known)) if Arc::ptr_eq(known, &self.starting))
     }
 }
 
-impl<K: Ord + Clone, R: Clone> Drop for Start<'_, K, R> {
+impl<K: Ord + Clone, R, E> Drop for Start<K, R, E> {
     fn drop(&mut self) {
         let mut state = lock(&self.runners.state);
-        let ours = |entry: &Entry<R>| matches!(entry, Entry::Starting(latch) if Arc::ptr_eq(latch, &self.latch));
-        if state.entries.get(&self.key).is_some_and(ours) {
-            state.entries.remove(&self.key);
-        }
+        let removed = if self.counts(&state) { state.entries.remove(&self.key) } else { None };
         drop(state);
-        self.latch.open();
+        drop(removed);
+        self.starting.over.open();
     }
 }
 
@@ -141,8 +259,10 @@ impl<K: Ord + Clone, R: Clone> Drop for Start<'_, K, R> {
 mod tests {
     use super::*;
 
-    fn start<'a>(runners: &'a Runners<u8, u32>, key: u8) -> Start<'a, u8, u32> {
-        match runners.find(&key, |_| true) {
+    type Numbers = Runners<u8, u32, &'static str>;
+
+    fn start(runners: &Arc<Numbers>, key: u8) -> Start<u8, u32, &'static str> {
+        match runners.find(&key, 1, |_| true) {
             Find::Start(start) => start,
             other => panic!("expected to start, got {other:?}"),
         }
@@ -150,42 +270,94 @@ mod tests {
 
     #[test]
     fn one_thread_starts_and_the_others_wait() {
-        let runners = Runners::new();
+        let runners = Numbers::new();
         let duty = start(&runners, 0);
-        let Find::Wait(latch) = runners.find(&0, |_| true) else { panic!("expected to wait") };
-        assert!(!latch.is_open());
+        let Find::Wait(starting) = runners.find(&0, 2, |_| true) else { panic!("expected to wait") };
+        assert!(!starting.over.is_open());
         assert_eq!(duty.ready(7), Ok(()));
-        assert!(latch.is_open());
-        assert!(matches!(runners.find(&0, |_| true), Find::Alive(7)));
+        assert!(starting.over.is_open());
+        assert!(matches!(runners.find(&0, 2, |_| true), Find::Alive(7)));
     }
 
     #[test]
-    fn a_start_that_failed_leaves_the_key_free() {
-        let runners = Runners::new();
+    fn a_start_that_was_dropped_leaves_the_key_free() {
+        let runners = Numbers::new();
         drop(start(&runners, 0));
         assert_eq!(start(&runners, 0).ready(1), Ok(()));
     }
 
     #[test]
+    fn why_a_start_failed_is_told_to_whoever_began_it() {
+        let runners = Numbers::new();
+        let duty = start(&runners, 0);
+        let starting = Arc::clone(duty.starting());
+        assert!(starting.begin());
+        assert_eq!(duty.fail("no descriptors left"), Ok(()));
+        assert!(starting.over.is_open());
+        assert_eq!(starting.take_error(), Some("no descriptors left"));
+        assert_eq!(starting.take_error(), None);
+    }
+
+    #[test]
+    fn why_it_failed_comes_back_if_nobody_waits() {
+        let runners = Numbers::new();
+        let duty = start(&runners, 0);
+        assert_eq!(duty.starting().abandon(), None);
+        assert_eq!(duty.fail("late"), Err("late"));
+    }
+
+    #[test]
+    fn a_thread_that_interrupts_its_own_start_makes_another() {
+        let runners = Numbers::new();
+        let interrupted = start(&runners, 0);
+        let Find::Start(inner) = runners.find(&0, 1, |_| true) else { panic!("expected to start") };
+        assert!(interrupted.starting().over.is_open());
+        assert_eq!(inner.ready(2), Ok(()));
+        assert_eq!(interrupted.ready(1), Err(1));
+        assert!(matches!(runners.find(&0, 1, |_| true), Find::Alive(2)));
+    }
+
+    #[test]
+    fn a_thread_that_interrupts_its_own_start_waits_if_the_runners_thread_runs() {
+        let runners = Numbers::new();
+        let duty = start(&runners, 0);
+        assert!(duty.starting().begin());
+        assert!(matches!(runners.find(&0, 1, |_| true), Find::Wait(_)));
+    }
+
+    #[test]
+    fn a_start_is_withdrawn_before_its_thread_runs_and_not_after() {
+        let runners = Numbers::new();
+        let duty = start(&runners, 0);
+        assert!(runners.withdraw(duty.starting()));
+        assert!(duty.starting().over.is_open());
+        assert!(!duty.starting().begin());
+        let duty = start(&runners, 0);
+        assert!(duty.starting().begin());
+        assert!(!runners.withdraw(duty.starting()));
+        assert_eq!(duty.ready(1), Ok(()));
+    }
+
+    #[test]
     fn a_dead_runner_is_started_anew() {
-        let runners = Runners::new();
+        let runners = Numbers::new();
         assert_eq!(start(&runners, 0).ready(1), Ok(()));
-        assert!(matches!(runners.find(&0, |_| false), Find::Start(_)));
+        assert!(matches!(runners.find(&0, 1, |_| false), Find::Start(_)));
     }
 
     #[test]
     fn closing_returns_the_living_and_refuses_one_that_just_started() {
-        let runners = Runners::new();
+        let runners = Numbers::new();
         assert_eq!(start(&runners, 0).ready(1), Ok(()));
         let late = start(&runners, 1);
         assert_eq!(runners.close(), [1]);
         assert_eq!(late.ready(2), Err(2));
-        assert!(matches!(runners.find(&0, |_| true), Find::Closed));
+        assert!(matches!(runners.find(&0, 1, |_| true), Find::Closed));
     }
 
     #[test]
     fn forgetting_leaves_another_runner_alone() {
-        let runners = Runners::new();
+        let runners = Numbers::new();
         assert_eq!(start(&runners, 0).ready(1), Ok(()));
         runners.forget(&0, |runner| *runner == 2);
         assert_eq!(runners.alive(), [1]);

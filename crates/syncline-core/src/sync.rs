@@ -12,3 +12,15 @@ pub use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+/// Puts a value in the place of another, which is given out: nothing is dropped under a lock of ours.
+#[must_use = "what was there is to be dropped where that may run code of others"]
+pub fn replace<T>(mutex: &Mutex<T>, value: T) -> T {
+    std::mem::replace(&mut *lock(mutex), value)
+}
+
+/// Takes what is there, and leaves nothing.
+#[must_use = "what was there is to be dropped where that may run code of others"]
+pub fn take<T: Default>(mutex: &Mutex<T>) -> T {
+    replace(mutex, T::default())
+}

@@ -14,48 +14,23 @@
 
 mod bridge;
 mod call;
-mod closing;
-mod context;
+mod coroutine;
 mod dual;
-mod errors;
-mod execution;
-mod from_thread;
-mod home;
-mod limits;
-mod loops;
-mod names;
-mod once;
-mod outbox;
-mod own;
-mod pending;
-mod placement;
-mod process;
-mod rest;
+mod lifecycle;
+mod python;
 mod runner;
-#[cfg(target_os = "linux")]
-mod selector;
-mod session;
-mod shim;
-mod shutdown;
-mod signals;
-mod source;
-mod submitted;
-mod surroundings;
 mod switch;
-mod target;
-mod tasks;
-mod thread_end;
-mod threads;
-mod wait;
-mod work;
-mod workers;
+mod task;
+mod worker;
 
 // Forks rely on the interpreter lock. Only an attached thread forks, so that no other one is inside a lock or a cell that is
 // held only while attached (`process`, `once`). A free-threaded build therefore turns it on again at the import.
 #[pyo3::pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
-    use crate::bridge::Bridge;
+    use crate::bridge::options::Bridge;
+    #[pymodule_export]
+    use crate::bridge::submitted::Submitted;
     #[pymodule_export]
     use crate::dual::coroutine::CoroutineBase;
     #[pymodule_export]
@@ -65,34 +40,41 @@ mod _core {
     #[pymodule_export]
     use crate::dual::manager::ManagerBase;
     #[pymodule_export]
-    use crate::from_thread::{
-        call_with_mark, check_cancelled, from_thread, in_worker_thread, mark_as_worker_thread, worker_counts,
-    };
+    use crate::python::long_waits::long_waits;
     #[pymodule_export]
-    use crate::home::Drain;
-    #[pymodule_export]
-    use crate::limits::LimiterBase;
-    #[pymodule_export]
-    use crate::loops::BridgeLoop;
-    #[pymodule_export]
-    use crate::pending::Pending;
+    use crate::python::surroundings::in_event_loop;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use crate::selector::Selector;
-    #[pymodule_export]
-    use crate::shim::BridgedCoroutine;
-    #[pymodule_export]
-    use crate::submitted::Submitted;
-    #[pymodule_export]
-    use crate::surroundings::in_event_loop;
+    use crate::runner::selector::Selector;
     #[pymodule_export]
     use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory};
     #[pymodule_export]
-    use crate::workers::Worker;
+    use crate::task::bridged::BridgedCoroutine;
+    #[pymodule_export]
+    use crate::task::loops::BridgeLoop;
+    #[pymodule_export]
+    use crate::worker::awaiting::Pending;
+    #[pymodule_export]
+    use crate::worker::from_thread::{check_cancelled, from_thread};
+    #[pymodule_export]
+    use crate::worker::inbox::Drain;
+    #[pymodule_export]
+    use crate::worker::limiter::LimiterBase;
+    #[pymodule_export]
+    use crate::worker::marks::{call_with_mark, in_worker_thread, mark_as_worker_thread, worker_counts};
+    #[pymodule_export]
+    use crate::worker::workers::Worker;
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        crate::errors::export(module)?;
-        crate::process::install(module.py())
+        use pyo3::types::PyModuleMethods;
+
+        let py = module.py();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::python::errors::export(module)?;
+        let kinds =
+            vec![Nestable::kind(py), BridgedCoroutine::kind(py), crate::task::session::SessionCoroutine::kind(py)];
+        crate::switch::kinds::fill(py, kinds);
+        crate::lifecycle::install(py)
     }
 }

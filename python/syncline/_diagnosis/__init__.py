@@ -5,7 +5,8 @@ certain; a stall may be one or not, and is described.
 """
 
 from .locks import blocked_on_lock
-from .loops import blocked_loop_is_needed, explain_loop_mixup
+from .loops import blocked_loop_is_needed
+from .mixups import explain_loop_mixup
 from .patches import explain_patched_threads
 from .stacks import stack_of
 from .stalls import own_stall_report, stall_report

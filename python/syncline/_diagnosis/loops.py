@@ -1,34 +1,81 @@
-"""A loop that waits for another one, which waits for it; and objects of one loop, used on another."""
+"""A loop that waits for another one, which waits for it."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
+from .. import _core
+from .idle import is_quiescent, threads_that_may_act
 from .stacks import stack_of, stacks_of_tasks
 
 if TYPE_CHECKING:
-    from types import FrameType
+    import asyncio
+
+_TELL_AFTER = 3.0
+"""Seconds after the first suspicion."""
+_MOST_NAMES = 5
+
+
+class _Suspicion:
+    """What was seen of a wait when it was last looked at."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.nobody_could_act = False
+        self.is_told = False
+
+
+_suspicions: dict[int, _Suspicion] = {}
+"""By the numbers of the waits."""
 
 
 def blocked_loop_is_needed(
-    waiting_loop: asyncio.AbstractEventLoop, runner_loop: asyncio.AbstractEventLoop, our_threads: set[int]
+    waiting_loop: asyncio.AbstractEventLoop, runner_loop: asyncio.AbstractEventLoop, wait: int
 ) -> str | None:
     """Says so, with both stacks, if only the loop that waits could let the coroutine go on that it waits for.
 
     That is certain if the coroutine's loop has nothing to do and nothing to wait for, the waiting loop has, and no
-    other thread is there that could change it.
+    other thread is there that could change it; all that twice, as what a thread was just handed is not seen. Where
+    other threads are there, it is logged that it may be so.
     """
-    if not _has_work(waiting_loop) or not _is_quiescent(runner_loop) or not _nobody_else(our_threads):
+    suspicion = _suspicions.pop(wait, None) or _Suspicion()
+    if not _has_work(waiting_loop) or not is_quiescent(runner_loop):
         return None
-    return (
-        "a coroutine waits for something that only this thread's event loop can do, while this thread waits for the "
-        "coroutine and so its loop can't turn; await the coroutine instead of calling it from sync code\n"
+    _forget_ended_waits()
+    _suspicions[wait] = suspicion
+    others = threads_that_may_act()
+    stacks = (
         f"this thread:\n{stack_of(threading.get_ident())}\nthe coroutine:\n{stacks_of_tasks(runner_loop)}"
     )
+    if not others and suspicion.nobody_could_act:
+        return (
+            "a coroutine waits for something that only this thread's event loop can do, while this thread waits for "
+            "the coroutine and so its loop can't turn; await the coroutine instead of calling it from sync code\n"
+            f"{stacks}"
+        )
+    suspicion.nobody_could_act = not others
+    seconds = time.monotonic() - suspicion.since
+    if others and seconds >= _TELL_AFTER and not suspicion.is_told:
+        suspicion.is_told = True
+        import logging
+
+        logging.getLogger("syncline").warning(
+            "a call blocks this thread's event loop, which has work to do, and its coroutine has not moved for %.0f s; "
+            "if it waits for that loop, this is a deadlock, unless %s ends the wait; await the coroutine instead of "
+            "calling it from sync code\n%s",
+            seconds,
+            " or ".join(others[:_MOST_NAMES]) + (" or another thread" if len(others) > _MOST_NAMES else ""),
+            stacks,
+        )
+    return None
+
+
+def _forget_ended_waits() -> None:
+    going_on = {number for number, _ in _core.long_waits().values()}
+    for ended in [number for number in list(_suspicions) if number not in going_on]:
+        _suspicions.pop(ended, None)
 
 
 def _has_work(loop: Any) -> bool:
@@ -38,61 +85,3 @@ def _has_work(loop: Any) -> bool:
         not timer.cancelled() and timer.when() <= loop.time()
         for timer in list(getattr(loop, "_scheduled", ()))
     )
-
-
-def _is_quiescent(loop: Any) -> bool:
-    try:
-        ready, scheduled, selector = loop._ready, loop._scheduled, loop._selector
-    except AttributeError:
-        return False
-    if ready or any(not timer.cancelled() for timer in list(scheduled)):
-        return False
-    # The one descriptor is the loop's own, by which call_soon_threadsafe wakes it.
-    return len(selector.get_map()) <= 1
-
-
-def _nobody_else(our_threads: set[int]) -> bool:
-    threads = [thread for thread in threading.enumerate() if thread.ident is not None]
-    known = {*our_threads, threading.get_ident()}
-    frames = sys._current_frames()
-    if not all(thread.ident in known or _is_idle(frames.get(thread.ident or 0)) for thread in threads):
-        return False
-    try:
-        return len(os.listdir("/proc/self/task")) == len(threads)
-    except OSError:
-        return False
-
-
-def _is_idle(frame: FrameType | None) -> bool:
-    """Whether this is a pool's thread that waits for work."""
-    return (
-        frame is not None and frame.f_code.co_name == "_worker" and "concurrent" in frame.f_code.co_filename
-    )
-
-
-def explain_loop_mixup(error: BaseException, owners: dict[int, str], awaited: object = None) -> str | None:
-    """Names both loops of asyncio's "different loop" errors; None for other errors."""
-    text = str(error)
-    if "attached to a different loop" not in text and "is bound to a different event loop" not in text:
-        return None
-    theirs = _loop_of(awaited) if awaited is not None else None
-    here: Any = asyncio.events._get_running_loop()
-    tb = error.__traceback__
-    while tb is not None and theirs is None:
-        if tb.tb_next is None and tb.tb_frame.f_code.co_name == "_get_loop":
-            theirs = _loop_of(tb.tb_frame.f_locals.get("self"))
-        tb = tb.tb_next
-    if theirs is None:
-        return None
-    return (
-        f"the object belongs to {_describe(theirs, owners)}, and was used on {_describe(here, owners)}; use it "
-        f"in calls through the same bridge, from code that is not itself on one of its loops"
-    )
-
-
-def _loop_of(thing: Any) -> Any:
-    return getattr(thing, "_loop", None)
-
-
-def _describe(loop: Any, owners: dict[int, str]) -> str:
-    return owners.get(id(loop), f"another loop, {loop!r}")

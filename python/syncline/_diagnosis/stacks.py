@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import threading
 import traceback
+from collections import Counter
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._nestable import carriers_of, carry
+from .frames import static_attribute
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 OUR_FOLDER = os.path.dirname(os.path.dirname(__file__))
@@ -38,33 +41,71 @@ def parked_frames(thread_id: int) -> list[FrameType]:
     """The innermost frame of each stack that this thread has left, to come back to it: those of nested calls that
     await, and of whatever started another task in the middle of its own step."""
     carriers: list[Any] = list(carriers_of(thread_id))
-    found = carriers
     kind: Any = carriers[0].__class__ if carriers else object
-    while found:
-        # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent: there, too, nested calls
-        # are made.
-        known = {id(each) for each in carriers}
-        near = [each for each in gc.get_referrers(*found) if isinstance(each, kind)]
-        found = [each for each in near if id(each) not in known and id(each.parent) in known]
-        carriers += found
+    # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent, and a name in its stack:
+    # there, too, nested calls are made.
+    known = {id(each) for each in carriers}
+    for carrier in carriers:
+        for each in _objects_named_in(carrier.gr_frame):
+            if isinstance(each, kind) and id(each) not in known and each.parent is carrier:
+                known.add(id(each))
+                carriers.append(each)
     # None for the one that runs; one at rest has no frame but its base.
     frames = [carrier.gr_frame for carrier in carriers]
     return [frame for frame in frames if frame is not None and frame.f_code is not carry.__code__]
 
 
+def stacks_left(thread_id: int) -> list[FrameType]:
+    """Those, and the innermost frames of that thread's suspended coroutines."""
+    return [*parked_frames(thread_id), *_suspended_frames(thread_id)]
+
+
+def _suspended_frames(thread_id: int) -> Iterator[FrameType]:
+    for loop in _loops_in(thread_id):
+        for task in _copy(asyncio.all_tasks, loop):
+            # Those that run have callers, and are part of a stack.
+            yield from (frame for frame in _frames_of_task(task) if frame.f_back is None)
+
+
+def _loops_in(thread_id: int) -> list[asyncio.AbstractEventLoop]:
+    # A task that runs in a greenlet has the loop's frames in the stack of the greenlet that this came from.
+    hubs: list[Any] = list({id(each.parent): each.parent for each in carriers_of(thread_id)}.values())
+    stacks = [sys._current_frames().get(thread_id), *(hub.gr_frame for hub in hubs if hub is not None)]
+    loops: dict[int, asyncio.AbstractEventLoop] = {}
+    for stack in stacks:
+        frame: FrameType | None = stack
+        while frame is not None:
+            loop = frame.f_locals.get("self") if frame.f_code.co_name == "run_forever" else None
+            if isinstance(loop, asyncio.AbstractEventLoop):
+                loops[id(loop)] = loop
+            frame = frame.f_back
+    return list(loops.values())
+
+
+def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
+    """What the locals of a stack refer to, and attributes of these. A walk through all objects would find more, and
+    hold the interpreter for long."""
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            yield value
+            if type(value).__dictoffset__ and not isinstance(value, (type, ModuleType)):
+                yield from list(static_attribute(value, "__dict__", {}).values())
+        frame = frame.f_back
+
+
 def parked_stacks(thread_id: int) -> str:
     """Those stacks, each kind once."""
-    counts: dict[str, int] = {}
-    for frame in parked_frames(thread_id):
-        text = format_frame(frame)
-        counts[text] = counts.get(text, 0) + 1
+    stacks = each_kind_once([format_frame(frame) for frame in parked_frames(thread_id)])
     shown = [
         f"{'a stack' if count == 1 else f'{count} stacks'} of the same thread, parked in a nested call:\n{text}"
-        for text, count in list(counts.items())[:_MOST_STACKS]
+        for text, count in stacks
     ]
-    if len(counts) > _MOST_STACKS:
-        shown.append(f"and {len(counts) - _MOST_STACKS} other parked stacks")
     return "\n".join(shown)
+
+
+def each_kind_once(stacks: list[str]) -> list[tuple[str, int]]:
+    """The different ones, not too many, and how often each is there."""
+    return list(Counter(stacks).items())[:_MOST_STACKS]
 
 
 def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:
@@ -74,16 +115,21 @@ def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:
 
 def stack_of_task(task: asyncio.Task[Any]) -> str:
     lines = [f"  task {task.get_name()}:"]
+    for frame in _frames_of_task(task):
+        entry = traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        line = "".join(traceback.format_list([entry])).rstrip("\n")
+        if line != lines[-1]:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _frames_of_task(task: asyncio.Task[Any]) -> Iterator[FrameType]:
     awaited: Any = task.get_coro()
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
         if frame is not None:
-            entry = traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-            line = "".join(traceback.format_list([entry])).rstrip("\n")
-            if line != lines[-1]:
-                lines.append(line)
+            yield frame
         awaited = getattr(awaited, "cr_await", None)
-    return "\n".join(lines)
 
 
 def _copy(read: Any, *args: Any) -> list[Any]:

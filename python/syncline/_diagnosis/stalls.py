@@ -9,8 +9,9 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from .locks import acquiring_in, holder_in_thread
-from .stacks import OUR_FOLDER, parked_stacks, stack_of, stack_of_task
+from .. import _core
+from .locks import held_by_itself
+from .stacks import OUR_FOLDER, each_kind_once, parked_stacks, stack_of, stack_of_task
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -30,19 +31,30 @@ def stall_report(
         f"{stalled}: {culprit} blocks it, and {waiters} calls wait; {advice}",
         f"the loop's thread:\n{stack_of(loop_thread_id)}",
         parked_stacks(loop_thread_id),
-        f"a waiting thread:\n{stack_of(waiter_thread_id)}",
+        _waiting_stacks(loop_thread_id, waiter_thread_id),
     )
 
 
+def _waiting_stacks(loop_thread_id: int, waiter_thread_id: int) -> str:
+    waiting = [waiter for waiter, (_, loop) in _core.long_waits().items() if loop == loop_thread_id]
+    # A list: the calling thread is one of them, and would be seen inside of what counts.
+    stacks = each_kind_once([stack_of(waiter) for waiter in dict.fromkeys([waiter_thread_id, *waiting])])
+    shown = [
+        f"{'a waiting thread' if count == 1 else f'{count} waiting threads'}:\n{text}"
+        for text, count in stacks
+    ]
+    return "\n".join(shown)
+
+
 def _advice_about_lock(loop_thread_id: int) -> str | None:
-    acquiring = acquiring_in(loop_thread_id)
-    holder = None if acquiring is None else holder_in_thread(loop_thread_id, acquiring)
-    if acquiring is None or holder is None:
+    held = held_by_itself(loop_thread_id)
+    if held is None:
         return None
-    code, line = holder[1].f_code, holder[1].f_lineno
+    lock, _, taken_in = held
+    code, line = taken_in.f_code, taken_in.f_lineno
     return (
-        f"it waits for {acquiring[2]!r}, which {code.co_name}() at {code.co_filename}:{line} holds in the same thread, "
-        "below a nested call, and can't release; use an asyncio lock, or `with syncline.no_switch()` where it is held"
+        f"it waits for {lock!r}, which {code.co_name}() at {code.co_filename}:{line} holds in the same thread, "
+        "and can't release while that waits; use an asyncio lock, or `with syncline.no_switch()` where it is held"
     )
 
 

@@ -1,19 +1,25 @@
 """AnySync's names: `import syncline.compat.anysync as anysync` in the place of `import anysync`.
 
-`f().run()` runs on the calling thread's own loop, as AnySync's does; inside a running loop, and for nested calls, on
-one background thread, which is shared. What differs is in docs/dual.md: changes to contextvars reach the caller,
-exceptions arrive as themselves, nothing is fetched ahead, a nested call starts no thread of its own, and loops live on
-between calls.
+1. `f().run()` runs in the calling thread, if no event loop runs there. Inside a running loop it runs on one background
+   thread, which is shared; called by what runs there, in a new thread each time.
+2. Iterators, generators and managers of sync code live on the background thread, so that what they started goes on
+   between the steps; all steps of one of them are made in one task and one context.
+3. What any of them sets in contextvars stays in it: sync code doesn't see it.
+
+What differs is in docs/dual.md: exceptions arrive as themselves, nothing is fetched ahead, loops live on between calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from .._bridge import Bridge
 from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, decorated, managed
+from .._mistakes import decorating
+from .._threads import in_event_loop
 
 __all__ = [
     "AnySyncContextManager",
@@ -37,19 +43,36 @@ R = TypeVar("R")
 S = TypeVar("S")
 Y = TypeVar("Y")
 
-_bridge = Bridge(scope="caller", name="anysync", nested="thread")
+_own = Bridge(scope="caller", name="anysync", nested="thread", context="copy")
+_background = Bridge(name="anysync", nested="thread", context="copy")
+
+# Set for what a coroutine calls that runs in the background, in whatever thread: that loop may be waiting for it.
+_is_in_background: ContextVar[bool] = ContextVar("syncline.compat.anysync", default=False)
 
 
 class AnySyncCoroutine(DualCoroutine[R]):
     """A coroutine with `run(timeout=None)`."""
 
-    bridge = _bridge
+    bridge = _own
+
+    def run(self, timeout: float | None = None) -> R:
+        """Runs it from sync code, wherever that is (by 1), and returns its result. `timeout` in seconds."""
+        if not in_event_loop():
+            return super().run(timeout)
+        token = _is_in_background.set(True)
+        try:
+            if token.old_value is not True:
+                return _background.run(self, timeout=timeout)
+            with Bridge(name="anysync, new thread", context="copy") as bridge:
+                return bridge.run(self, timeout=timeout)
+        finally:
+            _is_in_background.reset(token)
 
 
 class AnySyncIterator(DualIterator[Y]):
     """An async iterator for `for` too; a subclass defines `__aiter__` or `__anext__`."""
 
-    bridge = _bridge
+    bridge = _background
 
 
 class AnySyncGenerator(DualGenerator[Y, S], AnySyncIterator[Y]):
@@ -57,14 +80,25 @@ class AnySyncGenerator(DualGenerator[Y, S], AnySyncIterator[Y]):
 
 
 class AnySyncContextManager(DualContextManager[R]):
-    """An async context manager for `with` too; a subclass defines `__aenter__` and `__aexit__`."""
+    """An async context manager for `with` too, good for one; a subclass defines `__aenter__` and `__aexit__`."""
 
-    bridge = _bridge
+    bridge = _background
+    _dirty = False
+
+    def __enter__(self) -> R:
+        if self._dirty:
+            raise RuntimeError(
+                "Cannot reuse async context manager when executed synchronously; make another one for each `with`"
+            )
+        self._dirty = True
+        return super().__enter__()
 
 
 def coroutine(func: Callable[P, Awaitable[R]]) -> Callable[P, AnySyncCoroutine[R]]:
     """`await f()`, or `f().run()` in sync code."""
-    return decorated(_bridge, "coroutine", func, AnySyncCoroutine)
+    if (mistake := decorating("coroutine", func)) is not None:
+        raise TypeError(mistake)
+    return decorated(_own, "coroutine", func, AnySyncCoroutine)
 
 
 anysync = coroutine
@@ -72,18 +106,23 @@ anysync = coroutine
 
 def iterator(func: Callable[P, AsyncIterator[Y]]) -> Callable[P, AnySyncIterator[Y]]:
     """`async for`, or `for` in sync code."""
-    return decorated(_bridge, "iterator", func, AnySyncIterator)
+    if (mistake := decorating("iterator", func)) is not None:
+        raise TypeError(mistake)
+    return decorated(_background, "iterator", func, AnySyncIterator)
 
 
 def generator(func: Callable[P, AsyncGenerator[Y, S]]) -> Callable[P, AnySyncGenerator[Y, S]]:
     """As `iterator`, with `send`, `throw` and `close`."""
-    return decorated(_bridge, "generator", func, AnySyncGenerator)
+    if (mistake := decorating("generator", func)) is not None:
+        raise TypeError(mistake)
+    return decorated(_background, "generator", func, AnySyncGenerator)
 
 
 def contextmanager(func: Callable[P, AsyncIterator[R]]) -> Callable[P, AnySyncContextManager[R]]:
     """`async with`, or `with` in sync code."""
-
-    return decorated(_bridge, "contextmanager", func, lambda agen: managed(AnySyncContextManager, agen))
+    if (mistake := decorating("contextmanager", func)) is not None:
+        raise TypeError(mistake)
+    return decorated(_background, "contextmanager", func, lambda agen: managed(AnySyncContextManager, agen))
 
 
 def run(coro: Awaitable[R]) -> R:

@@ -68,7 +68,8 @@ class _TaskRunner:
     """
 
     _bridge: Bridge | None = None
-    _has_handler = False
+    # The loop that has our handler. It may have been stopped, or be a parent's: the next one needs the handler, too.
+    _loop: asyncio.AbstractEventLoop | None = None
     _closed = False
 
     def __init__(self) -> None:
@@ -95,7 +96,7 @@ class _TaskRunner:
     def run(self, coro: Any) -> Any:
         """Runs a coroutine, or another awaitable, on the loop; returns its result or raises its exception."""
         bridge = self._bridge
-        if bridge is None or not self._has_handler:
+        if bridge is None or self._loop is None or self._loop.is_closed():
             try:
                 bridge = self._start()
             except BaseException:
@@ -109,13 +110,17 @@ class _TaskRunner:
         # Of several threads that come first, one wins: `setdefault` is atomic, where a lock could be held at
         # a fork. A bridge that was never called is only an object.
         bridge: Bridge = vars(self).setdefault("_bridge", Bridge(name=name, context="copy"))
-        bridge.run_sync(_handle_errors_with, self.get_exc_handler())
-        self._has_handler = True
+        self._loop = bridge.run_sync(_handle_errors_with, self.get_exc_handler())
+        _started.add(self)
         return bridge
 
 
-async def _handle_errors_with(handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]) -> None:
-    asyncio.get_running_loop().set_exception_handler(handler)
+async def _handle_errors_with(
+    handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None],
+) -> asyncio.AbstractEventLoop:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(handler)
+    return loop
 
 
 class _Seat:
@@ -125,13 +130,15 @@ class _Seat:
         self._manager = weakref.ref(manager)
         # Kept here, as a module's globals may be gone by the time that `__del__` needs them.
         self._getpid = os.getpid
+        self._is_finalizing = sys.is_finalizing
         self._pid = os.getpid()
         self.key = manager._claim(f"{threading.current_thread().name}PID:{self._pid}")
 
     def __del__(self) -> None:
         manager = self._manager()
-        # A forked child drops the thread-locals of threads that only its parent has.
-        if manager is not None and self._getpid() == self._pid:
+        # A forked child drops the thread-locals of threads that only its parent has. When modules are torn down, the
+        # exit hook has ended all runners, or has given up those that are blocked.
+        if manager is not None and self._getpid() == self._pid and not self._is_finalizing():
             manager._vacate(self.key)
 
 
@@ -183,7 +190,8 @@ class _AsyncLoopManager:
         if seat is None:
             seat = self._seats.mine = _Seat(self)
         runner = self._runner_map.get(seat.key)
-        if runner is None or runner._closed:
+        # What is there may be anything with a `run`: users patch _TaskRunner.
+        if runner is None or getattr(runner, "_closed", False) is True:
             runner = self._runner_map[seat.key] = _TaskRunner()
             if len(self._runner_map) > _MANY_RUNNERS:
                 logger.warning(
@@ -202,8 +210,9 @@ class _AsyncLoopManager:
     def _vacate(self, key: str) -> None:
         runner = self._runner_map.pop(key, None)
         self._claims.pop(key, None)
-        if runner is not None:
-            runner._close()
+        close = getattr(runner, "_close", None)
+        if close is not None:
+            close()
 
     def _start_over(self) -> None:
         """For a forked child: its parent's runners are not its own."""
@@ -222,9 +231,12 @@ def _not_async(fn: Callable[..., Any], returned: Any) -> str:
 def _after_fork_in_child() -> None:
     for manager in list(_managers):
         manager._start_over()
+    for runner in list(_started):
+        runner._loop = None
 
 
 _managers: weakref.WeakSet[_AsyncLoopManager] = weakref.WeakSet()
+_started: weakref.WeakSet[_TaskRunner] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
     # After syncline's own hook, by which bridges know that they are in a child.
     os.register_at_fork(after_in_child=_after_fork_in_child)

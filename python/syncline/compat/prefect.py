@@ -2,16 +2,21 @@
 
     from syncline.compat.prefect import run_coro_as_sync, sync_compatible
 
-As there, coroutines that sync code runs share one "run sync" loop on a thread of its own, calls made by sync code on
-that loop run off its thread, and what a coroutine changes in context variables stays in it. Otherwise than there:
+As there:
 
-1. A nested call starts no new thread: the loop that it runs on is kept for the next one.
-2. Every wait ends: SystemExit in a coroutine, a wait for oneself, an exit, a fork leave nobody waiting.
-3. `sync_compatible` decides by the running loop alone, since there are no flow or task runs here. In a worker thread
+1. Coroutines that sync code runs share one "run sync" loop on a thread of its own. What they call themselves, however
+   indirectly and in whatever thread, runs on a new loop in a new thread, as theirs may be waiting for it.
+2. What a coroutine changes in context variables stays in it.
+
+Otherwise than there:
+
+3. Every wait ends: SystemExit in a coroutine, a wait for oneself, an exit, a fork leave nobody waiting.
+4. `sync_compatible` decides by the running loop alone, since there are no flow or task runs here. In a worker thread
    it uses the loop that sent the worker, as Prefect documents. It warns, once for each function, where a sync function
    gets the coroutine.
-4. Worker threads are syncline's; a thread is a worker for as long as it works for somebody. anyio's serve as well.
-5. With `wait_for_result=False` a coroutine runs to its end, also in a thread of its own, and an error of it is logged.
+5. Worker threads are syncline's; a thread is a worker for as long as it works for somebody. anyio's serve as well.
+6. With `wait_for_result=False` a coroutine runs to its end, on the "run sync" loop or in a thread of its own, and an
+   error of it is logged.
 
 The task groups need anyio: `pip install "syncline[anyio]"`.
 """
@@ -23,35 +28,43 @@ import contextlib
 import contextvars
 import functools
 import logging
+import os
 import sys
 import threading
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
+from contextvars import ContextVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    cast,
+    overload,
+)
 
-from .. import _groups
+from .. import _groups, _kinds, _threads
 from .._bridge import Bridge
 from .._compatible import Trap, call_from_sync
 from .._groups import GatherIncomplete
-from .._kinds import is_async_fn, is_async_gen_fn
-from .._threads import (
-    call_with_mark,
-    from_thread,
-    in_event_loop,
-    mark_as_worker_thread,
-    to_thread,
-)
+from .._threads import from_thread, in_event_loop, mark_as_worker_thread, to_thread
 from .._threads import in_worker_thread as in_async_worker_thread
 from .._threads import thread_limiter as get_thread_limiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
+    from typing import TypeGuard
 
     from anyio.abc import TaskGroup
 
 
 __all__ = [
+    "EventLoopThread",
     "GatherIncomplete",
     "GatherTaskGroup",
     "LazySemaphore",
@@ -61,9 +74,11 @@ __all__ = [
     "create_gather_task_group",
     "create_task",
     "gather",
+    "get_run_sync_loop",
     "get_thread_limiter",
     "in_async_main_thread",
     "in_async_worker_thread",
+    "in_run_sync_loop",
     "is_async_fn",
     "is_async_gen_fn",
     "mark_as_worker_thread",
@@ -81,14 +96,105 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("syncline")
 
-# The "run sync" loop. Its contexts are copies, as Prefect's are.
-_bridge = Bridge(name="run sync", nested="thread", context="copy")
-
 # Generators that wait for the end of their loop; nobody else keeps them.
 _at_shutdown: set[AsyncGenerator[None]] = set()
 
 
 # From sync code to async code
+
+
+class EventLoopThread(NamedTuple):
+    """The "run sync" loop and its thread, as `get_run_sync_loop` returns them."""
+
+    thread: threading.Thread
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop
+
+    @property
+    def name(self) -> str:
+        """The thread's."""
+        return self.thread.name
+
+    @property
+    def running(self) -> bool:
+        """Whether the loop takes calls."""
+        return not self.loop.is_closed()
+
+
+class _RunSync(Bridge):
+    """The "run sync" loop. Through `run_sync` those within it may call, too."""
+
+    # Known before anything runs there: asked on that very thread, it could not be found out any more.
+    place: EventLoopThread | None = None
+
+    def run_sync(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return _run(Bridge.run_sync, fn, *args, **kwargs)
+
+
+_bridge = _RunSync(name="run sync", nested="thread", context="copy")
+
+# Set for what a coroutine calls that sync code runs, in whatever thread that is (by 1).
+_is_within: ContextVar[bool] = ContextVar("syncline.compat.prefect", default=False)
+
+
+def get_run_sync_loop() -> EventLoopThread:
+    """The "run sync" loop and its thread. Starts it if it isn't there."""
+    place = _bridge.place
+    if place is None or not place.running:
+        place = _bridge.place = Bridge.run_sync(_bridge, _where)
+    return place
+
+
+def in_run_sync_loop() -> bool:
+    """Whether the "run sync" loop runs in this thread. Starts nothing."""
+    place = _bridge.place
+    return place is not None and threading.current_thread() is place.thread
+
+
+async def _where() -> EventLoopThread:
+    return EventLoopThread(threading.current_thread(), asyncio.get_running_loop())
+
+
+def _forget_the_parents() -> None:
+    _bridge.place = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents)
+
+
+def _run(
+    run: Callable[Concatenate[Bridge, P], R],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    """Calls a method of `Bridge`: on the "run sync" loop, or for those within in a new thread (by 1)."""
+    if _is_within.get() or in_run_sync_loop():
+        return _run_in_new_thread(run, *args, **kwargs)
+    get_run_sync_loop()
+    token = _is_within.set(True)
+    try:
+        return run(_bridge, *args, **kwargs)
+    finally:
+        _is_within.reset(token)
+
+
+def _run_in_new_thread(
+    run: Callable[Concatenate[Bridge, P], R],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    token = _is_within.set(True)
+    try:
+        with Bridge(name="run sync, new thread", context="copy") as bridge:
+            return run(bridge, *args, **kwargs)
+    finally:
+        _is_within.reset(token)
 
 
 @overload
@@ -106,24 +212,23 @@ def run_coro_as_sync(
 def run_coro_as_sync(
     coroutine: Coroutine[Any, Any, R], *, force_new_thread: bool = False, wait_for_result: bool = True
 ) -> R | None:
-    """Runs a coroutine from sync code, on the "run sync" loop; called on that loop's own thread, off it.
+    """Runs a coroutine from sync code, on the "run sync" loop; called from within that, on a new loop in a new thread.
 
     force_new_thread: run it on a new loop in a new thread instead.
     wait_for_result: wait, and return the result. Otherwise return None at once; an error is logged.
     """
     if wait_for_result:
-        if not force_new_thread:
-            return _bridge.run(coroutine)
-        with Bridge(name="run sync, new thread", context="copy") as bridge:
-            return bridge.run(coroutine)
+        return (_run_in_new_thread if force_new_thread else _run)(Bridge.run, coroutine)
     if not asyncio.iscoroutine(coroutine):
         raise TypeError(f"run_coro_as_sync() takes a coroutine, not {type(coroutine).__name__}")
+    context = contextvars.copy_context()
+    context.run(_is_within.set, True)
     if force_new_thread:
-        context = contextvars.copy_context()
         call = functools.partial(_new_loop, _logged, coroutine)
         threading.Thread(target=context.run, args=(call,), name="run sync, new thread", daemon=True).start()
     else:
-        _bridge.submit(_logged, coroutine)
+        get_run_sync_loop()
+        context.run(_bridge.submit, _logged, coroutine)
     return None
 
 
@@ -177,7 +282,7 @@ def sync_compatible(async_fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P
         raise ValueError(
             f"Async generators cannot yet be marked as `sync_compatible`: use @syncline.iterator for {name!r}"
         )
-    if not is_async_fn(async_fn):
+    if not _kinds.is_async_fn(async_fn):
         raise TypeError(f"The decorated function must be async, and {name!r} is not")
     trap = Trap(name)
 
@@ -187,9 +292,11 @@ def sync_compatible(async_fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P
             _sync = False
         if _sync is False:
             return async_fn(*args, **kwargs)
-        if _sync is True:
-            return _bridge.run_sync(async_fn, *args, **kwargs)
-        return call_from_sync(_bridge, async_fn, args, kwargs)
+        if _sync is None and _is_anyios():
+            return run_async_from_worker_thread(async_fn, *args, **kwargs)
+        if _sync is None and in_async_worker_thread():
+            return contextvars.copy_context().run(call_from_sync, _bridge, async_fn, args, kwargs)
+        return _run(Bridge.run_sync, async_fn, *args, **kwargs)
 
     made: Any = functools.update_wrapper(wrapper, async_fn)
     made.aio = async_fn
@@ -211,19 +318,22 @@ async def run_sync_in_worker_thread(fn: Callable[P, R], /, *args: P.args, **kwar
 
 
 def run_async_from_worker_thread(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Calls an async function on the loop that sent this worker thread here, and waits for its result."""
-    if "anyio" in sys.modules and _is_anyios():
+    """Calls an async function on the loop that sent this worker thread here, and waits for its result. What it changes
+    in context variables stays in it."""
+    if _is_anyios():
         import anyio.from_thread
 
         async def call() -> R:
             return await fn(*args, **kwargs)
 
         return anyio.from_thread.run(call)
-    return from_thread(fn, *args, **kwargs)
+    return contextvars.copy_context().run(from_thread, fn, *args, **kwargs)
 
 
 def _is_anyios() -> bool:
     """Whether this is a worker thread of anyio's."""
+    if "anyio" not in sys.modules:
+        return False
     import anyio.from_thread
 
     try:
@@ -235,9 +345,27 @@ def _is_anyios() -> bool:
     return True
 
 
+def call_with_mark(call: Callable[[], R]) -> R:
+    """Calls a function; while it runs, this thread counts as a worker thread."""
+    return _threads.call_with_mark(call)
+
+
 def in_async_main_thread() -> bool:
     """Whether an event loop runs in this thread, and it is no worker thread."""
     return in_event_loop() and not in_async_worker_thread()
+
+
+# Functions
+
+
+def is_async_fn(func: Callable[P, Any]) -> TypeGuard[Callable[P, Coroutine[Any, Any, Any]]]:
+    """Whether calls of this function give coroutines, as `syncline.is_async_fn`."""
+    return _kinds.is_async_fn(func)
+
+
+def is_async_gen_fn(func: Callable[P, Any]) -> TypeGuard[Callable[P, AsyncGenerator[Any, Any]]]:
+    """Whether this is an async generator function, as `syncline.is_async_gen_fn`."""
+    return _kinds.is_async_gen_fn(func)
 
 
 # Tasks
@@ -252,7 +380,23 @@ class GatherTaskGroup(_groups.GatherTaskGroup):
     """A task group that keeps results; its keys are UUIDs. Made by `create_gather_task_group`."""
 
     def __init__(self, task_group: TaskGroup) -> None:
+        _groups._anyio("GatherTaskGroup")  # makes it one of anyio's task groups
         super().__init__(task_group)
+
+    async def start(self, func: object, *args: object, name: object = None, **kwargs: object) -> NoReturn:
+        """Raises RuntimeError: what it would have to return is not a key."""
+        raise RuntimeError(
+            "`GatherTaskGroup` does not support `start`: there would be no key. Use start_soon()"
+        )
+
+    def get_result(self, key: Any) -> Any:
+        """The result of the task with this key. Raises GatherIncomplete if there is none, KeyError for other keys."""
+        if self._results[key] is None:
+            raise GatherIncomplete(
+                "Task is not complete. Results should not be retrieved until the task group exits, and a task that was "
+                "cancelled or failed has none."
+            )
+        return super().get_result(key)
 
     def _make_key(self, name: str) -> Any:
         return uuid.uuid4()

@@ -53,12 +53,14 @@ fn a_callers_wait_ends_when_its_runner_does() {
     });
 }
 
+type Numbers = Runners<u8, usize, ()>;
+
 /// The runner for key 0, found or started; none from a closed bridge. Counts what it started, and what it had to end.
-fn get(runners: &Runners<u8, usize>, starts: &AtomicUsize, ended: &AtomicUsize) -> Option<usize> {
+fn get(runners: &Arc<Numbers>, me: u64, starts: &AtomicUsize, ended: &AtomicUsize) -> Option<usize> {
     loop {
-        match runners.find(&0, |_| true) {
+        match runners.find(&0, me, |_| true) {
             Find::Alive(runner) => return Some(runner),
-            Find::Wait(latch) => wait_until_open(&latch),
+            Find::Wait(starting) => wait_until_open(&starting.over),
             Find::Start(start) => {
                 if start.ready(starts.fetch_add(1, SeqCst) + 1).is_err() {
                     ended.fetch_add(1, SeqCst);
@@ -73,12 +75,12 @@ fn get(runners: &Runners<u8, usize>, starts: &AtomicUsize, ended: &AtomicUsize) 
 #[test]
 fn a_runner_is_started_once() {
     model(|| {
-        let shared = Arc::new((Runners::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
+        let shared = Arc::new((Numbers::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
         let other = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || get(&shared.0, &shared.1, &shared.2))
+            thread::spawn(move || get(&shared.0, 1, &shared.1, &shared.2))
         };
-        assert_eq!(get(&shared.0, &shared.1, &shared.2), Some(1));
+        assert_eq!(get(&shared.0, 2, &shared.1, &shared.2), Some(1));
         assert!(other.join().is_ok_and(|runner| runner == Some(1)));
         assert_eq!(shared.1.load(SeqCst), 1);
     });
@@ -88,12 +90,12 @@ fn a_runner_is_started_once() {
 #[test]
 fn a_start_that_fails_is_made_by_another() {
     model(|| {
-        let shared = Arc::new((Runners::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
+        let shared = Arc::new((Numbers::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
         let failing = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || drop(shared.0.find(&0, |_| true)))
+            thread::spawn(move || drop(shared.0.find(&0, 1, |_| true)))
         };
-        assert_eq!(get(&shared.0, &shared.1, &shared.2), Some(1));
+        assert_eq!(get(&shared.0, 2, &shared.1, &shared.2), Some(1));
         assert!(failing.join().is_ok());
     });
 }
@@ -102,14 +104,44 @@ fn a_start_that_fails_is_made_by_another() {
 #[test]
 fn a_start_that_meets_a_close_is_not_forgotten() {
     model_of_three(|| {
-        let shared = Arc::new((Runners::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
-        let callers = [(); 2].map(|()| {
+        let shared = Arc::new((Numbers::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
+        let callers = [1, 2].map(|me| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || get(&shared.0, &shared.1, &shared.2))
+            thread::spawn(move || get(&shared.0, me, &shared.1, &shared.2))
         });
         let closed = shared.0.close().len();
         assert!(callers.into_iter().all(|caller| caller.join().is_ok()));
         assert_eq!(closed + shared.2.load(SeqCst), shared.1.load(SeqCst));
         assert!(shared.0.alive().is_empty());
+    });
+}
+
+/// A start whose thread may be coming to life is given up by one of the two, or by none: the runner is there, or the key
+/// is free.
+#[test]
+fn a_start_that_is_withdrawn_meets_its_thread() {
+    model(|| {
+        let runners = Numbers::new();
+        let Find::Start(start) = runners.find(&0, 1, |_| true) else { panic!("expected to start") };
+        let starting = Arc::clone(start.starting());
+        let thread = thread::spawn(move || start.starting().begin() && start.ready(1).is_ok());
+        let withdrawn = runners.withdraw(&starting);
+        let is_there = thread.join().is_ok_and(|is_there| is_there);
+        assert!(starting.over.is_open());
+        assert_ne!(withdrawn, is_there);
+        assert_eq!(runners.alive().len(), usize::from(is_there));
+    });
+}
+
+/// Why a start failed is told to the thread that waits, or given back to be logged; never both, never neither.
+#[test]
+fn why_a_start_failed_is_heard_once() {
+    model(|| {
+        let runners = Runners::<u8, usize, &str>::new();
+        let Find::Start(start) = runners.find(&0, 1, |_| true) else { panic!("expected to start") };
+        let starting = Arc::clone(start.starting());
+        let thread = thread::spawn(move || start.fail("no descriptors left").is_err());
+        let heard = starting.abandon().is_some();
+        assert!(thread.join().is_ok_and(|given_back| given_back != heard));
     });
 }

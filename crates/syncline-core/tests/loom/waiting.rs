@@ -3,6 +3,7 @@
 use crate::common::{fill_and_publish, model, model_of_three, thread, wait_until_open, wait_until_published};
 use syncline_core::latch::Latch;
 use syncline_core::meeting::Meeting;
+use syncline_core::outbox::{Outbox, Publish};
 use syncline_core::slot::Slot;
 use syncline_core::sync::Arc;
 use syncline_core::waits::Node;
@@ -135,5 +136,29 @@ fn a_result_is_met_or_sent() {
         let has_it = meeting.leave();
         assert!(has_it || !seen);
         assert!(other.join().is_ok_and(|met| met == has_it));
+    });
+}
+
+struct Result(Arc<Slot<()>>);
+
+impl Publish for Result {
+    fn publish(&self) {
+        self.0.publish();
+    }
+}
+
+/// A result that another thread adds while the loop's thread flushes for the last time is published all the same.
+#[test]
+fn the_last_flush_leaves_no_result_behind() {
+    model(|| {
+        let (outbox, slot) = (Arc::new(Outbox::new(true)), Arc::new(Slot::new()));
+        let adding = {
+            let (outbox, slot) = (Arc::clone(&outbox), Arc::clone(&slot));
+            thread::spawn(move || outbox.add(Result(slot)))
+        };
+        outbox.stop_deferring();
+        outbox.flush();
+        assert!(adding.join().is_ok());
+        assert!(slot.is_published());
     });
 }

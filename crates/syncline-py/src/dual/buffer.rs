@@ -8,24 +8,24 @@
 //!    that were there before it. 2. A consumer that waits is woken by the first item, by the end or by an error.
 //! 3. The lock is never held while Python code runs.
 
-use super::seat::Seat;
-use crate::call::{Call, Outcome, is_cancelled};
-use crate::errors;
-use crate::once::intern;
-use crate::rest::{self, OnCancel, Rest, Rested};
-use crate::runner::{Job, Runner};
-use crate::session::Session;
-use crate::source::{self, Input};
-use crate::target::{Items, Target, iterator_of};
-use crate::tasks::Home;
-use crate::wait::{result_of, wait_for};
+use super::binding::Binding;
+use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::state::{Call, Taker};
+use crate::coroutine::driven::{self, Input};
+use crate::coroutine::target::{Items, Target, iterator_of};
+use crate::python::errors;
+use crate::python::once::intern;
+use crate::runner::hop::{explained, wait_for};
+use crate::runner::state::{Job, Runner};
+use crate::task::idle::{self, Cancellation, Idled, Idling};
+use crate::task::session::Session;
+use crate::task::start::RunIn;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
-use syncline_core::stats::Stats;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 /// So many items without a pause; then the loop's other tasks have their turn.
 const LONGEST_RUN: usize = 256;
@@ -74,22 +74,22 @@ impl Buffer {
         self: &Arc<Self>,
         py: Python<'_>,
         runner: &Arc<Runner>,
-        seat: &Seat,
+        binding: &Binding,
         supply: Supply,
     ) -> PyResult<Option<Py<PyAny>>> {
         if self.producing.get().is_none() {
-            self.start(py, runner, seat, supply)?;
+            self.start(py, runner, binding, supply)?;
         }
         loop {
             match self.take(py, runner) {
                 // What ended the producer may be the end of its loop.
                 Some(Err(error)) => {
-                    return result_of(py, Outcome::Raised(error), || runner.is_closing(), &runner.name).map(Some);
+                    return Err(explained(py, runner, error));
                 }
                 Some(taken) => return taken,
                 None => {}
             }
-            if let Err(error) = self.wait(py, runner, seat) {
+            if let Err(error) = self.wait(py, runner, binding) {
                 if let Some(producing) = self.producing.get().filter(|_| runner.is_closing()) {
                     // It may not have begun, and needn't.
                     producing.abandon(py);
@@ -99,20 +99,26 @@ impl Buffer {
         }
     }
 
-    fn start(self: &Arc<Self>, py: Python<'_>, runner: &Arc<Runner>, seat: &Seat, supply: Supply) -> PyResult<()> {
+    fn start(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        runner: &Arc<Runner>,
+        binding: &Binding,
+        supply: Supply,
+    ) -> PyResult<()> {
         let Some(event_loop) = runner.event_loop(py) else { return Err(errors::closed_meanwhile(py, &runner.name)) };
         let producer = Producer {
             buffer: Arc::clone(self),
             supply,
-            session: Arc::clone(&seat.session),
+            session: Arc::clone(&binding.session),
             event_loop: event_loop.clone().unbind(),
             fetching: Mutex::default(),
             resting: Mutex::default(),
         };
         let target = Target::Awaitable(Py::new(py, producer)?.into_any());
-        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
-        let home = Home::Session { session: Arc::clone(&seat.session), is_last: false };
-        match runner.post(py, Job::Start(Arc::clone(&call), target, home)) {
+        let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), &Arc::default());
+        let run_in = RunIn::Session { session: Arc::clone(&binding.session), is_last: false };
+        match runner.post(py, Job::Start(Arc::clone(&call), target, run_in)) {
             Ok(()) => {
                 let _ = self.producing.set(call);
                 Ok(())
@@ -148,8 +154,8 @@ impl Buffer {
     }
 
     /// Until there is something to take, by 2.
-    fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, seat: &Seat) -> PyResult<()> {
-        let call = Call::on_runner(runner, Arc::<Stats>::default(), None);
+    fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
+        let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), &Arc::default());
         let task = {
             let mut state = lock(&self.state);
             if !state.items.is_empty() || state.end.is_some() {
@@ -161,14 +167,14 @@ impl Buffer {
         if let Some(task) = task {
             call.suspended_in(task.into_bound(py));
         }
-        seat.wait(py, runner, || wait_for(py, runner, &call, seat.shared.patience(None))).map(drop)
+        binding.wait(py, runner, || wait_for(py, runner, &call, binding.shared.patience(None))).map(drop)
     }
 
     /// Ends the producer and waits for that; what is fetched is given up.
-    pub fn stop(&self, py: Python<'_>, runner: &Arc<Runner>, seat: &Seat) -> PyResult<()> {
+    pub fn stop(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         self.ask_to_stop(py, runner);
         let Some(call) = self.producing.get() else { return Ok(()) };
-        match seat.wait(py, runner, || wait_for(py, runner, call, seat.shared.patience(None))) {
+        match binding.wait(py, runner, || wait_for(py, runner, call, binding.shared.patience(None))) {
             // Cancelled, as it was asked to be.
             Err(error) if is_cancelled(py, &error) => Ok(()),
             ended => ended.map(drop),
@@ -220,7 +226,7 @@ impl Buffer {
 
 /// Wakes the producer. One whose runner takes no more mail is ended by it.
 fn resume(py: Python<'_>, runner: &Arc<Runner>, room: Py<PyAny>) {
-    let _ = runner.post(py, Job::Do(Box::new(move |py| rest::wake(py, &room))));
+    let _ = runner.post(py, Job::Do(Box::new(move |py| idle::wake(py, &room))));
 }
 
 /// What fetches items ahead, as one step of a session.
@@ -239,7 +245,7 @@ struct Producer {
     /// The item under way.
     fetching: Mutex<Option<Py<PyAny>>>,
     /// The wait for room.
-    resting: Mutex<Option<Rest>>,
+    resting: Mutex<Option<Idling>>,
 }
 
 enum Fetched<'py> {
@@ -251,14 +257,14 @@ impl Producer {
     /// Goes on; `None` at the end.
     fn run<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let mut input = input;
-        let resting = lock(&self.resting).take();
+        let resting = take(&self.resting);
         if let Some(resting) = resting {
             match resting.go_on(py, &mut input) {
-                Ok(Rested::Awaits(awaited)) => {
-                    *lock(&self.resting) = Some(resting);
+                Ok(Idled::Awaits(awaited)) => {
+                    drop(replace(&self.resting, Some(resting)));
                     return Ok(Some(awaited));
                 }
-                Ok(Rested::Over) => {}
+                Ok(Idled::Over) => {}
                 Err(error) => return self.fail(py, error),
             }
         }
@@ -282,24 +288,24 @@ impl Producer {
             }
         }
         // The loop's other tasks have their turn.
-        let (pause, awaited) = Rest::begin(self.event_loop.bind(py), OnCancel::End)?;
-        rest::wake(py, &pause.waker(py))?;
-        *lock(&self.resting) = Some(pause);
+        let (pause, awaited) = Idling::begin(self.event_loop.bind(py), Cancellation::Ends)?;
+        idle::wake(py, &pause.waker(py))?;
+        drop(replace(&self.resting, Some(pause)));
         Ok(Some(awaited))
     }
 
     fn fetch<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Fetched<'py>> {
-        let fetching = lock(&self.fetching).take();
+        let fetching = take(&self.fetching);
         let fetching = match (fetching, input) {
             (None, Input::Thrown(error)) => return Err(PyErr::from_value(error.clone())),
             (Some(fetching), _) => fetching,
             (None, _) => iterator_of(self.supply.items.next(self.supply.source.bind(py))?)?
                 .map_err(|made| errors::not_awaitable("__anext__", &made))?,
         };
-        match source::step(fetching.bind(py), input)? {
+        match driven::step(fetching.bind(py), input)? {
             PySendResult::Return(item) => Ok(Fetched::Item(item)),
             PySendResult::Next(awaited) => {
-                *lock(&self.fetching) = Some(fetching);
+                drop(replace(&self.fetching, Some(fetching)));
                 Ok(Fetched::Awaits(awaited))
             }
         }
@@ -314,9 +320,9 @@ impl Producer {
     }
 
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (resting, awaited) = Rest::begin(self.event_loop.bind(py), OnCancel::End)?;
+        let (resting, awaited) = Idling::begin(self.event_loop.bind(py), Cancellation::Ends)?;
         let waker = resting.waker(py);
-        *lock(&self.resting) = Some(resting);
+        drop(replace(&self.resting, Some(resting)));
         self.remember_task(py);
         let consumer_was_quicker = {
             let mut state = lock(&self.buffer.state);
@@ -329,7 +335,7 @@ impl Producer {
         };
         if consumer_was_quicker {
             // It saw nobody to wake.
-            rest::wake(py, &waker)?;
+            idle::wake(py, &waker)?;
         }
         Ok(awaited)
     }
@@ -381,7 +387,7 @@ impl Producer {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let fetching = lock(&self.fetching).take();
+        let fetching = take(&self.fetching);
         self.buffer.end(py, End::Exhausted);
         fetching.map_or(Ok(()), |fetching| fetching.call_method0(py, intern!(py, "close")).map(drop))
     }

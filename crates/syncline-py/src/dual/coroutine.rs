@@ -1,17 +1,16 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
 use super::wrapped::{self, Wrapped, bridge_of, not_defined, not_wrapping, redefines};
-use crate::bridge::seconds;
-use crate::errors;
-use crate::names;
-use crate::once::intern;
-use crate::target::{Target, is_coroutine};
+use crate::coroutine::target::{Target, is_coroutine};
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::OnceLock;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, lock, replace};
 
 /// What messages call what this wraps.
 const WHAT: &str = "a coroutine";
@@ -35,7 +34,7 @@ impl CoroutineBase {
             Some(source) if is_coroutine(source.bind(py)) => source.bind(py).clone(),
             _ => slf.as_any().call_method0(intern!(py, "__await__"))?,
         };
-        *lock(&slf.get().driven) = Some(made.clone().unbind());
+        drop(replace(&slf.get().driven, Some(made.clone().unbind())));
         Ok(made)
     }
 }
@@ -71,6 +70,9 @@ impl CoroutineBase {
     }
 
     /// Runs it from sync code, wherever that is, and returns its result. `timeout` in seconds.
+    ///
+    /// Raises what it raises, TimeoutError after it was cancelled and has cleaned up, RunnerClosedError or
+    /// DeadlockError.
     #[pyo3(signature = (timeout=None))]
     fn run(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -88,13 +90,7 @@ impl CoroutineBase {
             })?,
             None => Target::Awaitable(slf.as_any().clone().unbind()),
         };
-        match seconds("timeout", timeout) {
-            Ok(timeout) => bridge.execute(py, target, timeout),
-            Err(error) => {
-                target.discard(py);
-                Err(error)
-            }
-        }
+        bridge.run(py, target, timeout)
     }
 
     fn send<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -138,6 +134,12 @@ impl CoroutineBase {
     #[getter]
     fn __qualname__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::driven(slf)?.getattr(intern!(slf.py(), "__qualname__"))
+    }
+
+    fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let this = slf.get();
+        let is_at_rest = lock(&this.driven).is_none();
+        wrapped::held(slf.as_any(), "coro", this.source.get(), is_at_rest)
     }
 
     #[classmethod]

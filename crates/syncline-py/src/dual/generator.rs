@@ -2,9 +2,9 @@
 
 use super::iterator::IteratorBase;
 use super::wrapped::{self, Wrapped, describe, not_defined, not_wrapping, redefines};
-use crate::errors;
-use crate::once::intern;
-use crate::target::Target;
+use crate::coroutine::target::Target;
+use crate::python::errors;
+use crate::python::once::intern;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -65,11 +65,9 @@ impl GeneratorBase {
         args: impl pyo3::call::PyCallArgs<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let base = slf.as_super().get();
+        let Some(source) = base.wrapped() else { return Err(not_defined(slf.as_any(), method, WHAT)) };
         base.usage.begin_async(|| describe(slf.as_any(), base.wrapped()))?;
-        match base.wrapped() {
-            Some(source) => source.bind(slf.py()).getattr(method)?.call1(args),
-            None => Err(not_defined(slf.as_any(), method, WHAT)),
-        }
+        source.bind(slf.py()).getattr(method)?.call1(args)
     }
 }
 
@@ -123,10 +121,12 @@ impl GeneratorBase {
         }
     }
 
+    /// Async code's `send`: resumes the generator with a value; returns the next item.
     fn asend<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         Self::twin(slf, "asend", (value,))
     }
 
+    /// Async code's `throw`: raises an exception where the generator is suspended; returns the next item.
     #[pyo3(signature = (typ, val=None, tb=None, /))]
     fn athrow<'py>(
         slf: &Bound<'py, Self>,
@@ -137,6 +137,7 @@ impl GeneratorBase {
         Self::twin(slf, "athrow", (thrown(typ, val, tb)?,))
     }
 
+    /// Async code's `close`: ends the generator.
     fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.as_super().get().wrapped() {
             Some(_) => Self::twin(slf, "aclose", ()),

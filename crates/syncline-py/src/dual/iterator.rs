@@ -1,15 +1,15 @@
 //! `for` and `async for` over one object.
 
+use super::binding::{Binding, Position};
 use super::buffer::{Buffer, Supply};
-use super::seat::{Position, Seat};
 use super::usage::Usage;
 use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrapping, redefines};
-use crate::errors;
-use crate::names;
-use crate::once::intern;
-use crate::process;
-use crate::session::Closer;
-use crate::target::{Items, Target};
+use crate::coroutine::target::{Items, Target};
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::task::closer::Closer;
 use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -56,9 +56,9 @@ impl IteratorBase {
         self.source.get().map_or_else(|| object.clone(), |source| source.bind(object.py()).clone())
     }
 
-    pub fn seat(&self, object: &Bound<'_, PyAny>) -> PyResult<Arc<Seat>> {
+    pub fn binding(&self, object: &Bound<'_, PyAny>) -> PyResult<Arc<Binding>> {
         let py = object.py();
-        self.usage.seat_or(|| {
+        self.usage.binding_or(|| {
             let source = self.source.get();
             let generator = source.filter(|_| is_native(py, source)).map(|source| source.clone_ref(py));
             let closer = match self.source.get() {
@@ -68,7 +68,7 @@ impl IteratorBase {
                     .transpose()?
                     .map(|own| Closer::CloseIfAlive(own.unbind())),
             };
-            Seat::open(py, bridge_of(object)?, generator, closer.unwrap_or(Closer::Nothing))
+            Binding::open(py, bridge_of(object)?, generator, closer.unwrap_or(Closer::Nothing))
         })
     }
 
@@ -79,11 +79,11 @@ impl IteratorBase {
         target: impl FnOnce() -> PyResult<Target>,
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = object.py();
-        let seat = self.seat(object)?;
-        match seat.step(py, target()?, Position::Inner) {
+        let binding = self.binding(object)?;
+        match binding.step(py, target()?, Position::Inner) {
             Ok(item) => Ok(Some(item)),
             Err(error) => {
-                if seat.session.is_ending() {
+                if binding.session.is_ending() {
                     self.usage.finish();
                 }
                 if error.is_instance_of::<PyStopAsyncIteration>(py) { Ok(None) } else { Err(error) }
@@ -96,9 +96,9 @@ impl IteratorBase {
         let source = self.source_or_self(object);
         let items = Arc::clone(self.items(object)?);
         let prefetch = self.prefetch.get().copied().unwrap_or(0);
-        let seat = self.seat(object)?;
+        let binding = self.binding(object)?;
         // A loop that its caller drives turns during calls only: nothing can run ahead there.
-        let Some(runner) = seat.runner().filter(|_| prefetch > 0) else {
+        let Some(runner) = binding.runner().filter(|_| prefetch > 0) else {
             let item = self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
             if item.is_err() && !self.usage.is_finished() && !is_native(object.py(), self.source.get()) {
                 // An error ends an iteration. (An async generator knows itself whether it has ended.)
@@ -106,12 +106,12 @@ impl IteratorBase {
             }
             return item;
         };
-        seat.check(py)?;
+        binding.check(py)?;
         let buffer = self.buffer.get_or_init(|| Buffer::new(prefetch));
-        let item = buffer.next(py, runner, &seat, Supply { items, source: source.unbind() });
+        let item = buffer.next(py, runner, &binding, Supply { items, source: source.unbind() });
         if !matches!(item, Ok(Some(_))) && buffer.is_over() {
             self.usage.finish();
-            seat.end(py);
+            binding.end(py);
         }
         item
     }
@@ -131,30 +131,30 @@ impl IteratorBase {
     /// Ends the use in sync code.
     fn finish(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.usage.finish() {
-            Some(seat) if seat.can_go_on() => self.close_at(object, &seat),
+            Some(binding) if binding.can_go_on() => self.close_at(object, &binding),
             // Its loop has ended, or ends now, and closes what it had.
-            Some(seat) => {
-                seat.end_with_its_loop(object.py());
+            Some(binding) => {
+                binding.end_with_its_loop(object.py());
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// The same with the seat that it had.
-    fn close_at(&self, object: &Bound<'_, PyAny>, seat: &Seat) -> PyResult<()> {
+    /// The same with the binding that it had.
+    fn close_at(&self, object: &Bound<'_, PyAny>, binding: &Binding) -> PyResult<()> {
         let py = object.py();
-        if let (Some(buffer), Some(runner)) = (self.buffer.get(), seat.runner()) {
-            buffer.stop(py, runner, seat)?;
-            if seat.session.is_ending() {
+        if let (Some(buffer), Some(runner)) = (self.buffer.get(), binding.runner()) {
+            buffer.stop(py, runner, binding)?;
+            if binding.session.is_ending() {
                 // It was cancelled for good, and closes what it iterated over as it ends.
                 return Ok(());
             }
         }
         match self.last_target(object)? {
-            Some(target) => seat.step(py, target, Position::Last).map(drop),
+            Some(target) => binding.step(py, target, Position::Last).map(drop),
             None => {
-                seat.end(py);
+                binding.end(py);
                 Ok(())
             }
         }
@@ -241,38 +241,45 @@ impl IteratorBase {
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
+        let Some(source) = this.wrapped() else { return Err(not_defined(slf.as_any(), "__anext__", WHAT)) };
         this.usage.begin_async(|| describe(slf.as_any(), this.wrapped()))?;
-        match this.wrapped() {
-            Some(source) => this.items(slf.as_any())?.next(source.bind(slf.py())),
-            None => Err(not_defined(slf.as_any(), "__anext__", WHAT)),
-        }
+        this.items(slf.as_any())?.next(source.bind(slf.py()))
     }
 
     /// For `__del__`: what was begun in sync code and not ended is closed now, on its loop, and waited for if possible.
     fn _drop(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let this = slf.get();
-        let Some(seat) = this.usage.finish() else { return Ok(()) };
-        if !seat.is_of_this_process() {
+        let Some(binding) = this.usage.finish() else { return Ok(()) };
+        if !binding.is_of_this_process() {
             // A parent's loop is not a child's to free.
-            std::mem::forget(seat);
+            std::mem::forget(binding);
             return Ok(());
         }
-        if !seat.can_go_on() {
-            seat.end_with_its_loop(py);
+        if !binding.can_go_on() {
+            binding.end_with_its_loop(py);
             return Ok(());
         }
-        if seat.can_wait(py) && !process::is_exiting() {
-            return this.close_at(slf.as_any(), &seat);
+        if binding.can_wait(py) && !process::is_exiting() {
+            return this.close_at(slf.as_any(), &binding);
         }
-        if let (Some(buffer), Some(runner)) = (this.buffer.get(), seat.runner()) {
+        if let (Some(buffer), Some(runner)) = (this.buffer.get(), binding.runner()) {
             buffer.ask_to_stop(py, runner);
         }
         match this.last_target(slf.as_any())? {
-            Some(target) => seat.end_with(py, target),
-            None => seat.end(py),
+            Some(target) => binding.end_with(py, target),
+            None => binding.end(py),
         }
         Ok(())
+    }
+
+    fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let this = slf.get();
+        let held = wrapped::held(slf.as_any(), "aiterable", this.wrapped(), this.usage.is_at_rest())?;
+        if let Some(prefetch) = this.prefetch.get() {
+            held.set_item("prefetch", prefetch)?;
+        }
+        Ok(held)
     }
 
     #[classmethod]

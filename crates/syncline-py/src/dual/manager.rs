@@ -1,12 +1,12 @@
 //! Context managers that serve both worlds: entered and left in one task and context.
 
-use super::seat::{Position, Seat};
+use super::binding::{Binding, Position};
 use super::usage::Usage;
 use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrapping, redefines};
-use crate::names;
-use crate::once::intern;
-use crate::session::Closer;
-use crate::target::Target;
+use crate::coroutine::target::Target;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::task::closer::Closer;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -54,11 +54,9 @@ impl ManagerBase {
 
     fn twin<'py>(slf: &Bound<'py, Self>, name: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
+        let Some(source) = this.source.get() else { return Err(not_defined(slf.as_any(), name, WHAT)) };
         this.usage.begin_async(|| Self::name(slf))?;
-        match this.source.get() {
-            Some(source) => source.bind(slf.py()).call_method1(name, args),
-            None => Err(not_defined(slf.as_any(), name, WHAT)),
-        }
+        source.bind(slf.py()).call_method1(name, args)
     }
 }
 
@@ -94,17 +92,22 @@ impl ManagerBase {
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let this = slf.get();
+        for method in [intern!(py, "__aenter__"), intern!(py, "__aexit__")] {
+            if this.source.get().is_none() && !redefines::<Self>(slf.as_any(), method)? {
+                return Err(not_defined(slf.as_any(), &method.to_string(), WHAT));
+            }
+        }
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
-        if this.usage.seat().is_some() {
+        if this.usage.binding().is_some() {
             return Err(PyRuntimeError::new_err(format!(
                 "{} is entered already; leave it first, or make another one",
                 Self::name(slf)
             )));
         }
         Self::check_single_use(slf)?;
-        let seat = this.usage.seat_or(|| Seat::open(py, bridge_of(slf.as_any())?, None, Closer::Nothing))?;
+        let binding = this.usage.binding_or(|| Binding::open(py, bridge_of(slf.as_any())?, None, Closer::Nothing))?;
         let entered = Self::method(slf, "__aenter__").and_then(|function| {
-            seat.step(
+            binding.step(
                 py,
                 Target::Step { function: function.unbind(), args: PyTuple::empty(py).unbind() },
                 Position::Inner,
@@ -114,10 +117,10 @@ impl ManagerBase {
             Ok(_) => {
                 let manager =
                     this.source.get().map_or_else(|| slf.clone().into_any().unbind(), |source| source.clone_ref(py));
-                seat.session.on_shutdown(Closer::Leave(manager));
+                binding.session.on_shutdown(Closer::Leave(manager));
             }
             Err(_) => {
-                seat.end(py);
+                binding.end(py);
                 this.usage.reset();
             }
         }
@@ -134,7 +137,7 @@ impl ManagerBase {
         let py = slf.py();
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
-        let Some(seat) = this.usage.seat() else {
+        let Some(binding) = this.usage.binding() else {
             return Err(PyRuntimeError::new_err(format!(
                 "{} is not entered; use it in a `with` statement",
                 Self::name(slf)
@@ -142,23 +145,36 @@ impl ManagerBase {
         };
         let function = Self::method(slf, "__aexit__")?.unbind();
         let args = (exc_type, exc_value, traceback).into_pyobject(py)?.unbind();
-        let left = seat.step(py, Target::Step { function, args }, Position::Last);
+        let left = binding.step(py, Target::Step { function, args }, Position::Last);
         // One that its own thread has yet to leave (scope "caller") is still entered.
-        if seat.session.is_ending() || !seat.can_go_on() {
+        if binding.session.is_ending() || !binding.can_go_on() {
             this.usage.reset();
         }
         left
     }
 
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.get().usage.begin_async(|| Self::name(slf))?;
-        Self::check_single_use(slf)?;
+        if slf.get().source.get().is_some() {
+            slf.get().usage.begin_async(|| Self::name(slf))?;
+            Self::check_single_use(slf)?;
+        }
         Self::twin(slf, "__aenter__", &PyTuple::empty(slf.py()))
     }
 
-    #[pyo3(signature = (*exc_info))]
-    fn __aexit__<'py>(slf: &Bound<'py, Self>, exc_info: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        Self::twin(slf, "__aexit__", exc_info)
+    #[pyo3(signature = (exc_type, exc_value, traceback, /))]
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        exc_type: Bound<'py, PyAny>,
+        exc_value: Bound<'py, PyAny>,
+        traceback: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::twin(slf, "__aexit__", &(exc_type, exc_value, traceback).into_pyobject(slf.py())?)
+    }
+
+    fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let this = slf.get();
+        let is_used_up = this.is_single_use.load(Relaxed) && this.was_used.load(Relaxed);
+        wrapped::held(slf.as_any(), "acm", this.source.get(), this.usage.is_at_rest() && !is_used_up)
     }
 
     #[classmethod]

@@ -8,11 +8,11 @@
 //! 2. Whatever ends the use in sync code (the last item, `close`, an error, being dropped) ends the session, and with it
 //!    the generator, on its own loop.
 
+mod binding;
 pub mod buffer;
 pub mod coroutine;
 pub mod generator;
 pub mod iterator;
 pub mod manager;
-mod seat;
 mod usage;
 mod wrapped;

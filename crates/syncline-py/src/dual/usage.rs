@@ -1,6 +1,6 @@
 //! Who uses an object, and where: the first invariant of this folder.
 
-use super::seat::Seat;
+use super::binding::Binding;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ struct State {
     world: World,
     in_use: bool,
     finished: bool,
-    seat: Option<Arc<Seat>>,
+    binding: Option<Arc<Binding>>,
 }
 
 #[derive(Default)]
@@ -73,34 +73,40 @@ impl Usage {
         Ok(())
     }
 
+    /// Whether nothing in sync code is under way that another object could not go on with, nor was it used up.
+    pub fn is_at_rest(&self) -> bool {
+        let state = lock(&self.0);
+        !state.in_use && !state.finished && state.binding.is_none()
+    }
+
     pub fn is_finished(&self) -> bool {
         lock(&self.0).finished
     }
 
-    pub fn seat(&self) -> Option<Arc<Seat>> {
-        lock(&self.0).seat.clone()
+    pub fn binding(&self) -> Option<Arc<Binding>> {
+        lock(&self.0).binding.clone()
     }
 
-    /// The seat, which is taken at the first step.
-    pub fn seat_or(&self, open: impl FnOnce() -> PyResult<Seat>) -> PyResult<Arc<Seat>> {
-        if let Some(seat) = self.seat() {
-            return Ok(seat);
+    /// The binding, which is taken at the first step.
+    pub fn binding_or(&self, open: impl FnOnce() -> PyResult<Binding>) -> PyResult<Arc<Binding>> {
+        if let Some(binding) = self.binding() {
+            return Ok(binding);
         }
-        let seat = Arc::new(open()?);
-        lock(&self.0).seat = Some(Arc::clone(&seat));
-        Ok(seat)
+        let binding = Arc::new(open()?);
+        lock(&self.0).binding = Some(Arc::clone(&binding));
+        Ok(binding)
     }
 
-    /// No more steps; returns the seat if it was still held.
-    pub fn finish(&self) -> Option<Arc<Seat>> {
+    /// No more steps; returns the binding if it was still held.
+    pub fn finish(&self) -> Option<Arc<Binding>> {
         let mut state = lock(&self.0);
         state.finished = true;
-        state.seat.take()
+        state.binding.take()
     }
 
     /// Ready for another use, as a manager is that was left.
     pub fn reset(&self) {
-        let freed = std::mem::take(&mut lock(&self.0).seat);
+        let freed = std::mem::take(&mut lock(&self.0).binding);
         drop(freed);
     }
 }

@@ -1,14 +1,14 @@
 //! What the classes of this folder have in common: each wraps an object that the user gave, or is a subclass of the
 //! user's that wraps none and has the async methods itself.
 
-use crate::bridge::Bridge;
-use crate::errors;
-use crate::once::intern;
-use crate::placement::Shared;
+use crate::bridge::options::Bridge;
+use crate::bridge::shared::Shared;
+use crate::python::errors;
+use crate::python::once::intern;
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString, PyType};
 use std::sync::Arc;
 
 /// The object that is wrapped, if one was given. (`None` is one, and a wrong one.)
@@ -61,7 +61,10 @@ pub fn redefines<T: PyTypeInfo>(object: &Bound<'_, PyAny>, method: &Bound<'_, Py
 /// Checks that what a class was given to wrap is `what`, which has these methods.
 pub fn check(given: &Bound<'_, PyAny>, what: &str, methods: &[&Bound<'_, PyString>]) -> PyResult<()> {
     for method in methods {
-        if !given.hasattr(*method)? {
+        // A class has the methods of its objects, and is none of them.
+        let has_it =
+            given.hasattr(*method)? && (!given.is_instance_of::<PyType>() || given.get_type().hasattr(*method)?);
+        if !has_it {
             let (kind, name) = (errors::type_name(given), errors::name_of(given));
             let advice =
                 if given.is_callable() { format!("call it: {name}(...)") } else { format!("it has no {method}") };
@@ -69,6 +72,27 @@ pub fn check(given: &Bound<'_, PyAny>, what: &str, methods: &[&Bound<'_, PyStrin
         }
     }
     Ok(())
+}
+
+/// The keyword arguments with which a class of this folder makes the same object again, for pickling.
+pub fn held<'py>(
+    object: &Bound<'py, PyAny>,
+    keyword: &str,
+    wrapped: Option<&Py<PyAny>>,
+    is_at_rest: bool,
+) -> PyResult<Bound<'py, PyDict>> {
+    if !is_at_rest {
+        return Err(PyTypeError::new_err(format!(
+            "{} is in use, or used up, and can't be pickled: what it does belongs to this process; pickle it before its \
+             first use, or make it where it is used",
+            describe(object, wrapped)
+        )));
+    }
+    let held = PyDict::new(object.py());
+    if let Some(wrapped) = wrapped {
+        held.set_item(keyword, wrapped)?;
+    }
+    Ok(held)
 }
 
 /// For an object that neither wraps anything nor has a method of its own instead.

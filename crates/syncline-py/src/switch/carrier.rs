@@ -7,19 +7,24 @@
 //! 3. A carrier belongs to the thread that made it. Dropping it there ends it: greenlet throws `GreenletExit` into it.
 
 use super::greenlets::{self, Api};
-use super::strand::{Strand, Work};
-use crate::once::intern;
-use crate::thread_end;
+use crate::python::leaky::Leaky;
+use crate::python::once::intern;
+use crate::python::thread_end::Deferred;
 use pyo3::Borrowed;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::cell::{Cell, RefCell};
-use std::mem::ManuallyDrop;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Kept at rest in a thread, at most: each has some 20 KiB.
 const MOST_AT_REST: usize = 128;
+
+/// What a carrier carries on.
+pub trait Rider: Send + Sync {
+    /// Makes a step, and says whom to switch to.
+    fn ride<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>>;
+}
 
 pub struct Carrier {
     greenlet: Py<PyAny>,
@@ -27,22 +32,21 @@ pub struct Carrier {
 }
 
 thread_local! {
-    /// Never dropped with the thread, which is not attached then: `end_all` ends them, or they are left.
-    static AT_REST: RefCell<ManuallyDrop<Vec<Carrier>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    static IS_DEFERRED: Cell<bool> = const { Cell::new(false) };
+    /// `end_all` ends them.
+    static AT_REST: Leaky<Vec<Carrier>> = const { Leaky::new() };
+    static END: Deferred = const { Deferred::new() };
     /// For the carrier that is switched to next.
-    static HANDED_OVER: RefCell<Option<(Arc<Strand>, Work)>> = const { RefCell::new(None) };
+    static HANDED_OVER: Leaky<Arc<dyn Rider>> = const { Leaky::new() };
 }
 
-/// Hands a step over to the carrier that is switched to next.
-pub fn hand_over(strand: &Arc<Strand>, work: Work) {
-    let replaced = HANDED_OVER.replace(Some((Arc::clone(strand), work)));
-    drop(replaced);
+/// Says whose step the carrier makes that is switched to next.
+pub fn hand_over(rider: Arc<dyn Rider>) {
+    drop(HANDED_OVER.with(|handed_over| handed_over.replace(Some(rider))));
 }
 
 /// Takes it back, if that could not be switched to.
 pub fn take_back() {
-    drop(HANDED_OVER.take());
+    drop(HANDED_OVER.with(Leaky::take));
 }
 
 /// What a carrier runs, below its base frame.
@@ -53,10 +57,10 @@ impl Base {
     /// One step of a task, and whom to tell. Not inlined: a carrier at rest would keep this frame, and each switch copy it.
     #[inline(never)]
     fn turn(py: Python<'_>) -> PyResult<Borrowed<'static, '_, PyAny>> {
-        let Some((strand, work)) = HANDED_OVER.take() else {
+        let Some(rider) = HANDED_OVER.with(Leaky::take) else {
             return Err(PyRuntimeError::new_err("a greenlet of syncline's was switched to; it runs tasks only"));
         };
-        strand.work(py, work)
+        rider.ride(py)
     }
 
     #[inline(never)]
@@ -83,12 +87,10 @@ impl Base {
 impl Carrier {
     /// One at rest, or a new one.
     pub fn take(py: Python<'_>, api: &Api) -> PyResult<Self> {
-        if let Some(carrier) = AT_REST.with_borrow_mut(|at_rest| at_rest.pop()) {
+        if let Some(carrier) = AT_REST.with(|at_rest| at_rest.with(|kept| kept.as_mut().and_then(Vec::pop))) {
             return Ok(carrier);
         }
-        if !IS_DEFERRED.replace(true) {
-            thread_end::defer(py, end_all)?;
-        }
+        END.with(|end| end.ensure(py, end_all))?;
         Ok(Self { greenlet: api.make(py)?.unbind(), has_begun: Cell::new(false) })
     }
 
@@ -112,12 +114,15 @@ impl Carrier {
         if let Err(error) = api.set_context(self.greenlet.bind(py), py.None().bind(py)) {
             error.write_unraisable(py, None);
         }
-        AT_REST.with_borrow_mut(|at_rest| {
-            if at_rest.len() < MOST_AT_REST {
-                at_rest.push(self);
-                return None;
-            }
-            Some(self)
+        AT_REST.with(|at_rest| {
+            at_rest.with(|kept| {
+                let kept = kept.get_or_insert_with(Vec::new);
+                if kept.len() < MOST_AT_REST {
+                    kept.push(self);
+                    return None;
+                }
+                Some(self)
+            })
         })
     }
 
@@ -129,7 +134,6 @@ impl Carrier {
 
 /// Ends this thread's carriers that are at rest.
 pub fn end_all(_py: Python<'_>) {
-    IS_DEFERRED.set(false);
-    let at_rest = AT_REST.with_borrow_mut(|at_rest| std::mem::take(&mut **at_rest));
-    drop(at_rest);
+    END.with(Deferred::forget);
+    drop(AT_REST.with(Leaky::take));
 }

@@ -6,8 +6,8 @@
 //! 1. A greenlet is switched to, or thrown into, by its own thread only. 2. What a switch hands over lies on the heap:
 //!    the stack that it leaves may be moved away until it comes back.
 
-use crate::errors;
-use crate::once::{Once, intern};
+use crate::python::errors;
+use crate::python::once::{Once, intern};
 use pyo3::exceptions::{PyException, PyImportError, PyRuntimeError, PyRuntimeWarning};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -160,7 +160,7 @@ pub fn are_there(py: Python<'_>) -> PyResult<bool> {
         Ok(_) => Ok(true),
         Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
         Err(error) => {
-            if !UNUSABLE.load(Relaxed) && !IS_TOLD.swap(true, Relaxed) {
+            if !UNUSABLE.load(Relaxed) && !is_being_imported(py) && !IS_TOLD.swap(true, Relaxed) {
                 let reason = error.value(py).str()?;
                 let message = format!(
                     "greenlet can't be used ({reason}): nested calls run on threads of their own instead of awaiting in \
@@ -171,6 +171,15 @@ pub fn are_there(py: Python<'_>) -> PyResult<bool> {
             Ok(false)
         }
     }
+}
+
+/// Whether a call is made in the middle of greenlet's own import, by a signal handler or a finalizer.
+fn is_being_imported(py: Python<'_>) -> bool {
+    let initializing = || -> PyResult<bool> {
+        let module = py.import("sys")?.getattr("modules")?.get_item("greenlet")?;
+        module.getattr("__spec__")?.getattr("_initializing")?.is_truthy()
+    };
+    initializing().unwrap_or(false)
 }
 
 /// For who asked for it by name.

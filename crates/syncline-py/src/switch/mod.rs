@@ -6,6 +6,7 @@
 
 pub mod carrier;
 pub mod greenlets;
+pub mod kinds;
 pub mod nest;
 pub mod nestable;
 pub mod strand;

@@ -6,14 +6,12 @@
 
 use super::greenlets;
 use super::strand::{self, Answer, Strand};
-use crate::context::{self, Entered};
-use crate::errors;
-use crate::names;
-use crate::once::intern;
-use crate::placement::Shared;
-use crate::signals;
-use crate::source::{self, Thrown};
-use crate::target::{self, Target};
+use crate::coroutine::driven::{self, Thrown};
+use crate::coroutine::target::{self, Target};
+use crate::python::context::{self, Entered};
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::signals;
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -22,10 +20,21 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use syncline_core::stats::Stats;
 
 /// Levels that share a stack. More are dearer to switch, fewer start more carriers.
 const LEVELS_A_STACK: u32 = 16;
 const MOST_LEVELS: u32 = 10_000;
+
+/// What a nested call has to know of its bridge.
+pub struct Terms {
+    pub bridge: u64,
+    /// Nested calls await in place where they can.
+    pub switches: bool,
+    /// What a call changes in contextvars, its caller sees.
+    pub shares_context: bool,
+    pub stats: Arc<Stats>,
+}
 
 /// Whose loop this thread drives.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,20 +60,20 @@ pub fn strands_here() -> bool {
 }
 
 /// The strand in which a call of this bridge can await, if the present code runs in one.
-pub fn strand_for(py: Python<'_>, shared: &Shared) -> Option<Arc<Strand>> {
-    if !shared.nested_switches {
+pub fn strand_for(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
+    if !terms.switches {
         return None;
     }
     match DRIVING.get() {
-        Driving::Ours { bridge, .. } if bridge != shared.id => None,
+        Driving::Ours { bridge, .. } if bridge != terms.bridge => None,
         _ => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
     }
 }
 
 /// One more level, until it is dropped.
-struct Level<'a>(&'a Strand);
+struct Nesting<'a>(&'a Strand);
 
-impl<'a> Level<'a> {
+impl<'a> Nesting<'a> {
     fn enter(strand: &'a Strand) -> PyResult<(Self, u32)> {
         if !strand.can_nest() {
             return Err(PyRuntimeError::new_err(
@@ -84,7 +93,7 @@ impl<'a> Level<'a> {
     }
 }
 
-impl Drop for Level<'_> {
+impl Drop for Nesting<'_> {
     fn drop(&mut self) {
         self.0.depth.fetch_sub(1, Relaxed);
     }
@@ -92,25 +101,25 @@ impl Drop for Level<'_> {
 
 /// Calls the async function and awaits its result in place.
 pub fn run_function(
-    shared: &Shared,
+    terms: &Terms,
     strand: &Strand,
+    caller: &'static str,
     function: &Bound<'_, PyAny>,
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Py<PyAny>> {
-    counted(shared, function.py(), || {
-        let (_level, depth) = Level::enter(strand)?;
+    counted(terms, function.py(), || {
+        let (_level, depth) = Nesting::enter(strand)?;
         if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
             let target = Target::Function {
-                caller: "run_sync",
+                caller,
                 function: function.clone().unbind(),
                 args: args.clone().unbind(),
                 kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
             };
             return descend(function.py(), strand, target);
         }
-        let made = function.call(args, kwargs)?;
-        let inner = target::iterator_of(made)?.map_err(|_| errors::not_async("run_sync", function))?;
+        let inner = target::call(caller, function, args, kwargs)?;
         to_the_end(strand, inner.bind(function.py()))
     })
 }
@@ -118,13 +127,13 @@ pub fn run_function(
 /// Awaits the target in place.
 pub fn run(
     py: Python<'_>,
-    shared: &Shared,
+    terms: &Terms,
     strand: &Strand,
     target: Target,
     timeout: Option<Duration>,
 ) -> PyResult<Py<PyAny>> {
-    counted(shared, py, || {
-        let (_level, depth) = match Level::enter(strand) {
+    counted(terms, py, || {
+        let (_level, depth) = match Nesting::enter(strand) {
             Ok(entered) => entered,
             Err(error) => {
                 target.discard(py);
@@ -143,10 +152,10 @@ pub fn run(
 }
 
 /// What every call of a bridge does before and after.
-fn counted(shared: &Shared, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
-    shared.stats.calls.add(1);
-    shared.stats.nested.add(1);
-    let result = if shared.shares_context {
+fn counted(terms: &Terms, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+    terms.stats.calls.add(1);
+    terms.stats.nested.add(1);
+    let result = if terms.shares_context {
         call()
     } else {
         let copy = context::copy(py)?;
@@ -155,8 +164,8 @@ fn counted(shared: &Shared, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<P
         drop(entered);
         result
     };
-    shared.stats.ended.add(1);
-    signals::raise_kept()?;
+    terms.stats.ended.add(1);
+    signals::check(py)?;
     result
 }
 
@@ -189,15 +198,15 @@ fn descend(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny
 /// Drives `inner` as `await` does, through the task that this is in.
 fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let py = inner.py();
-    let mut stepped = source::send(inner, py.None().bind(py))?;
+    let mut stepped = driven::send(inner, py.None().bind(py))?;
     loop {
         let awaited = match stepped {
             PySendResult::Return(value) => return Ok(value.unbind()),
             PySendResult::Next(awaited) => awaited,
         };
         stepped = match strand.suspend(py, awaited) {
-            Ok(Answer::Sent(value)) => source::send(inner, value.bind(py))?,
-            Ok(Answer::Thrown(thrown)) => source::throw(inner, thrown)?,
+            Ok(Answer::Sent(value)) => driven::send(inner, value.bind(py))?,
+            Ok(Answer::Thrown(thrown)) => driven::throw(inner, thrown)?,
             Ok(Answer::Ended(_)) => return Err(PyRuntimeError::new_err("a nested call ended that was not made")),
             Err(error) => return Err(given_up(inner, error)),
         };
@@ -211,7 +220,7 @@ fn given_up(inner: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     let closed = if is_exit {
         inner.call_method0(intern!(py, "close")).map(drop)
     } else {
-        source::throw(inner, Thrown::of(py, error.clone_ref(py))).map(drop)
+        driven::throw(inner, Thrown::of(py, error.clone_ref(py))).map(drop)
     };
     match closed {
         Err(failed) if !failed.value(py).is(error.value(py)) => failed.write_unraisable(py, Some(inner)),

@@ -6,13 +6,12 @@
 //!    or is in a strand already, is left as it is.
 
 use super::greenlets;
+use super::kinds::{self, Kind};
 use super::strand::{self, Owner, Strand};
-use crate::names;
-use crate::once::intern;
-use crate::session::SessionCoroutine;
-use crate::shim::BridgedCoroutine;
-use crate::source::{Source, Thrown};
-use crate::target::{Target, is_coroutine};
+use crate::coroutine::driven::{Driven, Thrown};
+use crate::coroutine::target::{Target, is_coroutine};
+use crate::python::names;
+use crate::python::once::intern;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -31,8 +30,16 @@ pub struct Nestable {
 }
 
 impl Nestable {
+    pub fn kind(py: Python<'_>) -> Kind {
+        Kind {
+            class: py.get_type::<Self>().unbind(),
+            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.id() == strand),
+            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.is_nested()),
+        }
+    }
+
     fn of(inner: &Bound<'_, PyAny>) -> Self {
-        let source = Source::new(Target::Coroutine(inner.clone().unbind()));
+        let source = Driven::new(Target::Coroutine(inner.clone().unbind()));
         Self { inner: inner.clone().unbind(), strand: Strand::new(source, Owner::WhoeverSteps) }
     }
 }
@@ -125,10 +132,7 @@ fn awaited(stepped: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
 pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();
     let is_one = is_coroutine(&coroutine)
-        || (!coroutine.is_instance_of::<Nestable>()
-            && !coroutine.is_instance_of::<BridgedCoroutine>()
-            && !coroutine.is_instance_of::<SessionCoroutine>()
-            && names::is_coroutine(py)?.call1((&coroutine,))?.is_truthy()?);
+        || (kinds::of(&coroutine).is_none() && names::is_coroutine(py)?.call1((&coroutine,))?.is_truthy()?);
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
 }
 
@@ -137,11 +141,7 @@ pub fn close_nested(task: &Bound<'_, PyAny>) {
     let py = task.py();
     let close = || -> PyResult<()> {
         let coroutine = task.call_method0(intern!(py, "get_coro"))?;
-        let is_nested = match (coroutine.cast::<Nestable>(), coroutine.cast::<BridgedCoroutine>()) {
-            (Ok(nestable), _) => nestable.get().strand.is_nested(),
-            (_, Ok(bridged)) => bridged.get().is_nested(),
-            _ => false,
-        };
+        let is_nested = kinds::of(&coroutine).is_some_and(|kind| (kind.is_nested)(&coroutine));
         if is_nested { coroutine.call_method0(intern!(py, "close")).map(drop) } else { Ok(()) }
     };
     if let Err(error) = close() {

@@ -12,30 +12,29 @@
 //! 2. What hub and carrier tell each other lies in the strand. No lock is held across a switch, nor while an object is
 //!    dropped.
 
-use super::carrier::{self, Carrier};
+use super::carrier::{self, Carrier, Rider};
 use super::greenlets::{self, Api};
-use crate::names;
-use crate::once::intern;
-use crate::placement::thread_key;
-use crate::process;
-use crate::session::SessionCoroutine;
-use crate::shim::BridgedCoroutine;
-use crate::source::{Source, Thrown};
-use crate::target::Target;
+use super::kinds::{self, StrandId};
+use crate::coroutine::driven::{Driven, Thrown};
+use crate::coroutine::target::Target;
+use crate::python::leaky::Leaky;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::python::threads::thread_key;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use std::cell::RefCell;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use syncline_core::sync::{Mutex, lock};
 
-/// For a carrier; of a source above the strand's own, if there is one.
-pub enum Work {
-    Send(Option<Arc<Source>>, Py<PyAny>),
-    Throw(Option<Arc<Source>>, Thrown),
+/// A step that a carrier is to make; of a coroutine above the strand's own, if there is one.
+enum Resumption {
+    Send(Option<Arc<Driven>>, Py<PyAny>),
+    Throw(Option<Arc<Driven>>, Thrown),
 }
 
 /// What a parked greenlet goes on with.
@@ -72,9 +71,9 @@ impl Sent {
 
 /// One of the coroutines that wait for each other.
 #[derive(Default)]
-struct Level {
+struct Layer {
     /// The base has the strand's own.
-    source: Option<Arc<Source>>,
+    source: Option<Arc<Driven>>,
     /// In the middle of a step: what goes on when the level above has ended, or the task does.
     parked: Option<Py<PyAny>>,
     /// The carrier whose step that is, or which has to stay.
@@ -85,29 +84,31 @@ struct Level {
 
 #[derive(Default)]
 struct State {
-    base: Level,
+    base: Layer,
     /// Those that fresh carriers run for the one below.
-    above: Vec<Level>,
+    above: Vec<Layer>,
     hub: Option<Py<PyAny>>,
+    /// For the carrier that is switched to next.
+    resumption: Option<Resumption>,
     answer: Option<Answer>,
     report: Option<Report>,
 }
 
 impl State {
-    fn top(&mut self) -> &mut Level {
+    fn top(&mut self) -> &mut Layer {
         self.above.last_mut().unwrap_or(&mut self.base)
     }
 }
 
 /// Where a strand is stepped.
-struct Home {
+struct Stepper {
     thread: u64,
     epoch: u32,
     /// The identity of its asyncio task, once that has been asked for.
     task: OnceLock<Option<usize>>,
 }
 
-impl Home {
+impl Stepper {
     fn here(py: Python<'_>, owner: Owner) -> Self {
         let task = match owner {
             Owner::WhoeverSteps => OnceLock::from(current_task(py).as_ref().map(identity)),
@@ -136,7 +137,7 @@ fn identity(task: &Bound<'_, PyAny>) -> usize {
 }
 
 pub struct Strand {
-    pub source: Source,
+    pub source: Driven,
     state: Mutex<State>,
     /// Nested calls under way.
     pub depth: AtomicU32,
@@ -144,16 +145,16 @@ pub struct Strand {
     pub forbidden: AtomicU32,
     owner: Owner,
     /// Known from the first step on.
-    home: OnceLock<Home>,
+    stepper: OnceLock<Stepper>,
 }
 
 thread_local! {
-    static ACTIVE: RefCell<Option<Arc<Strand>>> = const { RefCell::new(None) };
+    static ACTIVE: Leaky<Arc<Strand>> = const { Leaky::new() };
 }
 
 /// The strand that this thread runs a step of.
 pub fn active() -> Option<Arc<Strand>> {
-    ACTIVE.with_borrow(Clone::clone)
+    ACTIVE.with(Leaky::cloned)
 }
 
 /// While it lives, no call is nested in place: the thread waits, and can't turn its loop meanwhile.
@@ -161,40 +162,40 @@ pub struct Masked(Option<Arc<Strand>>);
 
 impl Masked {
     pub fn new() -> Self {
-        Self(ACTIVE.take())
+        Self(ACTIVE.with(Leaky::take))
     }
 }
 
 impl Drop for Masked {
     fn drop(&mut self) {
-        ACTIVE.set(self.0.take());
+        drop(ACTIVE.with(|active| active.replace(self.0.take())));
     }
 }
 
-enum Input {
+enum Entry {
     Send(Py<PyAny>),
     Throw(Thrown),
     Answer(Answer),
 }
 
 impl Strand {
-    pub fn new(source: Source, owner: Owner) -> Arc<Self> {
+    pub fn new(source: Driven, owner: Owner) -> Arc<Self> {
         Arc::new(Self {
             source,
             state: Mutex::default(),
             depth: AtomicU32::new(0),
             forbidden: AtomicU32::new(0),
             owner,
-            home: OnceLock::new(),
+            stepper: OnceLock::new(),
         })
     }
 
     pub fn send<'py>(self: &Arc<Self>, value: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
-        self.step(value.py(), Input::Send(value.clone().unbind()))
+        self.step(value.py(), Entry::Send(value.clone().unbind()))
     }
 
     pub fn throw<'py>(self: &Arc<Self>, py: Python<'py>, thrown: Thrown) -> PyResult<PySendResult<'py>> {
-        self.step(py, Input::Throw(thrown))
+        self.step(py, Entry::Throw(thrown))
     }
 
     /// As a coroutine's `close`, with all that is nested in it.
@@ -228,6 +229,10 @@ impl Strand {
         });
     }
 
+    pub fn id(&self) -> StrandId {
+        StrandId(std::ptr::from_ref(self).addr())
+    }
+
     /// Whether nested calls are allowed at the moment.
     pub fn can_nest(&self) -> bool {
         self.forbidden.load(Relaxed) == 0
@@ -236,13 +241,15 @@ impl Strand {
     /// Whether the code that runs now is its task's. Not so in a forked child, which leaves the parent's loops and tasks
     /// alone; nor in a task that began eagerly in the middle of this one's step, without a strand of its own.
     pub fn can_be_awaited_in(&self, py: Python<'_>) -> bool {
-        let Some(home) = self.home.get().filter(|home| home.epoch == process::epoch()) else { return false };
-        match home.task.get() {
+        let Some(stepper) = self.stepper.get().filter(|stepper| stepper.epoch == process::epoch()) else {
+            return false;
+        };
+        match stepper.task.get() {
             Some(None) => true,
             Some(Some(task)) => current_task(py).is_some_and(|current| identity(&current) == *task),
             None => {
                 let current = current_task(py).filter(|current| self.is_of(current));
-                current.is_some_and(|current| home.task.set(Some(identity(&current))).is_ok())
+                current.is_some_and(|current| stepper.task.set(Some(identity(&current))).is_ok())
             }
         }
     }
@@ -250,10 +257,7 @@ impl Strand {
     /// Whether the task's coroutine is the one that runs in this strand.
     fn is_of(&self, task: &Bound<'_, PyAny>) -> bool {
         let Ok(coroutine) = task.call_method0(intern!(task.py(), "get_coro")) else { return false };
-        if let Ok(bridged) = coroutine.cast::<BridgedCoroutine>() {
-            return bridged.get().runs_in(self);
-        }
-        coroutine.cast::<SessionCoroutine>().is_ok_and(|session| session.get().session.runs_in(self))
+        kinds::of(&coroutine).is_some_and(|kind| (kind.runs_in)(&coroutine, self.id()))
     }
 
     /// Whether a nested call is suspended in it.
@@ -263,18 +267,18 @@ impl Strand {
     }
 
     fn is_of_this_thread(&self) -> bool {
-        self.home.get().is_none_or(|home| home.thread == thread_key())
+        self.stepper.get().is_none_or(|stepper| stepper.thread == thread_key())
     }
 
     // The hub's side.
 
-    fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: Input) -> PyResult<PySendResult<'py>> {
-        self.home.get_or_init(|| Home::here(py, self.owner));
+    fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: Entry) -> PyResult<PySendResult<'py>> {
+        self.stepper.get_or_init(|| Stepper::here(py, self.owner));
         let api = greenlets::loaded(py)?;
         let hub = api.current(py)?;
-        let outer = ACTIVE.replace(Some(Arc::clone(self)));
+        let outer = ACTIVE.with(|active| active.replace(Some(Arc::clone(self))));
         let result = self.drive(py, api, &hub, input);
-        ACTIVE.set(outer);
+        drop(ACTIVE.with(|active| active.replace(outer)));
         result
     }
 
@@ -283,7 +287,7 @@ impl Strand {
         py: Python<'py>,
         api: &Api,
         hub: &Bound<'py, PyAny>,
-        input: Input,
+        input: Entry,
     ) -> PyResult<PySendResult<'py>> {
         let mut input = input;
         loop {
@@ -295,12 +299,12 @@ impl Strand {
                 }
                 Some(Report::Descends(target, greenlet)) => {
                     let context = api.context_of(greenlet.bind(py))?.unbind();
-                    let source = Some(Arc::new(Source::new(target)));
-                    let level = Level { source, context: Some(context), ..Level::default() };
+                    let source = Some(Arc::new(Driven::new(target)));
+                    let level = Layer { source, context: Some(context), ..Layer::default() };
                     let mut state = lock(&self.state);
                     state.top().parked = Some(greenlet);
                     state.above.push(level);
-                    input = Input::Send(py.None());
+                    input = Entry::Send(py.None());
                 }
                 Some(Report::Stepped(Ok(Sent::Awaits(awaited)))) => {
                     return Ok(PySendResult::Next(awaited.into_bound(py)));
@@ -311,7 +315,7 @@ impl Strand {
                     if level.is_none() {
                         return ended.map(|value| PySendResult::Return(value.into_bound(py)));
                     }
-                    input = Input::Answer(Answer::Ended(ended));
+                    input = Entry::Answer(Answer::Ended(ended));
                 }
                 None => {
                     return Err(PyRuntimeError::new_err(
@@ -328,7 +332,7 @@ impl Strand {
         py: Python<'_>,
         api: &Api,
         hub: &Bound<'_, PyAny>,
-        input: Input,
+        input: Entry,
     ) -> PyResult<Option<Carrier>> {
         let (kept, source, context) = {
             let mut state = lock(&self.state);
@@ -339,9 +343,9 @@ impl Strand {
             match state.top().parked.take() {
                 Some(parked) => {
                     state.answer = Some(match input {
-                        Input::Send(value) => Answer::Sent(value),
-                        Input::Throw(thrown) => Answer::Thrown(thrown),
-                        Input::Answer(answer) => answer,
+                        Entry::Send(value) => Answer::Sent(value),
+                        Entry::Throw(thrown) => Answer::Thrown(thrown),
+                        Entry::Answer(answer) => answer,
                     });
                     drop(state);
                     return self.failing(api.switch(parked.bind(py))).map(|()| None);
@@ -364,14 +368,14 @@ impl Strand {
         api: &Api,
         hub: &Bound<'_, PyAny>,
         kept: Option<Carrier>,
-        source: Option<Arc<Source>>,
+        source: Option<Arc<Driven>>,
         context: Option<Py<PyAny>>,
-        input: Input,
+        input: Entry,
     ) -> PyResult<Carrier> {
-        let work = match input {
-            Input::Send(value) => Work::Send(source, value),
-            Input::Throw(thrown) => Work::Throw(source, thrown),
-            Input::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
+        let resumption = match input {
+            Entry::Send(value) => Resumption::Send(source, value),
+            Entry::Throw(thrown) => Resumption::Throw(source, thrown),
+            Entry::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
         };
         let carrier = match kept {
             Some(carrier) => carrier,
@@ -382,13 +386,16 @@ impl Strand {
             None => api.set_context(carrier.greenlet(py), &api.context_of(hub)?)?,
         }
         let body = carrier.body(py)?;
-        carrier::hand_over(self, work);
+        drop(lock(&self.state).resumption.replace(resumption));
+        carrier::hand_over(Arc::<Self>::clone(self));
         let switched = match body {
             Some(body) => api.start(carrier.greenlet(py), &body),
             None => api.switch(carrier.greenlet(py)),
         };
         if switched.is_err() {
             carrier::take_back();
+            let taken_back = lock(&self.state).resumption.take();
+            drop(taken_back);
         }
         switched.map(|()| carrier)
     }
@@ -423,19 +430,6 @@ impl Strand {
 
     // The carrier's side.
 
-    /// Makes a step, and says whom to switch to.
-    pub fn work<'py>(&self, py: Python<'py>, work: Work) -> PyResult<Borrowed<'static, 'py, PyAny>> {
-        let stepped = match work {
-            Work::Send(source, value) => source.as_deref().unwrap_or(&self.source).send(value.bind(py)),
-            Work::Throw(source, thrown) => source.as_deref().unwrap_or(&self.source).throw(py, thrown),
-        };
-        let stepped = stepped.map(|stepped| match stepped {
-            PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
-            PySendResult::Return(value) => Sent::Returned(value.unbind()),
-        });
-        self.report(py, Report::Stepped(stepped))
-    }
-
     /// Returns the hub, without a reference: who rests or is parked must not keep one, which may be a carrier.
     fn report<'py>(&self, py: Python<'py>, report: Report) -> PyResult<Borrowed<'static, 'py, PyAny>> {
         let hub = {
@@ -468,5 +462,21 @@ impl Strand {
         api.switch(&hub)?;
         let answer = lock(&self.state).answer.take();
         answer.ok_or_else(|| PyRuntimeError::new_err("somebody switched to a greenlet that waits for a nested call"))
+    }
+}
+
+impl Rider for Strand {
+    fn ride<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>> {
+        let resumption = lock(&self.state).resumption.take();
+        let stepped = match resumption {
+            Some(Resumption::Send(driven, value)) => driven.as_deref().unwrap_or(&self.source).send(value.bind(py)),
+            Some(Resumption::Throw(driven, thrown)) => driven.as_deref().unwrap_or(&self.source).throw(py, thrown),
+            None => Err(PyRuntimeError::new_err("a greenlet was switched to for a step that nobody makes")),
+        };
+        let stepped = stepped.map(|stepped| match stepped {
+            PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
+            PySendResult::Return(value) => Sent::Returned(value.unbind()),
+        });
+        self.report(py, Report::Stepped(stepped))
     }
 }

@@ -1,0 +1,456 @@
+//! Scope "caller": a thread's own loop, which that thread drives while it waits.
+//!
+//! There is no second thread, and nothing to wake: a call that never suspends costs one task. Background tasks move
+//! only during calls: each call turns the loop at least once if something is ready or scheduled.
+//!
+//! Invariants:
+//! 1. Only its own thread touches a loop, but for `call_soon_threadsafe`: a close from another thread leaves a `stop`
+//!    in it, and its own thread, which drives it or comes by later, ends it.
+//! 2. While it is driven, or a first step runs, it is the running loop of its thread, and `busy`: a call made meanwhile
+//!    (a nested one, a signal handler's) goes to a runner.
+
+use crate::call::outcome::Outcome;
+use crate::call::state::{Call, TIMER_SLACK, Taker, UnderWay};
+use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::call::waiter::Waiting;
+use crate::coroutine::target::Target;
+use crate::python::errors;
+use crate::python::log;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::python::residents::{self, Resident};
+use crate::python::signals;
+use crate::switch::nest::{self, Driving};
+use crate::switch::nestable;
+use crate::task::loop_cleanup::clean_up;
+use crate::task::loops::Stepping;
+use crate::task::new_loop;
+use crate::task::revival::revive_if_lost;
+use crate::task::start::{RunIn, start_call};
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use syncline_core::latch::Latch;
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, lock};
+
+/// A loop that returns so quickly, so often in a row, does not run at all.
+const SHORTEST_TURN: Duration = Duration::from_micros(200);
+const MOST_IDLE_STOPS: u32 = 64;
+const LONGEST_TURN: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub struct CallerLoop {
+    pub name: Arc<str>,
+    pub epoch: u32,
+    event_loop: Mutex<Option<Py<PyAny>>>,
+    /// The loop's hooks for async generators, if it is our class, which can take a first step outside of its turns.
+    hooks: Option<Py<PyTuple>>,
+    busy: AtomicBool,
+    closing: Arc<AtomicBool>,
+    ended: Latch,
+    pub cleanup: Duration,
+    driving: Driving,
+}
+
+/// By 2.
+struct Busy<'a>(&'a AtomicBool, Driving);
+
+impl<'a> Busy<'a> {
+    fn new(own: &'a CallerLoop) -> Self {
+        // A close that does not see that is seen after this.
+        own.busy.store(true, SeqCst);
+        Self(&own.busy, nest::drive(own.driving))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        // Before the bridge's `closed` is read: either that thread sees the close, or the close that it is not busy.
+        self.0.store(false, SeqCst);
+        nest::drive(self.1);
+    }
+}
+
+/// However the closing went, nobody waits for it any more.
+struct Ended<'a>(&'a Latch);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// What `run_forever` does around its turns: while it lives the loop is the running one, and the one that finalizes the
+/// async generators which are begun meanwhile.
+struct StandingIn<'py> {
+    outer_hooks: Bound<'py, PyTuple>,
+}
+
+impl<'py> StandingIn<'py> {
+    fn enter(event_loop: &Bound<'py, PyAny>, hooks: &Bound<'py, PyTuple>) -> PyResult<Self> {
+        let py = event_loop.py();
+        let outer_hooks = names::get_asyncgen_hooks(py)?.call0()?.cast_into::<PyTuple>()?;
+        names::set_asyncgen_hooks(py)?.call1(hooks)?;
+        let this = Self { outer_hooks };
+        names::set_running_loop(py)?.call1((event_loop,))?;
+        Ok(this)
+    }
+
+    fn leave(&self) -> PyResult<()> {
+        let py = self.outer_hooks.py();
+        names::set_running_loop(py)?.call1((py.None(),))?;
+        names::set_asyncgen_hooks(py)?.call1(&self.outer_hooks).map(drop)
+    }
+}
+
+impl Drop for StandingIn<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.leave() {
+            error.write_unraisable(self.outer_hooks.py(), None);
+        }
+    }
+}
+
+impl CallerLoop {
+    pub fn new(
+        py: Python<'_>,
+        name: &str,
+        factory: Option<&Bound<'_, PyAny>>,
+        cleanup: Duration,
+        driving: Driving,
+    ) -> PyResult<Arc<Self>> {
+        let event_loop = new_loop::make(match factory {
+            Some(factory) => factory,
+            None => names::caller_loop(py)?,
+        })?;
+        let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
+        let event_loop = nestable::nests(nests, event_loop)?;
+        let hooks = match factory {
+            Some(_) => None,
+            None => Some(event_loop.getattr(intern!(py, "hooks"))?.cast_into::<PyTuple>()?.unbind()),
+        };
+        let own = Arc::new(Self {
+            name: name.into(),
+            epoch: process::epoch(),
+            event_loop: Mutex::new(Some(event_loop.unbind())),
+            hooks,
+            busy: AtomicBool::new(false),
+            closing: Arc::default(),
+            ended: Latch::new(),
+            cleanup,
+            driving,
+        });
+        let resident: Weak<Self> = Arc::downgrade(&own);
+        residents::remember(resident, py);
+        Ok(own)
+    }
+
+    /// Asks the thread that drives the loop to leave it; for any thread.
+    pub fn stop_from_outside(&self, py: Python<'_>) {
+        let Some(event_loop) = self.event_loop(py) else { return };
+        signals::through(py, || {
+            let stop = event_loop.getattr(intern!(py, "stop"))?;
+            match event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (stop,)) {
+                // Its thread has closed it meanwhile.
+                Err(_) if !self.is_open() => Ok(()),
+                told => told.map(drop),
+            }
+        });
+    }
+
+    /// Tells the thread that drives the loop to end it, without waiting for that; for any thread, by 1.
+    pub fn begin_closing(&self, py: Python<'_>) {
+        if !self.closing.swap(true, SeqCst) {
+            self.stop_from_outside(py);
+        }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(SeqCst)
+    }
+
+    pub fn takes_calls(&self) -> bool {
+        self.is_open() && !self.is_closing()
+    }
+
+    /// In its own thread: closes a loop that another thread was told to end, and could not (by 1).
+    pub fn close_if_told(&self, py: Python<'_>) {
+        let is_free = || names::running_loop(py).is_ok_and(|running| running.is_none());
+        if self.is_closing() && !self.is_busy() && is_free() {
+            self.close_quietly(py);
+        }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(SeqCst)
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.event_loop).as_ref().map(|event_loop| event_loop.bind(py).clone())
+    }
+
+    pub fn is_open(&self) -> bool {
+        lock(&self.event_loop).is_some()
+    }
+
+    pub fn run(
+        &self,
+        py: Python<'_>,
+        target: Target,
+        run_in: RunIn,
+        patience: Patience,
+        stats: &Arc<Stats>,
+    ) -> PyResult<Py<PyAny>> {
+        let _busy = Busy::new(self);
+        let event_loop = self.event_loop(py).filter(|_| !self.is_closing());
+        let Some(event_loop) = event_loop else {
+            target.discard(py);
+            return Err(errors::bridge_closed(py, &self.name));
+        };
+        let _inside = match process::enter(py) {
+            Ok(inside) => inside,
+            Err(exiting) => {
+                target.discard(py);
+                return Err(exiting);
+            }
+        };
+        let mut wait = Wait::begin(patience);
+        let taker = Taker::Driver { driven: Mutex::new(None), deadline: wait.deadline() };
+        let call = Call::new(taker, &self.name, &self.closing, stats);
+        let _under_way = UnderWay(stats);
+        let _waiting = Waiting::begin(&call);
+        self.first_step(py, &event_loop, &call, target, run_in)?;
+        let mut awaited = CallerCall { own: self, event_loop: &event_loop, call: &call, stopped: false, idle_stops: 0 };
+        if let Some(outcome) = call.take() {
+            let turned = self.turn_if_needed(py, &event_loop);
+            if let Err(error) = turned.and_then(|()| signals::check(py)) {
+                wait.note_signal(error);
+            }
+            return wait.decide(py, outcome, &awaited);
+        }
+        let result = awaited.drive(py, &mut wait);
+        // A call that is left behind must not stop the loop under a later one.
+        call.stop_when_settled(None);
+        result
+    }
+
+    fn first_step(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        call: &Arc<Call>,
+        target: Target,
+        run_in: RunIn,
+    ) -> PyResult<()> {
+        let can_step = run_in.is_session() || names::has_eager_tasks(py);
+        let Some(hooks) = self.hooks.as_ref().filter(|_| can_step) else {
+            start_call(event_loop, call, target, run_in, false);
+            return Ok(());
+        };
+        let _standing_in = StandingIn::enter(event_loop, hooks.bind(py))?;
+        let _stepping = Stepping::on(event_loop);
+        start_call(event_loop, call, target, run_in, true);
+        Ok(())
+    }
+
+    /// Gives background tasks their turn after a call that did not suspend.
+    fn turn_if_needed(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.hooks.is_none() {
+            return Ok(());
+        }
+        let is_idle = event_loop.getattr(intern!(py, "_ready"))?.len()? == 0
+            && event_loop.getattr(intern!(py, "_scheduled"))?.len()? == 0;
+        if is_idle {
+            return Ok(());
+        }
+        let stop = event_loop.getattr(intern!(py, "stop"))?;
+        event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
+        turn(py, event_loop)
+    }
+
+    /// Ends the loop; in its own thread. Raises what signal handlers raised meanwhile.
+    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = lock(&self.event_loop).take();
+        let Some(event_loop) = event_loop else { return Ok(()) };
+        let event_loop = event_loop.bind(py);
+        let _ended = Ended(&self.ended);
+        let Ok(_inside) = process::enter(py) else { return Ok(()) };
+        let mut wait = Wait::begin(Patience::endless());
+        let cleaned = clean_up(py, event_loop, self.cleanup, &self.name, &mut wait);
+        let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
+        let signal = wait.raise_signal(py);
+        if signal.is_ok()
+            && let Err(error) = cleaned.and(closed)
+        {
+            log::log(py, "error", "the loop could not be closed cleanly", Some(&error));
+        }
+        signal
+    }
+
+    /// As `close`, where nothing can be raised.
+    pub fn close_quietly(&self, py: Python<'_>) {
+        if let Err(error) = self.close(py) {
+            let _ = signals::keep(py, error);
+            signals::pass_on(py);
+        }
+    }
+}
+
+/// Turns the loop until it is stopped. What background tasks and callbacks raise is logged, and the loop goes on.
+fn turn(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    loop {
+        let Err(error) = event_loop.call_method0(intern!(py, "run_forever")) else { return Ok(()) };
+        if error.is_instance_of::<PyException>(py) || signals::are_handlers(py, &error) {
+            return Err(error);
+        }
+        log::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+    }
+}
+
+/// A call that its caller drives to its end.
+struct CallerCall<'a, 'py> {
+    own: &'a CallerLoop,
+    event_loop: &'a Bound<'py, PyAny>,
+    call: &'a Arc<Call>,
+    /// The loop has returned, and neither the call's end nor a timer of ours was the reason.
+    stopped: bool,
+    /// How often in a row it returned at once.
+    idle_stops: u32,
+}
+
+impl CallerCall<'_, '_> {
+    fn drive(&mut self, py: Python<'_>, wait: &mut Wait) -> PyResult<Py<PyAny>> {
+        self.call.stop_when_settled(Some(self.event_loop.clone().unbind()));
+        wait.wait_for(py, self)
+    }
+}
+
+impl Awaited for CallerCall<'_, '_> {
+    type Output = Py<PyAny>;
+
+    const DRIVES: bool = true;
+
+    fn take(&mut self, _py: Python<'_>) -> Option<Outcome> {
+        self.call.take()
+    }
+
+    fn fate(&mut self, py: Python<'_>) -> Fate {
+        if self.own.is_closing() {
+            // Closing the loop cancels the call among its tasks, within the time that a closing loop has. What settles the
+            // call must not break off the rest of that.
+            self.call.stop_when_settled(None);
+            if let Err(error) = self.own.close(py) {
+                let _ = signals::keep(py, error);
+            }
+            return Fate::Gone;
+        }
+        if self.idle_stops >= MOST_IDLE_STOPS {
+            return Fate::Gone;
+        }
+        if self.stopped { Fate::Stopped } else { Fate::Runs }
+    }
+
+    fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
+        let stop = self.event_loop.getattr(intern!(py, "stop"))?;
+        let begun = Instant::now();
+        // A span that is too long for some loop is as good as that.
+        let due = due.map(|at| at.min(begun + LONGEST_TURN));
+        let timer = match due {
+            Some(at) => {
+                let seconds = at.saturating_duration_since(begun).as_secs_f64();
+                Some(self.event_loop.call_method1(intern!(py, "call_later"), (seconds, stop))?)
+            }
+            None => None,
+        };
+        let turned = turn(py, self.event_loop);
+        if let Some(timer) = timer {
+            signals::through(py, || timer.call_method0(intern!(py, "cancel")));
+        }
+        let now = Instant::now();
+        let is_due = due.is_some_and(|at| at <= now + TIMER_SLACK);
+        if is_due && let Some(at) = due {
+            // Early by a little: the wait looks at the clock, too.
+            py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
+        }
+        self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();
+        self.idle_stops = if now - begun < SHORTEST_TURN { self.idle_stops + 1 } else { 0 };
+        turned
+    }
+
+    fn cancel(&mut self, py: Python<'_>) {
+        let cancelled = signals::through(py, || {
+            revive_if_lost(self.event_loop, self.call).and_then(|()| self.call.cancel(py)).or_else(|error| {
+                if signals::are_handlers(py, &error) {
+                    return Err(error);
+                }
+                log::log(
+                    py,
+                    "error",
+                    "the call could not be cancelled, as what it waits for raised this",
+                    Some(&error),
+                );
+                Ok(())
+            })
+        });
+        let _ = cancelled;
+    }
+
+    fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
+        self.call.leave_alone(py, waited_for_cleanup);
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyErr {
+        errors::closed_meanwhile(py, &self.own.name)
+    }
+
+    fn is_closing(&self, _py: Python<'_>) -> bool {
+        self.own.is_closing()
+    }
+
+    fn was_told_by_nested(&self) -> bool {
+        self.call.was_told()
+    }
+}
+
+impl Resident for CallerLoop {
+    fn description(&self) -> String {
+        format!("a thread's own loop of the bridge {:?}", self.name)
+    }
+
+    fn scope(&self) -> &'static str {
+        "caller"
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop(py)
+    }
+
+    fn own_thread(&self) -> Option<u64> {
+        None
+    }
+
+    fn cleanup(&self) -> Duration {
+        self.cleanup
+    }
+
+    fn ended(&self) -> &Latch {
+        &self.ended
+    }
+
+    fn is_about_to_end(&self, _py: Python<'_>) -> bool {
+        false
+    }
+
+    fn begin_exit(self: Arc<Self>, py: Python<'_>) {
+        if self.is_busy() {
+            self.stop_from_outside(py);
+        }
+    }
+
+    fn free_waiters(&self, _py: Python<'_>) {}
+}

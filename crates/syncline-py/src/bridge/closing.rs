@@ -1,0 +1,78 @@
+//! How a bridge is closed.
+
+use super::caller_loop::CallerLoop;
+use super::loops_of_thread;
+use super::shared::Shared;
+use crate::call::ends::wait_for_ends;
+use crate::python::process;
+use crate::python::residents::Resident;
+use crate::python::signals;
+use crate::runner::state::{Runner, current_runner};
+use pyo3::prelude::*;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+use syncline_core::sync::{lock, replace, take};
+
+impl Shared {
+    /// Tells all loops to end and waits for that; a second close waits for what the first one has told.
+    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.closed.store(true, SeqCst);
+        let begun = Instant::now();
+        let runners = self.begin_closing_runners(py);
+        let own_loops = self.begin_closing_own_loops(py);
+        let here = current_runner();
+        // A thread can't wait for its own end, nor for one that waits for it.
+        let can_wait = |runner: &Arc<Runner>| !here.as_ref().is_some_and(|here| runner.node.leads_to(&here.node));
+        let mut ending: Vec<Arc<dyn Resident>> = Vec::new();
+        ending.extend(runners.into_iter().filter(can_wait).map(|runner| runner as Arc<dyn Resident>));
+        ending.extend(own_loops.into_iter().map(|own| own as Arc<dyn Resident>));
+        let ended = wait_for_ends(py, ending, begun);
+        let closed = loops_of_thread::close(py, self);
+        ended.and(closed).and_then(|()| signals::check(py))
+    }
+
+    /// The same without waiting: for a bridge that nobody has any more.
+    pub fn close_when_dropped(&self, py: Python<'_>) {
+        self.begin_closing_runners(py);
+        if let Err(error) = loops_of_thread::close(py, self) {
+            let _ = signals::keep(py, error);
+        }
+        signals::pass_on(py);
+    }
+
+    fn begin_closing_runners(&self, py: Python<'_>) -> Vec<Arc<Runner>> {
+        let told = self.registry().close();
+        for runner in &told {
+            runner.begin_closing(py);
+        }
+        // The runner that a thread closes from within has not ended yet; nor has one that another close waits for.
+        let mut all = take(&self.closing);
+        all.extend(told);
+        let (ours, parents): (Vec<_>, Vec<_>) = all.into_iter().partition(|runner| runner.epoch == process::epoch());
+        std::mem::forget(parents);
+        let ending: Vec<_> = ours.into_iter().filter(|runner| !runner.has_ended()).collect();
+        drop(replace(&self.closing, ending.clone()));
+        ending
+    }
+
+    /// Makes the threads that drive loops of their own for this bridge leave and close them; returns those loops.
+    fn begin_closing_own_loops(&self, py: Python<'_>) -> Vec<Arc<CallerLoop>> {
+        let all: Vec<_> = lock(&self.own_loops).iter().filter_map(Weak::upgrade).collect();
+        let mine = loops_of_thread::known(self);
+        let is_mine = |own: &Arc<CallerLoop>| mine.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, own));
+        let mut driven = Vec::new();
+        for own in all {
+            if own.epoch != process::epoch() {
+                std::mem::forget(own);
+                continue;
+            }
+            own.begin_closing(py);
+            if own.is_busy() && !is_mine(&own) {
+                driven.push(own);
+            }
+        }
+        // A thread that drives a loop can't wait for others: they may wait for it, or be in a close() of their own.
+        if mine.is_some_and(|mine| mine.is_busy()) || current_runner().is_some() { Vec::new() } else { driven }
+    }
+}

@@ -1,0 +1,123 @@
+//! Carrying a call out where it was placed.
+
+use super::loops_of_thread;
+use super::placement::Place;
+use super::shared::Shared;
+use crate::call::wait::{Patience, seconds};
+use crate::coroutine::target::Target;
+use crate::python::context::Carried;
+use crate::python::errors;
+use crate::python::names;
+use crate::python::process;
+use crate::python::signals;
+use crate::runner::hop::hop;
+use crate::runner::state::current_runner;
+use crate::switch::nest;
+use crate::task::start::RunIn;
+use crate::worker::from_thread;
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+impl Shared {
+    /// Runs the target, for at most `timeout` seconds.
+    pub fn run(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let place = seconds("timeout", timeout).and_then(|timeout| {
+            let patience = self.patience(timeout);
+            self.place(py, patience).map(|place| (place, patience))
+        });
+        match place {
+            Ok((place, patience)) => self.execute(py, place, target, patience),
+            Err(error) => {
+                target.discard(py);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the target and waits for its result.
+    pub fn execute(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        place: Place,
+        target: Target,
+        patience: Patience,
+    ) -> PyResult<Py<PyAny>> {
+        let (mut place, mut target) = (place, target);
+        loop {
+            let shares_context = self.terms.shares_context;
+            let carried = match &place {
+                Place::InTask(strand) => return nest::run(py, &self.terms, strand, target, patience.timeout),
+                Place::Sender(work, inbox) => {
+                    let stats = &self.terms.stats;
+                    return from_thread::run_there(py, work, inbox, target, patience, shares_context, stats);
+                }
+                Place::Runner(_) | Place::Own(_) | Place::Inline => Carried::from_caller(py)?,
+            };
+            let run_in = RunIn::Task(carried.context(py));
+            match self.execute_at(py, &place, target, run_in, patience) {
+                Ok(result) => {
+                    if shares_context {
+                        carried.write_back(py, true)?;
+                    }
+                    signals::check(py)?;
+                    return result;
+                }
+                // The runner ended between our finding it and our sending: there is another one, or an error.
+                Err((returned, _)) => target = returned,
+            }
+            place = match self.place(py, patience) {
+                Ok(place) => place,
+                Err(error) => {
+                    target.discard(py);
+                    return Err(error);
+                }
+            };
+        }
+    }
+
+    /// The same for a call that runs on a loop of this bridge. Gives target and all back if that takes no calls any more.
+    pub fn execute_at(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        place: &Place,
+        target: Target,
+        run_in: RunIn,
+        patience: Patience,
+    ) -> Result<PyResult<Py<PyAny>>, (Target, RunIn)> {
+        match place {
+            Place::Runner(runner) if runner.epoch == process::epoch() => {
+                let current = current_runner();
+                let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
+                if let Some(Err(_)) = edge {
+                    // Two threads chose each other's runner at the same moment: choose again, the edge is there now.
+                    return Err((target, run_in));
+                }
+                hop(py, runner, target, run_in, patience, &self.terms.stats)
+            }
+            Place::Own(own) if own.epoch == process::epoch() => {
+                let result = own.run(py, target, run_in, patience, &self.terms.stats);
+                if self.is_closed()
+                    && let Err(error) = loops_of_thread::close(py, self)
+                {
+                    let _ = signals::keep(py, error);
+                }
+                Ok(result)
+            }
+            Place::Inline => Ok(self.run_inline(py, target, run_in, patience)),
+            Place::Runner(_) | Place::Own(_) | Place::InTask(_) | Place::Sender(..) => Err((target, run_in)),
+        }
+    }
+
+    fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> PyResult<Py<PyAny>> {
+        // Late in the interpreter's end nothing can be imported, not even asyncio.
+        let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
+        let made = if is_free { self.make_own_loop(py).ok() } else { None };
+        let Some(own) = made else {
+            target.discard(py);
+            return Err(errors::shutting_down());
+        };
+        let result = own.run(py, target, run_in, patience, &self.terms.stats);
+        own.close(py)?;
+        result
+    }
+}

@@ -1,0 +1,140 @@
+//! The loops that bridges have for one thread: its own in scope "caller", runners in scope "thread". They go with it.
+
+use super::caller_loop::CallerLoop;
+use super::shared::Shared;
+use crate::call::ends::wait_for_ends_quietly;
+use crate::python::leaky::Leaky;
+use crate::python::names;
+use crate::python::process;
+use crate::python::residents::Resident;
+use crate::python::thread_end::Deferred;
+use crate::python::threads::thread_key;
+use crate::runner::registry::RunnerKey;
+use crate::runner::state::Runner;
+use pyo3::prelude::*;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+struct OfBridge {
+    bridge: u64,
+    shared: Weak<Shared>,
+    what: Loop,
+}
+
+enum Loop {
+    Own(Arc<CallerLoop>),
+    Runner(Weak<Runner>),
+}
+
+impl Loop {
+    fn epoch(&self) -> u32 {
+        match self {
+            Self::Own(own) => own.epoch,
+            Self::Runner(runner) => runner.upgrade().map_or_else(process::epoch, |runner| runner.epoch),
+        }
+    }
+
+    /// Whether there is nothing left of it, or nobody who could use it.
+    fn is_over(&self, shared: &Weak<Shared>) -> bool {
+        let is_unused = shared.upgrade().is_none_or(|shared| shared.is_closed());
+        match self {
+            Self::Own(own) => !own.is_open() || (is_unused && !own.is_busy()),
+            Self::Runner(runner) => runner.upgrade().is_none_or(|runner| runner.has_ended()),
+        }
+    }
+
+    fn end(self, py: Python<'_>, shared: &Weak<Shared>) {
+        match self {
+            Self::Own(own) => own.close_quietly(py),
+            Self::Runner(runner) => {
+                let Some(runner) = runner.upgrade() else { return };
+                let begun = Instant::now();
+                runner.begin_closing(py);
+                if let Some(shared) = shared.upgrade() {
+                    let key = RunnerKey::Thread(thread_key());
+                    shared.registry().forget(&key, |known| Arc::ptr_eq(known, &runner));
+                }
+                let resident: Arc<dyn Resident> = runner;
+                wait_for_ends_quietly(py, vec![resident], begun);
+            }
+        }
+    }
+}
+
+thread_local! {
+    static HERE: Leaky<Vec<OfBridge>> = const { Leaky::new() };
+    static END: Deferred = const { Deferred::new() };
+}
+
+fn take(which: impl Fn(&OfBridge) -> bool) -> Vec<OfBridge> {
+    HERE.with(|here| {
+        here.with(|known| {
+            let known = known.get_or_insert_with(Vec::new);
+            known.extract_if(.., |each| which(each)).collect()
+        })
+    })
+}
+
+/// A parent's loop is not a child's to close, nor to free.
+fn forget_parents() {
+    std::mem::forget(take(|each| each.what.epoch() != process::epoch()));
+}
+
+fn add(py: Python<'_>, shared: &Arc<Shared>, what: Loop) -> PyResult<()> {
+    forget_parents();
+    // Of bridges that are no more: a thread that lives on would keep them for good.
+    let is_free = names::running_loop(py)?.is_none();
+    for each in take(|each| is_free && each.what.is_over(&each.shared)) {
+        each.what.end(py, &each.shared);
+    }
+    let entry = OfBridge { bridge: shared.terms.bridge, shared: Arc::downgrade(shared), what };
+    HERE.with(|here| here.with(|known| known.get_or_insert_with(Vec::new).push(entry)));
+    END.with(|end| end.ensure(py, end_all))
+}
+
+fn end_all(py: Python<'_>) {
+    END.with(Deferred::forget);
+    forget_parents();
+    for each in take(|_| true) {
+        each.what.end(py, &each.shared);
+    }
+}
+
+/// Keeps a loop for this thread's calls through that bridge.
+pub fn keep(py: Python<'_>, shared: &Arc<Shared>, own: &Arc<CallerLoop>) -> PyResult<()> {
+    drop(take(|each| each.bridge == shared.terms.bridge && each.what.epoch() == process::epoch()));
+    add(py, shared, Loop::Own(Arc::clone(own)))
+}
+
+/// Has the runner end with this thread.
+pub fn note_runner(py: Python<'_>, shared: &Arc<Shared>, runner: &Arc<Runner>) -> PyResult<()> {
+    let is_it = |each: &OfBridge| matches!(&each.what, Loop::Runner(known) if std::ptr::eq(known.as_ptr(), &**runner));
+    let is_known = HERE.with(|here| here.with(|known| known.as_ref().is_some_and(|known| known.iter().any(is_it))));
+    if is_known { Ok(()) } else { add(py, shared, Loop::Runner(Arc::downgrade(runner))) }
+}
+
+/// The loop that the bridge has for this thread to drive.
+pub fn known(shared: &Shared) -> Option<Arc<CallerLoop>> {
+    HERE.with(|here| {
+        here.with(|known| {
+            known.as_ref()?.iter().find_map(|each| match &each.what {
+                Loop::Own(own) if each.bridge == shared.terms.bridge && own.epoch == process::epoch() => {
+                    Some(Arc::clone(own))
+                }
+                _ => None,
+            })
+        })
+    })
+}
+
+/// Closes the loop that the bridge has for this thread, if nothing runs here. Else that is left to the end of the call that
+/// drives it, to this thread's next call, or to its end.
+pub fn close(py: Python<'_>, shared: &Shared) -> PyResult<()> {
+    forget_parents();
+    let Some(own) = known(shared) else { return Ok(()) };
+    if own.is_busy() || names::running_loop(py).map_or(true, |running| running.is_some()) {
+        return Ok(());
+    }
+    drop(take(|each| matches!(&each.what, Loop::Own(known) if Arc::ptr_eq(known, &own))));
+    own.close(py)
+}

@@ -1,0 +1,10 @@
+//! What users hold: a bridge's options, the choice of a loop, the calling thread's own loop, calls that nobody waits for.
+
+pub mod caller_loop;
+mod closing;
+mod execution;
+mod loops_of_thread;
+pub mod options;
+pub mod placement;
+pub mod shared;
+pub mod submitted;

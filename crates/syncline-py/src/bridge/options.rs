@@ -1,0 +1,278 @@
+//! The class that users see: its options, checked, and its methods, which placement carries out.
+
+use super::placement::Place;
+use super::shared::{Scope, Shared};
+use super::submitted::Submitted;
+use crate::call::outcome::HAS_TRIO;
+use crate::call::wait::{FOR_EVER, seconds};
+use crate::coroutine::target::Target;
+use crate::python::errors;
+use crate::python::process;
+use crate::python::threads::next_id;
+use crate::runner::registry::Registry;
+use crate::runner::state::Backend;
+use crate::switch::greenlets;
+use crate::switch::nest::{self, Terms};
+use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use syncline_core::sync::{Mutex, lock};
+
+fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
+    let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
+    found.ok_or_else(|| {
+        let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        PyValueError::new_err(format!("{name} must be one of {}, not {value:?}", words.join(", ")))
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nested {
+    /// As `Switch` where greenlet is there, else as `Thread`.
+    Auto,
+    Switch,
+    Thread,
+    Error,
+}
+
+/// What a bridge that runs trio needs, and what it can't have.
+fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<()> {
+    if has_loop_factory {
+        return Err(PyTypeError::new_err("loop_factory is for asyncio's loops; backend=\"trio\" makes none"));
+    }
+    if scope == "caller" {
+        return Err(PyValueError::new_err(
+            "backend=\"trio\" has no scope \"caller\", since a trio run can't be left and entered again; use scope \
+             \"process\" or \"thread\"",
+        ));
+    }
+    py.import("trio").map_err(|error| {
+        let missing = PyImportError::new_err("backend=\"trio\" needs trio: pip install \"syncline[trio]\"");
+        errors::from_cause(py, missing, error)
+    })?;
+    HAS_TRIO.store(true, Relaxed);
+    Ok(())
+}
+
+/// The bridge without its decorators; `syncline.Bridge` adds them.
+#[pyclass(frozen, subclass, module = "syncline._core")]
+pub struct Bridge {
+    shared: Arc<Shared>,
+}
+
+impl Bridge {
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// `caller` is what messages call the function that was called.
+    fn call(
+        &self,
+        caller: &'static str,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = function.py();
+        // Before a loop is started.
+        Target::refuse_uncallable(caller, function)?;
+        let patience = self.shared.patience(None);
+        let place = self.shared.place(py, patience)?;
+        if let Place::InTask(strand) = &place {
+            return nest::run_function(&self.shared.terms, strand, caller, function, args, kwargs);
+        }
+        let target = Target::from_function(caller, function, args, kwargs)?;
+        self.shared.execute(py, place, target, patience)
+    }
+}
+
+#[pymethods]
+impl Bridge {
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
+    #[new]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own"))]
+    fn new(
+        py: Python<'_>,
+        scope: &str,
+        nested: Option<&str>,
+        context: &str,
+        loop_factory: Option<Bound<'_, PyAny>>,
+        name: Option<String>,
+        cleanup_timeout: f64,
+        stall_after: Option<f64>,
+        backend: &str,
+        in_worker: &str,
+    ) -> PyResult<Self> {
+        let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
+        if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
+            let kind = errors::type_name(factory);
+            return Err(PyTypeError::new_err(format!(
+                "loop_factory must be a function that returns a new event loop, such as uvloop.new_event_loop, not {kind}"
+            )));
+        }
+        if backend == Backend::Trio {
+            check_trio(py, scope, loop_factory.is_some())?;
+        }
+        let modes = [("switch", Nested::Switch), ("thread", Nested::Thread), ("error", Nested::Error)];
+        let nested = match nested {
+            Some(word) => choose("nested", word, &modes)?,
+            None => Nested::Auto,
+        };
+        if nested == Nested::Switch {
+            greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
+        }
+        let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
+        Ok(Self {
+            shared: Arc::new(Shared {
+                terms: Terms {
+                    bridge: next_id(),
+                    switches: matches!(nested, Nested::Switch | Nested::Auto),
+                    shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                    stats: Arc::default(),
+                },
+                name: name.unwrap_or_else(|| "syncline".to_owned()),
+                scope: choose("scope", scope, &scopes)?,
+                nested_is_error: nested == Nested::Error,
+                joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+                backend,
+                loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
+                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
+                stall_after: seconds("stall_after", stall_after)?,
+                closed: AtomicBool::new(false),
+                registry: Mutex::new((process::epoch(), Registry::new())),
+                closing: Mutex::default(),
+                own_loops: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Calls the async function `fn` with these arguments, and waits for its result.
+    ///
+    ///     page = syncline.run_sync(client.get, url)
+    ///
+    /// Works in any thread, inside and outside of a running event loop. For a limit of the wait itself, or for
+    /// something that can be awaited already: `run(fn(...), timeout=seconds)`.
+    ///
+    /// Raises what `fn` raises, as the same object; TypeError for a function that isn't async; RunnerClosedError where
+    /// the loop or the bridge ends before the call does; DeadlockError where the wait could never end.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn run_sync(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.call("run_sync", r#fn, args, kwargs)
+    }
+
+    /// The same for what `synced` made.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn _run_synced(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.call("synced", r#fn, args, kwargs)
+    }
+
+    /// Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
+    ///
+    ///     page = syncline.run(client.get(url), timeout=5)
+    ///
+    /// At the end of its time the awaitable is cancelled, cleans up, and TimeoutError is raised. Otherwise as
+    /// `run_sync`.
+    #[pyo3(signature = (awaitable, *, timeout=None))]
+    fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        self.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
+    }
+
+    fn _submit(
+        &self,
+        py: Python<'_>,
+        future: Py<PyAny>,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Submitted> {
+        self.shared.submit(py, Target::from_function("submit", r#fn, args, kwargs)?, &future)
+    }
+
+    /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise
+    /// RunnerClosedError.
+    ///
+    /// Takes twice the cleanup time and a second at most: what blocks a loop for longer is left behind and logged, and
+    /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
+    /// closed by that thread, at its next call on the bridge or at its end.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.close(py)
+    }
+
+    /// Counters of this bridge, read at about the same time; see `BridgeStats`.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let shared = &self.shared;
+        let runners = if shared.is_closed() { Vec::new() } else { shared.registry().alive() };
+        let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
+        let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
+        let stats = PyDict::new(py);
+        let own_loops = lock(&shared.own_loops).iter().filter_map(Weak::upgrade).filter(|own| own.is_open()).count();
+        stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count() + own_loops)?;
+        stats.set_item("calls", shared.terms.stats.calls.get())?;
+        stats.set_item("active", shared.terms.stats.calls.get().saturating_sub(shared.terms.stats.ended.get()))?;
+        stats.set_item("nested", shared.terms.stats.nested.get())?;
+        stats.set_item("wakes", shared.terms.stats.wakes.get())?;
+        stats.set_item("spins_won", won)?;
+        stats.set_item("spins_lost", lost)?;
+        Ok(stats)
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.shared.close(py)
+    }
+
+    /// The name, as threads and messages have it.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Which loop gets a call: "process", "thread" or "caller".
+    #[getter]
+    fn scope(&self) -> &'static str {
+        match self.shared.scope {
+            Scope::Process => "process",
+            Scope::Thread => "thread",
+            Scope::Caller => "caller",
+        }
+    }
+
+    /// Whether it was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    fn __repr__(&self) -> String {
+        let closed = if self.closed() { ", closed" } else { "" };
+        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.shared.name, self.scope())
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
+        Python::try_attach(|py| {
+            if !self.closed() {
+                errors::keeping_raised(py, || self.shared.close_when_dropped(py));
+            }
+        });
+    }
+}

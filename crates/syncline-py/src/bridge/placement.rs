@@ -1,0 +1,267 @@
+//! Placement: which loop gets a call, and the loops that a bridge has.
+//!
+//! Invariants:
+//! 1. A call made on a loop thread never waits for a thread that waits for it: it goes to the first runner that does
+//!    not. 2. No lock is held while a runner starts. 3. Where a call runs is decided once, by `place`; whoever has the answer
+//!    only carries it out.
+
+use super::caller_loop::CallerLoop;
+use super::loops_of_thread;
+use super::shared::{Scope, Shared};
+use crate::call::wait::Patience;
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::python::surroundings;
+use crate::python::threads::thread_key;
+use crate::runner::registry::{Find, RunnerKey};
+use crate::runner::state::{Backend, Plan, Runner, current_runner};
+use crate::runner::thread;
+use crate::switch::greenlets;
+use crate::switch::nest;
+use crate::switch::strand::Strand;
+use crate::worker::inbox::Inbox;
+use crate::worker::work::{self, Work};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use syncline_core::sync::lock;
+
+/// Where a call runs.
+pub enum Place {
+    /// In the task that makes it, which awaits it in place.
+    InTask(Arc<Strand>),
+    /// On the loop that sent this worker thread.
+    Sender(Arc<Work>, Arc<Inbox>),
+    Runner(Arc<Runner>),
+    /// On the calling thread's own loop.
+    Own(Arc<CallerLoop>),
+    /// No thread can be started any more: on a loop for this one call, in this thread.
+    Inline,
+}
+
+impl Shared {
+    pub fn refuse_if_closed(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_closed() {
+            return Ok(());
+        }
+        // Another thread closed the bridge, and could not do this.
+        loops_of_thread::close(py, self)?;
+        Err(errors::bridge_closed(py, &self.name))
+    }
+
+    /// By 3.
+    pub fn place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        if self.joins_sender
+            && !self.is_closed()
+            && let Some((work, inbox)) = work::sender()
+            && names::running_loop(py)?.is_none()
+        {
+            return Ok(Place::Sender(work, inbox));
+        }
+        self.place_on_loop(py, patience)
+    }
+
+    /// The same for what makes many steps in one place: never on the loop that sent a worker.
+    pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        self.refuse_if_closed(py)?;
+        if let Some(strand) = nest::strand_for(py, &self.terms) {
+            return Ok(Place::InTask(strand));
+        }
+        let _inside = process::enter(py)?;
+        if process::is_exiting() {
+            return Ok(Place::Inline);
+        }
+        if let Some(current) = current_runner() {
+            return self.place_nested(py, &current, patience);
+        }
+        if let Some(place) = self.place_in_worker(py, patience)? {
+            return Ok(place);
+        }
+        match self.scope {
+            Scope::Process => self.process_runner(py, patience),
+            // A loop that is not ours waits while its thread waits; there the process runner serves all scopes.
+            Scope::Thread if names::running_loop(py)?.is_some() => self.process_runner(py, patience),
+            Scope::Thread => self.thread_runner(py, patience),
+            Scope::Caller => self.own_place(py, patience),
+        }
+    }
+
+    /// The same for a call that nobody waits for: on a loop that moves by itself. A thread's own would not, and its future
+    /// could be waited for in vain.
+    pub fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+        self.refuse_if_closed(py)?;
+        if process::is_exiting() {
+            return Ok(Place::Inline);
+        }
+        match (self.scope, current_runner()) {
+            // Nothing is waited for, so the runner of this very thread will do.
+            (_, Some(current)) if current.bridge_id == self.terms.bridge => Ok(Place::Runner(current)),
+            (Scope::Thread, _) => self.thread_runner(py, self.patience(None)),
+            (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None)),
+        }
+    }
+
+    /// For a thread that drives one of our loops.
+    fn place_nested(self: &Arc<Self>, py: Python<'_>, current: &Arc<Runner>, patience: Patience) -> PyResult<Place> {
+        let is_ours = current.bridge_id == self.terms.bridge;
+        if is_ours {
+            if current.event_loop(py).is_none() {
+                return Err(factory_calls_its_bridge(py, &self.name));
+            }
+            if self.nested_is_error {
+                return Err(errors::nested(&self.name));
+            }
+            self.terms.stats.nested.add(1);
+        }
+        let first_level = u32::from(is_ours && self.scope == Scope::Thread);
+        // By 1. Of our own runners, one whose thread is held up by a deeper call is passed over too.
+        self.level(py, first_level, patience, |runner| {
+            if is_ours {
+                runner.node.is_waiting() || Arc::ptr_eq(runner, current)
+            } else {
+                runner.node.leads_to(&current.node)
+            }
+        })
+    }
+
+    /// For a worker thread that one of our loops waits for: by 1 its call does not go to a loop whose thread waits, in a
+    /// nested call, for that one.
+    fn place_in_worker(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Option<Place>> {
+        let sender = work::sender().and_then(|(_, inbox)| inbox.runner());
+        let Some(sender) = sender.filter(|_| self.scope != Scope::Thread) else { return Ok(None) };
+        let held_up = |runner: &Arc<Runner>| !Arc::ptr_eq(runner, &sender) && runner.node.leads_to(&sender.node);
+        if !self.registry().alive().iter().any(held_up) {
+            return Ok(None);
+        }
+        self.level(py, 0, patience, held_up).map(Some)
+    }
+
+    fn own_place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        let known = loops_of_thread::known(self).filter(|own| own.is_open());
+        if known.as_ref().is_some_and(|own| own.is_busy()) {
+            if self.nested_is_error {
+                return Err(errors::nested(&self.name));
+            }
+            self.terms.stats.nested.add(1);
+        }
+        // trio's tasks a loop of ours would take for its own surroundings.
+        if names::running_loop(py)?.is_some() || surroundings::runs_trio(py)? {
+            return self.process_runner(py, patience);
+        }
+        match known {
+            Some(own) if own.is_busy() => self.process_runner(py, patience),
+            Some(own) => Ok(Place::Own(own)),
+            None => {
+                let own = self.make_own_loop(py)?;
+                loops_of_thread::keep(py, self, &own)?;
+                Ok(Place::Own(own))
+            }
+        }
+    }
+
+    pub fn make_own_loop(&self, py: Python<'_>) -> PyResult<Arc<CallerLoop>> {
+        if self.backend == Backend::Trio {
+            return Err(errors::shutting_down());
+        }
+        let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
+        let switches = self.terms.switches && greenlets::are_there(py)?;
+        let driving = nest::Driving::Ours { bridge: self.terms.bridge, switches };
+        let own = CallerLoop::new(py, &self.name, factory, self.cleanup, driving)?;
+        let mut all = lock(&self.own_loops);
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(&own));
+        Ok(own)
+    }
+
+    fn process_runner(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        self.runner(py, &RunnerKey::Level(0), patience)
+    }
+
+    fn thread_runner(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        let key = RunnerKey::Thread(thread_key());
+        let place = self.runner(py, &key, patience)?;
+        if let Place::Runner(runner) = &place {
+            loops_of_thread::note_runner(py, self, runner)?;
+        }
+        Ok(place)
+    }
+
+    /// The first runner from that level up that is not to be avoided.
+    fn level(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        first: u32,
+        patience: Patience,
+        avoid: impl Fn(&Arc<Runner>) -> bool,
+    ) -> PyResult<Place> {
+        for level in first.. {
+            match self.runner(py, &RunnerKey::Level(level), patience)? {
+                Place::Runner(runner) if avoid(&runner) => {}
+                place => return Ok(place),
+            }
+        }
+        Err(PyRuntimeError::new_err("nested too deeply"))
+    }
+
+    fn runner(self: &Arc<Self>, py: Python<'_>, key: &RunnerKey, patience: Patience) -> PyResult<Place> {
+        let registry = self.registry();
+        loop {
+            let (starting, is_mine) = match registry.find(key, thread_key(), |runner| runner.takes_calls()) {
+                Find::Alive(runner) => return Ok(Place::Runner(runner)),
+                Find::Wait(starting) => (starting, false),
+                Find::Closed => return Err(errors::bridge_closed(py, &self.name)),
+                Find::Start(duty) => {
+                    let starting = Arc::clone(duty.starting());
+                    match self.plan(py, key).and_then(|plan| thread::start(py, plan, duty)) {
+                        Ok(()) => {}
+                        Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
+                        Err(error) => return Err(error),
+                    }
+                    (starting, true)
+                }
+            };
+            // By 1, for a thread that is needed to start this one.
+            let current = current_runner();
+            let edge = current.as_ref().map(|current| current.node.wait_for(&starting.node));
+            if let Some(Err(_)) = edge {
+                return Err(factory_calls_its_bridge(py, &self.name));
+            }
+            match thread::wait_for_start(py, &starting, is_mine, patience) {
+                Err(error) if errors::is_too_late(py, &error) => return Ok(Place::Inline),
+                started => started?,
+            }
+        }
+    }
+
+    fn plan(&self, py: Python<'_>, key: &RunnerKey) -> PyResult<Plan> {
+        let name = match key {
+            RunnerKey::Level(0) => self.name.clone(),
+            RunnerKey::Level(level) => format!("{}-nested-{level}", self.name),
+            RunnerKey::Thread(_) => {
+                let thread: String = names::current_thread(py)?.call0()?.getattr(intern!(py, "name"))?.extract()?;
+                format!("{}-thread-{thread}", self.name)
+            }
+        };
+        Ok(Plan {
+            name,
+            is_of_thread: matches!(key, RunnerKey::Thread(_)),
+            bridge_id: self.terms.bridge,
+            cleanup: self.cleanup,
+            loop_factory: self.loop_factory.clone(),
+            backend: self.backend,
+            switches: self.terms.switches && greenlets::are_there(py)?,
+        })
+    }
+}
+
+fn factory_calls_its_bridge(py: Python<'_>, name: &str) -> PyErr {
+    errors::deadlock(
+        py,
+        format!(
+            "the loop_factory of the bridge {name:?} made a call that waits for the very loop which it is to make; make \
+             the call before, or through another bridge"
+        ),
+    )
+}

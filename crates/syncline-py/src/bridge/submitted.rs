@@ -1,0 +1,101 @@
+//! Calls that are started and not waited for: what `submit` does, and what its future knows.
+
+use super::placement::Place;
+use super::shared::Shared;
+use crate::call::state::{Call, Taker};
+use crate::coroutine::target::Target;
+use crate::python::context;
+use crate::python::errors;
+use crate::python::names;
+use crate::python::process;
+use crate::python::signals;
+use crate::runner::state::{Job, Runner, current_runner};
+use crate::task::start::RunIn;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use syncline_core::sync::Mutex;
+
+/// What a submitted future knows of its call.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Submitted {
+    call: Arc<Call>,
+    runner: Arc<Runner>,
+}
+
+#[pymethods]
+impl Submitted {
+    /// Cancels the task, on its loop.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        if self.runner.epoch != process::epoch() {
+            // The parent's mailbox: a sender may have held its lock at the fork.
+            return Ok(());
+        }
+        self.call.begin_cancelling();
+        // A runner that takes no more mail is ending, and cancels all its tasks.
+        let _ = self.runner.post(py, Job::Cancel(Arc::clone(&self.call)));
+        signals::check(py)
+    }
+
+    /// Calls `wait(timeout)`, which waits for the future, unless that could never end.
+    fn wait(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        if self.runner.epoch != process::epoch() {
+            return Err(errors::runner_closed(
+                py,
+                "the call belongs to the process that this one was forked from; submit it again here".to_owned(),
+            ));
+        }
+        let current = current_runner();
+        let edge = current.as_ref().map(|current| current.node.wait_for(&self.runner.node));
+        if let Some(Err(_)) = edge
+            && !self.call.is_settled()
+        {
+            return Err(self.circle(py)?);
+        }
+        Ok(wait.call1((timeout,))?.unbind())
+    }
+}
+
+impl Submitted {
+    fn circle(&self, py: Python<'_>) -> PyResult<PyErr> {
+        let stack_of = py.import("syncline._diagnosis")?.getattr("stack_of")?;
+        let here: String = stack_of.call1((names::get_ident(py)?.call0()?,))?.extract()?;
+        let there: String = stack_of.call1((self.runner.thread_id(),))?.extract()?;
+        Ok(errors::deadlock(
+            py,
+            format!(
+                "this thread waits for a call on the runner {name:?}, which can't run it while this thread waits; await \
+                 asyncio.wrap_future(future) instead of future.result()\nthis thread:\n{here}\nthe thread of the runner \
+                 {name:?}:\n{there}",
+                name = self.runner.name
+            ),
+        ))
+    }
+}
+
+impl Shared {
+    /// Starts the call without waiting; its result goes to `future`.
+    pub fn submit(self: &Arc<Self>, py: Python<'_>, target: Target, future: &Py<PyAny>) -> PyResult<Submitted> {
+        let mut target = target;
+        loop {
+            let runner = match self.place_for_submit(py) {
+                Ok(Place::Runner(runner)) => runner,
+                placed => {
+                    target.discard(py);
+                    return Err(placed.err().unwrap_or_else(errors::shutting_down));
+                }
+            };
+            let call = runner.new_call(Taker::Future(Mutex::new(Some(future.clone_ref(py)))), &self.terms.stats);
+            runner.remember_submitted(&call);
+            let job = Job::Start(Arc::clone(&call), target, RunIn::Task(context::copy(py)?));
+            match runner.post(py, job) {
+                Ok(()) => return signals::check(py).map(|()| Submitted { call, runner }),
+                Err(error) => match error.0 {
+                    Job::Start(_, returned, _) => target = returned,
+                    Job::Arrival(_) | Job::Cancel(_) | Job::Do(_) | Job::Stop => {
+                        return Err(errors::bridge_closed(py, &self.name));
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! One call: what both sides of a hop know of it, and how it is settled.
+//!
+//! Invariants:
+//! 1. A call is settled once; what comes later is dropped, and an error among it is logged.
+//! 2. A suspended call keeps its task alive (a loop refers to its tasks weakly): call -> task -> coroutine -> call, a
+//!    ring that settling opens. 3. No Python object is dropped while detached (PyO3 keeps those in a list with a lock,
+//!    which a fork in another thread could find taken): when the outbox drops the last reference to a call, its result
+//!    has been taken or was dropped by whoever gave up waiting.
+
+use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
+use crate::python::errors;
+use crate::python::log;
+use crate::python::once::intern;
+use crate::python::signals;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::any::Any;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+use syncline_core::outbox::Publish;
+use syncline_core::slot::Slot;
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, lock, replace, take};
+
+/// Loops round their timers, and uvloop reads its clock once a turn: they may be early by a little.
+pub const TIMER_SLACK: Duration = Duration::from_millis(10);
+
+pub type Outbox = syncline_core::outbox::Outbox<Arc<Call>>;
+
+/// Who gets the outcome, and how he is told.
+pub enum Taker {
+    /// A thread that sleeps at the slot: it is woken when the loop's thread lets go of the interpreter.
+    Sleeper(Arc<Outbox>),
+    /// A thread that sleeps at the slot while a loop runs that keeps no outbox.
+    SleeperOfOthers,
+    /// The thread that drives this loop: it is told to stop driving. It can't cancel the call meanwhile, so the call knows
+    /// when that is due.
+    Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant> },
+    /// A future, of `submit`.
+    Future(Mutex<Option<Py<PyAny>>>),
+}
+
+/// While it lives, a call is under way, in the counters of its bridge.
+pub struct UnderWay<'a>(pub &'a Stats);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.ended.add(1);
+    }
+}
+
+pub struct Call {
+    pub slot: Slot<Outcome>,
+    taker: Taker,
+    runner_name: Arc<str>,
+    /// By 2: there while the call is suspended.
+    task: Mutex<Option<Py<PyAny>>>,
+    /// Whether the loop that runs it is being closed.
+    closing: Arc<AtomicBool>,
+    /// Its caller has asked for its end; a nested call that blocks the loop sees that, and delivers it.
+    cancelling: AtomicBool,
+    cancellations: AtomicU32,
+    /// Its coroutine has been cancelled because the call is over: what it still does is its cleanup, which a nested call
+    /// may be a part of.
+    told: AtomicBool,
+    /// It was a nested call that told it so, by what it raised: its task has not been cancelled, and need not be.
+    told_by_nested: AtomicBool,
+    settled: AtomicBool,
+    abandoned: AtomicBool,
+    /// The worker thread's job that waits for it: a `Work`, which lives in a room above.
+    waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
+    pub stats: Arc<Stats>,
+}
+
+impl Call {
+    pub fn new(taker: Taker, runner_name: &Arc<str>, closing: &Arc<AtomicBool>, stats: &Arc<Stats>) -> Arc<Self> {
+        stats.calls.add(1);
+        Arc::new(Self {
+            slot: Slot::new(),
+            taker,
+            runner_name: Arc::clone(runner_name),
+            task: Mutex::new(None),
+            closing: Arc::clone(closing),
+            cancelling: AtomicBool::new(false),
+            cancellations: AtomicU32::new(0),
+            told: AtomicBool::new(false),
+            told_by_nested: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            waiter: OnceLock::new(),
+            stats: Arc::clone(stats),
+        })
+    }
+
+    /// One that nobody waits for from the beginning.
+    pub fn for_nobody(runner_name: &Arc<str>) -> Arc<Self> {
+        let call = Self::new(Taker::SleeperOfOthers, runner_name, &Arc::default(), &Arc::default());
+        call.abandoned.store(true, Relaxed);
+        call
+    }
+
+    pub fn runner_name(&self) -> &Arc<str> {
+        &self.runner_name
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
+    }
+
+    /// Notes which worker's job waits for it; the first one counts.
+    pub fn set_waiter(&self, waiter: Weak<dyn Any + Send + Sync>) {
+        let _ = self.waiter.set(waiter);
+    }
+
+    pub fn has_waiter(&self) -> bool {
+        self.waiter.get().is_some()
+    }
+
+    pub fn waiter(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.waiter.get().and_then(Weak::upgrade)
+    }
+
+    /// Remembers the task of a call that is suspended.
+    pub fn suspended_in(&self, task: Bound<'_, PyAny>) {
+        if !self.is_settled() {
+            drop(replace(&self.task, Some(task.unbind())));
+        }
+    }
+
+    /// The task, while the call is suspended.
+    pub fn task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.task).as_ref().map(|task| task.bind(py).clone())
+    }
+
+    /// For the thread that drives the loop of a suspended call.
+    pub fn stop_when_settled(&self, event_loop: Option<Py<PyAny>>) {
+        if let Taker::Driver { driven, .. } = &self.taker {
+            drop(replace(driven, event_loop));
+        }
+    }
+
+    /// Asks for the end of the call. A `Job::Cancel` has to follow.
+    pub fn begin_cancelling(&self) {
+        self.cancelling.store(true, Relaxed);
+    }
+
+    /// A nested call that blocks the loop brings about the end itself.
+    pub fn take_over_cancelling(&self) {
+        self.cancelling.store(false, Relaxed);
+        self.note_cancelled();
+        self.told_by_nested.store(self.closing.load(Relaxed), Relaxed);
+    }
+
+    /// Whether it learned from a nested call that its loop is being closed: to cancel it would break off its cleanup.
+    pub fn knows_of_closing(&self) -> bool {
+        self.told_by_nested.load(Relaxed)
+    }
+
+    /// Whether its coroutine has been told that the call is over.
+    pub fn was_told(&self) -> bool {
+        self.told.load(Relaxed)
+    }
+
+    pub fn is_to_be_cancelled(&self, now: Instant) -> bool {
+        self.cancelling.load(Relaxed) || (!self.told.load(Relaxed) && self.is_over(now))
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let deadline = if let Taker::Driver { deadline, .. } = &self.taker { *deadline } else { None };
+        self.closing.load(Relaxed) || deadline.is_some_and(|at| at <= now)
+    }
+
+    /// Its coroutine gets a `CancelledError`; not the last one, if the call is not over: `asyncio.timeout` cancels, too.
+    pub fn note_cancelled(&self) {
+        if self.is_over(Instant::now() + TIMER_SLACK) {
+            self.told.store(true, Relaxed);
+        }
+    }
+
+    /// For `Job::Cancel`: cancels the task, unless a nested call has delivered that already.
+    pub fn cancel_if_asked(&self, py: Python<'_>) -> PyResult<()> {
+        if self.cancelling.swap(false, Relaxed) { self.cancel(py) } else { Ok(()) }
+    }
+
+    /// The same where the task may not have been made yet: whoever makes it looks then.
+    pub fn cancel_if_asked_and_begun(&self, py: Python<'_>) -> PyResult<()> {
+        if self.task(py).is_some() { self.cancel_if_asked(py) } else { Ok(()) }
+    }
+
+    /// Cancels the task; for the loop's thread.
+    pub fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        match self.task(py) {
+            Some(task) if !self.is_settled() => {
+                self.cancellations.fetch_add(1, Relaxed);
+                task.call_method0(intern!(py, "cancel")).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its task has been cancelled on its behalf.
+    pub fn was_cancelled(&self) -> bool {
+        self.cancellations.load(Relaxed) > 0
+    }
+
+    /// How often its task was cancelled on its behalf.
+    pub fn take_cancellations(&self) -> u32 {
+        self.cancellations.swap(0, Relaxed)
+    }
+
+    /// The call has ended; for any thread, attached.
+    pub fn settle(self: &Arc<Self>, py: Python<'_>, outcome: Outcome) {
+        if self.settled.swap(true, Relaxed) {
+            return;
+        }
+        drop(take(&self.task));
+        if let Outcome::Raised(error) = &outcome {
+            self.look_at_error(py, error);
+        }
+        if let Taker::Future(future) = &self.taker {
+            let outcome = self.explained(py, outcome);
+            self.settle_future(py, future, outcome);
+            return;
+        }
+        // By 1 there is nothing in the slot yet.
+        let _ = self.slot.fill(outcome);
+        if self.abandoned.load(SeqCst) {
+            // By 3.
+            drop(self.slot.take());
+        }
+        match &self.taker {
+            Taker::Sleeper(outbox) => outbox.add(Arc::clone(self)),
+            Taker::SleeperOfOthers | Taker::Future(_) => self.slot.publish(),
+            Taker::Driver { driven, .. } => {
+                if let Some(event_loop) = take(driven) {
+                    let stopped = signals::through(py, || finish(event_loop.bind(py)));
+                    if stopped.is_none() {
+                        // Python's stack is used up, say. This is what asyncio's `stop` does, and runs no Python code.
+                        let _ = event_loop.setattr(py, intern!(py, "_stopping"), true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_at_error(&self, py: Python<'_>, error: &PyErr) {
+        if error.is_instance_of::<PyRuntimeError>(py) {
+            // Before Python 3.12 an exception does not have its traceback until it is raised again.
+            let _ = error.value(py).setattr(intern!(py, "__traceback__"), error.traceback(py));
+            explain_loop_mixup(error.value(py).as_any(), None);
+        }
+        if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
+            log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
+        }
+    }
+
+    /// False if the future had its result already.
+    fn settle_future(&self, py: Python<'_>, future: &Mutex<Option<Py<PyAny>>>, outcome: Outcome) -> bool {
+        let Some(future) = take(future) else { return false };
+        self.stats.ended.add(1);
+        signals::through(py, || settle_future(future.bind(py), &outcome));
+        true
+    }
+
+    /// The loop of a submitted call is closed, or blocked, without it: its future says so. True if it was not settled.
+    pub fn leave_behind(&self, py: Python<'_>) -> bool {
+        let Taker::Future(future) = &self.taker else { return false };
+        // Before the future is taken: what `settle` finds taken it has to log.
+        self.abandon(py);
+        self.settle_future(py, future, Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name)))
+    }
+
+    /// What cancelled a submitted call, if its loop was closed.
+    fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
+        let is_closing = self.closing.load(Relaxed);
+        match outcome {
+            Outcome::Raised(error) if is_closing && is_cancelled(py, &error) => {
+                Outcome::Raised(errors::from_cause(py, errors::closed_meanwhile(py, &self.runner_name), error))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The result, if there is one.
+    pub fn take(&self) -> Option<Outcome> {
+        self.slot.take()
+    }
+
+    /// Nobody waits any more; an error that comes later is logged. Attached: by 3 a result that came too late goes here.
+    pub fn abandon(&self, _py: Python<'_>) {
+        self.abandoned.store(true, SeqCst);
+        drop(self.slot.take());
+    }
+
+    /// Its caller goes on without it. If it was cancelled and has not ended in the time for cleanup, that is reported.
+    pub fn leave_alone(&self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
+        if let Some(cleanup) = waited_for_cleanup {
+            let task = self.task(py).map_or_else(|| "a call".to_owned(), |task| signals::repr_of(&task));
+            let (name, seconds) = (&*self.runner_name, cleanup.as_secs_f64());
+            let message = format!(
+                "{task} on the runner {name:?} has not ended {seconds} s after it was cancelled; its caller goes on without \
+                 it"
+            );
+            log::log(py, "warning", &message, None);
+        }
+        self.abandon(py);
+    }
+
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Relaxed)
+    }
+}
+
+/// Stops a loop. One of our class gives what is ready by now its turn before.
+fn finish(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    let finish = match event_loop.getattr_opt(intern!(py, "finish"))? {
+        Some(finish) => finish,
+        None => event_loop.getattr(intern!(py, "stop"))?,
+    };
+    finish.call0().map(drop)
+}
+
+impl Publish for Call {
+    fn publish(&self) {
+        self.slot.publish();
+    }
+}

@@ -1,0 +1,363 @@
+//! The one wait: what a timeout, a signal, a closing loop and a late result mean, for whatever is waited for.
+//!
+//! A thread that waits for a call on a runner's loop, one that drives its own loop, a worker that has called back, one that
+//! closes a loop or has one started: all of them wait here. They say how they sleep and how they cancel ([`Awaited`]);
+//! when, and what comes of it, is decided here.
+//!
+//! Invariants:
+//! 1. A wait ends on the first of: the result, the end of the loop, and, after what is waited for was told to end and had its
+//!    time to clean up, on that. It is told so at the deadline, by a signal handler's exception, when the loop begins to
+//!    close, when what the waiting code is itself a part of is to end. 2. It is told once: a second time would break off
+//!    the cleanup. 3. A handler's exception is raised by the wait during which it came, whatever else ends it; a second one
+//!    ends the wait at once. 4. No wait is made while attached, but by a thread that drives its own loop.
+
+use super::outcome::{Outcome, cancelled_error, is_cancelled};
+use super::state::TIMER_SLACK;
+use crate::python::errors;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::python::signals;
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+use std::time::{Duration, Instant};
+
+/// How long a caller waits, and what it does then.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    pub begun: Instant,
+    pub timeout: Option<Duration>,
+    /// How long what was cancelled may clean up before its caller goes on without it.
+    pub cleanup: Duration,
+    pub stall_after: Option<Duration>,
+}
+
+impl Patience {
+    /// For a wait that has bounds of its own, and ends early by a second signal only.
+    pub fn endless() -> Self {
+        Self { begun: Instant::now(), timeout: None, cleanup: FOR_EVER, stall_after: None }
+    }
+}
+
+/// Some thirty years: what is longer is as good as for ever, and spares us sums that overflow.
+pub const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
+/// A number of seconds that a user gave. `None` is for ever.
+pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+    match value {
+        None => Ok(None),
+        Some(value) if value.is_nan() => {
+            Err(PyValueError::new_err(format!("{name} must be a number of seconds or None, not nan")))
+        }
+        Some(value) => {
+            let span = Duration::try_from_secs_f64(value.max(0.0)).ok();
+            Ok(span.filter(|span| *span < FOR_EVER))
+        }
+    }
+}
+
+/// Why the wait is to end before the result is there.
+enum Reason {
+    Timeout,
+    Signal(PyErr),
+    /// What the waiting code is a part of is to end: the call that this one is nested in, the await that sent a worker.
+    Outer,
+    /// The loop is being closed, or was stopped.
+    Closing,
+}
+
+struct Ending {
+    reason: Reason,
+    give_up_at: Option<Instant>,
+}
+
+/// What to do next.
+#[must_use]
+enum Verdict {
+    Sleep,
+    /// Tell what is waited for that it is to end.
+    Cancel,
+    /// Go on without it.
+    GiveUp,
+}
+
+pub struct Wait {
+    pub begun: Instant,
+    timeout: Option<Duration>,
+    cleanup: Duration,
+    ending: Option<Ending>,
+}
+
+/// Whether what is waited for can still come to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Runs,
+    /// Its loop is being closed, which tells what runs there.
+    Closing,
+    /// Its loop was stopped under it: it has to be told.
+    Stopped,
+    Gone,
+}
+
+/// What a thread waits for.
+pub trait Awaited {
+    type Output;
+
+    /// Whether the waiting thread drives the loop itself: then its sleep is the loop's turns, and it goes on at exit.
+    const DRIVES: bool = false;
+
+    fn take(&mut self, py: Python<'_>) -> Option<Outcome<Self::Output>>;
+
+    fn fate(&mut self, py: Python<'_>) -> Fate;
+
+    /// Sleeps, until there is something to look at; at the latest at `due`. Raises what a signal handler raised.
+    fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()>;
+
+    /// Tells it to end.
+    fn cancel(&mut self, py: Python<'_>);
+
+    /// Whether what the waiting code is a part of is to end. Answers yes once: then the wait sees to it.
+    fn outer_is_to_end(&mut self, now: Instant) -> bool {
+        let _ = now;
+        false
+    }
+
+    /// Now and then, while nothing else happens: raises if the wait can never end.
+    fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
+        let _ = (py, now);
+        Ok(())
+    }
+
+    /// When `look_after` has something to do next.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let _ = now;
+        None
+    }
+
+    /// Nobody waits any more. `waited_for_cleanup` if it had its time to end, and did not.
+    fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>);
+
+    /// The error that says that the loop has ended.
+    fn closed(&self, py: Python<'_>) -> PyErr;
+
+    /// Whether what has ended was ended by the closing of its loop.
+    fn is_closing(&self, py: Python<'_>) -> bool;
+
+    /// Whether a nested call that blocked its loop has told it of the deadline.
+    fn was_told_by_nested(&self) -> bool {
+        false
+    }
+}
+
+impl Wait {
+    pub fn begin(patience: Patience) -> Self {
+        let Patience { begun, timeout, cleanup, .. } = patience;
+        Self { begun, timeout, cleanup, ending: None }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timeout.and_then(|timeout| self.begun.checked_add(timeout))
+    }
+
+    /// When it has something to do by itself.
+    fn due(&self) -> Option<Instant> {
+        self.ending.as_ref().map_or_else(|| self.deadline(), |ending| ending.give_up_at)
+    }
+
+    fn reason(&self) -> Option<&Reason> {
+        self.ending.as_ref().map(|ending| &ending.reason)
+    }
+
+    /// A handler's exception that came when the result was there already.
+    pub fn note_signal(&mut self, error: PyErr) {
+        let _ = self.on_signal(error);
+    }
+
+    /// What a signal handler raised during this wait, for who waits for several things in turn.
+    pub fn raise_signal(&self, py: Python<'_>) -> PyResult<()> {
+        match self.reason() {
+            Some(Reason::Signal(error)) => Err(error.clone_ref(py)),
+            _ => Ok(()),
+        }
+    }
+
+    /// By 2: the first reason is what tells.
+    fn end(&mut self, reason: Reason) -> Verdict {
+        if self.ending.is_some() {
+            return Verdict::Sleep;
+        }
+        let give_up_at = Instant::now().checked_add(self.cleanup);
+        self.ending = Some(Ending { reason, give_up_at });
+        Verdict::Cancel
+    }
+
+    fn on_tick(&mut self, now: Instant) -> Verdict {
+        match &self.ending {
+            Some(ending) if ending.give_up_at.is_some_and(|at| at <= now) => Verdict::GiveUp,
+            None if self.deadline().is_some_and(|at| at <= now) => self.end(Reason::Timeout),
+            _ => Verdict::Sleep,
+        }
+    }
+
+    /// By 3. Of two, the later one is raised.
+    fn on_signal(&mut self, error: PyErr) -> Verdict {
+        match &mut self.ending {
+            None => self.end(Reason::Signal(error)),
+            Some(Ending { reason: Reason::Signal(known), .. }) => {
+                *known = error;
+                Verdict::GiveUp
+            }
+            Some(ending) => {
+                ending.reason = Reason::Signal(error);
+                Verdict::Sleep
+            }
+        }
+    }
+
+    /// The loop does the cancelling, unless it was only stopped.
+    fn on_closing(&mut self, was_only_stopped: bool) -> Verdict {
+        match self.end(Reason::Closing) {
+            Verdict::Cancel if !was_only_stopped => Verdict::Sleep,
+            verdict => verdict,
+        }
+    }
+
+    /// What the outcome means to the caller.
+    pub fn decide<A: Awaited>(&self, py: Python<'_>, outcome: Outcome<A::Output>, awaited: &A) -> PyResult<A::Output> {
+        match (self.reason(), outcome) {
+            (Some(Reason::Signal(signal)), outcome) => Err(interrupted(py, signal.clone_ref(py), outcome)),
+            (Some(Reason::Timeout), Outcome::Raised(error)) if is_cancelled(py, &error) => {
+                Err(errors::from_cause(py, timed_out(self.timeout), error))
+            }
+            (None, Outcome::Raised(error))
+                if self.deadline().is_some_and(|at| at <= Instant::now() + TIMER_SLACK)
+                    && is_cancelled(py, &error)
+                    && awaited.was_told_by_nested() =>
+            {
+                Err(errors::from_cause(py, timed_out(self.timeout), error))
+            }
+            (reason @ (Some(Reason::Closing | Reason::Outer) | None), Outcome::Raised(error))
+                if is_cancelled(py, &error) && (matches!(reason, Some(Reason::Closing)) || awaited.is_closing(py)) =>
+            {
+                process::end_daemon_thread(py)?;
+                Err(errors::from_cause(py, awaited.closed(py), error))
+            }
+            // As `asyncio.wait_for`: what the coroutine did in spite of being cancelled is not lost.
+            (_, outcome) => outcome.into_result(),
+        }
+    }
+
+    /// The error with which the caller goes on without a result.
+    fn given_up<A: Awaited>(&self, py: Python<'_>, awaited: &A) -> PyErr {
+        match self.reason() {
+            Some(Reason::Signal(error)) => error.clone_ref(py),
+            Some(Reason::Timeout) => timed_out(self.timeout),
+            Some(Reason::Outer) => cancelled_error(py),
+            Some(Reason::Closing) | None => process::end_daemon_thread(py).err().unwrap_or_else(|| awaited.closed(py)),
+        }
+    }
+
+    /// Waits. By 1 it ends.
+    pub fn wait_for<A: Awaited>(&mut self, py: Python<'_>, awaited: &mut A) -> PyResult<A::Output> {
+        let mut raised = None;
+        loop {
+            if let Some(outcome) = awaited.take(py) {
+                if let Some(error) = raised {
+                    let _ = self.on_signal(error);
+                }
+                return self.decide(py, outcome, awaited);
+            }
+            let fate = awaited.fate(py);
+            if fate == Fate::Gone {
+                return self.leave(py, awaited, None);
+            }
+            // Looking after a wait runs Python code, which the exit has to see end. A daemon thread runs none any more once
+            // the exit has begun: it waits for the end of its loop.
+            let inside = if A::DRIVES { Ok(process::step_inside()) } else { process::enter(py) };
+            let Ok(inside) = inside else {
+                let _ = awaited.sleep(py, None);
+                continue;
+            };
+            let now = Instant::now();
+            match self.look(py, awaited, fate, raised.take(), now) {
+                Verdict::Cancel => awaited.cancel(py),
+                Verdict::GiveUp => {
+                    let had_its_time = self.due().is_some_and(|at| at <= now);
+                    return self.leave(py, awaited, had_its_time.then_some(self.cleanup));
+                }
+                Verdict::Sleep => {
+                    if let Err(deadlock) = awaited.look_after(py, now) {
+                        let error = self.in_deadlock(py, awaited, deadlock);
+                        awaited.abandon(py, None);
+                        return Err(error);
+                    }
+                    drop(inside);
+                    if !signals::are_kept() {
+                        let due = [self.due(), awaited.next_look(now)].into_iter().flatten().min();
+                        raised = awaited.sleep(py, due).err();
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is to end anyway can't clean up, and ends as it was to end.
+    fn in_deadlock<A: Awaited>(&self, py: Python<'_>, awaited: &mut A, deadlock: PyErr) -> PyErr {
+        if self.ending.is_some() {
+            return errors::from_cause(py, self.given_up(py, awaited), deadlock);
+        }
+        awaited.cancel(py);
+        deadlock
+    }
+
+    fn look<A: Awaited>(
+        &mut self,
+        py: Python<'_>,
+        awaited: &mut A,
+        fate: Fate,
+        raised: Option<PyErr>,
+        now: Instant,
+    ) -> Verdict {
+        let verdict = if let Some(error) = raised.or_else(|| signals::check(py).err()) {
+            self.on_signal(error)
+        } else if self.ending.is_none() && awaited.outer_is_to_end(now) {
+            self.end(Reason::Outer)
+        } else {
+            match fate {
+                Fate::Closing => self.on_closing(false),
+                Fate::Stopped => self.on_closing(true),
+                Fate::Runs | Fate::Gone => Verdict::Sleep,
+            }
+        };
+        if let Verdict::Sleep = verdict { self.on_tick(now) } else { verdict }
+    }
+
+    fn leave<A: Awaited>(
+        &mut self,
+        py: Python<'_>,
+        awaited: &mut A,
+        waited_for_cleanup: Option<Duration>,
+    ) -> PyResult<A::Output> {
+        // It may have ended after we looked.
+        if let Some(outcome) = awaited.take(py) {
+            return self.decide(py, outcome, awaited);
+        }
+        awaited.abandon(py, waited_for_cleanup);
+        Err(self.given_up(py, awaited))
+    }
+}
+
+/// A signal's exception wins over whatever the coroutine did about being cancelled.
+fn interrupted<T>(py: Python<'_>, signal: PyErr, outcome: Outcome<T>) -> PyErr {
+    if let Outcome::Raised(error) = outcome
+        && !is_cancelled(py, &error)
+        && !error.value(py).is(signal.value(py))
+    {
+        let _ = signal.value(py).setattr(intern!(py, "__context__"), error.value(py));
+    }
+    signal
+}
+
+pub fn timed_out(timeout: Option<Duration>) -> PyErr {
+    let seconds = timeout.map_or(0.0, |timeout| timeout.as_secs_f64());
+    PyTimeoutError::new_err(format!("the call did not end within {seconds} s; its coroutine was cancelled"))
+}

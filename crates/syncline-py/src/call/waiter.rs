@@ -1,0 +1,52 @@
+//! A worker thread's job, as the calls that its function waits for know it.
+//!
+//! It lives in a room above; what is needed of it here is that a circle of such waits is seen.
+
+use super::state::Call;
+use crate::python::leaky::Leaky;
+use pyo3::prelude::*;
+use std::any::Any;
+use std::sync::Arc;
+
+pub trait Waiter: Any + Send + Sync {
+    /// The function begins to wait for that call.
+    fn begin_waiting(&self, call: &Arc<Call>);
+    fn end_waiting(&self);
+    /// Now and then during a wait: looks after what the job keeps others from. `seen` is what it saw the last time.
+    fn look_after(&self, py: Python<'_>, seen: &mut Option<u64>);
+}
+
+thread_local! {
+    static HERE: Leaky<Arc<dyn Waiter>> = const { Leaky::new() };
+}
+
+/// The job that this thread does.
+pub fn here() -> Option<Arc<dyn Waiter>> {
+    HERE.with(Leaky::cloned)
+}
+
+/// Says which job this thread does from now on; returns the one before.
+pub fn enter(job: Option<Arc<dyn Waiter>>) -> Option<Arc<dyn Waiter>> {
+    HERE.with(|here| here.replace(job))
+}
+
+/// While it lives, the job that this thread does waits for a call.
+pub struct Waiting(Option<Arc<dyn Waiter>>);
+
+impl Waiting {
+    pub fn begin(call: &Arc<Call>) -> Self {
+        let job = here();
+        if let Some(job) = &job {
+            job.begin_waiting(call);
+        }
+        Self(job)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(job) = &self.0 {
+            job.end_waiting();
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a task, or a nested call, drives: begun at its first step, then one step after another.
+//!
+//! Whatever of ours drives a coroutine by hand does it through `step`, `send` or `throw` of this file.
+
+use crate::coroutine::target::Target;
+use crate::python::once::intern;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::PyIterator;
+use pyo3::types::iterator::PySendResult;
+use std::sync::OnceLock;
+use syncline_core::sync::{Mutex, lock};
+
+pub struct Driven {
+    /// What is driven, once it has begun.
+    inner: OnceLock<Py<PyAny>>,
+    /// What is to begin, until then.
+    target: Mutex<Option<Target>>,
+}
+
+/// An error as it is given to `throw`.
+pub struct Thrown {
+    kind: Py<PyAny>,
+    rest: Option<ValueAndTraceback>,
+}
+
+type ValueAndTraceback = (Option<Py<PyAny>>, Option<Py<PyAny>>);
+
+impl Thrown {
+    pub fn new(
+        kind: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> Self {
+        let owned = |object: Option<&Bound<'_, PyAny>>| object.map(|object| object.clone().unbind());
+        let rest = (value.is_some() || traceback.is_some()).then(|| (owned(value), owned(traceback)));
+        Self { kind: kind.clone().unbind(), rest }
+    }
+
+    pub fn of(py: Python<'_>, error: PyErr) -> Self {
+        Self { kind: error.into_value(py).into_any(), rest: None }
+    }
+}
+
+/// What a task's turn brings. (asyncio sends nothing; trio sends what its traps return.)
+#[derive(Clone, Copy)]
+pub enum Input<'a, 'py> {
+    Nothing,
+    Sent(&'a Bound<'py, PyAny>),
+    Thrown(&'a Bound<'py, PyAny>),
+}
+
+impl Driven {
+    pub fn new(target: Target) -> Self {
+        match target {
+            Target::Coroutine(coroutine) => Self { inner: OnceLock::from(coroutine), target: Mutex::new(None) },
+            other => Self { inner: OnceLock::new(), target: Mutex::new(Some(other)) },
+        }
+    }
+
+    pub fn inner<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.inner.get().map(|inner| inner.bind(py))
+    }
+
+    pub fn begin<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        if let Some(inner) = self.inner(py) {
+            return Ok(inner);
+        }
+        let target = lock(&self.target).take();
+        let target = target.ok_or_else(|| PyRuntimeError::new_err("cannot reuse already awaited coroutine"))?;
+        let inner = target.begin(py)?;
+        Ok(self.inner.get_or_init(|| inner).bind(py))
+    }
+
+    /// Gives up what has not begun.
+    pub fn discard(&self, py: Python<'_>) {
+        let target = lock(&self.target).take();
+        if let Some(target) = target {
+            target.discard(py);
+        }
+    }
+
+    pub fn send<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
+        send(self.begin(value.py())?, value)
+    }
+
+    pub fn throw<'py>(&self, py: Python<'py>, thrown: Thrown) -> PyResult<PySendResult<'py>> {
+        throw(self.begin(py)?, thrown)
+    }
+}
+
+/// One step, with what the turn of the task around it brought.
+pub fn step<'py>(inner: &Bound<'py, PyAny>, input: Input<'_, 'py>) -> PyResult<PySendResult<'py>> {
+    match input {
+        Input::Thrown(error) => throw(inner, Thrown::new(error, None, None)),
+        Input::Sent(value) => send(inner, value),
+        Input::Nothing => send(inner, inner.py().None().bind(inner.py())),
+    }
+}
+
+pub fn send<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
+    // SAFETY: `send` only hands its object to `PyIter_Send`, which takes coroutines as well as iterators.
+    let inner = unsafe { inner.cast_unchecked::<PyIterator>() };
+    inner.send(value)
+}
+
+pub fn throw<'py>(inner: &Bound<'py, PyAny>, thrown: Thrown) -> PyResult<PySendResult<'py>> {
+    let py = inner.py();
+    let stepped = match thrown.rest {
+        // `throw` with several arguments is deprecated; the task gives one.
+        None => inner.call_method1(intern!(py, "throw"), (thrown.kind,)),
+        Some((value, traceback)) => inner.call_method1(intern!(py, "throw"), (thrown.kind, value, traceback)),
+    };
+    match stepped {
+        Ok(awaited) => Ok(PySendResult::Next(awaited)),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            error.value(py).getattr(intern!(py, "value")).map(PySendResult::Return)
+        }
+        Err(error) => Err(error),
+    }
+}

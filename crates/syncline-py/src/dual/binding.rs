@@ -1,0 +1,281 @@
+//! Where the steps of one object are made: a session on one of the bridge's loops.
+
+use crate::bridge::caller_loop::CallerLoop;
+use crate::bridge::placement::Place;
+use crate::bridge::shared::Shared;
+use crate::call::state::Call;
+use crate::coroutine::target::Target;
+use crate::python::context::{self, Carried};
+use crate::python::errors;
+use crate::python::names;
+use crate::python::process;
+use crate::python::signals;
+use crate::python::threads::thread_key;
+use crate::runner::state::{Job, Runner, current_runner};
+use crate::switch::nest;
+use crate::switch::strand::Strand;
+use crate::task::closer::Closer;
+use crate::task::session::Session;
+use crate::task::start::RunIn;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::sync::{Arc, Weak};
+
+pub struct Binding {
+    pub shared: Arc<Shared>,
+    pub session: Arc<Session>,
+    site: Site,
+    thread: u64,
+}
+
+/// Whose task makes the steps.
+enum Site {
+    /// The session's.
+    Runner(Arc<Runner>),
+    /// The session's, on the thread's own loop; or on one that was made for this binding alone, at the interpreter's end.
+    Own { own: Arc<CallerLoop>, is_ours_alone: bool },
+    /// That of whoever asks: sync code in a task took the first step, and all steps await in place, on that loop.
+    Here { opener: Weak<Strand>, epoch: u32 },
+}
+
+fn not_here() -> PyErr {
+    PyRuntimeError::new_err(
+        "it was begun by sync code in a task of an event loop, which runs it; go on there, in sync code of a task of that \
+         loop",
+    )
+}
+
+/// Whether more steps follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    Inner,
+    Last,
+}
+
+impl Binding {
+    /// `generator` is a native async generator, whose end is that of the session.
+    pub fn open(py: Python<'_>, shared: Arc<Shared>, generator: Option<Py<PyAny>>, closer: Closer) -> PyResult<Self> {
+        let site = match shared.place_on_loop(py, shared.patience(None))? {
+            Place::InTask(strand) => {
+                let session = Session::new(py, context::copy(py)?, generator);
+                let site = Site::Here { opener: Arc::downgrade(&strand), epoch: process::epoch() };
+                return Ok(Self { shared, session, site, thread: thread_key() });
+            }
+            Place::Runner(runner) => Site::Runner(runner),
+            Place::Own(own) => Site::Own { own, is_ours_alone: false },
+            Place::Inline if names::running_loop(py)?.is_none() => {
+                Site::Own { own: shared.make_own_loop(py)?, is_ours_alone: true }
+            }
+            Place::Inline | Place::Sender(..) => return Err(errors::shutting_down()),
+        };
+        let session = Session::new(py, context::copy(py)?, generator);
+        session.on_shutdown(closer);
+        Ok(Self { shared, session, site, thread: thread_key() })
+    }
+
+    /// Makes a step and waits for it. What it changes in contextvars, the caller sees.
+    pub fn step(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
+        if let Err(error) = self.check(py) {
+            target.discard(py);
+            return Err(error);
+        }
+        let place = match &self.site {
+            Site::Runner(runner) => Place::Runner(Arc::clone(runner)),
+            Site::Own { own, .. } => Place::Own(Arc::clone(own)),
+            Site::Here { .. } => return self.step_here(py, target, position),
+        };
+        let carried = Carried::of(self.session.context.bind(py), &self.session.unset)?;
+        let run_in = RunIn::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
+        let result = match self.shared.execute_at(py, &place, target, run_in, self.shared.patience(None)) {
+            Ok(result) => result,
+            Err((target, _)) => {
+                target.discard(py);
+                return Err(self.refused(py));
+            }
+        };
+        if self.shared.terms.shares_context {
+            carried.write_back(py, false)?;
+        }
+        signals::check(py)?;
+        if position == Position::Last || self.session.is_ending() {
+            self.leave(py);
+        }
+        result
+    }
+
+    fn step_here(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
+        let Some(strand) = nest::strand_for(py, &self.shared.terms) else {
+            target.discard(py);
+            return Err(not_here());
+        };
+        let result = nest::run(py, &self.shared.terms, &strand, target, None);
+        let is_over = result.as_ref().is_err_and(|error| self.session.is_over_by(py, error));
+        if is_over || position == Position::Last {
+            self.session.end(py)?;
+        }
+        result
+    }
+
+    /// Nothing is left to do in the session.
+    pub fn end(&self, py: Python<'_>) {
+        let session = Arc::clone(&self.session);
+        match &self.site {
+            Site::Runner(runner) => {
+                // One that takes no more mail ends its sessions itself.
+                let _ = runner.post(py, Job::Do(Box::new(move |py| session.end(py))));
+            }
+            Site::Own { .. } | Site::Here { .. } => {
+                if let Err(error) = session.end(py) {
+                    error.write_unraisable(py, None);
+                }
+            }
+        }
+        self.leave(py);
+    }
+
+    /// Starts the last step without waiting for it; an error that it raises is logged.
+    pub fn end_with(&self, py: Python<'_>, target: Target) {
+        let runner = match &self.site {
+            Site::Runner(runner) => runner,
+            // A loop that its thread drives: it closes the session when it is closed itself.
+            Site::Own { .. } => return target.discard(py),
+            Site::Here { .. } => return nest::close_later(py, target),
+        };
+        let call = Call::for_nobody(&runner.name);
+        let run_in = RunIn::Session { session: Arc::clone(&self.session), is_last: true };
+        if let Err(refused) = runner.post(py, Job::Start(call, target, run_in))
+            && let Job::Start(_, target, _) = refused.0
+        {
+            target.discard(py);
+        }
+    }
+
+    /// Waits for something that the session's runner does.
+    pub fn wait<T>(&self, py: Python<'_>, runner: &Arc<Runner>, wait: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        let current = current_runner();
+        let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
+        if let Some(Err(_)) = edge {
+            return Err(self.refused(py));
+        }
+        wait()
+    }
+
+    /// Whether the loop still takes steps, from whatever thread.
+    pub fn can_go_on(&self) -> bool {
+        self.is_of_this_process()
+            && match &self.site {
+                Site::Runner(runner) => runner.takes_calls(),
+                Site::Own { own, .. } => own.takes_calls(),
+                Site::Here { .. } => !self.shared.is_closed(),
+            }
+    }
+
+    /// Whether this thread can wait for a step; for those that must not fail.
+    pub fn can_wait(&self, py: Python<'_>) -> bool {
+        match &self.site {
+            Site::Runner(runner) => {
+                let current = current_runner();
+                runner.takes_calls() && !current.is_some_and(|current| runner.node.leads_to(&current.node))
+            }
+            Site::Own { own, .. } => self.is_own_thread() && !own.is_busy() && own.takes_calls(),
+            Site::Here { opener, .. } => {
+                // Another task would close it in the middle of what it does itself.
+                let current = nest::strand_for(py, &self.shared.terms);
+                current.is_some_and(|current| current.can_nest() && std::ptr::eq(opener.as_ptr(), &*current))
+            }
+        }
+    }
+
+    /// Whether the session was made in this process: a forked child must leave it alone.
+    pub fn is_of_this_process(&self) -> bool {
+        let epoch = match &self.site {
+            Site::Runner(runner) => runner.epoch,
+            Site::Own { own, .. } => own.epoch,
+            Site::Here { epoch, .. } => *epoch,
+        };
+        epoch == process::epoch()
+    }
+
+    pub fn runner(&self) -> Option<&Arc<Runner>> {
+        match &self.site {
+            Site::Runner(runner) => Some(runner),
+            Site::Own { .. } | Site::Here { .. } => None,
+        }
+    }
+
+    fn leave(&self, py: Python<'_>) {
+        if let Site::Own { own, is_ours_alone: true } = &self.site {
+            own.close_quietly(py);
+        }
+    }
+
+    fn is_own_thread(&self) -> bool {
+        self.thread == thread_key()
+    }
+
+    pub fn check(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_of_this_process() {
+            return Err(errors::runner_closed(
+                py,
+                "it was begun in the process that this one was forked from, whose loop has it; begin a new one here"
+                    .to_owned(),
+            ));
+        }
+        if self.shared.is_closed() {
+            self.end_with_its_loop(py);
+            return Err(errors::bridge_closed(py, &self.shared.name));
+        }
+        match &self.site {
+            Site::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
+            Site::Runner(_) => Ok(()),
+            Site::Own { own, .. } => self.check_own(py, own),
+            Site::Here { .. } if self.is_own_thread() && nest::strand_for(py, &self.shared.terms).is_some() => Ok(()),
+            Site::Here { .. } => Err(not_here()),
+        }
+    }
+
+    fn check_own(&self, py: Python<'_>, own: &CallerLoop) -> PyResult<()> {
+        if !self.is_own_thread() {
+            return Err(PyRuntimeError::new_err(
+                "in scope \"caller\" it belongs to the thread that began it, whose loop runs it; go on there, or use \
+                 scope \"process\"",
+            ));
+        }
+        if own.is_busy() {
+            return Err(PyRuntimeError::new_err(
+                "in scope \"caller\" its loop is driven by the very call that this step is made in; await it there, or \
+                 use scope \"process\"",
+            ));
+        }
+        if own.takes_calls() {
+            return Ok(());
+        }
+        own.close_if_told(py);
+        Err(errors::closed_meanwhile(py, &own.name))
+    }
+
+    /// For an object that needs no more steps: its bridge was closed by another thread, which left this one's loop, and
+    /// what is open there, to this thread.
+    pub fn end_with_its_loop(&self, py: Python<'_>) {
+        if let Site::Own { own, .. } = &self.site
+            && self.is_of_this_process()
+            && self.is_own_thread()
+        {
+            own.close_if_told(py);
+        }
+    }
+
+    fn refused(&self, py: Python<'_>) -> PyErr {
+        match &self.site {
+            Site::Runner(runner) if runner.takes_calls() => errors::deadlock(
+                py,
+                format!(
+                    "sync code that the runner {:?} waits for went on with something that this very runner runs; go on \
+                     with it in async code there (`async for`, `async with`)",
+                    runner.name
+                ),
+            ),
+            _ => errors::closed_meanwhile(py, &self.shared.name),
+        }
+    }
+}

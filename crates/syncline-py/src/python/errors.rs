@@ -1,0 +1,203 @@
+//! The exceptions that syncline raises, and the one place that words its errors.
+
+use crate::python::once::{Once, intern};
+#[cfg(target_os = "linux")]
+use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
+
+struct Lazy {
+    name: &'static str,
+    doc: &'static str,
+    cell: Once<Py<PyType>>,
+}
+
+static BASE: Lazy =
+    Lazy { name: "SynclineError", doc: "Base class of the errors that syncline itself raises.", cell: Once::new() };
+static CLOSED: Lazy = Lazy {
+    name: "RunnerClosedError",
+    doc: "The bridge, or the loop that ran the call, was closed, was stopped or died.",
+    cell: Once::new(),
+};
+static DEADLOCK: Lazy = Lazy {
+    name: "DeadlockError",
+    doc: "The wait could never have ended: what it waits for waits for this thread.",
+    cell: Once::new(),
+};
+
+impl Lazy {
+    /// The class, made by `type(name, bases, namespace)`: PyO3's own means give a class one base only.
+    fn get<'py>(&'static self, py: Python<'py>, bases: &[Bound<'py, PyType>]) -> PyResult<Bound<'py, PyType>> {
+        let made = self.cell.get_or_try_init(py, || {
+            let namespace = PyDict::new(py);
+            namespace.set_item("__module__", "syncline")?;
+            namespace.set_item("__doc__", self.doc)?;
+            let class = py.get_type::<PyType>().call1((self.name, PyTuple::new(py, bases)?, namespace))?;
+            PyResult::Ok(class.cast_into::<PyType>()?.unbind())
+        })?;
+        Ok(made.bind(py).clone())
+    }
+}
+
+fn base(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    BASE.get(py, &[py.get_type::<PyException>()])
+}
+
+fn runtime<'py>(py: Python<'py>, class: &'static Lazy) -> PyResult<Bound<'py, PyType>> {
+    class.get(py, &[base(py)?, py.get_type::<PyRuntimeError>()])
+}
+
+fn make(py: Python<'_>, class: &'static Lazy, message: String) -> PyErr {
+    match runtime(py, class) {
+        Ok(class) => PyErr::from_type(class, message),
+        Err(error) => error,
+    }
+}
+
+pub fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("SynclineError", base(py)?)?;
+    module.add("RunnerClosedError", runtime(py, &CLOSED)?)?;
+    module.add("DeadlockError", runtime(py, &DEADLOCK)?)
+}
+
+pub fn deadlock(py: Python<'_>, message: String) -> PyErr {
+    make(py, &DEADLOCK, message)
+}
+
+pub fn runner_closed(py: Python<'_>, message: String) -> PyErr {
+    make(py, &CLOSED, message)
+}
+
+pub fn bridge_closed(py: Python<'_>, name: &str) -> PyErr {
+    runner_closed(py, format!("the bridge {name:?} is closed; make a new one: syncline.Bridge()"))
+}
+
+pub fn closed_meanwhile(py: Python<'_>, name: &str) -> PyErr {
+    runner_closed(
+        py,
+        format!(
+            "the runner {name:?} was closed, or its loop was stopped, before the call ended; the coroutine was cancelled"
+        ),
+    )
+}
+
+pub fn nested(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "a coroutine on the loop of the bridge {name:?} called sync code that calls the bridge again, which \
+         nested=\"error\" forbids; await the async function instead, or use Bridge(nested=\"switch\") or \
+         Bridge(nested=\"thread\")"
+    ))
+}
+
+pub fn shutting_down() -> PyErr {
+    PyRuntimeError::new_err(
+        "the interpreter is shutting down and no loop can run any more; make the call earlier, for instance in a \
+         `with` block or a function registered with atexit",
+    )
+}
+
+/// For a function that was given to `run_sync` (or whatever the caller is called) and returned no awaitable but `made`.
+pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyAny>) -> PyErr {
+    let (name, kind) = (name_of(function), type_name(made));
+    let has = |method: &str| made.hasattr(method).unwrap_or(false);
+    PyTypeError::new_err(if has("__anext__") || has("__aiter__") {
+        no_one_result(caller, &name)
+    } else if has("__aenter__") {
+        format!("{caller}() got {name:?}, which makes a context manager; enter it: with enter({name}(...)) as value")
+    } else if made.cast::<PyIterator>().is_ok() && has("gi_code") {
+        sync_generator(caller, &name)
+    } else {
+        format!(
+            "{caller}() got the sync function {name:?}; call it directly: {name}(...). This call of it has run: what it \
+             returns had to be seen, and was no awaitable but {kind}"
+        )
+    })
+}
+
+/// For an async generator, which `run_sync` and the like can't run.
+pub fn no_one_result(caller: &str, name: &str) -> String {
+    format!(
+        "{caller}() got the async generator function {name:?}, which has no one result; iterate over what it makes: for \
+         item in iterate({name}(...))"
+    )
+}
+
+/// For a sync generator function, whose code no call runs.
+pub fn sync_generator(caller: &str, name: &str) -> String {
+    format!(
+        "{caller}() got the sync generator function {name:?}, whose code has not run; iterate over what it makes: for item \
+         in {name}(...)"
+    )
+}
+
+/// For what an async function raised at its call, before any of its code ran: a time limit was meant for us.
+pub fn without_timeout(
+    caller: &str,
+    function: &Bound<'_, PyAny>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    error: PyErr,
+) -> PyErr {
+    let py = function.py();
+    let is_given = kwargs.is_some_and(|kwargs| kwargs.contains("timeout").unwrap_or(false));
+    let text = error.value(py).to_string();
+    if !(is_given && error.is_instance_of::<PyTypeError>(py) && text.ends_with("unexpected keyword argument 'timeout'"))
+    {
+        return error;
+    }
+    let (name, value) = (name_of(function), kwargs.and_then(|kwargs| kwargs.get_item("timeout").ok().flatten()));
+    let value = value.map_or_else(|| "...".to_owned(), |value| value.to_string());
+    PyTypeError::new_err(format!(
+        "{text}; {caller}() passes all arguments on, so a time limit is set by run({name}(...), timeout={value})"
+    ))
+}
+
+/// What a step of an async iterator or manager returned, where an awaitable is due.
+pub fn not_awaitable(name: &str, made: &Bound<'_, PyAny>) -> PyErr {
+    let kind = type_name(made);
+    PyTypeError::new_err(format!(
+        "{name}() must return an awaitable, as an `async def` method does; it returned {kind}"
+    ))
+}
+
+/// What to call a function in a message.
+pub fn name_of(function: &Bound<'_, PyAny>) -> String {
+    let named = function.getattr("__name__").and_then(|name| name.extract::<String>());
+    named.unwrap_or_else(|_| type_name(function))
+}
+
+pub fn type_name(object: &Bound<'_, PyAny>) -> String {
+    let name = object.get_type().getattr(intern!(object.py(), "__name__"));
+    name.and_then(|name| name.extract()).unwrap_or_else(|_| "object".to_owned())
+}
+
+/// An OSError that knows its number; Python makes the right subclass of it.
+#[cfg(target_os = "linux")]
+pub fn from_errno(errno: rustix::io::Errno) -> PyErr {
+    let text = std::io::Error::from(errno).to_string();
+    let words = text.split(" (os error").next().unwrap_or_default().to_owned();
+    PyOSError::new_err((errno.raw_os_error(), words))
+}
+
+/// Sets `error.__cause__`, as `raise error from cause` does.
+pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
+    error.set_cause(py, Some(cause));
+    error
+}
+
+/// Python starts no thread once the interpreter shuts down (3.12 and later).
+pub fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
+    let text = || error.value(py).str()?.extract::<String>();
+    error.is_instance_of::<PyRuntimeError>(py) && text().is_ok_and(|text| text.contains("interpreter shutdown"))
+}
+
+/// Runs `work` in a destructor: an exception that is on its way is not lost, nor taken for one of what runs here.
+pub fn keeping_raised<T>(py: Python<'_>, work: impl FnOnce() -> T) -> T {
+    let raised = PyErr::take(py);
+    let result = work();
+    if let Some(raised) = raised {
+        raised.restore(py);
+    }
+    result
+}

@@ -1,0 +1,88 @@
+//! Python objects that the core looks up, each once and at its first use: `import syncline` loads none of them.
+
+use crate::python::once::Once;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use std::os::raw::c_ulong;
+
+macro_rules! lazy {
+    ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+            static CELL: Once<Py<PyAny>> = Once::new();
+            let made = CELL.get_or_try_init(py, || {
+                let module = py.import($module)?.into_any();
+                Ok($attribute.split('.').try_fold(module, |object, name| object.getattr(name))?.unbind())
+            });
+            Ok(made?.bind(py))
+        }
+    )*};
+}
+
+lazy! {
+    task = "asyncio"."Task";
+    all_tasks = "asyncio"."all_tasks";
+    asyncio_wait = "asyncio"."wait";
+    wait_for = "asyncio"."wait_for";
+    cancelled_error = "asyncio"."CancelledError";
+    selector_event_loop = "asyncio"."SelectorEventLoop";
+    base_create_task = "asyncio"."BaseEventLoop.create_task";
+    base_set_task_factory = "asyncio"."BaseEventLoop.set_task_factory";
+    base_is_running = "asyncio"."BaseEventLoop.is_running";
+    base_set_debug = "asyncio"."BaseEventLoop.set_debug";
+    get_asyncgen_hooks = "sys"."get_asyncgen_hooks";
+    set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
+    set_running_loop = "asyncio.events"."_set_running_loop";
+    get_running_loop = "asyncio.events"."_get_running_loop";
+    enter_task = "asyncio.tasks"."_enter_task";
+    leave_task = "asyncio.tasks"."_leave_task";
+    is_coroutine = "asyncio"."iscoroutine";
+    trio_loop = "syncline._trio"."TrioLoop";
+    trio_cancelled = "trio"."Cancelled";
+    in_trio_run = "trio.lowlevel"."in_trio_run";
+    in_trio_task = "trio.lowlevel"."in_trio_task";
+    trio_token = "trio.lowlevel"."current_trio_token";
+    trio_task = "trio.lowlevel"."current_task";
+    trio_guest = "syncline._trio"."TrioGuest";
+    trio_wait = "syncline._trio"."wait_for";
+    current_task = "asyncio"."current_task";
+    work = "syncline._workers"."work";
+    origin = "syncline._workers"."origin";
+    limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
+    would_block = "syncline._threads"."WouldBlock";
+    close_later = "syncline._nested"."close_later";
+    within = "syncline._nested"."within";
+    caller_loop = "syncline._loops"."CallerLoop";
+    handler_codes = "syncline._signals"."handler_codes";
+    thread = "threading"."Thread";
+    context = "contextvars"."Context";
+    get_ident = "_thread"."get_ident";
+    current_thread = "threading"."current_thread";
+    import_lock_held = "_imp"."lock_held";
+    get_logger = "logging"."getLogger";
+    modules = "sys"."modules";
+    getframe = "sys"."_getframe";
+    partial = "functools"."partial";
+    generic_alias = "types"."GenericAlias";
+    async_generator_type = "types"."AsyncGeneratorType";
+    concurrent_future = "concurrent.futures"."Future";
+}
+
+/// Whether tasks can start eagerly (Python 3.12 and later).
+pub fn has_eager_tasks(_py: Python<'_>) -> bool {
+    const PYTHON_3_12: c_ulong = 0x030C_0000;
+    // SAFETY: the interpreter, which is there, never writes it.
+    unsafe { ffi::Py_Version >= PYTHON_3_12 }
+}
+
+/// The event loop that runs in this thread, if any.
+pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let running = get_running_loop(py)?.call0()?;
+    Ok((!running.is_none()).then_some(running))
+}
+
+/// `cls[item]`: for type checkers, and the same class at run time.
+pub fn parametrized<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    generic_alias(class.py())?.call1((class, item))
+}

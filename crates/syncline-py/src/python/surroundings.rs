@@ -1,0 +1,34 @@
+//! What runs in the calling thread already: an event loop of asyncio's kind, or trio.
+//!
+//! Neither is imported for the question: where nobody has imported it, it does not run.
+
+use crate::python::names;
+use crate::python::once::intern;
+use pyo3::prelude::*;
+
+/// Whether this thread runs trio, in a task of it or around one.
+pub fn runs_trio(py: Python<'_>) -> PyResult<bool> {
+    Ok(is_imported(py, intern!(py, "trio"))? && names::in_trio_run(py)?.call0()?.is_truthy()?)
+}
+
+/// Whether the calling code is a task of trio's.
+pub fn is_in_trio_task(py: Python<'_>) -> PyResult<bool> {
+    if !is_imported(py, intern!(py, "trio"))? || !names::in_trio_task(py)?.call0()?.is_truthy()? {
+        return Ok(false);
+    }
+    // A task of asyncio's may run on top of trio.
+    Ok(names::running_loop(py)?.is_none() || names::current_task(py)?.call0()?.is_none())
+}
+
+/// Whether an event loop, asyncio's or trio's, runs in this thread.
+#[pyfunction]
+pub fn in_event_loop(py: Python<'_>) -> PyResult<bool> {
+    if runs_trio(py)? {
+        return Ok(true);
+    }
+    Ok(is_imported(py, intern!(py, "asyncio"))? && names::running_loop(py)?.is_some())
+}
+
+fn is_imported(py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<bool> {
+    names::modules(py)?.contains(module)
+}

@@ -1,0 +1,147 @@
+//! Threads: how they are told apart, and how runners' and workers' are started. They are daemon `threading.Thread`s, so that debuggers and `threading` see them.
+
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::signals;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use syncline_core::latch::Latch;
+
+/// What can put greenlets in the place of a process's threads.
+const PATCHERS: [&str; 2] = ["gevent.monkey", "eventlet.patcher"];
+
+/// How often a thread that starts another one looks for signals.
+const TICK: Duration = Duration::from_millis(50);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static THREAD_KEY: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// A number that nothing else in this process has, or had.
+pub fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Relaxed)
+}
+
+/// A number for this thread that no other one ever has; Python's identifiers are used again.
+pub fn thread_key() -> u64 {
+    THREAD_KEY.get().unwrap_or_else(|| {
+        let key = next_id();
+        THREAD_KEY.set(Some(key));
+        key
+    })
+}
+
+pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+    check_for_greenlets(py)?;
+    let options = PyDict::new(py);
+    options.set_item("target", target)?;
+    options.set_item("args", args)?;
+    options.set_item("name", name)?;
+    options.set_item("daemon", true)?;
+    if py.version_info() >= (3, 14) {
+        // Threads inherit their starter's context there, in some builds by default, and keep alive what is in it.
+        options.set_item("context", names::context(py)?.call0()?)?;
+    }
+    let thread = names::thread(py)?.call((), Some(&options))?;
+    let started = thread.getattr_opt(intern!(py, "_started"))?;
+    if let Some(started) = &started
+        && started.hasattr(intern!(py, "_cond"))?
+    {
+        started.setattr(intern!(py, "_cond"), Bound::new(py, Gate::default())?)?;
+    }
+    match started {
+        Some(started) if start_at_once(&thread)? => {
+            // Until it runs, as `start()` does: whoever lists threads sees it. What a handler raises meanwhile is the
+            // caller's, who waits for the thread from now on.
+            if let Err(error) = started.call_method0(intern!(py, "wait")) {
+                let _ = signals::keep(py, error);
+            }
+        }
+        _ => drop(thread.call_method0(intern!(py, "start"))?),
+    }
+    Ok(thread.unbind())
+}
+
+/// What is in the place of the condition in a thread's `_started` event. The standard library's is Python code, which a
+/// signal handler's exception can leave locked for good: then the new thread, which sets the event, is stuck.
+#[pyclass(frozen, module = "syncline._core")]
+#[derive(Default)]
+struct Gate(Latch);
+
+#[pymethods]
+impl Gate {
+    fn __enter__(&self) {}
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {}
+
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let _ = timeout;
+        while !self.0.is_open() {
+            let _ = py.detach(|| self.0.wait(Some(TICK)));
+            py.check_signals()?;
+        }
+        Ok(true)
+    }
+
+    fn notify_all(&self) {
+        self.0.open();
+    }
+
+    fn _at_fork_reinit(&self) {}
+}
+
+/// What `Thread.start()` does, without Python code in which a signal handler could raise: that would leave the thread, or
+/// the locks of its event, in any state. It does not wait for the thread to run. False where this Python has other means.
+fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = thread.py();
+    let threading = py.import(intern!(py, "threading"))?;
+    let (Some(limbo), Some(bootstrap)) =
+        (threading.getattr_opt(intern!(py, "_limbo"))?, thread.getattr_opt(intern!(py, "_bootstrap"))?)
+    else {
+        return Ok(false);
+    };
+    let Ok(limbo) = limbo.cast_into::<PyDict>() else { return Ok(false) };
+    let joinable = threading.getattr_opt(intern!(py, "_start_joinable_thread"))?;
+    let plain = threading.getattr_opt(intern!(py, "_start_new_thread"))?;
+    let handle = thread.getattr_opt(intern!(py, "_handle"))?;
+    let start = || match (joinable, handle, plain) {
+        (Some(start), Some(handle), _) => {
+            let options = PyDict::new(py);
+            options.set_item(intern!(py, "handle"), handle)?;
+            options.set_item(intern!(py, "daemon"), true)?;
+            start.call((bootstrap,), Some(&options)).map(|_| true)
+        }
+        (None, _, Some(start)) => start.call1((bootstrap, ())).map(|_| true),
+        _ => Ok(false),
+    };
+    // `threading` wants to know the thread before it runs.
+    limbo.set_item(thread, thread)?;
+    let started = start();
+    if !matches!(started, Ok(true)) {
+        limbo.del_item(thread)?;
+    }
+    started
+}
+
+/// A thread that is a greenlet of the caller's own would never run while the caller waits for it.
+fn check_for_greenlets(py: Python<'_>) -> PyResult<()> {
+    let modules = names::modules(py)?;
+    for patcher in PATCHERS {
+        if modules.contains(patcher)? {
+            let explain = py.import("syncline._diagnosis")?.getattr("explain_patched_threads")?;
+            if let Some(message) = explain.call0()?.extract::<Option<String>>()? {
+                return Err(PyRuntimeError::new_err(message));
+            }
+        }
+    }
+    Ok(())
+}

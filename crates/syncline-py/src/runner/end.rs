@@ -1,0 +1,120 @@
+//! How a runner ends: it is told to, and ends what is left on its loop.
+//!
+//! Invariants:
+//! 1. Callers that wait for a call free themselves; those who wait for a future are freed by whoever closes the runner, as
+//!    nobody looks after it for them.
+
+use super::state::{Backend, Job, Runner};
+use crate::call::outcome::Outcome;
+use crate::call::state::Call;
+use crate::call::wait::{Patience, Wait};
+use crate::python::errors;
+use crate::python::once::intern;
+use crate::python::residents::Resident;
+use crate::python::signals;
+use crate::task::loop_cleanup::clean_up;
+use pyo3::prelude::*;
+use std::sync::atomic::Ordering::Release;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use syncline_core::latch::Latch;
+use syncline_core::sync::{lock, take};
+
+impl Runner {
+    /// Tells the runner to end, without waiting for it.
+    pub fn begin_closing(self: &Arc<Self>, py: Python<'_>) {
+        self.closing.store(true, Release);
+        // One that takes no more mail is ending already.
+        let _ = self.post(py, Job::Stop);
+    }
+
+    /// Adds a submitted call to those that are told if the loop ends without them.
+    pub fn remember_submitted(&self, call: &Arc<Call>) {
+        let mut submitted = lock(&self.submitted);
+        if submitted.len() == submitted.capacity() {
+            submitted.retain(|known| known.strong_count() > 0);
+            // As many again: no submit pays for more than a few others.
+            let alive = submitted.len().max(16);
+            submitted.reserve(alive);
+        }
+        submitted.push(Arc::downgrade(call));
+    }
+
+    /// Settles the futures of submitted calls that have not ended. `cleanup` if they had that long.
+    fn leave_submitted_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
+        for call in take(&self.submitted).iter().filter_map(Weak::upgrade).filter(|call| !call.is_settled()) {
+            if call.leave_behind(py) {
+                call.leave_alone(py, cleanup);
+            }
+        }
+    }
+
+    /// Ends what is left on the loop, and closes it; in the runner's own thread.
+    pub fn shut_down(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        for job in self.mailbox.close() {
+            match job {
+                Job::Start(call, target, _) => {
+                    target.discard(py);
+                    call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
+                }
+                Job::Arrival(arrival) => arrival.be_lost(py),
+                Job::Cancel(_) | Job::Do(_) | Job::Stop => {}
+            }
+        }
+        let cleaned = match self.backend {
+            Backend::Asyncio => {
+                clean_up(py, event_loop, self.cleanup, &self.name, &mut Wait::begin(Patience::endless()))
+            }
+            // A trio run has ended its tasks before it came to its end.
+            Backend::Trio => Ok(()),
+        };
+        // Those whose tasks refuse to end, which was logged.
+        self.leave_submitted_behind(py, None);
+        let closed = event_loop.call_method0(intern!(py, "close"));
+        cleaned.and(closed.map(drop))
+    }
+}
+
+impl Resident for Runner {
+    fn description(&self) -> String {
+        format!("the loop of the runner {:?} (started at {})", self.name, self.started_at)
+    }
+
+    fn scope(&self) -> &'static str {
+        self.scope()
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop(py).cloned()
+    }
+
+    fn own_thread(&self) -> Option<u64> {
+        Some(self.thread_id())
+    }
+
+    fn cleanup(&self) -> Duration {
+        self.cleanup
+    }
+
+    fn ended(&self) -> &Latch {
+        &self.ended
+    }
+
+    fn is_about_to_end(&self, py: Python<'_>) -> bool {
+        // Not `join`: called in a thread that ends itself, it would make `threading` believe that there is a new one.
+        let is_alive = || {
+            self.thread
+                .get(py)
+                .map_or(Ok(false), |thread| thread.call_method0(py, intern!(py, "is_alive"))?.is_truthy(py))
+        };
+        signals::through(py, is_alive).unwrap_or(false)
+    }
+
+    fn begin_exit(self: Arc<Self>, py: Python<'_>) {
+        self.begin_closing(py);
+    }
+
+    fn free_waiters(&self, py: Python<'_>) {
+        self.leave_submitted_behind(py, Some(self.cleanup));
+    }
+}

@@ -1,0 +1,210 @@
+//! The caller's side of a hop: it hands its call over to a runner, and waits.
+
+use super::state::{Feeder, Job, Runner};
+use super::watch::Watch;
+use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::state::{Call, Taker, UnderWay};
+use crate::call::stepping::stepped_call;
+use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::call::waiter::Waiting;
+use crate::coroutine::target::Target;
+use crate::python::errors;
+use crate::python::process;
+use crate::switch::strand::Masked;
+use crate::task::start::RunIn;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use syncline_core::latch::Waited;
+use syncline_core::mailbox::{SendError, Sent};
+use syncline_core::spin::current_cpu;
+use syncline_core::stats::Stats;
+
+/// A waiting thread looks by itself after that time, then twice that, up to `LONGEST_TICK`: for signals that were
+/// delivered to another thread, for results that wait for a loop which does not come round, for runners that died.
+const FIRST_TICK: Duration = Duration::from_millis(5);
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+/// A nested wait has to notice that the call around it is to end.
+const LONGEST_NESTED_TICK: Duration = Duration::from_millis(10);
+
+/// Hands the target to the runner and waits for its result. Gives it back, with where it was to run, if the runner takes no
+/// more calls.
+pub fn hop(
+    py: Python<'_>,
+    runner: &Arc<Runner>,
+    target: Target,
+    run_in: RunIn,
+    patience: Patience,
+    stats: &Arc<Stats>,
+) -> Result<PyResult<Py<PyAny>>, (Target, RunIn)> {
+    let _masked = Masked::new();
+    let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), stats);
+    let _under_way = UnderWay(stats);
+    let _waiting = Waiting::begin(&call);
+    let mut wait = Wait::begin(patience);
+    let job = Job::Start(Arc::clone(&call), target, run_in);
+    let sent = match runner.feeder() {
+        Feeder::Selector => first_sleep(py, runner, &call, patience, || {
+            let sent = runner.mailbox.send(job)?;
+            if sent == Sent::WakeTheLoop {
+                stats.wakes.add(1);
+                runner.wake();
+            }
+            Ok(())
+        }),
+        Feeder::Callback => runner.post(py, job),
+    };
+    match sent {
+        Ok(()) => Ok(to_the_end(py, &mut wait, runner, &call, patience)),
+        Err(SendError(Job::Start(_, target, run_in))) => Err((target, run_in)),
+        Err(SendError(_)) => unreachable!("the job is the one made above"),
+    }
+}
+
+/// Waits for a call that will be settled on that runner.
+pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience: Patience) -> PyResult<Py<PyAny>> {
+    let _masked = Masked::new();
+    let mut wait = Wait::begin(patience);
+    let _ = first_sleep(py, runner, call, patience, || Ok(()));
+    to_the_end(py, &mut wait, runner, call, patience)
+}
+
+/// Most calls have ended by now, and need nothing of all that a wait can be.
+fn to_the_end(
+    py: Python<'_>,
+    wait: &mut Wait,
+    runner: &Arc<Runner>,
+    call: &Arc<Call>,
+    patience: Patience,
+) -> PyResult<Py<PyAny>> {
+    let mut awaited = RunnerCall::new(runner, call, wait.begun, patience.stall_after);
+    wait.wait_for(py, &mut awaited)
+}
+
+/// What an error means that ended something on the runner's loop: a cancellation may be the loop's end.
+pub fn explained(py: Python<'_>, runner: &Runner, error: PyErr) -> PyErr {
+    if is_cancelled(py, &error) && runner.is_closing() {
+        return errors::from_cause(py, errors::closed_meanwhile(py, &runner.name), error);
+    }
+    error
+}
+
+/// Sends, spins, and sleeps for the first time.
+fn first_sleep(
+    py: Python<'_>,
+    runner: &Runner,
+    call: &Call,
+    patience: Patience,
+    send: impl FnOnce() -> Result<(), SendError<Job>> + Send,
+) -> Result<(), SendError<Job>> {
+    let (sent, detached_until) = process::sleep(py, || {
+        runner.caller_cpu.store(current_cpu(), Relaxed);
+        if let Err(refused) = send() {
+            return (Err(refused), Instant::now());
+        }
+        let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
+        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_published());
+        if !call.slot.is_published() {
+            call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+        }
+        runner.callers.fetch_sub(1, Relaxed);
+        (Ok(()), Instant::now())
+    });
+    runner.caller_spin.note_attach(detached_until.elapsed());
+    sent
+}
+
+struct RunnerCall<'a> {
+    runner: &'a Arc<Runner>,
+    call: &'a Arc<Call>,
+    /// The call that this one is nested in.
+    outer: Option<Arc<Call>>,
+    tick: Duration,
+    watch: Watch,
+}
+
+impl<'a> RunnerCall<'a> {
+    fn new(runner: &'a Arc<Runner>, call: &'a Arc<Call>, begun: Instant, stall_after: Option<Duration>) -> Self {
+        Self { runner, call, outer: stepped_call(), tick: FIRST_TICK, watch: Watch::new(begun, stall_after) }
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.runner.epoch == process::epoch()
+    }
+}
+
+impl Awaited for RunnerCall<'_> {
+    type Output = Py<PyAny>;
+
+    fn take(&mut self, _py: Python<'_>) -> Option<Outcome> {
+        self.call.take()
+    }
+
+    fn fate(&mut self, _py: Python<'_>) -> Fate {
+        // In a child that was forked by a signal handler of this very thread, nobody runs the call.
+        if self.runner.has_ended() || !self.is_of_this_process() {
+            Fate::Gone
+        } else if self.runner.is_closing() {
+            Fate::Closing
+        } else {
+            Fate::Runs
+        }
+    }
+
+    fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
+        let is_main = process::is_main_thread(py);
+        let longest = if self.outer.is_some() { LONGEST_NESTED_TICK } else { LONGEST_TICK };
+        let was_closing = self.runner.is_closing();
+        process::sleep(py, || {
+            loop {
+                let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));
+                match self.call.slot.wait(Some(left)) {
+                    Waited::Open => return,
+                    Waited::Interrupted if is_main => return,
+                    Waited::Interrupted => {}
+                    Waited::TimedOut => self.tick = (self.tick * 2).min(longest),
+                }
+                let now = Instant::now();
+                let is_due = due.is_some_and(|at| at <= now)
+                    || self.outer.as_ref().is_some_and(|outer| outer.is_to_be_cancelled(now))
+                    || self.runner.is_closing() != was_closing;
+                if self.call.slot.is_filled() || self.runner.has_ended() || is_main || is_due {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn cancel(&mut self, py: Python<'_>) {
+        self.call.begin_cancelling();
+        // A runner that takes no more mail is ending, and cancels all its tasks.
+        let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
+    }
+
+    fn outer_is_to_end(&mut self, now: Instant) -> bool {
+        let outer = self.outer.as_ref().filter(|outer| outer.is_to_be_cancelled(now));
+        outer.map(|outer| outer.take_over_cancelling()).is_some()
+    }
+
+    fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
+        self.watch.look(py, self.runner, self.call, self.outer.is_some(), now)
+    }
+
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        Some(self.watch.next(now))
+    }
+
+    fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
+        self.call.leave_alone(py, waited_for_cleanup);
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyErr {
+        errors::closed_meanwhile(py, &self.runner.name)
+    }
+
+    fn is_closing(&self, _py: Python<'_>) -> bool {
+        self.runner.is_closing()
+    }
+}

@@ -1,0 +1,11 @@
+//! A loop on a thread of its own.
+
+pub mod arrival;
+pub mod end;
+pub mod hop;
+pub mod registry;
+#[cfg(target_os = "linux")]
+pub mod selector;
+pub mod state;
+pub mod thread;
+mod watch;

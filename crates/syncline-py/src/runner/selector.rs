@@ -1,0 +1,208 @@
+//! The selector of our loops: asyncio's own loop, which sleeps where we can wake it.
+//!
+//! `asyncio.SelectorEventLoop(selector)` calls `select` once a turn. Bookkeeping of file descriptors is left to the
+//! standard `EpollSelector`; what is ours is the sleep. Before it, results are published; after it, mail is turned
+//! into tasks. As long as those end at once and leave nothing to do, `select` goes on without giving the turn back.
+//!
+//! Invariants:
+//! 1. Results are published while detached (a caller woken earlier would collide with this thread), and never later
+//!    than at the next `select`. 2. The wake-up descriptor is edge-triggered and never read: each write is an edge.
+//! 3. `select` returns as soon as the loop has anything else to do: ready handles, new timers, events, a stop.
+
+use crate::python::errors;
+use crate::python::once::intern;
+use crate::runner::state::Runner;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use syncline_core::spin::current_cpu;
+
+const MOST_EVENTS: usize = 256;
+
+/// The selector of a runner's loop. It has the methods of `selectors.BaseSelector`.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Selector {
+    /// Weak, as the runner has the loop and the loop has its selector; the thread that selects keeps the runner.
+    runner: Weak<Runner>,
+    /// A `selectors.EpollSelector`, for everything but `select`.
+    inner: Py<PyAny>,
+    epoll_fd: RawFd,
+    wake_fd: RawFd,
+}
+
+enum Woken {
+    /// File descriptors, and what epoll said of them.
+    Events(Vec<(u64, epoll::EventFlags)>),
+    Failed(Errno),
+}
+
+impl Selector {
+    pub fn new(py: Python<'_>, runner: &Arc<Runner>) -> PyResult<Self> {
+        let inner = py.import("selectors")?.getattr("EpollSelector")?.call0()?;
+        let epoll_fd = inner.call_method0("fileno")?.extract::<RawFd>()?;
+        let mut selector = Self { inner: inner.unbind(), epoll_fd, wake_fd: -1, runner: Arc::downgrade(runner) };
+        selector.wake_fd = runner.watch_wake_fd(|fd| {
+            let data = epoll::EventData::new_u64(fd.as_raw_fd().unsigned_abs().into());
+            epoll::add(selector.epoll(), fd, data, epoll::EventFlags::IN | epoll::EventFlags::ET)
+                .map_err(errors::from_errno)
+        })?;
+        Ok(selector)
+    }
+
+    fn epoll(&self) -> BorrowedFd<'_> {
+        // SAFETY: `inner` owns the descriptor and closes it only in `close`, on the thread that selects.
+        unsafe { BorrowedFd::borrow_raw(self.epoll_fd) }
+    }
+
+    /// Publishes, spins, sleeps. Detached.
+    fn sleep(&self, runner: &Runner, timeout: Option<Duration>) -> Woken {
+        let published = runner.outbox.flush();
+        runner.loop_cpu.store(current_cpu(), Relaxed);
+        let idle = timeout.is_none_or(|timeout| !timeout.is_zero());
+        let met = idle && runner.loop_spin.attempt(runner.caller_cpu.load(Relaxed), true, || runner.mailbox.has_mail());
+        if met && published > 1 {
+            // They call again, one after the other: seen to one by one, each would find this thread at the interpreter.
+            runner.loop_spin.linger(runner.caller_cpu.load(Relaxed), || runner.mailbox.count() >= published);
+        }
+        // With mail at hand the descriptors are only looked at.
+        let parked = idle && !met && runner.mailbox.park();
+        let span = if parked { timeout } else { Some(Duration::ZERO) };
+        let woken = self.wait_for_events(span);
+        if parked {
+            runner.mailbox.unpark();
+        }
+        woken
+    }
+
+    fn wait_for_events(&self, span: Option<Duration>) -> Woken {
+        // A span beyond what the kernel takes is as good as none.
+        let span = span.and_then(|span| Timespec::try_from(span).ok());
+        let mut events = Vec::with_capacity(MOST_EVENTS);
+        match epoll::wait(self.epoll(), spare_capacity(&mut events), span.as_ref()) {
+            // Python runs its signal handlers when we attach; the loop may turn once for nothing.
+            Ok(_) | Err(Errno::INTR) => {
+                let woken_by_us = u64::from(self.wake_fd.unsigned_abs());
+                // Python's `epoll.register` sets the lower half of the data only; the upper one is whatever was there.
+                let fd_of = |event: &epoll::Event| event.data.u64() & u64::from(u32::MAX);
+                let events = events.iter().map(|event| (fd_of(event), event.flags));
+                Woken::Events(events.filter(|(fd, _)| *fd != woken_by_us).collect())
+            }
+            Err(errno) => Woken::Failed(errno),
+        }
+    }
+
+    /// asyncio's form of what epoll reported: pairs of key and mask.
+    fn report<'py>(&self, py: Python<'py>, events: &[(u64, epoll::EventFlags)]) -> PyResult<Bound<'py, PyList>> {
+        let ready = PyList::empty(py);
+        if events.is_empty() {
+            return Ok(ready);
+        }
+        let keys = self.inner.bind(py).call_method0(intern!(py, "get_map"))?;
+        for &(fd, flags) in events {
+            let Ok(key) = keys.get_item(fd) else {
+                // Unregistered in this very turn.
+                continue;
+            };
+            const READ: u32 = 1;
+            const WRITE: u32 = 2;
+            // As `selectors`: errors and hang-ups count as both.
+            let mut mask = 0;
+            if !flags.difference(epoll::EventFlags::IN).is_empty() {
+                mask |= WRITE;
+            }
+            if !flags.difference(epoll::EventFlags::OUT).is_empty() {
+                mask |= READ;
+            }
+            let asked = key.getattr(intern!(py, "events"))?.extract::<u32>()?;
+            if mask & asked != 0 {
+                ready.append((key, mask & asked))?;
+            }
+        }
+        Ok(ready)
+    }
+}
+
+#[pymethods]
+impl Selector {
+    /// One turn's sleep; `timeout` in seconds, `None` for as long as it takes.
+    #[pyo3(signature = (timeout=None))]
+    fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+        let runner = &self.runner.upgrade().ok_or_else(errors::shutting_down)?;
+        let span = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
+        let deadline = span.and_then(|span| Instant::now().checked_add(span));
+        let mut left = span;
+        runner.begin_turn();
+        loop {
+            runner.fall_asleep();
+            let (woken, detached_until) = py.detach(|| (self.sleep(runner, left), Instant::now()));
+            let attach_took = detached_until.elapsed();
+            runner.loop_spin.note_attach(attach_took);
+            runner.outbox.hurry(attach_took);
+            runner.wake_up();
+            let events = match woken {
+                Woken::Events(events) => events,
+                Woken::Failed(errno) => return Err(errors::from_errno(errno)),
+            };
+            let was_asked = if runner.mailbox.has_mail() {
+                let before = runner.scheduled(py)?;
+                runner.see_to_mail(py)?;
+                // By 3. A loop that hides what it has to do is given its turn.
+                before != runner.scheduled(py)? || runner.has_work(py)?
+            } else {
+                // Woken for a handle or a timer of the loop, or for nothing.
+                true
+            };
+            if was_asked || !events.is_empty() || deadline.is_some_and(|at| at <= Instant::now()) {
+                if was_asked {
+                    // Tasks that ended in this turn do not wait for what else the loop has to do.
+                    runner.flush_soon(py);
+                }
+                return self.report(py, &events);
+            }
+            left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn register(
+        &self,
+        py: Python<'_>,
+        fileobj: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.inner.call_method1(py, intern!(py, "register"), (fileobj, events, data))
+    }
+
+    fn unregister(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.inner.call_method1(py, intern!(py, "unregister"), (fileobj,))
+    }
+
+    fn modify(
+        &self,
+        py: Python<'_>,
+        fileobj: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        self.inner.call_method1(py, intern!(py, "modify"), (fileobj, events, data))
+    }
+
+    fn get_key(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.inner.call_method1(py, intern!(py, "get_key"), (fileobj,))
+    }
+
+    fn get_map(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.inner.call_method0(py, intern!(py, "get_map"))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        // Closing the epoll descriptor forgets the wake-up descriptor, which is the runner's to close.
+        self.inner.call_method0(py, intern!(py, "close")).map(drop)
+    }
+}

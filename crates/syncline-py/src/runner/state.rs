@@ -1,0 +1,374 @@
+//! A runner: one event loop on one thread of its own, as other threads know it.
+//!
+//! Invariants:
+//! 1. The loop is made, driven and closed by its own thread. 2. `ended` opens after the mailbox was closed and every
+//!    call was settled or left behind, so that a waiter which sees it open finds its result or will never get one.
+//! 3. `stop`, an exception out of the loop and `close` all end in the same shutdown: mail refused, tasks cancelled,
+//!    async generators finalized, loop closed, within the cleanup time.
+
+use super::arrival::Arrival;
+use crate::call::state::{Call, Outbox, Taker};
+use crate::coroutine::target::Target;
+use crate::python::errors;
+use crate::python::leaky::Leaky;
+use crate::python::log;
+use crate::python::names;
+use crate::python::once::{Once, intern};
+use crate::python::process;
+use crate::python::signals;
+use crate::task::loops::Stepping;
+use crate::task::start::{RunIn, start_call};
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use syncline_core::latch::Latch;
+use syncline_core::mailbox::{Mailbox, SendError, Sent};
+use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, lock};
+use syncline_core::waits::Node;
+
+pub enum Job {
+    Start(Arc<Call>, Target, RunIn),
+    Cancel(Arc<Call>),
+    Arrival(Arc<dyn Arrival>),
+    /// For the loop's thread: anything short.
+    Do(Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>),
+    Stop,
+}
+
+/// How a sender gets the loop's attention.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Feeder {
+    /// The loop sleeps in our selector: a write to a descriptor wakes it, no interpreter needed.
+    Selector,
+    /// Any other loop: `call_soon_threadsafe`, once for all mail that is there when it comes round.
+    Callback,
+}
+
+/// Which library runs the coroutines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Asyncio,
+    Trio,
+}
+
+/// What a runner is made with.
+#[derive(Clone)]
+pub struct Plan {
+    pub name: String,
+    /// Whether it serves one calling thread only.
+    pub is_of_thread: bool,
+    pub bridge_id: u64,
+    pub cleanup: Duration,
+    pub loop_factory: Option<Arc<Py<PyAny>>>,
+    pub backend: Backend,
+    /// Whether its tasks run in greenlets, so that nested calls await in place.
+    pub switches: bool,
+}
+
+pub struct Runner {
+    pub name: Arc<str>,
+    pub bridge_id: u64,
+    pub epoch: u32,
+    pub mailbox: Mailbox<Job>,
+    pub outbox: Arc<Outbox>,
+    pub node: Arc<Node>,
+    pub caller_spin: Spin,
+    pub loop_spin: Spin,
+    pub caller_cpu: AtomicU32,
+    /// How many wait for a result that may come soon.
+    pub callers: AtomicU32,
+    pub loop_cpu: AtomicU32,
+    pub cleanup: Duration,
+    feeder: Feeder,
+    pub backend: Backend,
+    pub switches: bool,
+    is_of_thread: bool,
+    /// "file:line" of the call that started it.
+    pub started_at: String,
+    /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
+    #[cfg(target_os = "linux")]
+    pub wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
+    pub event_loop: Once<Py<PyAny>>,
+    drain: Once<Py<PyAny>>,
+    pub thread: Once<Py<PyAny>>,
+    pub thread_id: AtomicU64,
+    /// The submitted calls: nobody who waits for one of their futures looks after it.
+    pub submitted: Mutex<Vec<Weak<Call>>>,
+    turns: AtomicU64,
+    /// The turn whose stall was reported last, and one more; 0 for none.
+    reported: AtomicU64,
+    asleep: AtomicBool,
+    pub closing: Arc<AtomicBool>,
+    pub ended: Latch,
+}
+
+thread_local! {
+    static DRIVEN: Leaky<Arc<Runner>> = const { Leaky::new() };
+}
+
+/// The runner whose loop this thread drives.
+pub fn current_runner() -> Option<Arc<Runner>> {
+    let runner = DRIVEN.with(Leaky::cloned);
+    // In a forked child the thread that forked drives nothing of ours any more.
+    runner.filter(|runner| runner.epoch == process::epoch())
+}
+
+/// Says which runner's loop this thread drives from now on.
+pub fn drive(runner: Option<&Arc<Runner>>) {
+    drop(DRIVEN.with(|driven| driven.replace(runner.map(Arc::clone))));
+}
+
+impl Runner {
+    /// One that is not started yet. `node` is that of its thread.
+    pub fn new(py: Python<'_>, plan: &Plan, node: &Arc<Node>) -> PyResult<Arc<Self>> {
+        let feeder = if plan.loop_factory.is_none() && plan.backend == Backend::Asyncio && cfg!(target_os = "linux") {
+            Feeder::Selector
+        } else {
+            Feeder::Callback
+        };
+        let cores = usable_cores();
+        Ok(Arc::new(Self {
+            name: plan.name.as_str().into(),
+            bridge_id: plan.bridge_id,
+            epoch: process::epoch(),
+            mailbox: Mailbox::new(),
+            outbox: Arc::new(Outbox::new(feeder == Feeder::Selector)),
+            node: Arc::clone(node),
+            caller_spin: Spin::new(cores),
+            loop_spin: Spin::new(cores),
+            caller_cpu: AtomicU32::new(UNKNOWN_CPU),
+            callers: AtomicU32::new(0),
+            loop_cpu: AtomicU32::new(UNKNOWN_CPU),
+            cleanup: plan.cleanup,
+            feeder,
+            backend: plan.backend,
+            switches: plan.switches,
+            is_of_thread: plan.is_of_thread,
+            started_at: place_of_call(py),
+            #[cfg(target_os = "linux")]
+            wake_fd: Mutex::new(Some(new_wake_fd()?)),
+            event_loop: Once::new(),
+            drain: Once::new(),
+            thread: Once::new(),
+            thread_id: AtomicU64::new(0),
+            submitted: Mutex::default(),
+            turns: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            closing: Arc::default(),
+            ended: Latch::new(),
+        }))
+    }
+
+    /// A call that is to run here, not sent yet.
+    pub fn new_call(&self, taker: Taker, stats: &Arc<Stats>) -> Arc<Call> {
+        Call::new(taker, &self.name, &self.closing, stats)
+    }
+
+    pub fn feeder(&self) -> Feeder {
+        self.feeder
+    }
+
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Relaxed)
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Acquire)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_open()
+    }
+
+    pub fn takes_calls(&self) -> bool {
+        !self.is_closing() && self.epoch == process::epoch()
+    }
+
+    pub fn thread_id(&self) -> u64 {
+        self.thread_id.load(Relaxed)
+    }
+
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.event_loop.get(py).map(|event_loop| event_loop.bind(py))
+    }
+
+    /// What a bridge calls the scope that it serves.
+    pub fn scope(&self) -> &'static str {
+        if self.is_of_thread { "thread" } else { "process" }
+    }
+
+    /// Shows the descriptor to `watch`, and returns its number.
+    #[cfg(target_os = "linux")]
+    pub fn watch_wake_fd(&self, watch: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> PyResult<()>) -> PyResult<i32> {
+        use std::os::fd::{AsFd, AsRawFd};
+        match lock(&self.wake_fd).as_ref() {
+            Some(fd) => watch(fd.as_fd()).map(|()| fd.as_raw_fd()),
+            None => Err(errors::shutting_down()),
+        }
+    }
+
+    /// Wakes a loop that sleeps in our selector.
+    pub fn wake(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(fd) = lock(&self.wake_fd).as_ref() {
+            // Fails only if the counter is full, and then the loop is awake.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Sends a job and wakes the loop if need be; attached. Gives the job back if the runner takes no more.
+    pub fn post(self: &Arc<Self>, py: Python<'_>, job: Job) -> Result<(), SendError<Job>> {
+        match (self.mailbox.send(job)?, self.feeder) {
+            (Sent::LoopIsAwake, _) => {}
+            (Sent::WakeTheLoop, Feeder::Selector) => self.wake(),
+            (Sent::WakeTheLoop, Feeder::Callback) => self.call_drain(py),
+        }
+        Ok(())
+    }
+
+    fn call_drain(self: &Arc<Self>, py: Python<'_>) {
+        let scheduled = || -> PyResult<()> {
+            let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
+            let drain = self.drain.get_or_try_init(py, || {
+                let runner = Arc::downgrade(self);
+                let callback = PyCFunction::new_closure(
+                    py,
+                    Some(c"syncline_drain"),
+                    None,
+                    move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                        runner.upgrade().map_or(Ok(()), |runner| runner.drain_batch(args.py()))
+                    },
+                )?;
+                PyResult::Ok(callback.into_any().unbind())
+            })?;
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
+        };
+        // A signal handler that raises may have kept the callback from being scheduled, and nobody else will do it.
+        signals::through(py, || match scheduled() {
+            // A loop that is closed is past its shutdown, which has settled every call.
+            Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
+                if !self.is_loop_closed(py) {
+                    log::log(py, "error", "the loop could not be told that it is to close", Some(&error));
+                }
+                Ok(())
+            }
+            scheduled => scheduled,
+        });
+    }
+
+    fn is_loop_closed(&self, py: Python<'_>) -> bool {
+        let closed = self.event_loop(py).map(|event_loop| event_loop.call_method0(intern!(py, "is_closed")));
+        closed.is_none_or(|closed| closed.is_ok_and(|closed| closed.is_truthy().unwrap_or(false)))
+    }
+
+    /// A callback on a loop that is not ours.
+    fn drain_batch(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        self.begin_turn();
+        self.outbox.start_deferring();
+        let mut seen_to = self.see_to_mail(py);
+        // Parked, for this feeder, means that no drain is scheduled.
+        while seen_to.is_ok() && !self.mailbox.park() {
+            seen_to = self.see_to_mail(py);
+        }
+        self.outbox.stop_deferring();
+        self.flush_soon(py);
+        seen_to
+    }
+
+    /// Publishes results, detached if there are any.
+    pub fn flush_soon(&self, py: Python<'_>) {
+        if !self.outbox.is_empty() {
+            py.detach(|| _ = self.outbox.flush());
+        }
+    }
+
+    pub fn begin_turn(&self) {
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    pub fn fall_asleep(&self) {
+        self.asleep.store(true, Relaxed);
+    }
+
+    pub fn wake_up(&self) {
+        self.asleep.store(false, Relaxed);
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    /// Turns all mail into tasks; on the loop's thread.
+    pub fn see_to_mail(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
+        let mut mail = VecDeque::new();
+        self.mailbox.drain(&mut mail);
+        let _stepping = Stepping::on(event_loop);
+        while let Some(job) = mail.pop_front() {
+            // What one job raises must not keep the others from being seen to.
+            if let Err(error) = self.see_to(py, event_loop, job) {
+                log::log(py, "error", "what another thread sent to the loop could not be seen to", Some(&error));
+            }
+        }
+        Ok(())
+    }
+
+    fn see_to(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>, job: Job) -> PyResult<()> {
+        match job {
+            Job::Start(call, target, run_in) => {
+                start_call(event_loop, &call, target, run_in, self.backend == Backend::Asyncio);
+                Ok(())
+            }
+            Job::Cancel(call) => call.cancel_if_asked(py),
+            Job::Arrival(arrival) => {
+                arrival.arrive(py);
+                Ok(())
+            }
+            Job::Do(what) => what(py),
+            Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop),
+        }
+    }
+
+    /// How many timers the loop has; `None` where it doesn't say.
+    pub fn scheduled(&self, py: Python<'_>) -> PyResult<Option<usize>> {
+        let Some(event_loop) = self.event_loop(py) else { return Ok(None) };
+        event_loop.getattr(intern!(py, "_scheduled"))?.len().map(Some)
+    }
+
+    /// Whether the loop has handles to run or was told to stop.
+    pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(event_loop) = self.event_loop(py) else { return Ok(true) };
+        Ok(event_loop.getattr(intern!(py, "_ready"))?.len()? > 0
+            || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
+    }
+
+    /// Whether the caller is the one that reports the stall of that turn.
+    pub fn is_first_to_report(&self, turn: u64) -> bool {
+        self.reported.swap(turn + 1, Relaxed) != turn + 1
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn new_wake_fd() -> PyResult<std::os::fd::OwnedFd> {
+    use rustix::event::{EventfdFlags, eventfd};
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(errors::from_errno)
+}
+
+/// "file:line" of the Python code that made the present call.
+fn place_of_call(py: Python<'_>) -> String {
+    let place = || -> PyResult<String> {
+        let frame = names::getframe(py)?.call0()?;
+        let file: String = frame.getattr("f_code")?.getattr("co_filename")?.extract()?;
+        Ok(format!("{file}:{}", frame.getattr("f_lineno")?.extract::<u32>()?))
+    };
+    place().unwrap_or_else(|_| "an unknown place".to_owned())
+}

@@ -1,0 +1,244 @@
+//! A runner's own thread: it makes the loop, says that it is ready, drives it and ends it.
+//!
+//! Invariants:
+//! 1. Whoever has a runner started waits as everybody else does who needs it: for the thread to say what became of the
+//!    start. Who stops waiting leaves the runner to the next caller.
+
+use super::registry::{Start, Starting};
+use super::state::{Backend, Feeder, Plan, Runner, drive};
+use crate::call::outcome::{Outcome, cancelled_error};
+use crate::call::state::Call;
+use crate::call::stepping::stepped_call;
+use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::python::log;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::python::residents;
+use crate::python::threads;
+use crate::switch::carrier;
+use crate::switch::nest::{self, Driving};
+use crate::switch::nestable;
+use crate::task::loops;
+use crate::task::new_loop;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use syncline_core::sync::{Mutex, lock};
+
+/// How often a thread that waits for a start looks for signals that were delivered to another one.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Starts a runner's thread, without waiting for it.
+pub fn start(py: Python<'_>, plan: Plan, duty: Start) -> PyResult<()> {
+    preload(py, &plan)?;
+    let runner = Runner::new(py, &plan, &duty.starting().node)?;
+    let starting = Arc::clone(duty.starting());
+    let registry = Arc::clone(duty.runners());
+    let name = Arc::clone(&runner.name);
+    let main = {
+        let todo = Mutex::new(Some((runner, plan, duty)));
+        PyCFunction::new_closure(
+            py,
+            Some(c"syncline_runner"),
+            None,
+            move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                let todo = lock(&todo).take();
+                if let Some((runner, plan, duty)) = todo {
+                    main(args.py(), &runner, &plan, duty);
+                }
+            },
+        )?
+    };
+    let started = threads::start(py, &name, main.into_any(), PyTuple::empty(py));
+    if started.is_err() {
+        // Where it runs all the same, a signal handler's exception came in the middle; by 1 it will be ready.
+        registry.withdraw(&starting);
+    }
+    started.map(drop)
+}
+
+/// Where the import lock is held, this thread may be the one that holds it: it is in the middle of an import, whose signal
+/// handler makes the call. The runner's thread would wait for that lock, so this one imports what it needs.
+fn preload(py: Python<'_>, plan: &Plan) -> PyResult<()> {
+    if !names::import_lock_held(py)?.call0()?.is_truthy()? {
+        return Ok(());
+    }
+    names::get_logger(py)?;
+    names::partial(py)?;
+    names::selector_event_loop(py)?;
+    py.import(intern!(py, "selectors"))?;
+    if plan.backend == Backend::Trio {
+        names::trio_loop(py)?;
+    }
+    Ok(())
+}
+
+/// Waits for a start; raises what it raised, if this thread has begun it.
+pub fn wait_for_start(py: Python<'_>, starting: &Arc<Starting>, is_mine: bool, patience: Patience) -> PyResult<()> {
+    // There is nothing to clean up: who is to stop waiting stops at once.
+    let patience = Patience { cleanup: Duration::ZERO, ..patience };
+    let mut awaited = RunnerStart { starting, is_mine, outer: stepped_call() };
+    Wait::begin(patience).wait_for(py, &mut awaited)?;
+    match is_mine.then(|| starting.take_error()).flatten() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+struct RunnerStart<'a> {
+    starting: &'a Arc<Starting>,
+    is_mine: bool,
+    /// The call that this wait is a part of.
+    outer: Option<Arc<Call>>,
+}
+
+impl Awaited for RunnerStart<'_> {
+    type Output = ();
+
+    fn take(&mut self, _py: Python<'_>) -> Option<Outcome<()>> {
+        self.starting.over.is_open().then_some(Outcome::Returned(()))
+    }
+
+    fn fate(&mut self, _py: Python<'_>) -> Fate {
+        Fate::Runs
+    }
+
+    fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
+        let left = due.map_or(TICK, |at| at.saturating_duration_since(Instant::now()).min(TICK));
+        process::sleep(py, || _ = self.starting.over.wait(Some(left)));
+        Ok(())
+    }
+
+    fn cancel(&mut self, _py: Python<'_>) {}
+
+    fn outer_is_to_end(&mut self, now: Instant) -> bool {
+        let outer = self.outer.as_ref().filter(|outer| outer.is_to_be_cancelled(now));
+        outer.map(|outer| outer.take_over_cancelling()).is_some()
+    }
+
+    fn abandon(&mut self, py: Python<'_>, _waited_for_cleanup: Option<Duration>) {
+        if self.is_mine
+            && let Some(error) = self.starting.abandon()
+        {
+            tell_nobody(py, &error);
+        }
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyErr {
+        cancelled_error(py)
+    }
+
+    fn is_closing(&self, _py: Python<'_>) -> bool {
+        false
+    }
+}
+
+fn tell_nobody(py: Python<'_>, error: &PyErr) {
+    log::log(py, "error", "a loop could not be started, and nobody waits for it any more", Some(error));
+}
+
+/// The thread's main function.
+fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
+    if !duty.starting().begin() {
+        return;
+    }
+    drive(Some(runner));
+    let _ended = ThreadIsOver(runner);
+    match prepare(py, runner, plan) {
+        Ok(event_loop) => {
+            if duty.ready(Arc::clone(runner)).is_ok() {
+                turn(py, runner, &event_loop);
+            }
+            end(py, runner, &event_loop);
+        }
+        Err(error) => {
+            if let Err(error) = duty.fail(error) {
+                tell_nobody(py, &error);
+            }
+        }
+    }
+}
+
+/// However the thread came to its end, nobody waits for it any more.
+struct ThreadIsOver<'a>(&'a Arc<Runner>);
+
+impl Drop for ThreadIsOver<'_> {
+    fn drop(&mut self) {
+        let runner = self.0;
+        runner.closing.store(true, Release);
+        drop(runner.mailbox.close());
+        runner.outbox.stop_deferring();
+        let _ = runner.outbox.flush();
+        #[cfg(target_os = "linux")]
+        drop(lock(&runner.wake_fd).take());
+        runner.ended.open();
+        drive(None);
+    }
+}
+
+/// All that has to be there before the first call comes.
+fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
+    runner.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
+    runner.thread.set(py, names::current_thread(py)?.call0()?.unbind());
+    let event_loop = make_loop(py, runner, plan)?;
+    runner.event_loop.set(py, event_loop.clone().unbind());
+    nest::drive(Driving::Ours { bridge: runner.bridge_id, switches: runner.switches });
+    if runner.feeder() == Feeder::Callback {
+        runner.mailbox.park();
+    }
+    let resident: Weak<Runner> = Arc::downgrade(runner);
+    residents::remember(resident, py);
+    Ok(event_loop)
+}
+
+fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
+    match &plan.loop_factory {
+        _ if runner.backend == Backend::Trio => {
+            new_loop::make(&names::partial(py)?.call1((names::trio_loop(py)?, runner.cleanup.as_secs_f64()))?)
+        }
+        Some(factory) => {
+            new_loop::make(factory.bind(py)).and_then(|event_loop| nestable::nests(runner.switches, event_loop))
+        }
+        #[cfg(target_os = "linux")]
+        None => {
+            let class = loops::runner_loop(py)?;
+            let selector = Bound::new(py, super::selector::Selector::new(py, runner)?)?;
+            let factory = names::partial(py)?.call1((class, selector))?;
+            new_loop::make(&factory)
+        }
+        #[cfg(not(target_os = "linux"))]
+        None => new_loop::make(names::caller_loop(py)?),
+    }
+}
+
+/// Turns the loop until it is stopped.
+fn turn(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
+    loop {
+        match event_loop.call_method0(intern!(py, "run_forever")) {
+            Ok(_) => return,
+            // `SystemExit` and the like in a background task: logged, and the loop lives on.
+            Err(error) if !error.is_instance_of::<PyException>(py) => {
+                log::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+            }
+            Err(error) => {
+                log::log(py, "error", "the loop died", Some(&error));
+                return;
+            }
+        }
+        if runner.is_closing() {
+            return;
+        }
+    }
+}
+
+fn end(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
+    runner.closing.store(true, Release);
+    if let Err(error) = runner.shut_down(py, event_loop) {
+        log::log(py, "error", "the loop could not be closed cleanly", Some(&error));
+    }
+    carrier::end_all(py);
+}

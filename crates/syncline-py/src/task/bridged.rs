@@ -1,0 +1,151 @@
+//! The coroutine that the task of one call sees: it drives the user's, and settles the call when that ends.
+//!
+//! A done callback on the task would run one loop iteration later, and would let `SystemExit` tear the loop down.
+//!
+//! Invariants:
+//! 1. Every end of the user's coroutine settles the call, exactly once, before the task learns of it.
+//! 2. The task never sees an exception but `CancelledError`, which marks it cancelled; the caller gets the others.
+
+use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::state::Call;
+use crate::coroutine::target::Target;
+use crate::python::once::intern;
+use crate::switch::kinds::{Kind, StrandId};
+use crate::switch::strand::Owner;
+use crate::task::execution::{Execution, Step};
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+/// The coroutine of one call through the bridge. It looks like the one it drives: name, code and frame are that one's.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct BridgedCoroutine {
+    execution: Execution,
+}
+
+impl BridgedCoroutine {
+    pub fn kind(py: Python<'_>) -> Kind {
+        Kind {
+            class: py.get_type::<Self>().unbind(),
+            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().runs_in(strand)),
+            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().is_nested()),
+        }
+    }
+
+    pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
+        Self { execution: Execution::new(call, target, owner) }
+    }
+
+    pub fn call(&self) -> &Arc<Call> {
+        &self.execution.call
+    }
+
+    /// By 1 and 2. `None` at the end.
+    fn after(&self, py: Python<'_>, step: Step) -> PyResult<Option<Py<PyAny>>> {
+        let outcome = match step {
+            Step::Awaits(awaited) => return Ok(Some(awaited)),
+            Step::Ended(outcome) => outcome,
+        };
+        let cancelled = match &outcome {
+            Outcome::Raised(error) if is_cancelled(py, error) => Some(error.clone_ref(py)),
+            _ => None,
+        };
+        self.execution.call.settle(py, outcome);
+        cancelled.map_or(Ok(None), Err)
+    }
+
+    pub fn has_begun(&self, py: Python<'_>) -> bool {
+        self.execution.inner(py).is_some()
+    }
+
+    /// Its task can't go on: the call ends by that error, and what has begun is closed.
+    pub fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        // Before the coroutine is closed, which would settle it otherwise.
+        self.execution.call.settle(py, Outcome::Raised(error));
+        self.execution.close(py)
+    }
+
+    /// Whether a nested call is suspended in it.
+    pub fn is_nested(&self) -> bool {
+        self.execution.is_nested()
+    }
+
+    pub fn runs_in(&self, strand: StrandId) -> bool {
+        self.execution.runs_in(strand)
+    }
+
+    fn of_inner(&self, py: Python<'_>, attribute: &str) -> Option<Py<PyAny>> {
+        self.execution.inner(py)?.getattr(attribute).ok().map(Bound::unbind)
+    }
+}
+
+#[pymethods]
+impl BridgedCoroutine {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.after(py, self.execution.send(py.None().bind(py)))
+    }
+
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.after(py, self.execution.send(value))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        value: Option<&Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.after(py, self.execution.throw(kind, value, traceback))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.execution.close(py)
+    }
+
+    #[getter]
+    fn __name__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.of_inner(py, "__name__").unwrap_or_else(|| intern!(py, "call").clone().into_any().unbind())
+    }
+
+    #[getter]
+    fn __qualname__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.of_inner(py, "__qualname__").unwrap_or_else(|| intern!(py, "call").clone().into_any().unbind())
+    }
+
+    #[getter]
+    fn cr_code(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.of_inner(py, "cr_code")
+    }
+
+    #[getter]
+    fn cr_frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.of_inner(py, "cr_frame")
+    }
+
+    #[getter]
+    fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.of_inner(py, "cr_await")
+    }
+
+    #[getter]
+    fn cr_running(&self, py: Python<'_>) -> bool {
+        self.of_inner(py, "cr_running").is_some_and(|running| running.is_truthy(py).unwrap_or(false))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        match self.execution.inner(py) {
+            Some(inner) => format!("<bridged {inner:?}>"),
+            None => "<bridged call, not begun>".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What is left to be done for a session that is open when its loop ends.
+
+use crate::coroutine::target::Target;
+use crate::python::names;
+use crate::python::once::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+/// What a loop that shuts down does about a session that is still open.
+pub enum Closer {
+    Nothing,
+    /// `aclose()` of a generator.
+    Close(Py<PyAny>),
+    /// The same for one that owns this session: a strong reference would keep it from ever being dropped.
+    CloseIfAlive(Py<PyWeakrefReference>),
+    /// `__aexit__` of a manager, as if the body had been cancelled.
+    Leave(Py<PyAny>),
+}
+
+impl Closer {
+    pub fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
+        let close = |generator: &Bound<'_, PyAny>| {
+            let function = generator.getattr(intern!(py, "aclose"))?.unbind();
+            Ok(Some(Target::Step { function, args: PyTuple::empty(py).unbind() }))
+        };
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Close(generator) => close(generator.bind(py)),
+            Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
+            Self::Leave(manager) => {
+                let function = manager.getattr(py, intern!(py, "__aexit__"))?;
+                let cancelled = names::cancelled_error(py)?;
+                let args = (cancelled, cancelled.call0()?, py.None()).into_pyobject(py)?.unbind();
+                Ok(Some(Target::Step { function, args }))
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Making a task, on its loop's thread.
+
+use super::loops;
+use crate::python::names;
+use crate::python::once::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+pub fn make_task<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    coroutine: &Bound<'py, PyAny>,
+    context: &Py<PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let options = PyDict::new(py);
+    options.set_item(intern!(py, "context"), context)?;
+    if loops::has_task_factory(event_loop)? {
+        // The user's factory decides, eager ones included: this is the loop's own thread.
+        return event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options));
+    }
+    options.set_item(intern!(py, "loop"), event_loop)?;
+    if names::has_eager_tasks(py) {
+        options.set_item(intern!(py, "eager_start"), true)?;
+    }
+    names::task(py)?.call((coroutine,), Some(&options))
+}

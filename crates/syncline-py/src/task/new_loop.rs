@@ -1,0 +1,75 @@
+//! Making a loop: what every loop of ours gets, whoever makes it.
+
+use super::bridged::BridgedCoroutine;
+use super::revival::settle_lost_step;
+use crate::python::errors;
+use crate::python::log;
+use crate::python::once::intern;
+use crate::python::signals;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+
+/// A new loop of the factory's, which logs unhandled errors to our logger.
+pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = factory.py();
+    // Late in the interpreter's end this fails: before there is a loop that nobody would close.
+    let handler = exception_handler(py)?;
+    let event_loop = factory.call0()?;
+    if !event_loop.hasattr(intern!(py, "run_forever"))? {
+        let kind = errors::type_name(&event_loop);
+        return Err(PyTypeError::new_err(format!(
+            "loop_factory must return a new event loop, and returned {kind}; give it a function such as \
+             uvloop.new_event_loop"
+        )));
+    }
+    event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
+    Ok(event_loop)
+}
+
+/// The loops' exception handler: logs to "syncline".
+fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let logger = log::logger(py)?.unbind();
+    let is_finalizing = py.import("sys")?.getattr("is_finalizing")?.unbind();
+    let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        let py = args.py();
+        let what = args.get_item(1)?;
+        if is_known_to_a_caller(&what)? {
+            return Ok(());
+        }
+        let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?;
+        let message = signals::text_of(&message);
+        // At the interpreter's end Python 3.11 may crash in the repr of a task, as it frees what that calls before the
+        // tasks; and from 3.13 on a traceback can't be formatted, as that imports modules.
+        let is_late = is_finalizing.call0(py)?.is_truthy(py)?;
+        let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || py.version_info() >= (3, 12));
+        let details = details.filter_map(|key| what.get_item(key).ok());
+        let mut message = details.fold(message, |message, detail| format!("{message}: {}", signals::repr_of(&detail)));
+        let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
+        if is_late
+            && py.version_info() >= (3, 13)
+            && let Some(error) = error.take()
+        {
+            message = format!("{message}: {}", signals::text_of(error.value(py)));
+        }
+        log::log_to(logger.bind(py), "error", &message, error.as_ref());
+        Ok(())
+    };
+    Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())
+}
+
+/// Whether what the handler is told of concerns a call of ours whose caller knows of it: a step that was lost, and a task
+/// that was left pending when another one took its place.
+fn is_known_to_a_caller(what: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = what.py();
+    let get = |key: &str| what.call_method1(intern!(py, "get"), (key,));
+    let (handle, error, task) = (get("handle")?, get("exception")?, get("task")?);
+    if !handle.is_none() && !error.is_none() {
+        return settle_lost_step(&handle, &PyErr::from_value(error));
+    }
+    if task.is_none() || !error.is_none() {
+        return Ok(false);
+    }
+    let coroutine = task.call_method0(intern!(py, "get_coro"))?;
+    Ok(coroutine.cast::<BridgedCoroutine>().is_ok_and(|coroutine| coroutine.get().call().is_settled()))
+}

@@ -1,0 +1,101 @@
+//! Tasks that lost their step.
+//!
+//! A signal handler's exception may come in a few lines of asyncio's own: where a loop has taken a task's step off its queue
+//! and not made it yet, or where a task that starts eagerly asks for its next one. Then nothing will ever step that task
+//! again, and a cancellation is never delivered. A plain loop has the same window; whoever waits here must not wait in vain.
+
+use super::bridged::BridgedCoroutine;
+use super::session::SessionCoroutine;
+use crate::call::state::Call;
+use crate::python::names;
+use crate::python::once::intern;
+use pyo3::exceptions::PySystemError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// What went wrong in the making of a task: asyncio's C code goes on after an error of the loop's `call_soon`, and what
+/// comes of that is a SystemError.
+pub fn real_error(py: Python<'_>, error: PyErr) -> PyErr {
+    match error.cause(py) {
+        Some(cause) if error.is_instance_of::<PySystemError>(py) => cause,
+        _ => error,
+    }
+}
+
+/// Has a coroutine of ours that has begun go on in another task, which begins in the loop's next turn.
+pub fn go_on_in_new_task<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    coroutine: &Bound<'py, PyAny>,
+    context: Option<&Py<PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let options = PyDict::new(py);
+    options.set_item(intern!(py, "loop"), event_loop)?;
+    if let Some(context) = context {
+        options.set_item(intern!(py, "context"), context)?;
+    }
+    names::task(py)?.call((coroutine,), Some(&options))
+}
+
+/// If the call's task has lost its step, another one takes its place.
+pub fn revive_if_lost(event_loop: &Bound<'_, PyAny>, call: &Call) -> PyResult<()> {
+    let py = event_loop.py();
+    let Some(task) = call.task(py) else { return Ok(()) };
+    if !is_lost(event_loop, &task)? {
+        return Ok(());
+    }
+    let coroutine = task.call_method0(intern!(py, "get_coro"))?;
+    // Python 3.12 and later.
+    let context = match task.getattr_opt(intern!(py, "get_context"))? {
+        Some(context) => Some(context.call0()?.unbind()),
+        None => None,
+    };
+    let new = go_on_in_new_task(event_loop, &coroutine, context.as_ref())?;
+    // It is pending for good, which nobody needs to be told.
+    let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
+    if let Ok(session) = coroutine.cast::<SessionCoroutine>() {
+        session.get().session.goes_on_in(&new);
+    }
+    call.suspended_in(new);
+    Ok(())
+}
+
+/// Whether a task waits for nothing, and no step of it is due.
+fn is_lost(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = task.py();
+    let (Some(ready), Some(waiter)) =
+        (event_loop.getattr_opt(intern!(py, "_ready"))?, task.getattr_opt(intern!(py, "_fut_waiter"))?)
+    else {
+        return Ok(false);
+    };
+    if !waiter.is_none() || task.call_method0(intern!(py, "done"))?.is_truthy()? {
+        return Ok(false);
+    }
+    for handle in ready.try_iter()? {
+        if stepped_by(&handle?)?.is_some_and(|stepped| stepped.is(task)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The task whose step a handle of a loop is, if it is one.
+fn stepped_by<'py>(handle: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = handle.py();
+    match handle.getattr_opt(intern!(py, "_callback"))? {
+        Some(callback) => callback.getattr_opt(intern!(py, "__self__")),
+        None => Ok(None),
+    }
+}
+
+/// A step of a call's task that failed outside of its coroutine (Python's stack was used up, for instance): the call has
+/// ended by that. For the loop's exception handler, which is given the handle. True if it was one.
+pub fn settle_lost_step(handle: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<bool> {
+    let py = handle.py();
+    let Some(task) = stepped_by(handle)? else { return Ok(false) };
+    let Some(get_coro) = task.getattr_opt(intern!(py, "get_coro"))? else { return Ok(false) };
+    let Ok(coroutine) = get_coro.call0()?.cast_into::<BridgedCoroutine>() else { return Ok(false) };
+    coroutine.get().fail(py, error.clone_ref(py))?;
+    let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
+    Ok(true)
+}

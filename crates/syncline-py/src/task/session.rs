@@ -1,0 +1,475 @@
+//! A session: many steps, one task.
+//!
+//! Contextvars' tokens, cancel scopes, `asyncio.timeout` and task groups belong to a task. So all steps of a generator,
+//! and the entering and leaving of a manager, are made in one: that of a session. Between steps the task sleeps.
+//!
+//! A step begins outside of the task's own turns, by a thread that entered the task as asyncio does before each of them:
+//! one that never suspends costs no turn of the loop. If it suspends, the task is woken and told what it waits for.
+//!
+//! Invariants:
+//! 1. All of it happens on the loop's thread; a session makes one step at a time.
+//! 2. Between steps the task waits for a future that refuses to be cancelled. A cancellation is then kept by the task and
+//!    delivered where the next step suspends, as with code that does not await in between.
+//! 3. The task of a session never ends by an error, and ends with the session: after its last step, or, where a loop
+//!    shuts down, after what the session left for that case.
+
+use super::closer::Closer;
+use crate::call::outcome::{Outcome, is_cancelled, is_trio_cancelled};
+use crate::call::state::Call;
+use crate::coroutine::driven::Input;
+use crate::coroutine::target::Target;
+use crate::python::context::Entered;
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::switch::kinds::{Kind, StrandId};
+use crate::switch::strand::Owner;
+use crate::task::execution::{Execution, Step};
+use crate::task::idle::{self, Cancellation, Idled, Idling};
+use crate::task::loops;
+use crate::task::making::make_task;
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::Arc;
+use syncline_core::sync::{Mutex, lock};
+
+#[derive(Default)]
+struct State {
+    task: Option<Py<PyAny>>,
+    /// By 2: the wait between steps.
+    idle: Option<Idling>,
+    current: Option<Arc<Execution>>,
+    /// What the current step waits for, until the task is told.
+    handed_over: Option<Py<PyAny>>,
+    closer: Option<Closer>,
+    /// No step comes after the current one.
+    ending: bool,
+    ended: bool,
+}
+
+pub struct Session {
+    pub context: Py<PyAny>,
+    /// Tokens that unset variables which the caller has from this session.
+    pub unset: Py<PyDict>,
+    /// The native generator whose end, by whatever error, is the session's.
+    generator: Option<Py<PyAny>>,
+    state: Mutex<State>,
+}
+
+impl Session {
+    pub fn new(py: Python<'_>, context: Py<PyAny>, generator: Option<Py<PyAny>>) -> Arc<Self> {
+        Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, state: Mutex::default() })
+    }
+
+    /// Whether no more steps can come.
+    pub fn is_ending(&self) -> bool {
+        lock(&self.state).ending
+    }
+
+    pub fn has_ended(&self) -> bool {
+        lock(&self.state).ended
+    }
+
+    /// What is to happen if the loop shuts down before the session ends; for any thread.
+    pub fn on_shutdown(&self, closer: Closer) {
+        let replaced = lock(&self.state).closer.replace(closer);
+        drop(replaced);
+    }
+
+    /// Whether the current step is made in this strand.
+    pub fn runs_in(&self, strand: StrandId) -> bool {
+        lock(&self.state).current.as_ref().is_some_and(|execution| execution.runs_in(strand))
+    }
+
+    /// Whether a nested call is suspended in the current step.
+    pub fn is_nested(&self) -> bool {
+        lock(&self.state).current.as_ref().is_some_and(|execution| execution.is_nested())
+    }
+
+    pub fn is_idle(&self) -> bool {
+        let state = lock(&self.state);
+        state.current.is_none() && !state.ended
+    }
+
+    pub fn current_call(&self) -> Option<Arc<Call>> {
+        lock(&self.state).current.as_ref().map(|execution| Arc::clone(&execution.call))
+    }
+
+    /// Makes a step. `enters` where the thread can stand in for the task: its loop runs, and no task does.
+    pub fn begin(
+        self: &Arc<Self>,
+        event_loop: &Bound<'_, PyAny>,
+        call: &Arc<Call>,
+        target: Target,
+        is_last: bool,
+        enters: bool,
+    ) -> PyResult<()> {
+        let py = event_loop.py();
+        if self.has_ended() {
+            target.discard(py);
+            call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, call.runner_name())));
+            return Ok(());
+        }
+        let task = self.task(event_loop)?;
+        let execution = Arc::new(Execution::new(Arc::clone(call), target, loops::owner(event_loop)));
+        let done_by_this_step = {
+            let mut state = lock(&self.state);
+            state.current = Some(Arc::clone(&execution));
+            state.ending |= is_last;
+            if is_last { state.closer.take() } else { None }
+        };
+        drop(done_by_this_step);
+        if !enters {
+            call.suspended_in(task);
+            return self.wake(py);
+        }
+        let step = self.as_the_task(event_loop, &task, || execution.send(py.None().bind(py)))?;
+        match step {
+            Step::Awaits(awaited) => {
+                lock(&self.state).handed_over = Some(awaited);
+                call.suspended_in(task);
+                self.go_on(py)
+            }
+            Step::Ended(outcome) => {
+                self.settle(py, &execution, outcome);
+                if self.is_ending() { self.go_on(py) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Ends a session that has nothing left to do.
+    pub fn end(&self, py: Python<'_>) -> PyResult<()> {
+        let closer = {
+            let mut state = lock(&self.state);
+            state.ending = true;
+            state.closer.take()
+        };
+        drop(closer);
+        self.wake(py)
+    }
+
+    /// For a loop that shuts down: no step follows the current one but what the session left for that case.
+    pub fn end_after_this_step(&self) {
+        lock(&self.state).ending = true;
+    }
+
+    /// The same for a session that is idle.
+    pub fn end_by_closer(&self, py: Python<'_>) -> PyResult<()> {
+        self.end_after_this_step();
+        self.wake(py)
+    }
+
+    fn task<'py>(self: &Arc<Self>, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        if let Some(task) = &lock(&self.state).task {
+            return Ok(task.bind(py).clone());
+        }
+        let coroutine =
+            Bound::new(py, SessionCoroutine { session: Arc::clone(self), event_loop: event_loop.clone().unbind() })?;
+        let task = make_task(event_loop, coroutine.as_any(), &self.context)?;
+        lock(&self.state).task = Some(task.clone().unbind());
+        Ok(task)
+    }
+
+    fn as_the_task(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        task: &Bound<'_, PyAny>,
+        step: impl FnOnce() -> Step,
+    ) -> PyResult<Step> {
+        let py = task.py();
+        names::enter_task(py)?.call1((event_loop, task))?;
+        let entered = Entered::new(self.context.bind(py));
+        let step = entered.map(|entered| {
+            let step = step();
+            drop(entered);
+            step
+        });
+        names::leave_task(py)?.call1((event_loop, task))?;
+        step
+    }
+
+    /// Has the task take its turn at once; no task runs.
+    fn go_on(&self, py: Python<'_>) -> PyResult<()> {
+        let waker = lock(&self.state).idle.as_ref().map(|idle| idle.waker(py));
+        waker.map_or(Ok(()), |waker| idle::go_on(py, &waker))
+    }
+
+    /// Lets the task take its turn.
+    fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        let waker = lock(&self.state).idle.as_ref().map(|idle| idle.waker(py));
+        // Without one it has not had its first turn yet, or takes one now.
+        waker.map_or(Ok(()), |waker| idle::wake(py, &waker))
+    }
+
+    /// Whether no step can follow one that raised this.
+    pub fn is_over_by(&self, py: Python<'_>, error: &PyErr) -> bool {
+        error.is_instance_of::<PyStopAsyncIteration>(py)
+            || self.generator.as_ref().is_some_and(|generator| {
+                generator.getattr(py, intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none(py))
+            })
+    }
+
+    /// The step is over. The caller may send the next one as soon as it is settled.
+    fn settle(&self, py: Python<'_>, execution: &Execution, outcome: Outcome) {
+        let is_over = matches!(&outcome, Outcome::Raised(error) if self.is_over_by(py, error));
+        // A task of trio's that was cancelled stays so, and can make no further step but that of its end.
+        let is_cancelled_for_good = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error));
+        let (task, freed) = {
+            let mut state = lock(&self.state);
+            state.ending |= is_over || is_cancelled_for_good;
+            let freed =
+                (state.current.take(), state.handed_over.take(), if is_over { state.closer.take() } else { None });
+            (state.task.as_ref().map(|task| task.clone_ref(py)), freed)
+        };
+        drop(freed);
+        // Cancellations of ours concern that step only: scopes of later steps would take them for theirs.
+        for _ in 0..execution.call.take_cancellations() {
+            if let Some(task) = &task
+                && let Err(error) = task.call_method0(py, intern!(py, "uncancel"))
+            {
+                error.write_unraisable(py, Some(task.bind(py)));
+            }
+        }
+        execution.call.settle(py, outcome);
+    }
+
+    /// One turn of the task. `None` when it is over.
+    fn turn<'py>(&self, event_loop: &Bound<'py, PyAny>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
+        let py = event_loop.py();
+        let mut input = input;
+        let idle = lock(&self.state).idle.take();
+        if let Some(idle) = idle {
+            match idle.go_on(py, &mut input) {
+                Ok(Idled::Awaits(awaited)) => {
+                    lock(&self.state).idle = Some(idle);
+                    return Ok(Some(awaited));
+                }
+                Ok(Idled::Over) => {}
+                // Cancelled for good, as in trio.
+                Err(error) => {
+                    self.abort(py)?;
+                    return Err(error);
+                }
+            }
+        }
+        loop {
+            let (handed_over, current) = {
+                let mut state = lock(&self.state);
+                (state.handed_over.take(), state.current.clone())
+            };
+            let Some(execution) = current else {
+                input = Input::Nothing;
+                match self.next_of_its_own(py) {
+                    Some(execution) => lock(&self.state).current = Some(Arc::new(execution)),
+                    None if lock(&self.state).ended => return Ok(None),
+                    None => return self.rest(event_loop).map(Some),
+                }
+                continue;
+            };
+            let step = match (handed_over, std::mem::replace(&mut input, Input::Nothing)) {
+                // Cancelled before the task knew what it waits for: as a task does, cancel that.
+                (Some(awaited), Input::Thrown(error)) if is_cancelled_error(error) => {
+                    let is_stale = is_repeated(error) || !self.is_cancelling(py);
+                    if is_stale || cancels(awaited.bind(py), error) {
+                        Step::Awaits(awaited)
+                    } else {
+                        execution.throw(error, None, None)
+                    }
+                }
+                (_, Input::Thrown(error)) => execution.throw(error, None, None),
+                (Some(awaited), _) => Step::Awaits(awaited),
+                (None, Input::Sent(value)) => execution.send(value),
+                (None, Input::Nothing) => execution.send(py.None().bind(py)),
+            };
+            match step {
+                Step::Awaits(awaited) => return Ok(Some(awaited)),
+                Step::Ended(outcome) => self.settle(py, &execution, outcome),
+            }
+        }
+    }
+
+    /// By 3: what is still to be done once no more steps come.
+    fn next_of_its_own(&self, py: Python<'_>) -> Option<Execution> {
+        let closer = {
+            let mut state = lock(&self.state);
+            if !state.ending {
+                return None;
+            }
+            let closer = state.closer.take();
+            state.ended = closer.is_none();
+            closer
+        };
+        let target = match closer.map_or(Ok(None), |closer| closer.target(py)) {
+            Ok(Some(target)) => target,
+            nothing => {
+                lock(&self.state).ended = true;
+                if let Err(error) = nothing {
+                    error.write_unraisable(py, None);
+                }
+                return None;
+            }
+        };
+        // Not one that is to end with its loop: this is what the loop waits for.
+        let call = Call::for_nobody(&"a loop that shuts down".into());
+        Some(Execution::new(call, target, Owner::WhoeverSteps))
+    }
+
+    /// By 2.
+    fn rest(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let (idle, awaited) = Idling::begin(event_loop, Cancellation::IsKept)?;
+        lock(&self.state).idle = Some(idle);
+        Ok(awaited)
+    }
+
+    /// Whether the task has been asked to end and not been told to stay since. (Before Python 3.13 it delivers what was
+    /// taken back, too.)
+    fn is_cancelling(&self, py: Python<'_>) -> bool {
+        let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
+        // trio's tasks don't say.
+        asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
+    }
+
+    /// Another task takes the place of the session's, which lost its step.
+    pub fn goes_on_in(&self, task: &Bound<'_, PyAny>) {
+        let replaced = lock(&self.state).task.replace(task.clone().unbind());
+        drop(replaced);
+    }
+
+    /// The session's task, once it has one.
+    pub fn known_task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    /// The task is gone, whatever the session still had to do.
+    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+        let (current, freed) = {
+            let mut state = lock(&self.state);
+            state.ended = true;
+            (state.current.take(), (state.idle.take(), state.handed_over.take(), state.closer.take()))
+        };
+        drop(freed);
+        current.map_or(Ok(()), |execution| execution.close(py))
+    }
+}
+
+fn is_cancelled_error(error: &Bound<'_, PyAny>) -> bool {
+    is_cancelled(error.py(), &PyErr::from_value(error.clone()))
+}
+
+/// The message of a cancellation, if it has one.
+fn message_of<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let args = error.getattr(intern!(error.py(), "args")).ok()?.cast_into::<PyTuple>().ok()?;
+    args.get_item(0).ok()
+}
+
+/// Whether this comes from one of anyio's cancel scopes, which cancel again and again what awaits inside of them. What
+/// such a scope did between two steps is over; delivered late, it would hit code that the scope shields by now.
+fn is_repeated(error: &Bound<'_, PyAny>) -> bool {
+    let text = message_of(error).and_then(|message| message.extract::<String>().ok());
+    text.is_some_and(|text| text.starts_with("Cancelled ") && text.contains(" cancel scope "))
+}
+
+/// Hands a cancellation on to what is awaited, with its message, by which anyio's scopes know their own.
+fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
+    let py = awaited.py();
+    let cancel = || -> PyResult<bool> {
+        match message_of(error) {
+            Some(message) => awaited.call_method1(intern!(py, "cancel"), (message,)),
+            None => awaited.call_method0(intern!(py, "cancel")),
+        }?
+        .is_truthy()
+    };
+    // What can't be cancelled gets the error itself.
+    cancel().unwrap_or(false)
+}
+
+/// The coroutine of a session's task.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct SessionCoroutine {
+    pub session: Arc<Session>,
+    event_loop: Py<PyAny>,
+}
+
+impl SessionCoroutine {
+    pub fn kind(py: Python<'_>) -> Kind {
+        Kind {
+            class: py.get_type::<Self>().unbind(),
+            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.runs_in(strand)),
+            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
+        }
+    }
+}
+
+#[pymethods]
+impl SessionCoroutine {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.session.turn(self.event_loop.bind(py), Input::Nothing)
+    }
+
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.session.turn(self.event_loop.bind(py), Input::Sent(value))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    #[pyo3(signature = (error, _value=None, _traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        error: &Bound<'_, PyAny>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let error = if error.is_instance_of::<pyo3::types::PyType>() { &error.call0()? } else { error };
+        self.session.turn(self.event_loop.bind(py), Input::Thrown(error))?.ok_or_else(|| PyStopIteration::new_err(()))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.session.abort(py)
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "<session>"
+    }
+
+    /// For trio's loop, which ends its sessions itself.
+    #[getter]
+    fn is_idle(&self) -> bool {
+        self.session.is_idle()
+    }
+
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        self.session.end_by_closer(py)
+    }
+
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        "session"
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> &'static str {
+        "session"
+    }
+}
+
+impl Drop for SessionCoroutine {
+    fn drop(&mut self) {
+        // A loop that was closed with this task pending: whoever waits for a step is told.
+        Python::try_attach(|py| {
+            errors::keeping_raised(py, || {
+                if let Err(error) = self.session.abort(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        });
+    }
+}

@@ -1,0 +1,73 @@
+//! Starting a call on its loop's thread.
+
+use super::bridged::BridgedCoroutine;
+use super::loops;
+use super::making::make_task;
+use super::revival::{go_on_in_new_task, real_error};
+use super::session::Session;
+use crate::call::outcome::{Outcome, cancelled_error};
+use crate::call::state::Call;
+use crate::coroutine::target::Target;
+use crate::python::signals;
+use pyo3::prelude::*;
+use std::sync::Arc;
+
+/// Where a call's target runs.
+pub enum RunIn {
+    /// In a task of its own, in this context.
+    Task(Py<PyAny>),
+    /// As the next step of a session, or as its last.
+    Session { session: Arc<Session>, is_last: bool },
+}
+
+impl RunIn {
+    /// Whether it is begun though nobody waits any more: its last step is what ends a session.
+    fn is_due_anyway(&self) -> bool {
+        matches!(self, Self::Session { is_last: true, .. })
+    }
+
+    pub fn is_session(&self) -> bool {
+        matches!(self, Self::Session { .. })
+    }
+}
+
+/// Starts the call in a task of `event_loop`, which runs in this thread. The first step is over when this returns: of a
+/// task where tasks can start eagerly, of a session's if `enters` (see there). What goes wrong settles the call.
+pub fn start_call(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, run_in: RunIn, enters: bool) {
+    let py = event_loop.py();
+    if call.is_abandoned() && !run_in.is_due_anyway() {
+        // Its caller is gone, and what it was told is that the call did not end.
+        target.discard(py);
+        call.settle(py, Outcome::Raised(cancelled_error(py)));
+        return;
+    }
+    let started = match run_in {
+        RunIn::Session { session, is_last } => session.begin(event_loop, call, target, is_last, enters),
+        RunIn::Task(context) => start_task(event_loop, call, target, &context),
+    };
+    if let Err(error) = started {
+        call.settle(py, Outcome::Raised(error));
+    }
+}
+
+fn start_task(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, context: &Py<PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target, loops::owner(event_loop)))?;
+    match make_task(event_loop, coroutine.as_any(), context) {
+        Ok(task) => {
+            call.suspended_in(task);
+            Ok(())
+        }
+        Err(error) => {
+            let error = real_error(py, error);
+            if signals::are_handlers(py, &error) && coroutine.get().has_begun(py) {
+                // It is the caller's, whose wait cancels what has begun: which needs a task for that.
+                let task = go_on_in_new_task(event_loop, coroutine.as_any(), Some(context))?;
+                call.suspended_in(task);
+                let _ = signals::keep(py, error);
+                return Ok(());
+            }
+            coroutine.get().fail(py, error)
+        }
+    }
+}

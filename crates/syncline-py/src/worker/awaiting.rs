@@ -1,0 +1,217 @@
+//! What a task awaits that another thread brings to its end.
+//!
+//! One awaitable for all of them. On asyncio's loops it shows the task a future, which is rung when the end comes; in trio
+//! a few lines of Python do the same with an event, and observe trio's rules for checkpoints.
+//!
+//! Invariants:
+//! 1. All of it happens on the loop's thread; only `Waker`s are passed on, and they ring there too. 2. An operation that has
+//!    begun ends once: by `end`, or by `cancel` if the task went away before.
+
+use super::inbox::{Inbox, here};
+use crate::coroutine::driven::{self, Input};
+use crate::python::errors;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::python::surroundings::is_in_trio_task;
+use crate::task::idle;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::iterator::PySendResult;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use syncline_core::sync::{Mutex, lock, replace};
+
+/// Wakes a task.
+#[derive(Default)]
+pub struct Waker(Mutex<Option<Py<PyAny>>>);
+
+impl Waker {
+    fn hang(&self, waker: Py<PyAny>) {
+        let replaced = lock(&self.0).replace(waker);
+        drop(replaced);
+    }
+
+    fn take(&self) -> Option<Py<PyAny>> {
+        lock(&self.0).take()
+    }
+
+    pub fn ring(&self, py: Python<'_>) {
+        if let Some(waker) = self.take()
+            && let Err(error) = idle::wake(py, &waker)
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+/// What became of an operation at its beginning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// The waker rings at its end.
+    Waits,
+    /// It is over. The task waits for its next turn, as it would have for the waker.
+    Met,
+    /// It is over, and the task goes on.
+    Over,
+}
+
+pub trait Operation: Send + Sync {
+    fn waker(&self) -> &Waker;
+    /// Sets it going.
+    fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started>;
+    fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
+    fn cancel(&self, py: Python<'_>);
+}
+
+enum State {
+    New,
+    InAsyncio,
+    /// Python's part, as an iterator.
+    InTrio(Py<PyAny>),
+    Over,
+}
+
+/// An awaitable. It can be awaited once.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Pending {
+    operation: Arc<dyn Operation>,
+    state: Mutex<State>,
+    has_begun: AtomicBool,
+}
+
+impl Pending {
+    pub fn new(operation: Arc<dyn Operation>) -> Self {
+        Self { operation, state: Mutex::new(State::New), has_begun: AtomicBool::new(false) }
+    }
+
+    fn begin(&self, py: Python<'_>, in_trio: bool) -> PyResult<Started> {
+        let begun = self.operation.begin(py, here(py, in_trio)?)?;
+        self.has_begun.store(begun != Started::Over, Relaxed);
+        Ok(begun)
+    }
+
+    fn end(&self, py: Python<'_>) -> PyErr {
+        self.has_begun.store(false, Relaxed);
+        match self.operation.end(py) {
+            Ok(value) => PyStopIteration::new_err((value,)),
+            Err(error) => error,
+        }
+    }
+
+    /// By 2.
+    fn cancel(&self, py: Python<'_>) {
+        drop(self.operation.waker().take());
+        let has_begun = self.has_begun.swap(false, Relaxed);
+        if has_begun {
+            self.operation.cancel(py);
+        }
+    }
+
+    fn turn<'py>(slf: &Bound<'py, Self>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let _inside = process::step_inside_unless_left(py);
+        let state = replace(&this.state, State::Over);
+        match (state, input) {
+            (State::New, Input::Thrown(error)) => Err(PyErr::from_value(error.clone())),
+            (State::New, _) => this.first_turn(slf),
+            (State::InAsyncio, Input::Thrown(error)) => {
+                this.cancel(py);
+                Err(PyErr::from_value(error.clone()))
+            }
+            (State::InAsyncio, _) => Err(this.end(py)),
+            (State::InTrio(waiting), input) => this.turn_in_trio(py, waiting, input),
+            (State::Over, _) => Err(PyRuntimeError::new_err("this has been awaited already; make the call again")),
+        }
+    }
+
+    fn first_turn(&self, slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if is_in_trio_task(py)? {
+            let waiting = crate::python::names::trio_wait(py)?.call1((slf,))?.call_method0(intern!(py, "__await__"))?;
+            return self.turn_in_trio(py, waiting.unbind(), Input::Nothing);
+        }
+        match self.begin(py, false)? {
+            Started::Over => return Err(self.end(py)),
+            Started::Met => {
+                drop(replace(&self.state, State::InAsyncio));
+                return Ok(py.None());
+            }
+            Started::Waits => {}
+        }
+        let event_loop = crate::python::names::running_loop(py)?;
+        let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("no event loop runs in this thread"))?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        self.operation.waker().hang(future.clone().unbind());
+        drop(replace(&self.state, State::InAsyncio));
+        Ok(future.unbind())
+    }
+
+    fn turn_in_trio<'py>(&self, py: Python<'py>, waiting: Py<PyAny>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
+        match driven::step(waiting.bind(py), input) {
+            Ok(PySendResult::Next(awaited)) => {
+                drop(replace(&self.state, State::InTrio(waiting)));
+                Ok(awaited.unbind())
+            }
+            Ok(PySendResult::Return(_)) => Err(self.end(py)),
+            Err(error) => {
+                self.cancel(py);
+                Err(error)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Pending {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::turn(slf, Input::Nothing)
+    }
+
+    fn send(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        Self::turn(slf, Input::Sent(value))
+    }
+
+    #[pyo3(signature = (error, _value=None, _traceback=None))]
+    fn throw(
+        slf: &Bound<'_, Self>,
+        error: &Bound<'_, PyAny>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let error = if error.is_instance_of::<pyo3::types::PyType>() { &error.call0()? } else { error };
+        Self::turn(slf, Input::Thrown(error))
+    }
+
+    fn close(&self, py: Python<'_>) {
+        let state = replace(&self.state, State::Over);
+        drop(state);
+        self.cancel(py);
+    }
+
+    /// For trio's part: sets it going, with what to call when it is over. True if it is over already.
+    fn begin_in_trio(&self, py: Python<'_>, waker: Py<PyAny>) -> PyResult<bool> {
+        let waits = self.begin(py, true)? == Started::Waits;
+        if waits {
+            self.operation.waker().hang(waker);
+        }
+        Ok(!waits)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.has_begun.load(Relaxed) {
+            Python::try_attach(|py| errors::keeping_raised(py, || self.cancel(py)));
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! A worker thread runs an async function on the loop that sent it there, and waits; and what a worker can ask.
+//!
+//! Invariants:
+//! 1. The wait ends also when the loop does, or if nobody drives it any more, or when the task that waits for the worker was
+//!    cancelled. 2. No worker attaches once the exit has come far enough. 3. The coroutine is a task of its own on the loop;
+//!    its contextvars are those of the worker's call, and changes come back.
+
+use super::inbox::{Health, Inbox};
+use super::work::{self, OnCancel, Work, sender};
+use crate::call::outcome::{Outcome, cancelled_error};
+use crate::call::state::{Call, Taker, UnderWay};
+use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::call::waiter::Waiter;
+use crate::coroutine::target::Target;
+use crate::python::context::Carried;
+use crate::python::errors;
+use crate::python::long_waits::LongWait;
+use crate::python::process;
+use crate::python::signals;
+use crate::runner::arrival::Arrival;
+use crate::task::start::{RunIn, start_call};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use syncline_core::stats::Stats;
+use syncline_core::sync::{Mutex, take};
+
+/// A waiting worker looks by itself that often, and examines the limiter that often.
+const FIRST_TICK: Duration = Duration::from_millis(5);
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a cancelled coroutine may clean up before its worker goes on without it.
+const CLEANUP: Duration = Duration::from_secs(5);
+
+/// Runs the async function `fn` on the loop that sent this worker thread, and waits for its result.
+///
+///     def crawl() -> list[str]:  # await syncline.to_thread(crawl)
+///         return [syncline.from_thread(fetch, url) for url in urls]
+///
+/// Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
+/// that loop has ended; RuntimeError in a thread that no loop has sent.
+#[pyfunction]
+#[pyo3(signature = (r#fn, /, *args, **kwargs))]
+pub fn from_thread(
+    py: Python<'_>,
+    r#fn: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Py<PyAny>> {
+    let Some((work, inbox)) = sender() else { return Err(not_a_worker(r#fn)) };
+    if work.is_given_up() {
+        return Err(cancelled_error(py));
+    }
+    let target = Target::from_function("from_thread", r#fn, args, kwargs)?;
+    let patience = Patience { begun: Instant::now(), timeout: None, cleanup: CLEANUP, stall_after: None };
+    run_there(py, &work, &inbox, target, patience, true, &Arc::default())
+}
+
+/// Runs the target on the loop that sent this worker thread, and waits.
+pub fn run_there(
+    py: Python<'_>,
+    work: &Arc<Work>,
+    inbox: &Arc<Inbox>,
+    target: Target,
+    patience: Patience,
+    shares_context: bool,
+    stats: &Arc<Stats>,
+) -> PyResult<Py<PyAny>> {
+    let carried = match Carried::fresh(py) {
+        Ok(carried) => carried,
+        Err(error) => {
+            target.discard(py);
+            return Err(error);
+        }
+    };
+    let call = Call::new(Taker::SleeperOfOthers, &"the loop of a worker thread".into(), &Arc::default(), stats);
+    let _under_way = UnderWay(stats);
+    let waiting = WaitingHere::begin(work, &call);
+    inbox.deliver(
+        py,
+        Arc::new(SentCall {
+            call: Arc::clone(&call),
+            inbox: Arc::downgrade(inbox),
+            todo: Mutex::new(Some((target, carried.context(py)))),
+        }),
+    );
+    let mut awaited = SendersCall {
+        work,
+        inbox,
+        call: &call,
+        is_told: false,
+        tick: FIRST_TICK,
+        next_check: Instant::now() + CHECK_INTERVAL,
+        stands_since: None,
+        examined: None,
+        moves: None,
+    };
+    let result = Wait::begin(patience).wait_for(py, &mut awaited);
+    drop(waiting);
+    if shares_context {
+        carried.write_back(py, false)?;
+    }
+    signals::check(py)?;
+    result
+}
+
+/// While it lives the work's function waits for the call.
+struct WaitingHere<'a>(&'a Work);
+
+impl<'a> WaitingHere<'a> {
+    fn begin(work: &'a Work, call: &Arc<Call>) -> Self {
+        if !work.begin_waiting_for(call, OnCancel::End) {
+            call.begin_cancelling();
+        }
+        Self(work)
+    }
+}
+
+impl Drop for WaitingHere<'_> {
+    fn drop(&mut self) {
+        self.0.end_waiting();
+    }
+}
+
+fn not_a_worker(function: &Bound<'_, PyAny>) -> PyErr {
+    let name = errors::name_of(function);
+    PyRuntimeError::new_err(format!(
+        "from_thread() runs an async function on the loop that sent this thread its work, and this is no worker thread of \
+         syncline's; use run_sync({name}, ...), or come here by `await to_thread(...)`"
+    ))
+}
+
+/// A call on its way to its loop: closed properly if it never gets there.
+struct SentCall {
+    call: Arc<Call>,
+    inbox: Weak<Inbox>,
+    /// What is to run, and in which context.
+    todo: Mutex<Option<(Target, Py<PyAny>)>>,
+}
+
+impl Arrival for SentCall {
+    fn arrive(&self, py: Python<'_>) {
+        let Some((target, context)) = take(&self.todo) else { return };
+        let event_loop = self.inbox.upgrade().and_then(|inbox| inbox.event_loop(py));
+        let refused = match &event_loop {
+            None => Some(loop_is_gone(py)),
+            Some(_) if self.call.is_to_be_cancelled(Instant::now()) => Some(cancelled_error(py)),
+            Some(_) => None,
+        };
+        if let Some(error) = refused {
+            target.discard(py);
+            self.call.settle(py, Outcome::Raised(error));
+        } else if let Some(event_loop) = event_loop {
+            start_call(&event_loop, &self.call, target, RunIn::Task(context), false);
+            // Its first step may have cancelled the task that waits for the worker.
+            cancel_if_asked(py, &self.call);
+        }
+    }
+
+    fn be_lost(&self, py: Python<'_>) {
+        if let Some((target, _)) = take(&self.todo) {
+            target.discard(py);
+            self.call.settle(py, Outcome::Raised(loop_is_gone(py)));
+        }
+    }
+}
+
+/// A cancel on its way to its loop.
+struct SentCancel(Arc<Call>);
+
+impl Arrival for SentCancel {
+    fn arrive(&self, py: Python<'_>) {
+        cancel_if_asked(py, &self.0);
+    }
+
+    fn be_lost(&self, _py: Python<'_>) {}
+}
+
+fn cancel_if_asked(py: Python<'_>, call: &Call) {
+    if let Err(error) = call.cancel_if_asked_and_begun(py) {
+        error.write_unraisable(py, None);
+    }
+}
+
+fn loop_is_gone(py: Python<'_>) -> PyErr {
+    errors::runner_closed(
+        py,
+        "the event loop that sent this worker thread was closed, or nobody runs it any more, before the call ended; keep \
+         it running until its workers are done, or use run_sync(), which has a loop of its own"
+            .to_owned(),
+    )
+}
+
+struct SendersCall<'a> {
+    work: &'a Arc<Work>,
+    inbox: &'a Arc<Inbox>,
+    call: &'a Arc<Call>,
+    /// Whether it was noticed that the await which sent the worker is cancelled.
+    is_told: bool,
+    tick: Duration,
+    next_check: Instant,
+    stands_since: Option<Instant>,
+    /// From the first examination on.
+    examined: Option<LongWait>,
+    /// How often tokens of its limiter had changed hands at the last check.
+    moves: Option<u64>,
+}
+
+impl SendersCall<'_> {
+    /// Raises DeadlockError if the loop's thread waits for something that this thread has.
+    fn find_deadlock(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.examined.is_none() {
+            self.examined = Some(LongWait::begin(py, self.inbox.thread_id)?);
+        }
+        match self.examined.as_ref().map_or(Ok(None), |wait| wait.is_blocked(py)) {
+            Ok(Some(report)) => return Err(errors::deadlock(py, report)),
+            Ok(None) => {}
+            Err(error) => signals::keep_unless_exception(py, error),
+        }
+        Ok(())
+    }
+}
+
+impl Awaited for SendersCall<'_> {
+    type Output = Py<PyAny>;
+
+    fn take(&mut self, _py: Python<'_>) -> Option<Outcome> {
+        self.call.take()
+    }
+
+    fn fate(&mut self, py: Python<'_>) -> Fate {
+        let now = Instant::now();
+        match self.inbox.health(py) {
+            Ok(Health::Runs) => self.stands_since = None,
+            Ok(Health::Stands) if now - *self.stands_since.get_or_insert(now) < CHECK_INTERVAL => {}
+            Ok(Health::Stands | Health::Gone) => return Fate::Gone,
+            Err(error) => _ = signals::keep(py, error),
+        }
+        Fate::Runs
+    }
+
+    fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
+        let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));
+        let call = self.call;
+        process::sleep(py, || _ = call.slot.wait(Some(left)));
+        self.tick = (self.tick * 2).min(LONGEST_TICK);
+        Ok(())
+    }
+
+    fn cancel(&mut self, py: Python<'_>) {
+        // The cancelled await has told the coroutine itself.
+        if !self.is_told {
+            self.call.begin_cancelling();
+            self.inbox.deliver(py, Arc::new(SentCancel(Arc::clone(self.call))));
+        }
+    }
+
+    fn outer_is_to_end(&mut self, _now: Instant) -> bool {
+        self.is_told |= self.work.is_given_up();
+        self.is_told
+    }
+
+    fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
+        if self.next_check <= now {
+            self.next_check = now + CHECK_INTERVAL;
+            self.work.look_after(py, &mut self.moves);
+            return self.find_deadlock(py);
+        }
+        Ok(())
+    }
+
+    fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
+        self.call.leave_alone(py, waited_for_cleanup);
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyErr {
+        loop_is_gone(py)
+    }
+
+    /// By its loop's end rather than by its task's.
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        !self.work.is_given_up()
+            && (self.inbox.runner().is_some_and(|runner| runner.is_closing())
+                || self.inbox.health(py).is_ok_and(|health| health == Health::Gone))
+    }
+}
+
+/// Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
+///
+/// Raises RuntimeError in any other thread.
+#[pyfunction]
+pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
+    let Some(work) = work::current() else {
+        return Err(PyRuntimeError::new_err(
+            "check_cancelled() asks whether the await that sent a worker thread was cancelled, and this is no worker \
+             thread of syncline's; come here by `await to_thread(...)`",
+        ));
+    };
+    if work.is_given_up() { Err(cancelled_error(py)) } else { Ok(()) }
+}

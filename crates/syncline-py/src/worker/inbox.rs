@@ -1,0 +1,330 @@
+//! Where results of other threads come back to a loop: one inbox for each loop, one wake-up for each batch.
+//!
+//! `call_soon_threadsafe` once a result writes to a socket once a result, under the interpreter lock, and the loop then
+//! reads it dry. Here a result is laid into the loop's mailbox; who finds that the loop has not been told of any mail tells
+//! it, and everything that is there when the loop comes round is seen to in one callback. Where the loop can watch a
+//! descriptor, telling it is one write, which needs no interpreter lock. A runner's loop has a mailbox already.
+//!
+//! Invariants:
+//! 1. The mailbox is parked while no callback is due that will empty it. 2. Only its loop's thread empties an inbox. 3. An
+//!    inbox closes with its loop; what lies in it then, or comes later, is lost, and told so. 4. An inbox refers to its loop
+//!    weakly: the loop owns what it calls, and that owns the inbox. 5. In a forked child an inbox of the parent is not
+//!    used: its descriptor is the parent's.
+
+use super::notice::{Notice, Recipient};
+use crate::call::outcome::HAS_TRIO;
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::runner::arrival::Arrival;
+use crate::runner::state::{Feeder, Runner, current_runner};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+use syncline_core::mailbox::{Mailbox, Sent};
+use syncline_core::spin::{Spin, usable_cores};
+
+enum Route {
+    /// A loop with our selector: through its own mailbox.
+    Runner(Arc<Runner>),
+    #[cfg(target_os = "linux")]
+    Descriptor(std::os::fd::OwnedFd),
+    /// `call_soon_threadsafe`, or trio's equivalent.
+    Callback,
+}
+
+/// What runs the loop's coroutines.
+enum Host {
+    Asyncio,
+    /// With those methods of an event loop that the core uses.
+    Trio(Py<PyAny>),
+}
+
+/// How a loop does, as far as another thread can see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Runs,
+    /// Open, and nobody drives it.
+    Stands,
+    Gone,
+}
+
+pub struct Inbox {
+    epoch: u32,
+    /// The loop, or trio's token.
+    anchor: Py<PyWeakrefReference>,
+    host: Host,
+    route: Route,
+    runner: Option<Weak<Runner>>,
+    /// The identifier of the loop's thread.
+    pub thread_id: u64,
+    mail: Mailbox<Arc<dyn Arrival>>,
+    /// For results of worker threads that may come at once.
+    spin: Spin,
+}
+
+thread_local! {
+    /// By 4 weak. The inbox of the loop that this thread asked for last.
+    static HERE: RefCell<Weak<Inbox>> = const { RefCell::new(Weak::new()) };
+}
+
+/// The inbox of the loop that runs in this thread.
+pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
+    let anchor = if in_trio {
+        names::trio_token(py)?.call0()?
+    } else {
+        names::running_loop(py)?.ok_or_else(|| {
+            PyRuntimeError::new_err(
+                "this has to be awaited where asyncio or trio runs; in sync code call the function directly",
+            )
+        })?
+    };
+    let known = HERE.with_borrow(Weak::upgrade);
+    if let Some(inbox) = known.filter(|inbox| inbox.is_of(&anchor)) {
+        return Ok(inbox);
+    }
+    let inbox = if in_trio { Inbox::in_trio(&anchor)? } else { Inbox::in_asyncio(&anchor)? };
+    HERE.set(Arc::downgrade(&inbox));
+    Ok(inbox)
+}
+
+impl Inbox {
+    fn new(anchor: &Bound<'_, PyAny>, host: Host, route: Route) -> PyResult<Arc<Self>> {
+        let mail = Mailbox::new();
+        // By 1.
+        mail.park();
+        Ok(Arc::new(Self {
+            epoch: process::epoch(),
+            anchor: PyWeakrefReference::new(anchor)?.unbind(),
+            host,
+            route,
+            runner: current_runner().map(|runner| Arc::downgrade(&runner)),
+            thread_id: names::get_ident(anchor.py())?.call0()?.extract()?,
+            mail,
+            spin: Spin::new(usable_cores()),
+        }))
+    }
+
+    fn in_trio(token: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let py = token.py();
+        HAS_TRIO.store(true, Relaxed);
+        let guest = names::trio_guest(py)?.call1((token,))?.unbind();
+        Self::new(token, Host::Trio(guest), Route::Callback)
+    }
+
+    fn in_asyncio(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let py = event_loop.py();
+        let ours = current_runner().filter(|runner| {
+            runner.feeder() == Feeder::Selector && runner.event_loop(py).is_some_and(|known| known.is(event_loop))
+        });
+        if let Some(runner) = ours {
+            return Self::new(event_loop, Host::Asyncio, Route::Runner(runner));
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(inbox) = Self::with_descriptor(event_loop)? {
+            return Ok(inbox);
+        }
+        Self::new(event_loop, Host::Asyncio, Route::Callback)
+    }
+
+    /// `None` if the loop can't watch descriptors.
+    #[cfg(target_os = "linux")]
+    fn with_descriptor(event_loop: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Self>>> {
+        use rustix::event::{EventfdFlags, eventfd};
+        use std::os::fd::AsRawFd;
+        let py = event_loop.py();
+        let Ok(fd) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else { return Ok(None) };
+        let number = fd.as_raw_fd();
+        let inbox = Self::new(event_loop, Host::Asyncio, Route::Descriptor(fd))?;
+        let drain = Drain { inbox: Arc::clone(&inbox), stays: true, ran: AtomicBool::new(false) };
+        // In an empty context: the loop keeps the one that the reader is added in, and with it all that is in there.
+        let context = names::context(py)?.call0()?;
+        let add_reader = event_loop.getattr(intern!(py, "add_reader"))?;
+        match context.call_method1(intern!(py, "run"), (add_reader, number, drain)) {
+            Ok(_) => Ok(Some(inbox)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn is_of(&self, anchor: &Bound<'_, PyAny>) -> bool {
+        let py = anchor.py();
+        self.epoch == process::epoch()
+            && self.anchor.bind(py).upgrade().is_some_and(|known| known.is(anchor))
+            && !self.is_closed()
+    }
+
+    fn is_closed(&self) -> bool {
+        match &self.route {
+            Route::Runner(runner) => runner.mailbox.is_closed(),
+            _ => self.mail.is_closed(),
+        }
+    }
+
+    pub fn runner(&self) -> Option<Arc<Runner>> {
+        self.runner.as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Whether its loop spins before it sleeps, and lets go of the interpreter when it says.
+    pub fn spins(&self) -> bool {
+        matches!(self.route, Route::Runner(_))
+    }
+
+    /// Waits for a moment, detached, for what another thread is about to bring; for the loop's thread, if its loop does not
+    /// spin itself.
+    pub fn spin(&self, py: Python<'_>, other_cpu: u32, before: impl FnOnce() + Send, done: impl Fn() -> bool + Send) {
+        let detached_until = py.detach(|| {
+            before();
+            self.spin.attempt(other_cpu, true, done);
+            Instant::now()
+        });
+        self.spin.note_attach(detached_until.elapsed());
+    }
+
+    pub fn is_in_trio(&self) -> bool {
+        matches!(self.host, Host::Trio(_))
+    }
+
+    /// What tasks are made on.
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match &self.host {
+            Host::Asyncio => self.anchor.bind(py).upgrade(),
+            Host::Trio(guest) => Some(guest.bind(py).clone()),
+        }
+    }
+
+    /// As `put`, and sends.
+    pub fn deliver(self: &Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) {
+        if let Some(notice) = Arc::clone(self).put(py, arrival) {
+            notice.send_now(py);
+        }
+    }
+
+    fn empty(self: &Arc<Self>, py: Python<'_>) {
+        // By 5.
+        if self.epoch != process::epoch() {
+            return;
+        }
+        #[cfg(target_os = "linux")]
+        if let Route::Descriptor(fd) = &self.route {
+            let mut count = [0; 8];
+            // Fails only if nobody has written.
+            let _ = rustix::io::read(fd, &mut count);
+        }
+        let mut mail = VecDeque::new();
+        self.mail.drain(&mut mail);
+        for arrival in mail {
+            arrival.arrive(py);
+        }
+        // By 1. For what has come meanwhile the loop comes round again: its other tasks have their turn.
+        if !self.mail.park() {
+            Notice::Wake(Arc::<Self>::clone(self)).send_now(py);
+        }
+    }
+
+    /// By 3.
+    fn close(&self, py: Python<'_>) {
+        let mail = self.mail.close();
+        if self.epoch != process::epoch() {
+            std::mem::forget(mail);
+            return;
+        }
+        for arrival in mail {
+            arrival.be_lost(py);
+        }
+    }
+
+    /// For other threads that wait for something on this loop.
+    pub fn health(&self, py: Python<'_>) -> PyResult<Health> {
+        if self.epoch != process::epoch() || self.is_closed() {
+            return Ok(Health::Gone);
+        }
+        if let Some(runner) = &self.runner {
+            return Ok(match runner.upgrade() {
+                Some(runner) if !runner.has_ended() => Health::Runs,
+                _ => Health::Gone,
+            });
+        }
+        let Some(event_loop) = self.event_loop(py) else { return Ok(Health::Gone) };
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            return Ok(Health::Gone);
+        }
+        let runs = event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()?;
+        Ok(if runs { Health::Runs } else { Health::Stands })
+    }
+}
+
+impl Recipient for Inbox {
+    fn put(self: Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) -> Option<Notice> {
+        if let Route::Runner(runner) = &self.route {
+            return Some(Notice::Mail(Arc::clone(runner), Some(arrival)));
+        }
+        match self.mail.send(arrival) {
+            Ok(Sent::LoopIsAwake) => None,
+            Ok(Sent::WakeTheLoop) => Some(Notice::Wake(self)),
+            Err(refused) => {
+                refused.0.be_lost(py);
+                None
+            }
+        }
+    }
+
+    fn is_scheduled(self: Arc<Self>, py: Python<'_>) -> bool {
+        if !matches!(self.route, Route::Callback) {
+            return false;
+        }
+        let drain = Drain { inbox: Arc::clone(&self), stays: false, ran: AtomicBool::new(false) };
+        let scheduled = self.event_loop(py).map(|event_loop| {
+            // If that fails the loop is closed, and so is the inbox: the drain has been dropped unused.
+            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
+        });
+        if scheduled.is_none_or(|scheduled| scheduled.is_err()) {
+            self.close(py);
+        }
+        true
+    }
+
+    fn wake(&self) {
+        #[cfg(target_os = "linux")]
+        if let Route::Descriptor(fd) = &self.route {
+            // Fails only if the counter is full, and then the loop is awake.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// What the loop calls. Dropped before that, the loop is gone.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Drain {
+    inbox: Arc<Inbox>,
+    /// A reader's: called again and again, and dropped with the loop.
+    stays: bool,
+    ran: AtomicBool,
+}
+
+#[pymethods]
+impl Drain {
+    fn __call__(&self, py: Python<'_>) {
+        self.ran.store(true, Relaxed);
+        let _inside = process::step_inside_unless_left(py);
+        self.inbox.empty(py);
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "<results of other threads, for this loop>"
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        if self.stays || !self.ran.load(Relaxed) {
+            Python::try_attach(|py| errors::keeping_raised(py, || self.inbox.close(py)));
+        }
+    }
+}

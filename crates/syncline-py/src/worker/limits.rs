@@ -1,0 +1,287 @@
+//! How many worker threads may be busy at once, for any number of loops.
+//!
+//! A call that finds no token is not sent back to its loop when one comes free: whoever gives a token back hands the call
+//! to a worker at once. A task that waits for a token by itself is told through its loop's box.
+//!
+//! Invariants:
+//! 1. A forked child starts with all tokens: the parent's borrowers are not there. 2. A token that was handed to a task
+//!    which no longer waits goes on to the next.
+
+use super::awaiting::{Operation, Started, Waker};
+use super::inbox::Inbox;
+use super::workers::{self, WorkerJob};
+use crate::python::errors;
+use crate::python::log;
+use crate::python::names;
+use crate::python::process;
+use crate::runner::arrival::Arrival;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, OnceLock, Weak};
+use syncline_core::limiter::{Counts, Limiter};
+use syncline_core::sync::{Mutex, lock};
+
+/// A call in a worker thread, as its limiter knows it.
+pub trait Claim: Send + Sync {
+    /// Among all calls.
+    fn number(&self) -> u64;
+    /// Whether it can never end: it waits, through one task after the other, for a token of a limiter whose tokens are all
+    /// held by such. `seen` are the numbers of those that were asked already.
+    fn is_stuck(&self, seen: &mut Vec<u64>) -> bool;
+    /// Whether its function waits for a coroutine.
+    fn is_waiting(&self) -> bool;
+    /// Whether it was asked for, directly or not, by what a worker called; known once it has to queue.
+    fn comes_from_worker(&self) -> bool;
+    /// The task that waits for it, by address; known once it has to queue.
+    fn task(&self) -> usize;
+    /// The function that runs, or is to run; for show.
+    fn shown(&self, py: Python<'_>) -> Py<PyAny>;
+    fn job(self: Arc<Self>) -> Arc<dyn WorkerJob>;
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum TokenKey {
+    Claim(u64),
+    /// By address.
+    Object(usize),
+}
+
+pub enum Borrower {
+    Claim(Arc<dyn Claim>),
+    Object(Py<PyAny>),
+}
+
+pub enum InQueue {
+    Claim(Arc<dyn Claim>),
+    Turn(Arc<Turn>),
+}
+
+pub type Tokens = Limiter<TokenKey, Borrower, InQueue>;
+
+pub struct Limits {
+    tokens: Mutex<(u32, Arc<Tokens>)>,
+}
+
+impl Limits {
+    pub fn new(total: Option<usize>) -> Arc<Self> {
+        Arc::new(Self { tokens: Mutex::new((process::epoch(), Arc::new(Tokens::new(total)))) })
+    }
+
+    pub fn tokens(&self) -> Arc<Tokens> {
+        let mut known = lock(&self.tokens);
+        if known.0 != process::epoch() {
+            // By 1.
+            let total = known.1.counts().total;
+            let parents = std::mem::replace(&mut *known, (process::epoch(), Arc::new(Tokens::new(total))));
+            std::mem::forget(parents);
+        }
+        Arc::clone(&known.1)
+    }
+
+    /// A token for a call, if there is one.
+    pub fn take_for(&self, claim: Arc<dyn Claim>) -> bool {
+        self.tokens().acquire_nowait(TokenKey::Claim(claim.number()), Borrower::Claim(claim)).is_ok()
+    }
+
+    /// True if the call is in the queue, false if it got a token after all.
+    pub fn queue_for(&self, claim: Arc<dyn Claim>) -> bool {
+        let in_queue = || InQueue::Claim(Arc::clone(&claim));
+        let got = self.tokens().acquire(TokenKey::Claim(claim.number()), Borrower::Claim(Arc::clone(&claim)), in_queue);
+        !matches!(got, Ok(true))
+    }
+
+    pub fn is_queued(&self, number: u64) -> bool {
+        self.tokens().waits(&TokenKey::Claim(number))
+    }
+
+    /// Whether the task with this address holds a token itself.
+    pub fn is_borrowed_by(&self, task: usize) -> bool {
+        self.tokens().is_held(&TokenKey::Object(task))
+    }
+
+    pub fn leave_queue(&self, number: u64) -> bool {
+        self.tokens().withdraw(&TokenKey::Claim(number)).is_some()
+    }
+
+    /// Returns those who have a token now.
+    pub fn give_back(&self, _py: Python<'_>, number: u64) -> Vec<InQueue> {
+        self.tokens().release(&TokenKey::Claim(number)).map_or_else(Vec::new, |(_, waiters)| waiters)
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.tokens().counts()
+    }
+
+    /// Whether none of its tokens can ever come back.
+    pub fn is_stuck(&self, seen: &mut Vec<u64>) -> bool {
+        let tokens = self.tokens();
+        let borrowers = tokens.borrowers(|borrower| match borrower {
+            Borrower::Claim(claim) => Ok(Arc::clone(claim)),
+            Borrower::Object(task) => Err(task.as_ptr() as usize),
+        });
+        // A total of 0 is somebody's way to hold calls up, and can be raised.
+        !borrowers.is_empty()
+            && borrowers.into_iter().all(|borrower| match borrower {
+                Ok(claim) => claim.is_stuck(seen),
+                Err(task) => {
+                    tokens.some_waiter(|waiter| matches!(waiter, InQueue::Claim(claim) if claim.task() == task))
+                }
+            })
+    }
+
+    /// All tokens are held by workers that wait for coroutines, and nothing has moved for long: a call that comes from
+    /// one of those goes beyond the limit. (That such a coroutine waits for the call can't be known for sure, as tasks
+    /// of its own may be in between; else there would be an error.)
+    pub fn relieve(&self, py: Python<'_>) {
+        let tokens = self.tokens();
+        let all_wait = tokens.borrowers(|borrower| matches!(borrower, Borrower::Claim(claim) if claim.is_waiting()));
+        if !all_wait.into_iter().all(|waits| waits) {
+            return;
+        }
+        let fits = |waiter: &InQueue| matches!(waiter, InQueue::Claim(claim) if claim.comes_from_worker());
+        if let Some(waiter) = tokens.exceed(fits) {
+            let message = "all worker threads wait for coroutines that seem to wait for further workers; one is used \
+                           beyond the limiter's total: raise thread_limiter().total_tokens, or give the inner calls a \
+                           limiter of their own: ThreadLimiter(n).to_thread(fn, ...)";
+            log::log(py, "warning", message, None);
+            serve(py, vec![waiter]);
+        }
+    }
+
+    pub fn deadlock(&self, py: Python<'_>) -> PyErr {
+        let borrowed = self.counts().borrowed;
+        errors::deadlock(
+            py,
+            format!(
+                "this call would wait for a worker thread for ever: all {borrowed} tokens of its limiter are held by calls \
+                 that wait for this one (in a worker that waits for a coroutine or runs a loop of its own, or in a task \
+                 that holds a token itself); raise the limiter's total_tokens, or give the inner call a limiter of its \
+                 own: ThreadLimiter(n).to_thread(fn, ...)"
+            ),
+        )
+    }
+}
+
+/// Sees to those who have got a token.
+pub fn serve(py: Python<'_>, served: Vec<InQueue>) {
+    for each in served {
+        match each {
+            InQueue::Claim(claim) => workers::submit(py, &claim.job()),
+            InQueue::Turn(turn) => turn.tell(py),
+        }
+    }
+}
+
+/// A task that waits for a token, on its own behalf or another's.
+pub struct Turn {
+    me: Weak<Turn>,
+    limits: Arc<Limits>,
+    borrower: Mutex<Option<Py<PyAny>>>,
+    key: OnceLock<TokenKey>,
+    waker: Waker,
+    inbox: OnceLock<Arc<Inbox>>,
+    given_up: AtomicBool,
+}
+
+impl Turn {
+    pub fn new(limits: &Arc<Limits>, borrower: Option<Py<PyAny>>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            limits: Arc::clone(limits),
+            borrower: Mutex::new(borrower),
+            key: OnceLock::new(),
+            waker: Waker::default(),
+            inbox: OnceLock::new(),
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    /// It has a token now; from any thread.
+    pub fn tell(&self, py: Python<'_>) {
+        if let (Some(inbox), Some(me)) = (self.inbox.get(), self.me.upgrade()) {
+            inbox.deliver(py, me);
+        }
+    }
+
+    /// By 2.
+    fn pass_on(&self, py: Python<'_>) {
+        let released = self.key.get().and_then(|key| self.limits.tokens().release(key));
+        if let Some((borrower, waiters)) = released {
+            drop(borrower);
+            serve(py, waiters);
+        }
+    }
+}
+
+impl Operation for Turn {
+    fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started> {
+        let known = lock(&self.borrower).take();
+        let borrower = match known {
+            Some(borrower) => borrower,
+            None => current_borrower(py, inbox.is_in_trio())?,
+        };
+        let key = key_of(borrower.bind(py));
+        let _ = self.key.set(key.clone());
+        let _ = self.inbox.set(inbox);
+        let Some(me) = self.me.upgrade() else { return Ok(Started::Waits) };
+        match self.limits.tokens().acquire(key, Borrower::Object(borrower), || InQueue::Turn(me)) {
+            Ok(true) => Ok(Started::Over),
+            Ok(false) => Ok(Started::Waits),
+            Err(_) => Err(holds_one_already()),
+        }
+    }
+
+    fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(py.None())
+    }
+
+    fn cancel(&self, py: Python<'_>) {
+        self.given_up.store(true, SeqCst);
+        let withdrawn = self.key.get().and_then(|key| self.limits.tokens().withdraw(key));
+        if withdrawn.is_none() {
+            self.pass_on(py);
+        }
+    }
+}
+
+impl Arrival for Turn {
+    fn arrive(&self, py: Python<'_>) {
+        // Given up since: `cancel` has found it out of the queue, and passed its token on.
+        if !self.given_up.load(SeqCst) {
+            self.waker.ring(py);
+        }
+    }
+
+    fn be_lost(&self, py: Python<'_>) {
+        if !self.given_up.swap(true, SeqCst) {
+            self.pass_on(py);
+        }
+    }
+}
+
+pub fn key_of(borrower: &Bound<'_, PyAny>) -> TokenKey {
+    TokenKey::Object(borrower.as_ptr() as usize)
+}
+
+pub fn current_borrower(py: Python<'_>, in_trio: bool) -> PyResult<Py<PyAny>> {
+    let task = if in_trio { names::trio_task(py)?.call0()? } else { names::current_task(py)?.call0()? };
+    if task.is_none() {
+        return Err(PyRuntimeError::new_err(
+            "no task runs here that could borrow a token; use the methods that name a borrower: \
+             limiter.acquire_on_behalf_of_nowait(borrower)",
+        ));
+    }
+    Ok(task.unbind())
+}
+
+pub fn holds_one_already() -> PyErr {
+    PyRuntimeError::new_err(
+        "this borrower holds one of the limiter's tokens already; name another: limiter.acquire_on_behalf_of(borrower)",
+    )
+}

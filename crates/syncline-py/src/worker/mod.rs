@@ -1,0 +1,11 @@
+//! Async code to threads and back: worker threads, their limits, and the inbox where their results come home.
+
+pub mod awaiting;
+pub mod from_thread;
+pub mod inbox;
+pub mod limiter;
+pub mod limits;
+pub mod marks;
+pub mod notice;
+pub mod work;
+pub mod workers;

@@ -1,0 +1,419 @@
+//! One call of a sync function in a worker thread, as its task, its limiter and its worker see it.
+//!
+//! Invariants:
+//! 1. What is to run is taken once: by the worker that runs it, or by a task that no longer waits. 2. The token is given
+//!    back when the function has ended, not when its task stops waiting: the limit is one of threads. 3. A result has one
+//!    taker; an error that nobody takes is logged. 4. No Python object is dropped while detached.
+
+use super::awaiting::{Operation, Started, Waker};
+use super::inbox::Inbox;
+use super::limits::{Claim, InQueue, Limits, serve};
+use super::notice::{Notice, Recipient};
+use super::workers::{self, Payload, WorkerJob};
+use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::state::Call;
+use crate::call::stepping::stepped_call;
+use crate::call::waiter::{self, Waiter};
+use crate::python::context::Carried;
+use crate::python::errors;
+use crate::python::log;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::runner::arrival::Arrival;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyTuple};
+use std::any::Any;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock, Weak};
+use syncline_core::meeting::Meeting;
+use syncline_core::sync::{Mutex, lock, replace, take};
+
+/// What becomes of a call that a worker waits for when the await that sent the worker is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OnCancel {
+    End,
+    GoOn,
+}
+
+type Function = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
+
+pub struct Work {
+    me: Weak<Work>,
+    /// Among all calls.
+    number: u64,
+    /// As it was asked for, until it is awaited.
+    function: Mutex<Option<Function>>,
+    payload: Mutex<Option<Payload>>,
+    carried: Mutex<Option<Carried>>,
+    outcome: Mutex<Option<Outcome>>,
+    /// Nobody waits for the result any more.
+    given_up: AtomicBool,
+    has_ended: AtomicBool,
+    waker: Waker,
+    /// Where the loop's thread may wait for it.
+    meeting: Arc<Meeting>,
+    inbox: OnceLock<Arc<Inbox>>,
+    limits: Arc<Limits>,
+    /// The calls that its function waits for, one inside the other, and which of them end with the task's interest.
+    waits_for: Mutex<Vec<(Arc<Call>, OnCancel)>>,
+    /// What that call's own task, or one of a loop that its function runs itself, awaits in turn, if it is another worker.
+    awaits: Mutex<Weak<Work>>,
+    /// The work whose function asked for this one.
+    parent: OnceLock<Weak<Work>>,
+    /// Whether it was asked for, directly or not, by what a worker called; known once it has to queue.
+    comes_from_worker: AtomicBool,
+    /// The task that waits for it, by address; known once it has to queue.
+    task: AtomicUsize,
+}
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+impl Work {
+    pub fn new(
+        limits: &Arc<Limits>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> Arc<Self> {
+        let kwargs = kwargs.map(|kwargs| kwargs.clone().unbind());
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            number: NEXT.fetch_add(1, Relaxed),
+            function: Mutex::new(Some((function.clone().unbind(), args.clone().unbind(), kwargs))),
+            payload: Mutex::new(None),
+            carried: Mutex::new(None),
+            outcome: Mutex::new(None),
+            given_up: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            waker: Waker::default(),
+            meeting: Arc::default(),
+            inbox: OnceLock::new(),
+            limits: Arc::clone(limits),
+            waits_for: Mutex::default(),
+            awaits: Mutex::new(Weak::new()),
+            parent: OnceLock::new(),
+            comes_from_worker: AtomicBool::new(false),
+            task: AtomicUsize::new(0),
+        })
+    }
+
+    fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    pub fn inbox(&self) -> Option<&Arc<Inbox>> {
+        self.inbox.get()
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(SeqCst)
+    }
+
+    fn prepare(&self, py: Python<'_>) -> PyResult<()> {
+        let Some((function, args, kwargs)) = take(&self.function) else { return Ok(()) };
+        // Inherited by all that the function calls, and by the tasks that this starts.
+        let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
+        let run = carried.context(py).getattr(py, intern!(py, "run"))?;
+        let args = args.bind(py);
+        let all = std::iter::once(function.into_bound(py)).chain(args.iter()).collect::<Vec<_>>();
+        let args = PyTuple::new(py, all)?.unbind();
+        let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
+        drop(replace(&self.payload, Some(Payload { run, args, kwargs })));
+        drop(replace(&self.carried, Some(carried)));
+        Ok(())
+    }
+
+    /// By 1.
+    fn take_payload(&self) -> Option<Payload> {
+        take(&self.payload)
+    }
+
+    /// Returns those who have its token now, and what is to be told.
+    fn end_job(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<InQueue>, Option<Notice>) {
+        drop(replace(&self.outcome, outcome));
+        self.has_ended.store(true, SeqCst);
+        let next = self.limits.give_back(py, self.number);
+        if self.is_given_up() {
+            self.report(py);
+            return (next, None);
+        }
+        let Some((inbox, me)) = self.inbox.get().zip(self.me()) else { return (next, None) };
+        if self.meeting.is_expected() {
+            return (next, Some(Notice::Meeting(Arc::clone(&self.meeting), Arc::<Inbox>::clone(inbox), me)));
+        }
+        (next, Arc::clone(inbox).put(py, me))
+    }
+
+    fn end_job_here(&self, py: Python<'_>, outcome: Outcome) {
+        let (next, notice) = self.end_job(py, Some(outcome));
+        if let Some(notice) = notice {
+            notice.send_now(py);
+        }
+        serve(py, next);
+    }
+
+    /// By 3.
+    fn report(&self, py: Python<'_>) {
+        let late = take(&self.outcome);
+        // At exit `SystemExit` is what ends a daemon thread.
+        let is_usual = |error: &PyErr| {
+            is_cancelled(py, error) || process::is_exiting() && error.is_instance_of::<PySystemExit>(py)
+        };
+        if let Some(Outcome::Raised(error)) = late
+            && !is_usual(&error)
+        {
+            log::log(py, "error", "a call in a worker thread that nobody waits for any more raised", Some(&error));
+        }
+    }
+
+    /// The function begins to wait. False if the task has gone away.
+    pub fn begin_waiting_for(&self, call: &Arc<Call>, on_cancel: OnCancel) -> bool {
+        let me: Weak<Self> = Weak::clone(&self.me);
+        call.set_waiter(me);
+        lock(&self.waits_for).push((Arc::clone(call), on_cancel));
+        !self.is_given_up()
+    }
+
+    /// Whether anybody who holds a token can be waiting for this: a look that costs nothing, since most calls that queue
+    /// only wait for others.
+    fn may_close_a_circle(&self) -> bool {
+        self.parent.get().is_some() || self.limits.is_borrowed_by(self.task.load(Relaxed))
+    }
+
+    /// Notes on whose behalf this is, for `is_stuck`.
+    fn join(&self) {
+        let waiting = stepped_call().and_then(|call| call.waiter()).and_then(of);
+        // Or a worker's function runs this loop itself.
+        let Some(parent) = waiting.or_else(current) else { return };
+        drop(replace(&parent.awaits, Weak::clone(&self.me)));
+        let _ = self.parent.set(Arc::downgrade(&parent));
+    }
+
+    fn part(&self) {
+        if let Some(parent) = self.parent.get().and_then(Weak::upgrade) {
+            drop(replace(&parent.awaits, Weak::new()));
+        }
+    }
+
+    /// Has the call made by a worker. If one spins for it, that may take less time than to go to sleep for the result.
+    fn submit_and_wait(&self, py: Python<'_>, me: &Arc<Self>) -> Started {
+        let Some(inbox) = self.inbox.get().filter(|inbox| !inbox.spins()) else {
+            workers::submit(py, &as_job(me));
+            return Started::Waits;
+        };
+        self.meeting.expect();
+        if let Some((announcement, worker_cpu)) = workers::submit_to_come(py, &as_job(me)) {
+            inbox.spin(py, worker_cpu, || announcement.make(), || self.meeting.is_met());
+        }
+        if self.meeting.leave() { Started::Met } else { Started::Waits }
+    }
+
+    fn begin_queueing(&self, py: Python<'_>, in_trio: bool) -> PyResult<()> {
+        let origin = names::origin(py)?.call_method0(intern!(py, "get"))?;
+        self.comes_from_worker.store(origin.is_truthy()?, Relaxed);
+        let task = if in_trio { names::trio_task(py)?.call0()? } else { names::current_task(py)?.call0()? };
+        self.task.store(task.as_ptr() as usize, Relaxed);
+        Ok(())
+    }
+}
+
+fn as_job(work: &Arc<Work>) -> Arc<dyn WorkerJob> {
+    Arc::<Work>::clone(work)
+}
+
+/// The work, if that is what the job is.
+fn of(job: Arc<dyn Any + Send + Sync>) -> Option<Arc<Work>> {
+    job.downcast().ok()
+}
+
+/// The call that this worker thread makes.
+pub fn current() -> Option<Arc<Work>> {
+    waiter::here().and_then(|job| of(job))
+}
+
+/// The call that this worker thread makes, and the loop that sent it here.
+pub fn sender() -> Option<(Arc<Work>, Arc<Inbox>)> {
+    let work = current()?;
+    let inbox = Arc::clone(work.inbox()?);
+    Some((work, inbox))
+}
+
+impl Waiter for Work {
+    fn begin_waiting(&self, call: &Arc<Call>) {
+        self.begin_waiting_for(call, OnCancel::GoOn);
+    }
+
+    fn end_waiting(&self) {
+        let ended = lock(&self.waits_for).pop();
+        drop(ended);
+    }
+
+    /// Where all workers wait, and nothing moves, one more may be needed: see `Limits::relieve`.
+    fn look_after(&self, py: Python<'_>, seen: &mut Option<u64>) {
+        let counts = self.limits.counts();
+        if *seen == Some(counts.moves) && counts.waiting > 0 {
+            self.limits.relieve(py);
+        }
+        *seen = Some(counts.moves);
+    }
+}
+
+impl Claim for Work {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn is_stuck(&self, seen: &mut Vec<u64>) -> bool {
+        if seen.contains(&self.number) {
+            return true;
+        }
+        if self.has_ended.load(SeqCst) {
+            return false;
+        }
+        seen.push(self.number);
+        if self.limits.is_queued(self.number) {
+            return self.limits.is_stuck(seen);
+        }
+        let inner = lock(&self.awaits).upgrade();
+        inner.is_some_and(|inner| inner.is_stuck(seen))
+    }
+
+    fn is_waiting(&self) -> bool {
+        !lock(&self.waits_for).is_empty()
+    }
+
+    fn comes_from_worker(&self) -> bool {
+        self.comes_from_worker.load(Relaxed)
+    }
+
+    fn task(&self) -> usize {
+        self.task.load(Relaxed)
+    }
+
+    fn shown(&self, py: Python<'_>) -> Py<PyAny> {
+        let payload = lock(&self.payload);
+        let function = payload.as_ref().and_then(|payload| payload.args.bind(py).get_item(0).ok());
+        function.map_or_else(|| intern!(py, "a worker thread").clone().into_any().unbind(), Bound::unbind)
+    }
+
+    fn job(self: Arc<Self>) -> Arc<dyn WorkerJob> {
+        self
+    }
+}
+
+impl WorkerJob for Work {
+    fn begin(self: Arc<Self>) -> Option<Payload> {
+        let payload = self.take_payload()?;
+        drop(waiter::enter(Some(self)));
+        Some(payload)
+    }
+
+    fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>) {
+        let (mut served, notice) = self.end_job(py, outcome);
+        let next = match served.first() {
+            Some(InQueue::Claim(claim)) => Some(Arc::clone(claim).job()),
+            _ => None,
+        };
+        if next.is_some() {
+            served.remove(0);
+        }
+        serve(py, served);
+        (next, notice)
+    }
+
+    fn run_here(&self, py: Python<'_>) {
+        let Some(payload) = self.take_payload() else { return };
+        let ran = payload.run.bind(py).call(payload.args.bind(py), Some(payload.kwargs.bind(py)));
+        self.end_job_here(py, ran.map_or_else(Outcome::Raised, |value| Outcome::Returned(value.unbind())));
+    }
+
+    fn fail(&self, py: Python<'_>, error: PyErr) {
+        drop(self.take_payload());
+        self.end_job_here(py, Outcome::Raised(error));
+    }
+}
+
+impl Operation for Work {
+    fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started> {
+        let Some(me) = self.me() else { return Ok(Started::Waits) };
+        let in_trio = inbox.is_in_trio();
+        let _ = self.inbox.set(inbox);
+        self.prepare(py)?;
+        self.join();
+        if self.limits.take_for(Arc::<Self>::clone(&me)) {
+            return Ok(self.submit_and_wait(py, &me));
+        }
+        self.begin_queueing(py, in_trio)?;
+        if !self.limits.queue_for(Arc::<Self>::clone(&me)) {
+            workers::submit(py, &as_job(&me));
+        } else if self.may_close_a_circle() && self.is_stuck(&mut Vec::new()) && self.limits.leave_queue(self.number) {
+            self.part();
+            drop(self.take_payload());
+            return Err(self.limits.deadlock(py));
+        }
+        Ok(Started::Waits)
+    }
+
+    fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.part();
+        let carried = take(&self.carried);
+        if let Some(carried) = carried {
+            carried.write_back(py, false)?;
+        }
+        let outcome = take(&self.outcome);
+        match outcome {
+            Some(Outcome::Returned(value)) => Ok(value),
+            Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
+                let explained = PyRuntimeError::new_err(
+                    "a function in a worker thread raised StopIteration, which can't be raised in a coroutine",
+                );
+                Err(errors::from_cause(py, explained, error))
+            }
+            Some(Outcome::Raised(error)) => Err(error),
+            None => Err(PyRuntimeError::new_err("the task was woken before its worker had ended")),
+        }
+    }
+
+    fn cancel(&self, py: Python<'_>) {
+        self.part();
+        self.given_up.store(true, SeqCst);
+        drop(take(&self.carried));
+        if self.limits.leave_queue(self.number) {
+            drop(self.take_payload());
+            return;
+        }
+        // Not begun: a worker finds nothing to run, and gives the token back.
+        drop(self.take_payload());
+        let calls = lock(&self.waits_for).clone();
+        for (call, _) in calls.iter().filter(|(_, on_cancel)| *on_cancel == OnCancel::End) {
+            call.begin_cancelling();
+            if let Err(error) = call.cancel_if_asked_and_begun(py) {
+                error.write_unraisable(py, None);
+            }
+        }
+        self.report(py);
+    }
+}
+
+impl Arrival for Work {
+    fn arrive(&self, py: Python<'_>) {
+        if self.is_given_up() {
+            self.report(py);
+        } else {
+            self.waker.ring(py);
+        }
+    }
+
+    fn be_lost(&self, py: Python<'_>) {
+        self.given_up.store(true, SeqCst);
+        drop(take(&self.carried));
+        self.report(py);
+    }
+}

@@ -1,0 +1,263 @@
+//! The worker threads: real `threading.Thread`s, made on demand, that wait for work detached.
+//!
+//! Their target is a loop of a few lines in Python, which asks a `Worker` for the next call and tells it what became of
+//! it. Not one in Rust: before Python 3.14 the interpreter ends daemon threads at its own end by unwinding their stacks
+//! wherever they next need it, and a worker may be busy then. Below a call of the user's there is no frame of ours.
+//!
+//! Invariants:
+//! 1. A worker that waits holds nothing of the calls that it made: it has let go of them while attached. 2. Marks and
+//!    whatever else belongs to a call end with it. 3. Once the exit has come far enough no worker attaches. 4. A forked
+//!    child has no workers, and does not touch the parent's pool, whose lock one may have held.
+
+use super::notice::Notice;
+use crate::call::outcome::Outcome;
+use crate::call::waiter;
+use crate::python::context;
+use crate::python::errors;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::python::threads;
+use crate::runner::state::{Feeder, current_runner};
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::cell::Cell;
+use std::ptr::addr_eq;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+use syncline_core::pool::{Announcement, Desk, Need, Pool};
+use syncline_core::spin::usable_cores;
+use syncline_core::sync::{Mutex, lock, replace, take};
+
+/// An idle worker goes inbox after that time.
+const LONGEST_IDLE: Duration = Duration::from_secs(10);
+
+/// What a worker calls: `run(*args, **kwargs)`.
+pub struct Payload {
+    pub run: Py<PyAny>,
+    pub args: Py<PyTuple>,
+    pub kwargs: Py<PyDict>,
+}
+
+/// What a worker thread does.
+pub trait WorkerJob: Send + Sync {
+    /// What is to be called, once; this thread does the job from now on. `None` if nobody wants that any more.
+    fn begin(self: Arc<Self>) -> Option<Payload>;
+    /// The function has ended, or will never run. Returns the job that this thread may do next, and what is to be told.
+    fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>);
+    /// In this very thread, where no other can be started any more.
+    fn run_here(&self, py: Python<'_>);
+    /// No worker will ever do it.
+    fn fail(&self, py: Python<'_>, error: PyErr);
+}
+
+type Works = Pool<Arc<dyn WorkerJob>>;
+
+static POOL: Mutex<Option<(u32, Arc<Works>)>> = Mutex::new(None);
+static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    static MARKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether somebody has marked this thread as a worker.
+pub fn is_marked() -> bool {
+    MARKED.get()
+}
+
+/// Returns what it was.
+pub fn mark(marked: bool) -> bool {
+    MARKED.replace(marked)
+}
+
+fn pool() -> Arc<Works> {
+    let mut known = lock(&POOL);
+    match &*known {
+        Some((epoch, pool)) if *epoch == process::epoch() => Arc::clone(pool),
+        _ => {
+            let pool = Arc::new(Works::new(usable_cores()));
+            // By 4.
+            std::mem::forget(known.replace((process::epoch(), Arc::clone(&pool))));
+            pool
+        }
+    }
+}
+
+/// How many worker threads there are, and how many of them wait for work.
+pub fn counts() -> (usize, usize) {
+    pool().counts()
+}
+
+/// Has the call made by a worker.
+pub fn submit(py: Python<'_>, job: &Arc<dyn WorkerJob>) {
+    if let Some((announcement, _)) = submit_to_come(py, job) {
+        announce(announcement);
+    }
+}
+
+/// The same. If a worker spins for it, returns how to tell it, and where it runs.
+pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>) -> Option<(Announcement, u32)> {
+    if process::has_left() {
+        job.run_here(py);
+        return None;
+    }
+    let pool = pool();
+    let announcement = match pool.submit(Arc::clone(job)) {
+        Need::Wake(summons) => summons.deliver(),
+        need => {
+            meet(py, &pool, need, Some(job));
+            None
+        }
+    };
+    announcement.map(|announcement| (announcement, pool.worker_cpu()))
+}
+
+/// `job` is the one that needs a thread, if there is one for which nobody else may come.
+fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, job: Option<&Arc<dyn WorkerJob>>) {
+    match need {
+        Need::Nobody => {}
+        Need::Wake(summons) => {
+            if let Some(announcement) = summons.deliver() {
+                announce(announcement);
+            }
+        }
+        Need::Start => {
+            let Err(error) = start(py, pool) else { return };
+            let is_mine =
+                |queued: &Arc<dyn WorkerJob>| job.is_some_and(|job| addr_eq(Arc::as_ptr(queued), Arc::as_ptr(job)));
+            match pool.not_started(is_mine) {
+                Some(job) if errors::is_too_late(py, &error) => job.run_here(py),
+                Some(job) => job.fail(py, error),
+                // Those who work will see to what is left.
+                None => {}
+            }
+        }
+    }
+}
+
+fn announce(announcement: Announcement) {
+    match current_runner().filter(|runner| runner.feeder() == Feeder::Selector) {
+        Some(runner) => runner.outbox.announce(announcement),
+        None => announcement.make(),
+    }
+}
+
+fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
+    let worker = Worker {
+        pool: Arc::clone(pool),
+        desk: Desk::new(),
+        epoch: process::epoch(),
+        has_arrived: AtomicBool::new(false),
+        current: Mutex::new(None),
+        outcome: Mutex::new(None),
+    };
+    let name = format!("syncline-worker-{}", NEXT_NAME.fetch_add(1, Relaxed));
+    threads::start(py, &name, names::work(py)?.clone(), PyTuple::new(py, [worker])?).map(drop)
+}
+
+/// What a worker thread asks for work.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Worker {
+    pool: Arc<Works>,
+    desk: Arc<Desk>,
+    epoch: u32,
+    has_arrived: AtomicBool,
+    current: Mutex<Option<Arc<dyn WorkerJob>>>,
+    outcome: Mutex<Option<Outcome>>,
+}
+
+impl Worker {
+    /// By 1 and 2: lets go of the last call.
+    fn finish(&self, py: Python<'_>) -> Option<Notice> {
+        MARKED.set(false);
+        drop(waiter::enter(None));
+        context::forget_kept(py);
+        let (job, outcome) = (take(&self.current)?, take(&self.outcome));
+        self.finish_with(py, &*job, outcome)
+    }
+
+    fn finish_with(&self, py: Python<'_>, job: &dyn WorkerJob, outcome: Option<Outcome>) -> Option<Notice> {
+        let (next, notice) = job.finish(py, outcome);
+        if let Some(next) = next {
+            // Nobody has to be woken for what this thread does next.
+            self.pool.keep(next);
+        }
+        notice
+    }
+}
+
+#[pymethods]
+impl Worker {
+    /// What to call next, as (function, args, kwargs); `None` if this thread is to end.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        if self.epoch != process::epoch() {
+            // The child of a call that forked.
+            std::mem::forget((take(&self.current), take(&self.outcome), waiter::enter(None)));
+            return Ok(None);
+        }
+        let mut inside = Some(process::step_inside());
+        if process::has_left() {
+            return Err(PySystemExit::new_err(()));
+        }
+        if !self.has_arrived.swap(true, Relaxed) {
+            self.pool.arrive();
+        }
+        let mut notice = self.finish(py);
+        loop {
+            while let Some((job, need)) = self.pool.take() {
+                // Whoever waits for the last result does not wait for this call too.
+                if let Some(notice) = notice.take() {
+                    notice.send_now(py);
+                }
+                meet(py, &self.pool, need, None);
+                if let Some(payload) = Arc::clone(&job).begin() {
+                    drop(replace(&self.current, Some(job)));
+                    return (payload.run, payload.args, payload.kwargs).into_pyobject(py).map(Some);
+                }
+                notice = self.finish_with(py, &*job, None);
+            }
+            if !self.pool.sit_down(&self.desk) {
+                continue;
+            }
+            // Told after that: if the task has more work at once, it finds this thread ready for it.
+            let mut prepared = notice.take().and_then(|notice| notice.prepare(py));
+            drop(inside.take());
+            let (stays, back) = loop {
+                let (dozed, back, woken_at) = py.detach(|| {
+                    let dozed = match prepared.as_mut().and_then(Notice::send) {
+                        Some(unsent) => Err(unsent),
+                        None => Ok(self.pool.doze(&self.desk, Some(LONGEST_IDLE))),
+                    };
+                    (dozed, process::come_back(), Instant::now())
+                });
+                self.pool.note_attach(woken_at.elapsed());
+                drop(prepared.take());
+                match dozed {
+                    Ok(stays) => break (stays, back),
+                    Err(unsent) => unsent.send_now(py),
+                }
+            };
+            inside = Some(back);
+            if !stays {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn returned(&self, value: Py<PyAny>) {
+        drop(replace(&self.outcome, Some(Outcome::Returned(value))));
+    }
+
+    fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        // The frame that called us is of no interest to anybody.
+        let traceback = error.getattr(intern!(py, "__traceback__"))?;
+        if !traceback.is_none() {
+            error.setattr(intern!(py, "__traceback__"), traceback.getattr(intern!(py, "tb_next"))?)?;
+        }
+        drop(replace(&self.outcome, Some(Outcome::Raised(PyErr::from_value(error)))));
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+"""Objects of one loop, used on another."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+_BEGINNING = "the object belongs to "
+_ADVICE = {
+    "process": "use it in calls through the same bridge, from code that is not itself on one of its loops",
+    "thread": 'in scope "thread" each calling thread has a loop of its own; share one bridge of scope "process"',
+    "caller": (
+        'in scope "caller" each thread has a loop of its own, and calls inside of a running loop go to another one; '
+        'share one bridge of scope "process"'
+    ),
+}
+_ADVICE_FOR_OTHERS = "make it, and use it, in calls of one and the same bridge"
+
+
+def explain_loop_mixup(
+    error: BaseException, owners: dict[int, tuple[str, str]], awaited: object = None
+) -> str | None:
+    """Names both loops in an error of asyncio's, or aiohttp's, about a wrong loop; None if that can't be told, or was.
+
+    `owners` has words for each loop of ours, and its scope, by the loop's id.
+    """
+    if any(note.startswith(_BEGINNING) for note in getattr(error, "__notes__", ())):
+        return None
+    theirs = _loop_of(awaited) if awaited is not None else _loop_of_innermost(error)
+    here: Any = asyncio.events._get_running_loop()
+    if theirs is None or theirs is here:
+        return None
+    _, scope = owners.get(id(theirs), ("", "other"))
+    advice = _ADVICE.get(scope, _ADVICE_FOR_OTHERS)
+    return f"{_BEGINNING}{_describe(theirs, owners)}, and was used on {_describe(here, owners)}; {advice}"
+
+
+def _loop_of_innermost(error: BaseException) -> Any:
+    """That of the object whose method raised the error: a lock, a timer, or the loop itself."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return None if tb is None else _loop_of(tb.tb_frame.f_locals.get("self"))
+
+
+def _loop_of(thing: Any) -> Any:
+    return thing if isinstance(thing, asyncio.AbstractEventLoop) else getattr(thing, "_loop", None)
+
+
+def _describe(loop: Any, owners: dict[int, tuple[str, str]]) -> str:
+    if loop is None:
+        return "no loop at all"
+    words, _ = owners.get(id(loop), (f"another loop, {loop!r}", ""))
+    return words

@@ -1,0 +1,15 @@
+"""What a limiter says of itself. Imported with the first question."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ThreadLimiterStatistics(NamedTuple):
+    """A limiter at one moment. The names are those of anyio's."""
+
+    borrowed_tokens: int
+    total_tokens: float
+    borrowers: tuple[object, ...]
+    """Tasks, other objects that somebody named, and the functions that run in worker threads."""
+    tasks_waiting: int

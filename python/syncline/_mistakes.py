@@ -1,0 +1,90 @@
+"""The words for wrong use that shows before anything is called.
+
+Each function returns a message, or None; whoever was called raises it, and no other frame of ours is in the traceback.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ._kinds import inside, is_async_fn, is_async_gen_fn
+
+
+def decorating(decorator: str, fn: Any) -> str | None:
+    """What is wrong with decorating `fn` with one of the bridge's decorators."""
+    inner = inside(fn)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    if not callable(inner):
+        return f"{decorator}() takes an async function, not {type(fn).__name__}"
+    if isinstance(inner, type) and _makes_plain_objects(inner):
+        return f"{decorator}() got the class {name!r}; decorate its async methods, one by one"
+    if inspect.isgeneratorfunction(inner):
+        return f"{decorator}() got the sync generator function {name!r}; make it `async def`, or call it as it is"
+    if decorator == "sync_compatible":
+        return _sync_compatible(name, inner)
+    what, right = "", ""
+    if decorator == "coroutine" and inspect.isasyncgenfunction(inner):
+        what, right = "an async generator function", "syncline.generator"
+    elif decorator in ("iterator", "generator") and inspect.iscoroutinefunction(inner):
+        what, right = "a coroutine function", "syncline.coroutine"
+    elif decorator == "contextmanager" and inspect.iscoroutinefunction(inner):
+        what, right = "a coroutine function", "`yield` in it"
+    return f"{decorator}() got {name!r}, which is {what}; use {right}" if what else None
+
+
+def _sync_compatible(name: str, fn: Any) -> str | None:
+    if is_async_gen_fn(fn):
+        return (
+            f"sync_compatible() got the async generator function {name!r}; use @syncline.iterator (for `for` and "
+            "`async for`) or @syncline.synced (for `for`)"
+        )
+    if not is_async_fn(fn):
+        return f"sync_compatible() takes an async function, and {name!r} is none; call it directly"
+    return None
+
+
+def _makes_plain_objects(cls: type) -> bool:
+    """Whether what the class makes is surely nothing to await or to iterate over in async code."""
+    call: Any = type(cls).__call__
+    new: Any = cls.__new__
+    is_usual = call is type.__call__ and new is object.__new__
+    return is_usual and not (hasattr(cls, "__await__") or hasattr(cls, "__aiter__"))
+
+
+def running_in_threads(fn: Any) -> str | None:
+    """What is wrong with giving `fn` to `threaded`."""
+    name = getattr(fn, "__name__", type(fn).__name__)
+    if inspect.isgeneratorfunction(fn):
+        return (
+            f"threaded() got the generator function {name!r}, whose code would not run in the worker thread but where "
+            f"it is iterated over; collect the items in a function: threaded(lambda ...: list({name}(...)))"
+        )
+    if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+        return f"threaded() takes sync functions, and {name!r} is async; call it as it is"
+    return None
+
+
+def making_a_bridge(args: tuple[Any, ...]) -> str:
+    """What is wrong with `Bridge(*args)`."""
+    if len(args) == 1 and args[0] in ("process", "thread", "caller"):
+        return f'Bridge() takes keywords only: Bridge(scope="{args[0]}")'
+    return f'Bridge() takes keywords only, such as scope="thread"; {args[0]!r} has none'
+
+
+def pickling_a_bridge(options: dict[str, Any]) -> str | None:
+    """What is wrong with pickling a bridge."""
+    import pickle
+    import sys
+
+    if "cloudpickle" in sys.modules:  # which can do more; what it can't, it says itself
+        return None
+    for name, value in options.items():
+        try:
+            pickle.dumps(value)
+        except Exception as error:
+            return (
+                f"this bridge can't be pickled, as its {name} can't: {error}; use one that can, such as a function "
+                "that a module holds by its name, or make the bridge where it is used"
+            )
+    return None

@@ -1,0 +1,27 @@
+"""The counters of a bridge, as types."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class BridgeStats(TypedDict):
+        """Counters of one bridge, read at about the same time."""
+
+        runners: int
+        """Loops that are alive."""
+        calls: int
+        """Calls begun."""
+        active: int
+        """Calls in flight."""
+        nested: int
+        """Calls made by sync code that a coroutine on one of our loops called."""
+        wakes: int
+        """System calls made to wake a sleeping loop."""
+        spins_won: int
+        """Short spins that met what they waited for."""
+        spins_lost: int
+        """Short spins that ended in a sleep."""
+else:  # importing typing would cost more than the rest of `import syncline`
+    BridgeStats = dict
