@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .place import Place
+from .place import Place, parks
 from .tree import Op, Options, Program, used
 
 Meets = Callable[[Op, Place, tuple[Options, ...]], bool]
@@ -16,14 +16,14 @@ KNOWN: dict[str, Meets] = {
     'With context="copy", each step in a task of the loop gets another copy of the context.': (
         lambda op, place, bridges: (
             op.kind in ("iterate", "enter", "generator")
-            and place.loop == op.bridge
+            and (place.loop == op.bridge or parks(place, op.bridge, bridges))
             and bridges[op.bridge].context == "copy"
         )
     ),
     "What sync code sets between two steps, the next step sees in a task of the loop, and nowhere else.": (
         lambda op, place, bridges: (
             op.kind in ("iterate", "enter")
-            and place.loop == op.bridge
+            and (place.loop == op.bridge or parks(place, op.bridge, bridges))
             and "set" in used(op.bodies[:2][op.kind == "enter"])
         )
     ),

@@ -8,7 +8,18 @@ from __future__ import annotations
 import random
 
 from .model import Doom, Model, Raised, predict
-from .place import Meaningless, Place, called, stopped
+from .place import (
+    Meaningless,
+    Place,
+    called,
+    in_child,
+    in_closed,
+    in_new_loop,
+    in_sender,
+    in_thread,
+    in_users_loop,
+    in_worker,
+)
 from .tree import KINDS, Block, Op, Options, Program
 
 WEIGHTS = {
@@ -193,7 +204,7 @@ class Maker:
                     "ensure", (self.doomed(place, depth + 1), self.cleanup(place.without_doom(), depth + 1))
                 )
             elif kind == "gather":
-                bodies = (self.doomed(place.inside(is_task=True), depth + 1) for _ in range(2))
+                bodies = (self.doomed(in_child(place), depth + 1) for _ in range(2))
                 op = Op("gather", tuple(bodies), how="gather")
             elif kind == "sync":
                 op = Op("sync", ((self.doomed_sync(place.inside(is_async=False), depth + 1)),))
@@ -232,31 +243,22 @@ class Maker:
     def place(self, op: Op, place: Place) -> Place:
         """Where the (async) bodies of an operation run; the model checks all of it afterwards."""
         kind = op.kind
+        if op.how == "new_loop":
+            return in_new_loop(place)
         if kind in ("call", "iterate", "enter", "generator", "timeout", "cancel", "interrupt"):
-            if op.how == "new_loop":
-                return place.inside(is_async=True, is_main=False, loop="new", sender=None)
             return called(place, op, self.bridges, submitted=op.how == "submit" or kind == "cancel")
         if kind == "close":
-            return place.inside(
-                is_async=True,
-                is_main=False,
-                loop=op.bridge,
-                sender=None,
-                still=(place.still | stopped(place)) - {op.bridge},
-            )
+            return in_closed(place, op)
         if kind == "loop":
-            whose = "trio" if op.how == "trio" else "asyncio"
-            return place.inside(is_async=True, is_main=False, loop=whose, sender=None, is_task=True)
+            return in_users_loop(place, op)
         if kind == "thread":
-            return place.inside(is_main=False, loop=None, sender=None, still=place.still | stopped(place))
+            return in_thread(place)
         if kind == "to_thread":
-            return place.inside(is_async=False, is_main=False, loop=None, sender=place.loop)
+            return in_worker(place)
         if kind == "from_thread":
-            if place.sender is None or place.loop is not None:
-                raise Meaningless
-            return place.inside(is_async=True, loop=place.sender, sender=None, is_task=True)
+            return in_sender(place)
         if kind == "sync":
             return place.inside(is_async=False)
         if kind in ("task", "gather", "gather_fails", "cancel_task"):
-            return place.inside(is_task=True)
+            return in_child(place)
         return place.inside()

@@ -8,8 +8,22 @@
 from __future__ import annotations
 
 from .known import is_known
-from .place import Meaningless, Place, called, is_trio, parks, refuses, stopped
-from .tree import KINDS, Block, Op, Program, used, waits
+from .place import (
+    Meaningless,
+    Place,
+    called,
+    in_child,
+    in_closed,
+    in_new_loop,
+    in_sender,
+    in_thread,
+    in_users_loop,
+    in_worker,
+    is_trio,
+    parks,
+    refuses,
+)
+from .tree import KINDS, Block, Op, Program, holding, waits
 
 Notes = list[str]
 Context = dict[str, int]
@@ -32,6 +46,10 @@ def predict(program: Program) -> Notes:
     except Raised as error:
         notes.append(f"ended by {error}")
     return notes
+
+
+def changed(before: Context, now: Context) -> Context:
+    return {name: value for name, value in now.items() if before.get(name) != value}
 
 
 class Model:
@@ -112,28 +130,24 @@ class Model:
         self.run(op.bodies[0], place.inside(is_async=False), context, notes)
 
     def to_thread(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        inside = place.inside(is_async=False, is_main=False, loop=None, sender=place.loop)
-        self.calm(op.bodies[0], inside, context, notes)
+        self.calm(op.bodies[0], in_worker(place), context, notes)
         notes.append("returned")
 
     def from_thread(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        if place.sender is None or place.loop is not None:
-            raise Meaningless("not in a worker")
-        inside = place.inside(is_async=True, loop=place.sender, sender=None, is_task=True)
-        self.calm(op.bodies[0], inside, context, notes)
+        self.calm(op.bodies[0], in_sender(place), context, notes)
         notes.append("returned")
 
     def task(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if is_trio(place, self.bridges):
             raise Meaningless("trio has no such tasks")
-        self.run(op.bodies[0], place.inside(is_task=True), dict(context), notes)
+        self.run(op.bodies[0], in_child(place), dict(context), notes)
         notes.append("returned")
 
     def gather(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         doomed = 0
         for body in op.bodies:
             try:
-                self.attempted(body, place.inside(is_task=True), dict(context), notes)
+                self.attempted(body, in_child(place), dict(context), notes)
             except Doom:
                 doomed += 1
         if doomed:
@@ -141,7 +155,7 @@ class Model:
         notes.append("gathered")
 
     def gather_fails(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        inside = place.inside(is_task=True)
+        inside = in_child(place)
         try:
             self.calm(op.bodies[0], inside, dict(context), notes)
             raise Meaningless("it doesn't fail")
@@ -174,7 +188,7 @@ class Model:
     def cancel_task(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if is_trio(place, self.bridges):
             raise Meaningless("trio has no such tasks")
-        self.doomed(op.bodies[0], place.inside(is_task=True), dict(context), notes)
+        self.doomed(op.bodies[0], in_child(place), dict(context), notes)
         notes.append("CancelledError")
 
     # In sync code.
@@ -182,12 +196,7 @@ class Model:
     def call(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         how = op.how
         if how == "new_loop":
-            if place.is_doomed:
-                raise Meaningless("a cancellation doesn't come through")
-            inside = place.inside(
-                is_async=True, is_main=False, sender=None, loop="new", still=place.still | stopped(place)
-            )
-            self.run(op.bodies[0], inside, context, notes)
+            self.run(op.bodies[0], in_new_loop(place), context, notes)
         elif refuses(place, op, self.bridges):
             if how == "submit":
                 raise Meaningless("a wait for its own loop")
@@ -226,7 +235,7 @@ class Model:
                     self.run(item, inside.inside(), own, notes)
                 finally:
                     if shares:
-                        callers.update({k: v for k, v in own.items() if before.get(k) != v})
+                        callers.update(changed(before, own))
                 notes.append(f"item {number}")
                 self.run(step, place.inside(), callers, notes)
                 end = op.how.split()[0]
@@ -235,9 +244,10 @@ class Model:
                     break
         finally:
             notes.append("generator left")
+            before = dict(own)
             self.calm(last, inside, own, notes)
             if shares:
-                callers.update(own)
+                callers.update(changed(before, own))
 
     def enter(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         inside = self.session(op, place)
@@ -253,9 +263,11 @@ class Model:
             self.run(body, place.inside(), context, notes)
         finally:
             notes.append("exit")
+            before = dict(own)
             self.calm(left, inside, own, notes)
             if shares:
-                context.update(own)
+                # What the body has set since stays: a step hands out what it changes itself.
+                context.update(changed(before, own))
 
     def generator(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         inside = self.session(op, place)
@@ -275,19 +287,14 @@ class Model:
             context.update(own)
 
     def thread(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        inside = place.inside(
-            is_main=False, loop=None, sender=None, still=place.still | stopped(place), is_task=False
-        )
         if place.is_doomed:
             raise Meaningless("a cancellation doesn't come through")
-        self.calm(op.bodies[0], inside, {}, notes)
+        self.calm(op.bodies[0], in_thread(place), {}, notes)
 
     def loop(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if place.loop is not None or place.is_doomed:
             raise Meaningless("a loop runs here")
-        whose = "trio" if op.how == "trio" else "asyncio"
-        inside = place.inside(is_async=True, is_main=False, loop=whose, sender=None, is_task=True)
-        self.calm(op.bodies[0], inside, dict(context), notes)
+        self.calm(op.bodies[0], in_users_loop(place, op), dict(context), notes)
 
     def timeout(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if place.loop == op.bridge and not parks(place, op.bridge, self.bridges):
@@ -302,11 +309,9 @@ class Model:
         notes.append("CancelledError")
 
     def close(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        if not used(op.bodies[0]).isdisjoint(("task", "gather")):
+        if not holding(op.bodies[0]).isdisjoint(("task", "gather", "iterate", "enter")):
             raise Meaningless("all tasks are cancelled at once: the order of their ends isn't known")
-        inside = place.inside(is_async=True, is_main=False, sender=None, loop=op.bridge)
-        inside = inside.inside(still=(place.still | stopped(place)) - {op.bridge}, is_task=False)
-        self.doomed(op.bodies[0], inside, {}, notes)
+        self.doomed(op.bodies[0], in_closed(place, op), {}, notes)
         notes += ["RunnerClosedError", "closed: RunnerClosedError"]
 
     def interrupt(self, op: Op, place: Place, context: Context, notes: Notes) -> None:

@@ -34,6 +34,8 @@ class Place:
     """Bridges whose loops stand still (by 1)."""
     is_doomed: bool = False
     """All that is here will be cancelled."""
+    nests: bool = False
+    """In a task of the user's loop that opted in to awaiting in place."""
     is_task: bool = False
     """In a task that isn't the call's own, or on a loop of the user's: SystemExit is not for anybody to catch there."""
 
@@ -51,8 +53,8 @@ def is_trio(place: Place, bridges: tuple[Options, ...]) -> bool:
 
 
 def parks(place: Place, bridge: int, bridges: tuple[Options, ...]) -> bool:
-    """Whether a call awaits in place."""
-    return place.loop == bridge and bridges[bridge].nested == "switch"
+    """Whether a call awaits in place: in the bridge's own tasks, and for any bridge in tasks that opted in."""
+    return (place.nests or place.loop == bridge) and bridges[bridge].nested == "switch"
 
 
 def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: bool = False) -> Place:
@@ -64,20 +66,69 @@ def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: boo
     )
     if place.loop is None and place.sender is not None and joins(op, options):
         # What another backend's loop is given is written for that one; programs are the same on both.
-        return moved.inside(loop=place.sender)
+        return moved.inside(loop=place.sender, nests=place.sender == "installed")
+    if parks(place, bridge, bridges) and not submitted:
+        return moved
     if place.loop == bridge and not submitted:
-        if options.nested == "switch":
-            return moved
         if place.is_doomed:
             raise Meaningless("a cancellation doesn't come through")
         return moved.inside(still=place.still | {bridge})
     if bridge in place.still:
         raise Meaningless("its loop stands still")
     if place.loop is None:
-        return moved.inside(loop=bridge)
+        return moved.inside(loop=bridge, nests=False)
     if place.is_doomed or (submitted and place.loop == bridge):
         raise Meaningless("a cancellation doesn't come through")
-    return moved.inside(loop=bridge, still=place.still | stopped(place))
+    return moved.inside(loop=bridge, nests=False, still=place.still | stopped(place))
+
+
+def in_users_loop(place: Place, op: Op) -> Place:
+    """What an operation `loop` runs."""
+    loop = op.how if op.how in ("trio", "installed") else "asyncio"
+    nests = op.how in ("nestable", "installed")
+    return place.inside(is_async=True, is_main=False, loop=loop, sender=None, is_task=True, nests=nests)
+
+
+def in_new_loop(place: Place) -> Place:
+    """What run_in_new_loop runs: where a task opted in, it awaits that in place."""
+    if place.nests:
+        return place.inside(is_async=True)
+    if place.is_doomed:
+        raise Meaningless("a cancellation doesn't come through")
+    still = place.still | stopped(place)
+    return place.inside(is_async=True, is_main=False, sender=None, loop="new", still=still)
+
+
+def in_child(place: Place) -> Place:
+    """A task of a task."""
+    return place.inside(is_task=True, nests=place.loop == "installed")
+
+
+def in_worker(place: Place) -> Place:
+    """A worker thread that a loop sends."""
+    return place.inside(is_async=False, is_main=False, loop=None, nests=False, sender=place.loop)
+
+
+def in_sender(place: Place) -> Place:
+    """The loop that sent this worker thread."""
+    if place.sender is None or place.loop is not None:
+        raise Meaningless("not in a worker")
+    nests = place.sender == "installed"
+    return place.inside(is_async=True, loop=place.sender, sender=None, is_task=True, nests=nests)
+
+
+def in_thread(place: Place) -> Place:
+    """A thread that is joined."""
+    still = place.still | stopped(place)
+    return place.inside(is_main=False, loop=None, nests=False, sender=None, still=still, is_task=False)
+
+
+def in_closed(place: Place, op: Op) -> Place:
+    """A call of a thread on a bridge of its own, which is closed."""
+    still = (place.still | stopped(place)) - {op.bridge}
+    return place.inside(
+        is_async=True, is_main=False, sender=None, loop=op.bridge, nests=False, still=still, is_task=False
+    )
 
 
 def joins(op: Op, options: Options) -> bool:

@@ -20,6 +20,8 @@ from .worker import LIMIT, seed_of
 TESTS = Path(__file__).parent.parent
 SHRINKING = 40
 """Seconds to make a program smaller in."""
+PATIENCE = 20
+"""Seconds that a smaller program may take: a machine that is too slow for that gets a larger report."""
 
 
 def work(*options: object, limit: float) -> tuple[int, str, str]:
@@ -60,27 +62,27 @@ def report(seed: int, number: int, status: int, wrong: str, err: str) -> str:
     )
 
 
-def fails(program: Program, times: int = 3) -> str:
-    """What goes wrong in some runs of a program."""
+def fails(program: Program, times: int = 3, limit: int = LIMIT) -> str:
+    """What goes wrong in some runs of a program, each of which may take so many seconds."""
     try:
         predict(program)
     except Meaningless:
         return ""
-    status, out, err = work("--program", repr(program), "--times", times, limit=LIMIT + 10 * times)
+    status, out, err = work("--program", repr(program), "--times", times, "--limit", limit, limit=limit * (times + 1))
     return out.partition("WRONG\n")[2] + err + f"status {status}" if status or err else ""
 
 
 def shrunk(program: Program) -> tuple[Program, str]:
     """The smallest version found that fails, and what went wrong."""
     end = time.monotonic() + SHRINKING
-    seen = fails(program, 20)
+    seen = fails(program, 20, PATIENCE)
     found = bool(seen)
     while found:
         found = False
         for candidate in smaller(program):
             if time.monotonic() > end:
                 break
-            if wrong := fails(candidate, 20 if "status 0" in seen else 5):
+            if wrong := fails(candidate, 20 if "status 0" in seen else 5, PATIENCE):
                 program, seen, found = candidate, wrong, True
                 break
     return program, seen

@@ -80,7 +80,7 @@ class Run(SyncCode, AsyncCode):
         try:
             sys.stderr = sys.__stderr__
             faulthandler.register(signal.SIGALRM, file=2, all_threads=True, chain=True)
-            signal.alarm(20)  # which a child doesn't inherit
+            signal.alarm(300)  # which a child doesn't inherit
             found = ((name, variable.get(None)) for name, variable in VARIABLES.items())  # type: ignore[arg-type]
             context = {name: value.number for name, value in found if value is not None}
             right: list[str] = []
@@ -98,6 +98,10 @@ class Run(SyncCode, AsyncCode):
         os._exit(bool(wrong))
 
 
+SETTLING = 60.0
+"""Seconds after which what hasn't ended never will."""
+
+
 async def nothing() -> None:
     pass
 
@@ -111,7 +115,7 @@ class Leave(SystemExit):
     """Ends a forked child by the interpreter's exit."""
 
 
-def settled(condition: Callable[[], bool], seconds: float = 2) -> bool:
+def settled(condition: Callable[[], bool], seconds: float = SETTLING) -> bool:
     """Whether `condition` came true in time: for what nobody tells the end of."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -181,7 +185,7 @@ def problems(program: Program) -> list[str]:
     """What is wrong with a run of this program (by 1, 2, 3)."""
     expected = predict(program)
     before, open_before = threads(), descriptors()
-    for patience in (1, 5, 25):
+    for patience in (1, 8, 64, 512):
         run = Run(program, patience)
         with listening() as said:
             try:
@@ -220,7 +224,7 @@ def left_behind(run: Run, threads_before: set[str], open_before: int) -> Iterato
     if not settled(lambda: descriptors() <= open_before):
         yield f"descriptors: {open_before} before, {descriptors()} after"
 
-    if not may_keep(run.program) and not settled(lambda: not kept(run.values), 1):
+    if not may_keep(run.program) and not settled(lambda: not kept(run.values)):
         yield f"{kept(run.values)} values of context variables are kept alive"
 
 

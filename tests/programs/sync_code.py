@@ -17,7 +17,7 @@ import uvloop
 
 import syncline
 
-from .base import LIMIT, Base, Here, Inconclusive, made_bridge, shielded
+from .base import Base, Here, Inconclusive, made_bridge, shielded
 from .tree import Block, Op
 
 
@@ -47,6 +47,8 @@ class SyncCode(Base):
 
     def sync_call(self, op: Op, here: Here) -> None:
         bridge, token = here.bridges[op.bridge], object()
+        # Where a loop runs, one gets the coroutine, unless one asks for the result.
+        asked = {"_sync": True} if syncline.in_event_loop() else {}
 
         async def work(given: object) -> object:
             await self.aio(op.bodies[0], here)
@@ -59,7 +61,7 @@ class SyncCode(Base):
             "submit": lambda: bridge.submit(work, token).result(),
             "synced": lambda: bridge.synced(work)(token),
             "dual": lambda: bridge.coroutine(work)(token).run(),
-            "compatible": lambda: bridge.sync_compatible(work)(token, _sync=True),
+            "compatible": lambda: bridge.sync_compatible(work)(token, **asked),
             "new_loop": lambda: syncline.run_in_new_loop(work, token),
         }
         try:
@@ -259,7 +261,7 @@ class SyncCode(Base):
             future.cancel()
             ended.wait()
             try:
-                future.result(LIMIT)
+                future.result()
             except CancelledError:
                 raise
             except BaseException as error:

@@ -107,7 +107,24 @@ def waits(block: Block) -> int:
 
 def limits(block: Block) -> int:
     """How many time limits have to pass in a block, one after the other."""
-    return sum((op.kind in ("expire", "timeout")) + sum(map(limits, op.bodies)) for op in block)
+    return sum((op.kind in ("expire", "timeout")) + turns(op) * sum(map(limits, op.bodies)) for op in block)
+
+
+def turns(op: Op) -> int:
+    """How often a body of an operation runs at most."""
+    if op.kind in ("iterate", "aiterate"):
+        return len(op.bodies) - 2
+    return len(op.how) if op.kind == "generator" else 1
+
+
+def holding(block: Block) -> set[str]:
+    """The kinds of operations that waits without end stand in."""
+    return {
+        kind
+        for op in block
+        if waits((op,)) and op.kind != "forever"
+        for kind in {op.kind}.union(*map(holding, op.bodies))
+    }
 
 
 def size(block: Block) -> int:

@@ -24,8 +24,8 @@ from .make import make
 from .run import descriptors, left_at_last, problems
 from .tree import Program
 
-LIMIT = 30
-"""Seconds that one program may take."""
+LIMIT = 600
+"""Seconds that one program may take: it takes them only where it hangs."""
 
 
 def seed_of(seed: int, number: int) -> int:
@@ -43,10 +43,10 @@ def warm_up() -> None:
     gc.freeze()  # so that the collections after each program are short
 
 
-def run(program: Program, name: str) -> None:
+def run(program: Program, name: str, limit: int) -> None:
     """Runs one program; ends the process if it fails."""
     print(name, flush=True)
-    signal.alarm(LIMIT)
+    signal.alarm(limit)
     wrong = problems(program)
     signal.alarm(0)
     end_if(wrong)
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--program", default="")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="seconds that a program may take")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Not faulthandler's own timer: its thread isn't there after a fork, and the child's exit would wait for it.
@@ -74,13 +75,13 @@ def main() -> None:
     if options.program:
         program = eval(options.program, vars(tree))
         for turn in range(options.times):
-            run(program, str(turn))
+            run(program, str(turn), options.limit)
         if "to_thread" in tree.used(program.main):
             end_if(left_at_last(open_before))
         return
     number, end = options.first, time.monotonic() + options.seconds
     while time.monotonic() < end:
-        run(make(seed_of(options.seed, number)), str(number))
+        run(make(seed_of(options.seed, number)), str(number), options.limit)
         number += 1
     end_if(left_at_last(open_before))
 
