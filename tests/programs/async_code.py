@@ -68,7 +68,14 @@ class AsyncCode(Base):
         here.note("returned" if got is token else f"returned {got!r}")
 
     async def aio_task(self, op: Op, here: Here) -> None:
-        await syncline.create_task(self.aio(op.bodies[0], here))
+        task = syncline.create_task(self.aio(op.bodies[0], here))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # It gets the cancellation once: anyio's scopes cancel who waits again and again, and cleanup may await.
+            task.cancel()
+            with shielded():
+                await task
         here.note("returned")
 
     async def aio_gather(self, op: Op, here: Here) -> None:

@@ -122,6 +122,7 @@ class Base:
     def __init__(self, program: Program, patience: float = 1) -> None:
         self.program = program
         self.patience = patience
+        self.is_inconclusive = False
         self.raised: dict[int, BaseException] = {}
         self.values: list[weakref.ref[Value]] = []
 
@@ -160,6 +161,7 @@ class Base:
         """What was ended had begun to wait (by 3)."""
         assert here.latch is not None
         if not here.latch.opened.is_set():
+            self.is_inconclusive = True  # the error may be lost in a group, or among other errors
             raise Inconclusive
 
     def throwable(self, number: int) -> ToThrow:

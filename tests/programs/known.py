@@ -40,7 +40,12 @@ KNOWN: dict[str, Meets] = {
             place.loop == op.bridge
             and op.kind in ("call", "iterate", "enter", "generator", "timeout")
             and bridges[op.bridge].loop == "trio"
-            and place.is_task
+            and place.is_child
+        )
+    ),
+    "On a trio bridge, the cancelled producer of items fetched ahead ends its session, as any cancelled step does.": (
+        lambda op, place, bridges: (
+            op.kind == "iterate" and op.number > 0 and bridges[op.bridge].loop == "trio"
         )
     ),
     "A trio loop that has just ended by itself could not be told to close, which is logged.": (

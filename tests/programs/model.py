@@ -26,7 +26,17 @@ from .place import (
 from .tree import KINDS, Block, Op, Program, holding, waits
 
 Notes = list[str]
-Context = dict[str, int]
+
+
+class Value:
+    """What a context variable is set to. As in the program, the same number set again is another value."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+Context = dict[str, Value]
+UNSET = Value(0)
 
 
 class Raised(Exception):  # noqa: N818 -- it stands for whatever the program raises
@@ -49,7 +59,7 @@ def predict(program: Program) -> Notes:
 
 
 def changed(before: Context, now: Context) -> Context:
-    return {name: value for name, value in now.items() if before.get(name) != value}
+    return {name: value for name, value in now.items() if before.get(name) is not value}
 
 
 class Model:
@@ -96,10 +106,10 @@ class Model:
     # In both kinds of code.
 
     def set(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        context[op.how] = op.number
+        context[op.how] = Value(op.number)
 
     def see(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        notes.append(f"{op.how} = {context.get(op.how, 0)}")
+        notes.append(f"{op.how} = {context.get(op.how, UNSET).number}")
 
     def fail(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if op.how in ("SystemExit", "KeyboardInterrupt") and place.is_task:
@@ -207,7 +217,7 @@ class Model:
             self.run(
                 op.bodies[0], inside, dict(context) if how == "submit" else self.of_call(op, context), notes
             )
-        notes.append(f"returned: a = {context.get('a', 0)}, b = {context.get('b', 0)}")
+        notes.append(f"returned: a = {context.get('a', UNSET).number}, b = {context.get('b', UNSET).number}")
 
     def session(self, op: Op, place: Place) -> Place:
         if refuses(place, op, self.bridges):

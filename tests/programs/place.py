@@ -37,7 +37,9 @@ class Place:
     nests: bool = False
     """In a task of the user's loop that opted in to awaiting in place."""
     is_task: bool = False
-    """In a task that isn't the call's own, or on a loop of the user's: SystemExit is not for anybody to catch there."""
+    """What is raised here comes to a task that isn't a call's own, or to a loop of the user's: SystemExit would end that."""
+    is_child: bool = False
+    """In a task of a call's task."""
 
     def inside(self, **changes: object) -> Place:
         """The place of a body."""
@@ -61,25 +63,23 @@ def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: boo
     """Where the coroutine of a call runs. Raises Meaningless (by 1, 2)."""
     bridge = op.bridge
     options = bridges[bridge]
-    moved = place.inside(
-        is_async=True, is_main=False, sender=None, is_task=place.is_task and place.loop is not None
-    )
+    moved = place.inside(is_async=True, is_main=False, sender=None)
     if place.loop is None and place.sender is not None and joins(op, options):
         # What another backend's loop is given is written for that one; programs are the same on both.
-        return moved.inside(loop=place.sender, nests=place.sender == "installed")
+        return moved.inside(loop=place.sender, nests=place.sender == "installed", is_child=True)
     if parks(place, bridge, bridges) and not submitted:
         return moved
     if place.loop == bridge and not submitted:
         if place.is_doomed:
             raise Meaningless("a cancellation doesn't come through")
-        return moved.inside(still=place.still | {bridge})
+        return moved.inside(still=place.still | {bridge}, is_child=False)
     if bridge in place.still:
         raise Meaningless("its loop stands still")
     if place.loop is None:
-        return moved.inside(loop=bridge, nests=False)
+        return moved.inside(loop=bridge, nests=False, is_child=False)
     if place.is_doomed or (submitted and place.loop == bridge):
         raise Meaningless("a cancellation doesn't come through")
-    return moved.inside(loop=bridge, nests=False, still=place.still | stopped(place))
+    return moved.inside(loop=bridge, nests=False, is_child=False, still=place.still | stopped(place))
 
 
 def in_users_loop(place: Place, op: Op) -> Place:
@@ -96,12 +96,12 @@ def in_new_loop(place: Place) -> Place:
     if place.is_doomed:
         raise Meaningless("a cancellation doesn't come through")
     still = place.still | stopped(place)
-    return place.inside(is_async=True, is_main=False, sender=None, loop="new", still=still)
+    return place.inside(is_async=True, is_main=False, sender=None, loop="new", still=still, is_child=False)
 
 
 def in_child(place: Place) -> Place:
     """A task of a task."""
-    return place.inside(is_task=True, nests=place.loop == "installed")
+    return place.inside(is_task=True, is_child=True, nests=place.loop == "installed")
 
 
 def in_worker(place: Place) -> Place:
@@ -114,20 +114,20 @@ def in_sender(place: Place) -> Place:
     if place.sender is None or place.loop is not None:
         raise Meaningless("not in a worker")
     nests = place.sender == "installed"
-    return place.inside(is_async=True, loop=place.sender, sender=None, is_task=True, nests=nests)
+    return place.inside(is_async=True, loop=place.sender, sender=None, is_task=True, is_child=True, nests=nests)
 
 
 def in_thread(place: Place) -> Place:
     """A thread that is joined."""
     still = place.still | stopped(place)
-    return place.inside(is_main=False, loop=None, nests=False, sender=None, still=still, is_task=False)
+    return place.inside(is_main=False, loop=None, nests=False, sender=None, still=still)
 
 
 def in_closed(place: Place, op: Op) -> Place:
     """A call of a thread on a bridge of its own, which is closed."""
     still = (place.still | stopped(place)) - {op.bridge}
     return place.inside(
-        is_async=True, is_main=False, sender=None, loop=op.bridge, nests=False, still=still, is_task=False
+        is_async=True, is_main=False, sender=None, loop=op.bridge, nests=False, still=still, is_task=False, is_child=False
     )
 
 

@@ -30,6 +30,7 @@ import syncline
 
 from .async_code import AsyncCode
 from .base import VARIABLES, Here, Inconclusive, Value, made_bridge
+from . import model
 from .known import may_keep
 from .model import Model, predict
 from .place import Place
@@ -82,7 +83,7 @@ class Run(SyncCode, AsyncCode):
             faulthandler.register(signal.SIGALRM, file=2, all_threads=True, chain=True)
             signal.alarm(300)  # which a child doesn't inherit
             found = ((name, variable.get(None)) for name, variable in VARIABLES.items())  # type: ignore[arg-type]
-            context = {name: value.number for name, value in found if value is not None}
+            context = {name: model.Value(value.number) for name, value in found if value is not None}
             right: list[str] = []
             inside = Here([], here.bridges)
             Model(self.program).attempted(op.bodies[0], Place().inside(), context, right)
@@ -191,9 +192,10 @@ def problems(program: Program) -> list[str]:
             try:
                 got = run.notes()
             except Inconclusive:
-                settled(lambda: threads() <= before and not syncline.thread_limiter().borrowed_tokens)
-                continue
-        break
+                pass
+        if not run.is_inconclusive:
+            break
+        settled(lambda: threads() <= before and not syncline.thread_limiter().borrowed_tokens)
     else:
         return ["a wait that was to be ended had not begun in seconds"]
     wrong = list(said.texts)

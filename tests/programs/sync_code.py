@@ -162,19 +162,22 @@ class SyncCode(Base):
                 here.note("generator left")
 
         it = here.bridges[op.bridge].generator(steps)()
-        for at, letter in enumerate(op.how):
-            if letter == "c":
-                it.close()
-                return
-            if letter == "d":
-                break
-            if letter == "n":
-                got = next(it)
-            elif letter == "s":
-                got = it.send(at)
-            else:
-                got = it.throw(self.throwable(op.number * 1000 + at))
-            here.note(f"yielded {got}")
+        try:
+            for at, letter in enumerate(op.how):
+                if letter == "c":
+                    it.close()
+                    return
+                if letter == "d":
+                    break
+                if letter == "n":
+                    got = next(it)
+                elif letter == "s":
+                    got = it.send(at)
+                else:
+                    got = it.throw(self.throwable(op.number * 1000 + at))
+                here.note(f"yielded {got}")
+        finally:
+            del it  # the tracebacks of errors that were raised in its steps keep this frame
 
     def sync_thread(self, op: Op, here: Here) -> None:
         self.in_thread(lambda: self.sync(op.bodies[0], here))

@@ -260,6 +260,11 @@ impl Bridge {
         self.shared.is_closed()
     }
 
+    #[getter]
+    fn _shares_context(&self) -> bool {
+        self.shared.terms.shares_context
+    }
+
     fn __repr__(&self) -> String {
         let closed = if self.closed() { ", closed" } else { "" };
         format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.shared.name, self.scope())
