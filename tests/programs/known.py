@@ -27,14 +27,6 @@ KNOWN: dict[str, Meets] = {
             and "set" in used(op.bodies[:2][op.kind == "enter"])
         )
     ),
-    'A closed bridge with in_worker="sender" takes calls in a worker.': (
-        lambda op, place, bridges: (
-            op.kind == "close"
-            and bridges[op.bridge].in_worker == "sender"
-            and place.sender is not None
-            and place.loop is None
-        )
-    ),
     "On a trio bridge, tasks of a task don't nest: their nested calls block the loop, also one that waits for ever.": (
         lambda op, place, bridges: (
             place.loop == op.bridge
@@ -50,9 +42,6 @@ KNOWN: dict[str, Meets] = {
     ),
     "A trio loop that has just ended by itself could not be told to close, which is logged.": (
         lambda op, place, bridges: op.kind == "close" and bridges[op.bridge].loop == "trio"
-    ),
-    'Scope "caller": a Ctrl-C that comes while the calling thread drives its loop is lost, or skips cleanup.': (
-        lambda op, place, bridges: op.kind == "interrupt" and bridges[op.bridge].scope == "caller"
     ),
 }
 

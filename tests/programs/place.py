@@ -135,7 +135,7 @@ def joins(op: Op, options: Options) -> bool:
     """Whether a call in a worker runs on the loop that sent it."""
     if op.kind == "call" and op.how == "compatible":
         return True
-    is_run = op.kind in ("timeout", "interrupt") or op.how in ("run_sync", "run", "limited", "synced")
+    is_run = op.kind in ("timeout", "interrupt") or op.how in ("run_sync", "run", "limited", "synced", "dual")
     return options.in_worker == "sender" and is_run
 
 

@@ -300,11 +300,16 @@ class SyncCode(Base):
         def call(inside: Here) -> None:
             assert inside.latch is not None
             over = threading.Event()
+            is_own = self.program.bridges[op.bridge].scope == "caller"
 
             def watch() -> None:
                 inside.latch.opened.wait()
                 if not over.is_set():
                     os.kill(os.getpid(), signal.SIGINT)
+                # A loop that the main thread drives sleeps in Python's own selector, which overlooks a signal that comes
+                # between its last look and its sleep, until another one wakes it.
+                while is_own and not over.wait(0.01):
+                    os.kill(os.getpid(), signal.SIGUSR1)
 
             watcher = threading.Thread(target=watch)
             watcher.start()

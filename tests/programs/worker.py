@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=LIMIT, help="seconds that a program may take")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
     # Not faulthandler's own timer: its thread isn't there after a fork, and the child's exit would wait for it.
     faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
     warm_up()

@@ -30,7 +30,9 @@ from typing import Any
 import syncline
 
 LONG = 60.0
+HANGS = 100
 STEP = 0.0002
+AGAIN = 0.005
 
 
 class Struck(KeyboardInterrupt):
@@ -46,6 +48,8 @@ class Striker:
         self.armed = False
         self.is_ours = True
         """Whether the loop in this thread, if there is one, is syncline's to get right."""
+        self.is_pythons = False
+        """Whether the main thread sleeps in Python's own selector, which overlooks a signal that comes just before it sleeps."""
         self.raised = 0
         self.request = threading.Semaphore(0)
         self.delay = 0.0
@@ -68,13 +72,16 @@ class Striker:
             self.request.acquire()
             time.sleep(self.delay)
             os.kill(os.getpid(), signal.SIGINT)
+            while self.is_pythons and self.armed:
+                time.sleep(AGAIN)
+                os.kill(os.getpid(), signal.SIGINT)
             self.at_rest.set()
 
     def aim(self, delay: float) -> None:
         self.delay = delay
         self.armed = True
         if self.how == "timer":
-            signal.setitimer(signal.ITIMER_REAL, max(delay, 1e-6))
+            signal.setitimer(signal.ITIMER_REAL, max(delay, 1e-6), AGAIN if self.is_pythons else 0)
         else:
             self.at_rest.clear()
             self.request.release()
@@ -259,6 +266,7 @@ def hit(work: Work, kind: str, striker: Striker, seconds: float) -> dict[str, An
     """Operations of one kind for so long, each hit once; what became of the hits."""
     operation = getattr(work, kind)
     striker.is_ours = kind not in USERS_LOOP
+    striker.is_pythons = work.scope == "caller" or not striker.is_ours or kind == "new_loop"
     begun = time.perf_counter()
     for _ in range(5):
         operation()
@@ -270,7 +278,7 @@ def hit(work: Work, kind: str, striker: Striker, seconds: float) -> dict[str, An
     while time.monotonic() < deadline:
         turn += 1
         raised, caught = striker.raised, None
-        faulthandler.dump_traceback_later(20, exit=True)
+        faulthandler.dump_traceback_later(HANGS, exit=True)
         try:
             try:
                 striker.aim(striker.chance.random() * usual * 1.5)
@@ -287,7 +295,7 @@ def hit(work: Work, kind: str, striker: Striker, seconds: float) -> dict[str, An
             ends["lost" if caught is None else f"{type(caught).__name__} instead"] += 1
             if len(examples) < 3:
                 examples.append(f"turn {turn}: raised {striker.raised - raised}, came {caught!r}")
-    faulthandler.dump_traceback_later(20, exit=True)
+    faulthandler.dump_traceback_later(HANGS, exit=True)
     work.bridge.close()
     work.loop.close()
     faulthandler.cancel_dump_traceback_later()
