@@ -23,7 +23,7 @@ from .place import (
     parks,
     refuses,
 )
-from .tree import KINDS, Block, Op, Program, holding, waits
+from .tree import KINDS, Block, Op, Program, cleanups, holding, used, waits
 
 Notes = list[str]
 
@@ -321,6 +321,8 @@ class Model:
     def close(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if not holding(op.bodies[0]).isdisjoint(("task", "gather", "iterate", "enter")):
             raise Meaningless("all tasks are cancelled at once: the order of their ends isn't known")
+        if not set[str]().union(*map(used, cleanups(op.bodies[0]))).isdisjoint(("sync", "to_thread", "from_thread")):
+            raise Meaningless("a bridge that closes takes no calls, not even of cleanup")
         self.doomed(op.bodies[0], in_closed(place, op), {}, notes)
         notes += ["RunnerClosedError", "closed: RunnerClosedError"]
 

@@ -96,6 +96,9 @@ KINDS = {
 ENDS_DOOM = ("expire", "cancel_task", "timeout", "cancel", "close", "interrupt", "gather_fails")
 """What cancels the waits in its bodies itself."""
 
+CLEANUP = {"ensure": 1, "aiterate": 1, "aenter": 2, "iterate": 1, "enter": 2}
+"""Which body of an operation is its cleanup."""
+
 
 def waits(block: Block) -> int:
     """How many waits without end this block comes to, not counting those that it ends itself."""
@@ -125,6 +128,16 @@ def holding(block: Block) -> set[str]:
         if waits((op,)) and op.kind != "forever"
         for kind in {op.kind}.union(*map(holding, op.bodies))
     }
+
+
+def cleanups(block: Block) -> Iterator[Block]:
+    """What is run where a wait without end is cancelled."""
+    for op in block:
+        if waits((op,)):
+            if op.kind in CLEANUP:
+                yield op.bodies[CLEANUP[op.kind]]
+            for body in op.bodies:
+                yield from cleanups(body)
 
 
 def size(block: Block) -> int:

@@ -30,7 +30,7 @@ from typing import Any
 import syncline
 
 LONG = 60.0
-HANGS = 100
+HANGS = int(os.environ.get("HANGS", "100"))
 STEP = 0.0002
 AGAIN = 0.005
 
