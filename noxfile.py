@@ -190,6 +190,13 @@ def random(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Puts faults into a copy of the tree, one at a time, and says which no test notices; words choose some by name."""
+    install(session, "test")
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
+@nox.session
 def doctests(session: nox.Session) -> None:
     """The examples in README.md and docs/, run by Sybil."""
     # Sybil stumbles over chained exceptions in all other styles.

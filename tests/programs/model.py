@@ -321,7 +321,11 @@ class Model:
     def close(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if not holding(op.bodies[0]).isdisjoint(("task", "gather", "iterate", "enter")):
             raise Meaningless("all tasks are cancelled at once: the order of their ends isn't known")
-        if not set[str]().union(*map(used, cleanups(op.bodies[0]))).isdisjoint(("sync", "to_thread", "from_thread")):
+        if (
+            not set[str]()
+            .union(*map(used, cleanups(op.bodies[0])))
+            .isdisjoint(("sync", "to_thread", "from_thread"))
+        ):
             raise Meaningless("a bridge that closes takes no calls, not even of cleanup")
         self.doomed(op.bodies[0], in_closed(place, op), {}, notes)
         notes += ["RunnerClosedError", "closed: RunnerClosedError"]

@@ -114,7 +114,9 @@ def in_sender(place: Place) -> Place:
     if place.sender is None or place.loop is not None:
         raise Meaningless("not in a worker")
     nests = place.sender == "installed"
-    return place.inside(is_async=True, loop=place.sender, sender=None, is_task=True, is_child=True, nests=nests)
+    return place.inside(
+        is_async=True, loop=place.sender, sender=None, is_task=True, is_child=True, nests=nests
+    )
 
 
 def in_thread(place: Place) -> Place:
@@ -127,7 +129,14 @@ def in_closed(place: Place, op: Op) -> Place:
     """A call of a thread on a bridge of its own, which is closed."""
     still = (place.still | stopped(place)) - {op.bridge}
     return place.inside(
-        is_async=True, is_main=False, sender=None, loop=op.bridge, nests=False, still=still, is_task=False, is_child=False
+        is_async=True,
+        is_main=False,
+        sender=None,
+        loop=op.bridge,
+        nests=False,
+        still=still,
+        is_task=False,
+        is_child=False,
     )
 
 

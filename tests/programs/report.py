@@ -68,7 +68,9 @@ def fails(program: Program, times: int = 3, limit: int = LIMIT) -> str:
         predict(program)
     except Meaningless:
         return ""
-    status, out, err = work("--program", repr(program), "--times", times, "--limit", limit, limit=limit * (times + 1))
+    status, out, err = work(
+        "--program", repr(program), "--times", times, "--limit", limit, limit=limit * (times + 1)
+    )
     return out.partition("WRONG\n")[2] + err + f"status {status}" if status or err else ""
 
 
