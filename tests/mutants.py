@@ -3,9 +3,9 @@
     python tests/mutants.py            # all
     python tests/mutants.py masked     # those whose name has that in it
 
-Each is applied to a copy of the tree, which is built there, and the tests that are named with it are run against it. A mutant
-that those tests pass with survives, and fails the run; so does one whose text is no longer in the code. Tests of other files
-may notice it, too; the ones that are named are those whose business it is.
+Each is applied to a copy of the tree, which is built there, and the tests that are named with it are run against it.
+A mutant that those tests pass with survives, and fails the run; so does one whose text is no longer in the code.
+Tests of other files may notice it, too; the ones that are named are those whose business it is.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ MUTANTS = (
     Mutant(
         "a nested call with nested='error' is made",
         RUST + "bridge/placement.rs",
-        "            if self.nested_is_error {\n                return Err(errors::nested(&self.name));\n            }\n"
+        "            if self.nested_is_error {\n                return Err(errors::nested(&self.name));\n"
+        "            }\n"
         "            self.terms.stats.nested.add(1);\n        }\n        let first_level",
         "            self.terms.stats.nested.add(1);\n        }\n        let first_level",
         "tests/test_nested.py",

@@ -2,8 +2,8 @@
 
 1. Notes of bodies that run at the same time are put together in the bodies' order, as the model does.
 2. An error is known by its object: one that arrives as another object is noted as such.
-3. What a time limit ends has to wait for ever by then. Where the machine was too slow for that, the run is Inconclusive,
-   and is made again with longer limits.
+3. What a time limit ends has to wait for ever by then. Where the machine was too slow for that, the run is
+   Inconclusive, and is made again with longer limits.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Base:
 
     def context(self) -> str:
         """The values of all variables."""
-        found = ((name, variable.get(None)) for name, variable in VARIABLES.items())  # type: ignore[arg-type]
+        found = ((name, variable.get(None)) for name, variable in VARIABLES.items())
         return ", ".join(f"{name} = {value.number if value else 0}" for name, value in found)
 
     def simple(self, op: Op, here: Here) -> bool:

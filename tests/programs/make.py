@@ -79,10 +79,10 @@ class Maker:
         scopes = ("process", "thread") if loop == "trio" else ("process", "process", "thread", "caller")
         return Options(
             scope=choice(scopes),  # type: ignore[arg-type]
-            nested=choice(("switch", "switch", "switch", "thread", "error")),  # type: ignore[arg-type]
-            context=choice(("share", "share", "copy")),  # type: ignore[arg-type]
+            nested=choice(("switch", "switch", "switch", "thread", "error")),
+            context=choice(("share", "share", "copy")),
             loop=loop,  # type: ignore[arg-type]
-            in_worker=choice(("own", "own", "sender")),  # type: ignore[arg-type]
+            in_worker=choice(("own", "own", "sender")),
         )
 
     def block(self, place: Place, depth: int, length: int = 3) -> Block:

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from .known import is_known
 from .place import (
     Meaningless,
@@ -340,8 +342,6 @@ class Model:
     def fork(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if not place.is_top:
             raise Meaningless("only at the top")
-        try:
+        with suppress(Raised):  # the child notes it
             self.calm(op.bodies[0], place.inside(), dict(context), [])
-        except Raised:
-            pass  # the child notes it
         notes.append("child: 0")

@@ -37,7 +37,8 @@ class Place:
     nests: bool = False
     """In a task of the user's loop that opted in to awaiting in place."""
     is_task: bool = False
-    """What is raised here comes to a task that isn't a call's own, or to a loop of the user's: SystemExit would end that."""
+    """What is raised here comes to a task that isn't a call's own, or to a loop of the user's: SystemExit would end
+    that."""
     is_child: bool = False
     """In a task of a call's task."""
 

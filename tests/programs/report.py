@@ -1,7 +1,7 @@
 """Looks on while programs run, makes one that fails smaller, and shows it.
 
-A program runs in a process of its own (worker.py) that is ended when it hangs; so do its smaller versions, one after the
-other, each as often as it takes to be sure enough that it doesn't fail.
+A program runs in a process of its own (worker.py) that is ended when it hangs; so do its smaller versions, one after
+the other, each as often as it takes to be sure enough that it doesn't fail.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ def work(*options: object, limit: float) -> tuple[int, str, str]:
     try:
         end = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as error:
-        out, err = error.stdout or b"", error.stderr or b""
-        return -9, *(text.decode() if isinstance(text, bytes) else text for text in (out, err))
+        return -9, decoded(error.stdout), decoded(error.stderr)
     return end.returncode, end.stdout, end.stderr
+
+
+def decoded(said: bytes | str | None) -> str:
+    """What a process had said when it was ended: bytes, whatever was asked for."""
+    return said.decode(errors="replace") if isinstance(said, bytes) else said or ""
 
 
 def search(seed: int, seconds: float, first: int = 0) -> tuple[int, str]:
@@ -55,7 +59,8 @@ def report(seed: int, number: int, status: int, wrong: str, err: str) -> str:
     program = make(seed_of(seed, number))
     small, seen = shrunk(program)
     return (
-        f"SYNCLINE_SEED={seed} (program {number}; python -m programs --seed {seed} --number {number}), status {status}\n"
+        f"SYNCLINE_SEED={seed}: program {number} ended with status {status}\n"
+        f"(alone: python -m programs --seed {seed} --number {number}, in tests/)\n"
         f"{wrong}{err}\n"
         f"the program:\n{show(program)}\n\n"
         + (f"smaller:\n{show(small)}\n{small!r}\n{seen}" if seen else "it didn't fail again")

@@ -23,14 +23,14 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import syncline
 
+from . import model
 from .async_code import AsyncCode
 from .base import VARIABLES, Here, Inconclusive, Value, made_bridge
-from . import model
 from .known import may_keep
 from .model import Model, predict
 from .place import Place
@@ -82,7 +82,7 @@ class Run(SyncCode, AsyncCode):
             sys.stderr = sys.__stderr__
             faulthandler.register(signal.SIGALRM, file=2, all_threads=True, chain=True)
             signal.alarm(300)  # which a child doesn't inherit
-            found = ((name, variable.get(None)) for name, variable in VARIABLES.items())  # type: ignore[arg-type]
+            found = ((name, variable.get(None)) for name, variable in VARIABLES.items())
             context = {name: model.Value(value.number) for name, value in found if value is not None}
             right: list[str] = []
             inside = Here([], here.bridges)
@@ -161,7 +161,7 @@ def listening() -> Iterator[Said]:
         warnings.simplefilter("always")
         logging.getLogger().addHandler(handler)
         sys.unraisablehook = threading.excepthook = said.raised
-        warnings.showwarning = said.warn
+        warnings.showwarning = said.warn  # type: ignore[assignment]
         sys.stderr = printed = io.StringIO()
         try:
             yield said
@@ -188,11 +188,8 @@ def problems(program: Program) -> list[str]:
     before, open_before = threads(), descriptors()
     for patience in (1, 8, 64, 512):
         run = Run(program, patience)
-        with listening() as said:
-            try:
-                got = run.notes()
-            except Inconclusive:
-                pass
+        with listening() as said, suppress(Inconclusive):
+            got = run.notes()
         if not run.is_inconclusive:
             break
         settled(lambda: threads() <= before and not syncline.thread_limiter().borrowed_tokens)

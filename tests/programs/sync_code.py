@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
@@ -258,9 +258,16 @@ class SyncCode(Base):
 
         def call(inside: Here) -> None:
             assert inside.latch is not None
+            opened = inside.latch.opened
+
+            def done(future: Future[None]) -> None:
+                opened.set()
+                if not future.cancelled():
+                    ended.set()
+
             future = here.bridges[op.bridge].submit(work, inside)
-            future.add_done_callback(lambda _: (inside.latch.opened.set(), future.cancelled() or ended.set()))
-            inside.latch.opened.wait()
+            future.add_done_callback(done)
+            opened.wait()
             future.cancel()
             ended.wait()
             try:
@@ -277,15 +284,16 @@ class SyncCode(Base):
         inside = here.doomed(op.bodies[0])
         inside.bridges = [*here.bridges[: op.bridge], bridge, *here.bridges[op.bridge + 1 :]]
         assert inside.latch is not None
+        opened = inside.latch.opened
 
         def work() -> None:
             try:
                 bridge.run_sync(self.aio, op.bodies[0], inside)
             finally:
-                inside.latch.opened.set()
+                opened.set()
 
         thread, raised = self.started(work)
-        inside.latch.opened.wait()
+        opened.wait()
         bridge.close()
         thread.join()
         here.note(type(raised[0]).__name__ if raised else "nothing was raised")
@@ -299,15 +307,15 @@ class SyncCode(Base):
     def sync_interrupt(self, op: Op, here: Here) -> None:
         def call(inside: Here) -> None:
             assert inside.latch is not None
-            over = threading.Event()
+            opened, over = inside.latch.opened, threading.Event()
             is_own = self.program.bridges[op.bridge].scope == "caller"
 
             def watch() -> None:
-                inside.latch.opened.wait()
+                opened.wait()
                 if not over.is_set():
                     os.kill(os.getpid(), signal.SIGINT)
-                # A loop that the main thread drives sleeps in Python's own selector, which overlooks a signal that comes
-                # between its last look and its sleep, until another one wakes it.
+                # A loop that the main thread drives sleeps in Python's own selector, which overlooks a signal that
+                # comes between its last look and its sleep, until another one wakes it.
                 while is_own and not over.wait(0.01):
                     os.kill(os.getpid(), signal.SIGUSR1)
 
@@ -317,7 +325,7 @@ class SyncCode(Base):
                 here.bridges[op.bridge].run_sync(self.aio, op.bodies[0], inside)
             finally:
                 over.set()
-                inside.latch.opened.set()
+                opened.set()
                 watcher.join()
 
         self.doomed_call(op, here, call)

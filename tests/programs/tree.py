@@ -1,8 +1,8 @@
 """A program as data: bridges, and a tree of operations on them.
 
 A block of operations is sync or async code by where it stands. `KINDS` says what there is: in which code an operation
-may stand, what its bodies are, and what its other fields mean. Programs are compared, printed (`repr` is Python) and made
-smaller; they know nothing of syncline.
+may stand, what its bodies are, and what its other fields mean. Programs are compared, printed (`repr` is Python) and
+made smaller; they know nothing of syncline.
 """
 
 from __future__ import annotations

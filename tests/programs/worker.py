@@ -1,7 +1,7 @@
 """Runs programs one after the other, in a process of its own, which a program may hang, crash, interrupt and fork.
 
-Standard output gets the number of each program before it runs, and what was wrong with it. The first one that fails ends the
-process with status 1. One that hangs ends it, too, with all stacks on standard error.
+Standard output gets the number of each program before it runs, and what was wrong with it. The first one that fails
+ends the process with status 1. One that hangs ends it, too, with all stacks on standard error.
 """
 
 from __future__ import annotations

@@ -2,12 +2,14 @@
 
     python interrupts.py KIND,... SCOPE SEED SECONDS HOW
 
-A signal handler raises an error of its own number, and counts it. Each must come out of the operation during which it was raised:
-not a later one, not another error in its place, and none may be kept. HOW is "timer" (SIGALRM, by setitimer), or "thread"
-(SIGINT, from another thread). Each kind is printed, and then what was seen as one line of JSON; a hang ends with all stacks.
+A signal handler raises an error of its own number, and counts it. Each must come out of the operation during which it
+was raised: not a later one, not another error in its place, and none may be kept. HOW is "timer" (SIGALRM, by
+setitimer), or "thread" (SIGINT, from another thread). Each kind is printed, and then what was seen as one line of
+JSON; a hang ends with all stacks.
 
-What Python code itself swallows can't be charged to the operation: a handler that would raise in a finalizer, a weakref's
-callback, or a thread's shutdown says so (sys.unraisablehook), and is counted as "unraisable", apart from "lost".
+What Python code itself swallows can't be charged to the operation: a handler that would raise in a finalizer, a
+weakref's callback, or a thread's shutdown says so (sys.unraisablehook), and is counted as "unraisable", apart from
+"lost".
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ class Striker:
         self.chance = chance
         self.armed = False
         self.is_pythons = False
-        """Whether the main thread drives asyncio's own loop. That overlooks a signal that comes just before it sleeps, and an error
-        that is raised between two of its lines may lose what it was about to run."""
+        """Whether the main thread drives asyncio's own loop. That overlooks a signal that comes just before it
+        sleeps, and an error that is raised between two of its lines may lose what it was about to run."""
         self.raised = 0
         self.request = threading.Semaphore(0)
         self.delay = 0.0
@@ -106,7 +108,8 @@ def is_deaf(frame: FrameType | None) -> bool:
 
 
 def is_safe(frame: FrameType | None) -> bool:
-    """Whether asyncio itself bears an error here: amid its own code, but for the wait, it loses what it was about to run."""
+    """Whether asyncio itself bears an error here: amid its own code, but for the wait, it loses what it was about to
+    run."""
     while frame is not None:
         folder, file = os.path.split(frame.f_code.co_filename)
         if file == "selectors.py":

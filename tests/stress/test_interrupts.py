@@ -1,9 +1,9 @@
 """What a signal handler raises at a random moment comes out of the operation during which it was raised: never lost,
 never kept for a later one, and nothing hangs.
 
-The operations of a scope are made in a process of its own (interrupts.py), one kind after the other, hit by a timer's signal
-or by SIGINT from another thread: each for a moment, or for five seconds with SYNCLINE_STRESS=full. SYNCLINE_SEED=<number>
-repeats the delays.
+The operations of a scope are made in a process of its own (interrupts.py), one kind after the other, hit by a timer's
+signal or by SIGINT from another thread: each for a moment, or for five seconds with SYNCLINE_STRESS=full.
+SYNCLINE_SEED=<number> repeats the delays.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BRIDGES = ("run_sync", "run", "run_late", "synced", "enter", "dual", "nested", "
 USERS = ("asyncio", "new_loop", "to_thread", "from_thread")
 CASES = [(BRIDGES, "process"), (BRIDGES, "thread"), (BRIDGES, "caller"), (USERS, "process")]
 KNOWN = {
-    "iterate": "an iterator is dropped by a finalizer in Python, DualIterator.__del__, and what is raised there is lost",
+    "iterate": "dropped by a finalizer in Python, DualIterator.__del__: what is raised there is lost",
     "iterate_ahead": "the same",
     "iterate_left": "the same",
-    "submit": "the same in SubmittedFuture.__del__; and a Condition of Python's may stay locked, as in any Future.result()",
+    "submit": "the same in SubmittedFuture.__del__; and a Condition of Python's may stay locked",
 }
 """Kinds that lose interrupts today; interrupts.py runs them by hand."""
 HALF_MADE = "has no attribute"
@@ -61,7 +61,7 @@ def test_every_operation_is_tried_or_known() -> None:
     """No kind is left out by mistake."""
     sys.path.insert(0, str(SCRIPT.parent))
     try:
-        from interrupts import Work
+        from interrupts import Work  # type: ignore[import-not-found]
     finally:
         sys.path.remove(str(SCRIPT.parent))
     helpers = {"inside", "work", "items", "manager", "in_users_loop", "renew", "calmly"}
