@@ -160,7 +160,8 @@ def miri(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The Python tests, against the built wheel. Arguments go to pytest."""
-    pytest(session, *(session.posargs or ["--ignore=tests/stress", "--ignore=tests/recipes", "tests"]))
+    large = ["--ignore=tests/stress", "--ignore=tests/recipes", "--ignore=tests/gui"]
+    pytest(session, *(session.posargs or [*large, "tests"]))
 
 
 @nox.session
@@ -194,6 +195,13 @@ def mutants(session: nox.Session) -> None:
     """Puts faults into a copy of the tree, one at a time, and says which no test notices; words choose some by name."""
     install(session, "test")
     session.run("python", "tests/mutants.py", *session.posargs)
+
+
+@nox.session
+def gui(session: nox.Session) -> None:
+    """Real dialogs of Qt and Tk, without a screen; what is missing here (tkinter, Xvfb) is skipped."""
+    install(session, "gui")
+    pytest(session, *(session.posargs or ["tests/gui"]))
 
 
 @nox.session

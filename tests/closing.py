@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable
 
 import pytest
+import trio
 
 import syncline
+from neutral import cleanup, end_of_loop, sleep_forever, soon
 
 MakeBridge = Callable[..., syncline.Bridge]
-scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller", "trio"])
+asyncio_scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
 BUSY_MACHINE = 3.0
 
 
@@ -55,22 +58,26 @@ class Held:
 
     def __init__(self, count: int = 1) -> None:
         self.all_begun = threading.Event()
-        self.count = count
+        self.count, self.held = count, 0
         self.cleaned: list[int] = []
+        self.ends: list[Callable[[], bool]] = []
         self.loops: list[asyncio.AbstractEventLoop] = []
 
     def suspended(self) -> None:
         """Counts a coroutine; called in the turn after the one in which it was suspended."""
-        self.loops.append(asyncio.get_running_loop())
-        if len(self.loops) == self.count:
+        self.held += 1
+        if self.held == self.count:
             self.all_begun.set()
 
     async def hold(self) -> None:
-        asyncio.get_running_loop().call_soon(self.suspended)
+        soon(self.suspended)
+        self.ends.append(end_of_loop())
+        if not trio.lowlevel.in_trio_task():
+            self.loops.append(asyncio.get_running_loop())
         try:
-            await asyncio.sleep(3600)
+            await sleep_forever()
         finally:
-            await asyncio.sleep(0)
+            await cleanup()
             self.cleaned.append(threading.get_ident())
 
 

@@ -19,6 +19,7 @@ import uvloop
 
 import syncline
 from child import eventually, open_descriptors
+from neutral import make_bridge_of, of_kind
 from places import in_asyncio, in_uvloop, on_our_loop
 
 R = TypeVar("R")
@@ -42,18 +43,23 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def make_bridge() -> Iterator[Callable[..., syncline.Bridge]]:
-    """Makes a bridge, with the arguments of `Bridge`, that is closed when the test ends."""
+    """Makes a bridge, with the arguments of `Bridge`, that is closed at the end. Scope "trio" is that backend."""
     with ExitStack() as bridges:
-        yield lambda **options: bridges.enter_context(syncline.Bridge(**options))
+
+        def make(*, scope: str = "process", **options: Any) -> syncline.Bridge:
+            return bridges.enter_context(syncline.Bridge(**of_kind(scope), **options))
+
+        yield make
 
 
-@pytest.fixture(params=["process", "thread", "caller", "uvloop"])
+@pytest.fixture(params=["process", "thread", "caller", "uvloop", "trio"])
 def each_bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
-    """A bridge of each scope, and one whose loops are uvloop's."""
-    options: dict[str, Any] = {"scope": request.param}
+    """A bridge of each scope, one whose loops are uvloop's, and one that runs trio."""
     if request.param == "uvloop":
-        options = {"loop_factory": uvloop.new_event_loop}
-    with syncline.Bridge(**options) as bridge:
+        made = syncline.Bridge(loop_factory=uvloop.new_event_loop)
+    else:
+        made = make_bridge_of(request.param)
+    with made as bridge:
         yield bridge
 
 

@@ -12,6 +12,7 @@ import trio
 import uvloop
 
 import syncline
+from neutral import turn
 
 R = TypeVar("R")
 
@@ -50,7 +51,7 @@ def on_our_loop(body: Callable[[], R], *, bridge: syncline.Bridge | None = None)
     """Runs sync code inside a coroutine on a loop of ours: of the default bridge, or of another."""
 
     async def main() -> R:
-        await asyncio.sleep(0)
+        await turn()
         return body()
 
     return bridge.run_sync(main) if bridge else syncline.run_sync(main)

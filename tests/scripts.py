@@ -10,6 +10,20 @@ import syncline
 
 bridge = syncline.Bridge(scope="{scope}", cleanup_timeout={cleanup_timeout})
 
+def in_trio():
+    return "trio" in sys.modules and sys.modules["trio"].lowlevel.in_trio_task()
+
+async def sleep(seconds):
+    await (sys.modules["trio"] if in_trio() else asyncio).sleep(seconds)
+
+async def cleanup(seconds=0.01):
+    # An await that may be made by what was cancelled.
+    if in_trio():
+        with sys.modules["trio"].CancelScope(shield=True):
+            await sleep(seconds)
+    else:
+        await sleep(seconds)
+
 def when_still():
     # Returns when the main thread has not moved for a while: it waits.
     seen, times = None, 0
@@ -33,24 +47,25 @@ def ready(still=bridge.scope == "caller"):
 async def work():
     try:
         ready()
-        await asyncio.sleep(3600)
-    except asyncio.CancelledError:
-        print("cancelled", flush=True)
+        await sleep(3600)
+    except BaseException as error:
+        print(type(error).__name__.removesuffix("Error").lower(), flush=True)
         raise
     finally:
-        await asyncio.sleep(0.01)
+        await cleanup()
         print("cleaned up", flush=True)
 
 async def answer():
-    await asyncio.sleep(0)
+    await sleep(0)
     return 42
 
 """
 
 
 def started(scope: str, script: str, cleanup_timeout: float = 60.0) -> Child:
-    """A child that runs `script` after the definitions above, up to its first "ready"."""
-    child = Child(WORK.format(scope=scope, cleanup_timeout=cleanup_timeout) + script)
+    """A child that runs `script` after the definitions above, up to its first "ready". Scope "trio" is that backend."""
+    definitions = WORK.format(scope=scope, cleanup_timeout=cleanup_timeout)
+    child = Child(definitions.replace('scope="trio"', 'backend="trio"') + script)
     child.expect("ready")
     return child
 
@@ -66,11 +81,13 @@ def interrupted(scope: str, script: str, cleanup_timeout: float = 60.0) -> Finis
 REFUSES = """
 async def refuses():
     ready()
+    wait = sleep
     while True:
         try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
+            await wait(3600)
+        except BaseException:
             print("refused", flush=True)
+            wait = cleanup
 """
 
 

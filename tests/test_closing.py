@@ -12,7 +12,8 @@ import pytest
 
 import syncline
 from child import eventually
-from closing import Caller, Held, MakeBridge, WatchedLoop, is_closed_error, scopes
+from closing import Caller, Held, MakeBridge, WatchedLoop, asyncio_scopes, is_closed_error, scopes
+from neutral import CANCELLED, end_of_loop, make_bridge_of, shielded, sleep
 
 # Scope "caller": the loops of other threads
 
@@ -35,7 +36,7 @@ def test_calls_that_other_threads_drive_end(make_bridge: MakeBridge, factory: An
     for caller in callers:
         assert caller.has_got.wait(10)
         assert is_closed_error(caller.got)
-        assert isinstance(caller.got.__cause__, asyncio.CancelledError)  # type: ignore[attr-defined]
+        assert isinstance(caller.got.__cause__, CANCELLED)  # type: ignore[attr-defined]
     keep.set()
     for caller in callers:
         caller.join(10)
@@ -48,7 +49,7 @@ def test_background_tasks_and_generators_of_such_a_loop_end_too(make_bridge: Mak
 
     async def background() -> None:
         try:
-            await asyncio.sleep(3600)
+            await sleep(3600)
         finally:
             ended.append(("task", threading.get_ident()))
 
@@ -62,7 +63,7 @@ def test_background_tasks_and_generators_of_such_a_loop_end_too(make_bridge: Mak
         task = asyncio.create_task(background())
         items = count()
         await items.__anext__()
-        await asyncio.sleep(0)
+        await sleep(0)
         await held.hold()
         await task
 
@@ -82,7 +83,7 @@ def test_an_idle_loop_of_another_thread_is_closed_at_that_threads_next_call(leak
         loop = asyncio.get_running_loop()
         assert isinstance(loop, WatchedLoop)
         loops.append(loop)
-        await asyncio.sleep(0)
+        await sleep(0)
 
     bridge = syncline.Bridge(scope="caller", loop_factory=WatchedLoop)
     made, closed, again, done = (threading.Event() for _ in range(4))
@@ -138,16 +139,16 @@ def test_a_coroutine_that_closes_its_own_bridge_leaves_no_loop(
 ) -> None:
     """close() returns at once; its loop is closed when the call has ended, and the caller is told if it was
     cancelled."""
-    bridge = syncline.Bridge(scope=scope)  # type: ignore[arg-type]
-    loops: list[asyncio.AbstractEventLoop] = []
+    bridge = make_bridge_of(scope)
+    ends: list[Callable[[], bool]] = []
 
     async def close() -> str:
-        loops.append(asyncio.get_running_loop())
+        ends.append(end_of_loop())
         begun = time.monotonic()
         bridge.close()
         assert time.monotonic() - begun < 4
         if suspends:
-            await asyncio.sleep(3600)
+            await sleep(3600)
         return "not cancelled"
 
     if suspends:
@@ -155,10 +156,10 @@ def test_a_coroutine_that_closes_its_own_bridge_leaves_no_loop(
             bridge.run_sync(close)
     else:
         assert bridge.run_sync(close) == "not cancelled"
-    assert eventually(loops[0].is_closed)
+    assert eventually(ends[0])
     with pytest.raises(syncline.RunnerClosedError):
         bridge.run_sync(close)
-    assert len(loops) == 1
+    assert len(ends) == 1
 
 
 def test_a_bridge_may_be_closed_inside_another_running_loop(leaks_nothing: None) -> None:
@@ -190,7 +191,7 @@ def test_two_coroutines_of_one_bridge_may_close_it_at_once(make_bridge: MakeBrid
     async def close() -> None:
         both.wait(10)
         bridge.close()
-        await asyncio.sleep(3600)
+        await sleep(3600)
 
     callers = [Caller(lambda: bridge.run_sync(close)) for _ in range(2)]
     for caller in callers:
@@ -222,10 +223,10 @@ def test_a_closed_loops_thread_that_waits_in_a_nested_call_is_freed(
         other.run_sync(held.hold)
 
     close_frees(outer, nested, held)
-    assert other.run_sync(asyncio.sleep, 0, "alive") == "alive"
+    assert other.run_sync(sleep, 0, "alive") == "alive"
 
 
-@scopes
+@asyncio_scopes
 def test_a_coroutine_that_cancelled_itself_before_is_freed_all_the_same(
     make_bridge: MakeBridge, scope: str
 ) -> None:
@@ -236,7 +237,7 @@ def test_a_coroutine_that_cancelled_itself_before_is_freed_all_the_same(
     async def nested() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await asyncio.sleep(3600)
+                await sleep(3600)
         other.run_sync(held.hold)
 
     close_frees(outer, nested, held)
@@ -260,8 +261,9 @@ def test_cleanup_may_make_nested_calls_of_another_bridge(
                 await held.hold()
         finally:
             # Long enough for its wait to look several times whether the call around it is to end.
-            cleaned.append(other.run_sync(asyncio.sleep, 0.2, "cleaned"))
-            cleaned.append(await asyncio.sleep(0.01, "awaited"))
+            with shielded():
+                cleaned.append(other.run_sync(sleep, 0.2, "cleaned"))
+                cleaned.append(await sleep(0.01, "awaited"))
 
     caller = Caller(lambda: outer.run_sync(hold))
     assert held.all_begun.wait(10)
@@ -278,9 +280,9 @@ def test_cleanup_after_a_timeout_may_make_nested_calls_too(make_bridge: MakeBrid
 
     async def hold() -> None:
         try:
-            await asyncio.sleep(3600)
+            await sleep(3600)
         finally:
-            cleaned.append(other.run_sync(asyncio.sleep, 0.2, "cleaned"))
+            cleaned.append(other.run_sync(sleep, 0.2, "cleaned"))
 
     with pytest.raises(TimeoutError):
         outer.run(hold(), timeout=0.05)
@@ -302,7 +304,7 @@ def test_cleanup_after_a_cancel_is_not_broken_off_by_the_close_that_follows(
             await asyncio.Event().wait()
         finally:
             for _ in range(3):
-                await asyncio.sleep(0)
+                await sleep(0)
             log.append("cleaned up")
 
     async def block() -> None:

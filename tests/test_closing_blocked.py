@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -14,6 +13,7 @@ import pytest
 import syncline
 from child import eventually
 from closing import Blocked, Caller, Held, MakeBridge, bound, is_closed_error, scopes
+from neutral import CANCELLED, sleep, soon
 
 
 @pytest.fixture
@@ -151,11 +151,11 @@ def test_a_coroutine_that_refuses_to_end_holds_up_close_by_the_bound_only(
     ended, stay = threading.Event(), threading.Event()
 
     async def stubborn() -> None:
-        asyncio.get_running_loop().call_soon(held.suspended)
+        soon(held.suspended)
         while not ended.is_set():
             try:
-                await asyncio.sleep(0.05)
-            except asyncio.CancelledError:
+                await sleep(0.05)
+            except CANCELLED:
                 refusals.append(scope)
 
     futures: list[Future[None]] = []

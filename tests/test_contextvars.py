@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,14 @@ import pytest
 
 import syncline
 from child import run_script
+from neutral import make_bridge_of, new_event, sleep, turn
 
 Isolated = Callable[[Callable[[], None]], None]
 
 
-@pytest.fixture(params=["process", "thread", "caller"])
+@pytest.fixture(params=["process", "thread", "caller", "trio"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
-    with syncline.Bridge(scope=request.param) as bridge:
+    with make_bridge_of(request.param) as bridge:
         yield bridge
 
 
@@ -37,7 +37,7 @@ def isolated(request: pytest.FixtureRequest) -> Isolated:
 
 
 async def assign(var: contextvars.ContextVar[Any], value: Any) -> None:
-    await asyncio.sleep(0)
+    await turn()
     var.set(value)
 
 
@@ -129,7 +129,7 @@ def test_values_that_refuse_comparison_do_no_harm(bridge: syncline.Bridge) -> No
         new = Array()
         bridge.run_sync(assign, var, new)
         assert var.get() is new
-        bridge.run_sync(asyncio.sleep, 0)
+        bridge.run_sync(sleep, 0)
         assert var.get() is new
 
     contextvars.copy_context().run(body)
@@ -138,11 +138,12 @@ def test_values_that_refuse_comparison_do_no_harm(bridge: syncline.Bridge) -> No
 def test_parallel_calls_are_isolated(bridge: syncline.Bridge) -> None:
     """Two calls that overlap do not see each other's values (case 76). The barrier forces the overlap."""
     var: contextvars.ContextVar[int] = contextvars.ContextVar("var", default=-1)
-    ready = [asyncio.Event(), asyncio.Event()] if bridge.scope == "process" else None
+    ready: list[Any] = []
 
     async def swap(n: int) -> int:
         var.set(n)
-        if ready is not None:
+        if bridge.scope == "process":
+            ready[:] = ready or [new_event(), new_event()]
             ready[n].set()
             await ready[1 - n].wait()
         return var.get()

@@ -17,7 +17,7 @@ from child import Child
 from scripts import REFUSES, interrupted, started
 
 pytestmark = pytest.mark.timeout(60)
-scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller", "trio"])
 
 
 @scopes
@@ -96,7 +96,7 @@ async def busy():
         while True:
             sum(range(1000))
     finally:
-        await asyncio.sleep(0.01)
+        await cleanup()
         print("cleaned up", flush=True)
 
 try:
@@ -131,7 +131,7 @@ except KeyboardInterrupt:
     assert end.seconds < 15
 
 
-@pytest.mark.parametrize("scope", ["process", "thread"])
+@pytest.mark.parametrize("scope", ["process", "thread", "trio"])
 def test_a_second_ctrl_c_stops_waiting_for_a_blocked_loop(scope: str) -> None:
     """A coroutine that blocks its loop thread can't be cancelled, yet its caller can leave (case 45)."""
     script = """
@@ -197,7 +197,7 @@ async def level(depth):
         else:
             await work()
     finally:
-        await asyncio.sleep(0)
+        await cleanup()
         print("level", depth, flush=True)
 
 try:
@@ -245,7 +245,7 @@ async def polite():
     # Interleaving: the second signal is sent only when asyncio has handled the first one.
     print("ready", flush=True)
     while not main_task.cancelling():
-        await asyncio.sleep(0.01)
+        await sleep(0.01)
     print("first", flush=True)
     await work()
 
@@ -279,7 +279,7 @@ go = threading.Event()
 async def until_go():
     ready(still=True)
     while not go.is_set():
-        await asyncio.sleep(0.01)
+        await sleep(0.01)
     return "worker done"
 
 worker = threading.Thread(target=lambda: print(bridge.run_sync(until_go), flush=True))
@@ -306,7 +306,7 @@ begun = threading.Event()
 async def until_go():
     begun.set()
     while not go.is_set():
-        await asyncio.sleep(0.01)
+        await sleep(0.01)
     return "worker done"
 
 worker = threading.Thread(target=lambda: print(bridge.run_sync(until_go), flush=True))
@@ -332,7 +332,7 @@ go = threading.Event()
 async def until_go():
     ready(still=True)
     while not go.is_set():
-        await asyncio.sleep(0.01)
+        await sleep(0.01)
     return "done"
 
 future = bridge.submit(until_go)
@@ -357,10 +357,10 @@ async def numbers():
     try:
         yield 1
         ready()
-        await asyncio.sleep(3600)
+        await sleep(3600)
         yield 2
     finally:
-        await asyncio.sleep(0)
+        await cleanup()
         print("closed", flush=True)
 
 try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import threading
@@ -15,6 +14,7 @@ import pytest
 import syncline
 from child import eventually
 from closing import Blocked, Caller, Held, MakeBridge, bound, is_closed_error, scopes
+from neutral import CANCELLED, cleanup, end_of_loop, make_bridge_of, sleep, this_task
 
 
 class Steps:
@@ -26,15 +26,15 @@ class Steps:
         self.ended_by: list[int] = []
 
     async def count(self, last: Callable[[], Any] | None = None) -> AsyncIterator[int]:
-        task = asyncio.current_task()
+        task = this_task()
         try:
             yield 1
             await (last or self.held.hold)()
             yield 2
         finally:
-            await asyncio.sleep(0)
+            await cleanup(0)
             self.ended_by.append(threading.get_ident())
-            self.log.append("closed" if asyncio.current_task() is task else "closed in another task")
+            self.log.append("closed" if this_task() is task else "closed in another task")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def waits_for_the_second(bridge: syncline.Bridge, caller: Caller) -> bool:
         frame = frame.f_back
     is_there = frame is not None and frame.f_lineno == second.__code__.co_firstlineno + 2
     if is_there and bridge.scope != "caller":
-        bridge.run_sync(asyncio.sleep, 0)  # that line has begun: now it has come to the wait
+        bridge.run_sync(sleep, 0)  # that line has begun: now it has come to the wait
     return is_there
 
 
@@ -87,10 +87,10 @@ def test_a_step_under_way_ends_as_a_call_does(make_bridge: MakeBridge, scope: st
     assert steps.log == ["closed"]
     assert steps.ended_by == steps.held.cleaned
     assert (steps.ended_by == [caller.ident]) is (scope == "caller")
-    assert all(loop.is_closed() for loop in steps.held.loops)
+    assert all(has_ended() for has_ended in steps.held.ends)
     caller.join(10)
     assert is_closed_error(caller.got)
-    assert isinstance(caller.got.__cause__, asyncio.CancelledError)  # type: ignore[attr-defined]
+    assert isinstance(caller.got.__cause__, CANCELLED)  # type: ignore[attr-defined]
     assert bridge.stats()["runners"] == 0
     assert bridge.stats()["active"] == 0
 
@@ -149,18 +149,18 @@ def test_a_step_that_waits_in_a_nested_call_is_freed(make_bridge: MakeBridge, sc
 @scopes
 def test_a_step_may_close_its_own_bridge(leaks_nothing: None, scope: Any) -> None:
     """Without waiting for itself; it is cancelled where it suspends next, and its loop is closed after it."""
-    bridge, steps = syncline.Bridge(scope=scope), Steps()
-    loops: list[asyncio.AbstractEventLoop] = []
+    bridge, steps = make_bridge_of(scope), Steps()
+    ends: list[Callable[[], bool]] = []
 
     async def close() -> None:
-        loops.append(asyncio.get_running_loop())
+        ends.append(end_of_loop())
         bridge.close()
-        await asyncio.sleep(3600)
+        await sleep(3600)
 
     dual = bridge.iterate(steps.count(close))
     with pytest.raises(syncline.RunnerClosedError):
         second(dual)
-    assert eventually(loops[0].is_closed)
+    assert eventually(ends[0])
     assert steps.log == ["closed"]
 
 
@@ -287,7 +287,7 @@ def by_dropping_it(bridge: syncline.Bridge, held: list[Any]) -> None:
 
 def by_a_call(bridge: syncline.Bridge, held: list[Any]) -> None:
     with pytest.raises(syncline.RunnerClosedError):
-        bridge.run_sync(asyncio.sleep, 0)
+        bridge.run_sync(sleep, 0)
 
 
 def by_the_threads_end(bridge: syncline.Bridge, held: list[Any]) -> None:
@@ -298,7 +298,7 @@ def by_the_threads_end(bridge: syncline.Bridge, held: list[Any]) -> None:
 @pytest.mark.parametrize("touch", [by_a_step, by_its_end, by_dropping_it, by_a_call, by_the_threads_end])
 def test_an_idle_generator_of_another_thread_is_closed(leaks_nothing: None, scope: Any, touch: Any) -> None:
     """By close() where its loop has a thread of its own; in scope "caller" by its thread, as soon as that comes by."""
-    bridge, steps = syncline.Bridge(scope=scope), Steps()
+    bridge, steps = make_bridge_of(scope), Steps()
     begun, closed = threading.Event(), threading.Event()
 
     def life() -> None:
@@ -333,10 +333,10 @@ def test_a_manager_that_is_entered_is_left(make_bridge: MakeBridge, scope: str) 
 
     class Manager:
         async def __aenter__(self) -> None:
-            await asyncio.sleep(0)
+            await sleep(0)
 
         async def __aexit__(self, kind: object, *_: object) -> None:
-            await asyncio.sleep(0)
+            await sleep(0)
             seen.append((kind, threading.get_ident()))
 
     def use() -> None:
@@ -352,7 +352,7 @@ def test_a_manager_that_is_entered_is_left(make_bridge: MakeBridge, scope: str) 
     caller.join(10)
     assert is_closed_error(caller.got)
     ((kind, thread),) = seen
-    assert kind is asyncio.CancelledError
+    assert kind in CANCELLED
     assert (thread == caller.ident) is (scope == "caller")
 
 
@@ -369,7 +369,7 @@ def test_cleanup_of_an_idle_generator_may_make_nested_calls_of_another_bridge(
             yield 1
         finally:
             # Long enough for its wait to look several times whether the call around it is to end.
-            cleaned.append(other.run_sync(asyncio.sleep, 0.2, "cleaned"))
+            cleaned.append(other.run_sync(sleep, 0.2, "cleaned"))
 
     dual = outer.iterate(count())
     assert next(dual) == 1
@@ -390,7 +390,7 @@ def test_an_idle_generator_that_refuses_to_end_holds_up_close_by_the_bound_only(
             yield 1
         finally:
             while not ended.is_set():
-                await asyncio.sleep(0.05)
+                await sleep(0.05)
 
     dual = bridge.iterate(stubborn())
     assert next(dual) == 1

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 import syncline
+from neutral import CANCELLED, Group, cleanup, sleep, this_task, turn, with_asyncio
 
 Inside = Callable[[Callable[[], Any]], Any]
 current: contextvars.ContextVar[str] = contextvars.ContextVar("current", default="unset")
@@ -33,14 +34,14 @@ def test_all_steps_are_in_one_task(each_bridge: syncline.Bridge, inside: Inside)
     async def watch() -> AsyncGenerator[None, None]:
         try:
             while True:
-                tasks.append(asyncio.current_task())
+                tasks.append(this_task())
                 try:
                     yield
                 except KeyError:
-                    tasks.append(asyncio.current_task())
+                    tasks.append(this_task())
         finally:
-            await asyncio.sleep(0)
-            tasks.append(asyncio.current_task())
+            await cleanup()
+            tasks.append(this_task())
 
     def body() -> None:
         generator = watch()
@@ -60,15 +61,15 @@ def test_enter_and_exit_are_in_one_task_and_context(each_bridge: syncline.Bridge
 
     class Manager:
         async def __aenter__(self) -> None:
-            await asyncio.sleep(0)
-            self.task = asyncio.current_task()
+            await turn()
+            self.task = this_task()
             self.token = current.set("entered")
 
         async def __aexit__(self, *_: object) -> None:
-            await asyncio.sleep(0)
+            await turn()
             assert current.get() == "entered"
             current.reset(self.token)
-            assert asyncio.current_task() is self.task
+            assert this_task() is self.task
 
     def body() -> list[str]:
         current.set("before")
@@ -87,7 +88,7 @@ def test_a_value_set_before_a_yield_is_there_after_it(each_bridge: syncline.Brid
         for step in ("one", "two", "three"):
             current.set(step)
             yield step
-            await asyncio.sleep(0)
+            await turn()
             assert current.get() == step
 
     def body() -> list[tuple[str, str]]:
@@ -124,7 +125,7 @@ def test_a_token_of_one_step_resets_in_another(each_bridge: syncline.Bridge, ins
         token = current.set("inside")
         try:
             while True:
-                await asyncio.sleep(0)
+                await turn()
                 yield current.get()
         finally:
             current.reset(token)
@@ -149,7 +150,7 @@ def test_a_value_that_a_manager_unsets_is_unset_for_the_caller(
     async def scoped() -> AsyncIterator[None]:
         token = fresh.set("inside")
         yield
-        await asyncio.sleep(0)
+        await turn()
         fresh.reset(token)
 
     def body() -> list[str]:
@@ -169,7 +170,7 @@ def test_steps_that_several_tasks_make_are_in_one_context() -> None:
         token = current.set("inside")
         try:
             while True:
-                tasks.append(asyncio.current_task())
+                tasks.append(this_task())
                 yield current.get()
         finally:
             current.reset(token)
@@ -178,7 +179,7 @@ def test_steps_that_several_tasks_make_are_in_one_context() -> None:
         generator = scoped()
 
         async def step() -> str:
-            await asyncio.sleep(0)
+            await turn()
             return next(generator)
 
         seen = await asyncio.gather(*(step() for _ in range(5)))
@@ -190,6 +191,7 @@ def test_steps_that_several_tasks_make_are_in_one_context() -> None:
     assert len(set(tasks)) == 1
 
 
+@with_asyncio
 def test_asyncio_timeout_reaches_across_yields(each_bridge: syncline.Bridge, inside: Inside) -> None:
     """One that isn't reached is left in order; one that is cancels the step that waits."""
 
@@ -222,18 +224,18 @@ def test_a_task_group_lives_across_yields(each_bridge: syncline.Bridge, inside: 
 
     async def child(number: int) -> None:
         try:
-            await asyncio.sleep(0 if number < 10 else 3600)
+            await sleep(0 if number < 10 else 3600)
             log.append(f"done {number}")
-        except asyncio.CancelledError:
+        except CANCELLED:
             log.append(f"cancelled {number}")
             raise
 
     @each_bridge.iterator
     async def spawn(first: int) -> AsyncIterator[int]:
-        async with asyncio.TaskGroup() as group:
+        async with Group() as start:
             for number in range(first, first + 2):
-                group.create_task(child(number))
-                await asyncio.sleep(0)
+                start(child, number)
+                await turn()
                 yield number
 
     def body() -> list[int]:
@@ -248,7 +250,7 @@ def test_a_task_group_lives_across_yields(each_bridge: syncline.Bridge, inside: 
     assert log[2:] == ["cancelled 10"]
 
 
-@pytest.mark.parametrize("library", ["asyncio", "anyio"])
+@pytest.mark.parametrize("library", ["its own", "anyio"])
 def test_a_failing_child_is_an_error_at_the_exit_of_its_group(
     each_bridge: syncline.Bridge, inside: Inside, library: str
 ) -> None:
@@ -257,22 +259,22 @@ def test_a_failing_child_is_an_error_at_the_exit_of_its_group(
     left: list[bool] = []
 
     async def fail() -> None:
-        await asyncio.sleep(0)
+        await turn()
         raise problem
 
     @each_bridge.contextmanager
     async def group() -> AsyncIterator[None]:
         try:
-            if library == "asyncio":
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(fail())
+            if library == "its own":
+                async with Group() as start:
+                    start(fail)
                     yield
             else:
                 async with anyio.create_task_group() as scope:
                     scope.start_soon(fail)
                     yield
         finally:
-            await asyncio.sleep(0)
+            await cleanup()
             left.append(True)
 
     def body() -> None:
@@ -329,16 +331,16 @@ def test_an_error_of_the_body_cancels_the_children(each_bridge: syncline.Bridge,
 
     async def wait() -> None:
         try:
-            await asyncio.sleep(3600)
+            await sleep(3600)
         finally:
-            await asyncio.sleep(0)
+            await cleanup()
             log.append("cleaned up")
 
     @each_bridge.contextmanager
     async def group() -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(wait())
-            await asyncio.sleep(0)  # into its try
+        async with Group() as start:
+            start(wait)
+            await turn()  # into its try
             yield
 
     def body() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import syncline
 from child import eventually
+from neutral import cleanup, other_tasks, this_task, turn
 
 Inside = Callable[[Callable[[], Any]], Any]
 RunAsync = Callable[[Callable[[], Any]], Any]
@@ -24,16 +25,16 @@ class Log:
         self.lines: list[Any] = []
 
     async def held(self, value: int = 42) -> AsyncIterator[int]:
-        task = asyncio.current_task()
-        await asyncio.sleep(0)
+        task = this_task()
+        await turn()
         self.lines.append("entered")
         try:
             yield value
         except KeyError as error:
             self.lines.append(error)
         finally:
-            await asyncio.sleep(0)
-            self.lines.append("left" if asyncio.current_task() is task else "left in another task")
+            await cleanup()
+            self.lines.append("left" if this_task() is task else "left in another task")
 
 
 class Lock:
@@ -44,12 +45,12 @@ class Lock:
         self.seen: list[Any] = []
 
     async def __aenter__(self) -> int:
-        await asyncio.sleep(0)
+        await turn()
         self.entered += 1
         return self.entered
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await asyncio.sleep(0)
+        await turn()
         kind, error, trace = exc_info
         self.seen.append((kind, error, trace is None))
 
@@ -73,12 +74,12 @@ def test_it_is_entered_and_left_in_async_code(run_async: RunAsync) -> None:
 
     @syncline.contextmanager
     async def where() -> AsyncIterator[Any]:
-        yield asyncio.current_task()
+        yield this_task()
 
     async def main() -> None:
         async with syncline.contextmanager(log.held)() as value, where() as task:
             assert value == 42
-            assert task is asyncio.current_task()
+            assert task is this_task()
 
     run_async(main)
     assert log.lines == ["entered", "left"]
@@ -135,7 +136,7 @@ def test_an_error_of_the_cleanup_replaces_the_bodys(each_bridge: syncline.Bridge
         try:
             yield
         finally:
-            await asyncio.sleep(0)
+            await cleanup()
             raise problem
 
     with pytest.raises(ValueError, match="cleanup") as caught, fails():
@@ -167,7 +168,7 @@ def test_an_error_while_it_is_entered_arrives_once(each_bridge: syncline.Bridge,
     class Broken:
         async def __aenter__(self) -> None:
             calls.append("enter")
-            await asyncio.sleep(0)
+            await turn()
             raise problem
 
         async def __aexit__(self, *_: object) -> None:
@@ -176,9 +177,6 @@ def test_an_error_while_it_is_entered_arrives_once(each_bridge: syncline.Bridge,
     def body() -> None:
         with each_bridge.enter(Broken()):
             calls.append("body")
-
-    async def other_tasks() -> list[str]:
-        return [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     with pytest.raises(ValueError, match="mine") as caught:
         inside(body)
@@ -230,9 +228,9 @@ def test_what_may_be_entered_again_is_entered_again(each_bridge: syncline.Bridge
     """After it was left, on the same loop; but not while it is entered, which says so."""
     lock = Lock()
     manager = each_bridge.enter(lock)
-    for turn in (1, 2):
+    for time in (1, 2):
         with manager as entered:
-            assert entered == turn
+            assert entered == time
             with pytest.raises(RuntimeError, match="entered"), manager:
                 pass
     assert lock.entered == len(lock.seen) == 2
@@ -307,11 +305,11 @@ def test_a_subclass_defines_aenter_and_aexit(
             self.error: BaseException | None = None
 
         async def __aenter__(self) -> str:
-            await asyncio.sleep(0)
+            await turn()
             return "value"
 
         async def __aexit__(self, *exc_info: object) -> bool:
-            await asyncio.sleep(0)
+            await turn()
             self.error = exc_info[1]
             return True
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import syncline
+from neutral import cleanup, sleep, this_task, turn
 from scripts import interrupted
 
 Inside = Callable[[Callable[[], Any]], Any]
@@ -19,7 +20,7 @@ current: contextvars.ContextVar[str] = contextvars.ContextVar("current", default
 
 
 async def add(a: int, b: int = 1) -> int:
-    await asyncio.sleep(0)
+    await turn()
     return a + b
 
 
@@ -46,10 +47,10 @@ def test_awaiting_it_stays_in_the_users_task(run_async: RunAsync) -> None:
     @syncline.coroutine
     async def where() -> tuple[Any, int]:
         current.set("inner")
-        return asyncio.current_task(), threading.get_ident()
+        return this_task(), threading.get_ident()
 
     async def main() -> None:
-        assert await where() == (asyncio.current_task(), threading.get_ident())
+        assert await where() == (this_task(), threading.get_ident())
         assert current.get() == "inner"
 
     contextvars.copy_context().run(run_async, main)
@@ -60,7 +61,7 @@ def test_it_works_five_deep(each_bridge: syncline.Bridge, inside: Inside) -> Non
 
     @each_bridge.coroutine
     async def down(levels: int) -> int:
-        await asyncio.sleep(0)
+        await turn()
         return 1 + go(levels - 1) if levels else 0
 
     def go(levels: int) -> int:
@@ -93,7 +94,7 @@ def test_an_exception_is_the_same_object_in_both_worlds(
 
     @each_bridge.coroutine
     async def fail() -> None:
-        await asyncio.sleep(0)
+        await turn()
         raise problem
 
     async def main() -> None:
@@ -113,7 +114,7 @@ def test_contextvars_flow_both_ways(each_bridge: syncline.Bridge, inside: Inside
     @each_bridge.coroutine
     async def change() -> str:
         before = current.get()
-        await asyncio.sleep(0)
+        await turn()
         current.set("changed")
         return before
 
@@ -131,9 +132,9 @@ def test_a_timeout_cancels_it_and_lets_it_clean_up(each_bridge: syncline.Bridge,
     @each_bridge.coroutine
     async def slow() -> None:
         try:
-            await asyncio.sleep(3600)
+            await sleep(3600)
         finally:
-            await asyncio.sleep(0)
+            await cleanup()
             log.append("cleaned up")
 
     with pytest.raises(TimeoutError):
@@ -141,7 +142,7 @@ def test_a_timeout_cancels_it_and_lets_it_clean_up(each_bridge: syncline.Bridge,
     assert log == ["cleaned up"]
 
 
-@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+@pytest.mark.parametrize("scope", ["process", "thread", "caller", "trio"])
 def test_ctrl_c_cancels_it_and_lets_it_clean_up(scope: str) -> None:
     """KeyboardInterrupt comes after the cleanup (case 44)."""
     end = interrupted(
@@ -195,7 +196,7 @@ def test_a_subclass_defines_await(each_bridge: syncline.Bridge, inside: Inside, 
             self.url = url
 
         def __await__(self) -> Generator[Any, Any, str]:
-            yield from asyncio.sleep(0).__await__()
+            yield from turn().__await__()
             return f"the page {self.url}"
 
     async def main() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import syncline
+from neutral import cleanup, this_task, turn
 
 Inside = Callable[[Callable[[], Any]], Any]
 RunAsync = Callable[[Callable[[], Any]], Any]
@@ -41,7 +41,7 @@ async def twin(log: list[str]) -> AsyncGenerator[Any, Any]:
     sent: Any = "begun"
     try:
         while sent != "stop":
-            await asyncio.sleep(0)
+            await turn()
             if sent == "fail":
                 raise ValueError("failed")
             try:
@@ -49,12 +49,12 @@ async def twin(log: list[str]) -> AsyncGenerator[Any, Any]:
             except KeyError as error:
                 sent = ("caught", error.args)
             except OSError as error:
-                await asyncio.sleep(0)
+                await turn()
                 raise RuntimeError("instead") from error
             except LookupError:
                 return
     finally:
-        await asyncio.sleep(0)
+        await cleanup()
         log.append("closed")
 
 
@@ -134,7 +134,7 @@ def test_the_async_protocol_holds(run_async: RunAsync) -> None:
             sent: Any = None
             item = await inner.asend(None)
             while True:
-                tasks.append(asyncio.current_task())
+                tasks.append(this_task())
                 try:
                     sent = yield item
                 except KeyError as error:
@@ -153,7 +153,7 @@ def test_the_async_protocol_holds(run_async: RunAsync) -> None:
         await generator.aclose()
         with pytest.raises(StopAsyncIteration):
             await anext(generator)
-        assert set(tasks) == {asyncio.current_task()}
+        assert set(tasks) == {this_task()}
         return items
 
     assert run_async(main) == [
@@ -175,7 +175,7 @@ def test_a_thrown_error_is_the_object_that_arrives_and_that_comes_back(
             yield 1
         except ValueError as error:
             seen.append(error)
-            await asyncio.sleep(0)
+            await turn()
             raise
 
     generator = watch()
@@ -252,13 +252,13 @@ def test_a_subclass_defines_asend_and_athrow(
             self.log: list[str] = []
 
         async def asend(self, value: int | None) -> int:
-            await asyncio.sleep(0)
+            await turn()
             if value == 0:
                 raise StopAsyncIteration
             return 2 * (value or 0)
 
         async def athrow(self, kind: Any, value: Any = None, trace: Any = None) -> int:
-            await asyncio.sleep(0)
+            await turn()
             error = kind if isinstance(kind, BaseException) else value or kind()
             self.log.append(type(error).__name__)
             if isinstance(error, KeyError):

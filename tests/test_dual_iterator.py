@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import syncline
+from neutral import cleanup, sleep, this_task, turn
 
 Inside = Callable[[Callable[[], Any]], Any]
 RunAsync = Callable[[Callable[[], Any]], Any]
@@ -22,15 +23,15 @@ class Numbers:
         self.log: list[Any] = []
 
     async def count(self, stop: int = 10) -> AsyncIterator[int]:
-        task = asyncio.current_task()
+        task = this_task()
         try:
             for number in range(stop):
-                await asyncio.sleep(0)
+                await turn()
                 self.log.append(number)
                 yield number
         finally:
-            await asyncio.sleep(0)
-            self.log.append("closed" if asyncio.current_task() is task else "closed in another task")
+            await cleanup()
+            self.log.append("closed" if this_task() is task else "closed in another task")
 
 
 class Countdown:
@@ -44,7 +45,7 @@ class Countdown:
         return self
 
     async def __anext__(self) -> int:
-        await asyncio.sleep(0)
+        await turn()
         self.left -= 1
         if self.left == self.fail_at:
             raise ValueError("mine")
@@ -74,12 +75,12 @@ def test_it_is_iterated_in_async_code(run_async: RunAsync) -> None:
     @syncline.iterator
     async def count() -> AsyncIterator[int]:
         for number in range(3):
-            tasks.append(asyncio.current_task())
+            tasks.append(this_task())
             yield number
 
     async def main() -> list[int]:
         result = [number async for number in count()]
-        assert set(tasks) == {asyncio.current_task()}
+        assert set(tasks) == {this_task()}
         return result
 
     assert run_async(main) == [0, 1, 2]
@@ -198,7 +199,7 @@ def test_an_error_in_its_cleanup_reaches_the_one_who_closes(each_bridge: synclin
         try:
             yield 1
         finally:
-            await asyncio.sleep(0)
+            await cleanup()
             raise problem
 
     it = each_bridge.iterate(count())
@@ -233,7 +234,7 @@ def test_nothing_is_fetched_ahead(each_bridge: syncline.Bridge, inside: Inside) 
         for _ in range(2):
             next(it)
             for _ in range(10):
-                each_bridge.run_sync(asyncio.sleep, 0)
+                each_bridge.run_sync(sleep, 0)
             seen.append(list(numbers.log))
         it.close()
         return seen
@@ -259,7 +260,7 @@ def test_an_iterator_of_another_goes_down_through_both() -> None:
 
     @syncline.iterator
     async def down(levels: int) -> AsyncIterator[int]:
-        await asyncio.sleep(0)
+        await turn()
         yield levels
         for number in helper(levels):
             yield number
@@ -275,7 +276,7 @@ def test_a_subclass_defines_anext(each_bridge: syncline.Bridge, inside: Inside, 
         left = 2
 
         async def __anext__(self) -> int:
-            await asyncio.sleep(0)
+            await turn()
             if not self.left:
                 raise StopAsyncIteration
             self.left -= 1

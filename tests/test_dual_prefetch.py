@@ -13,6 +13,7 @@ import pytest
 
 import syncline
 from child import eventually
+from neutral import CANCELLED, cleanup, sleep, sleep_forever, this_task, turn
 
 Inside = Callable[[Callable[[], Any]], Any]
 
@@ -27,28 +28,28 @@ class Source:
         self.closed = False
 
     async def items(self) -> AsyncIterator[int]:
-        task = asyncio.current_task()
+        task = this_task()
         try:
             for number in range(self.stop):
                 if number == self.fail_at:
                     raise ValueError("mine")
                 self.made.append(number)
                 yield number
-                await asyncio.sleep(0)
+                await turn()
         finally:
-            await asyncio.sleep(0)
-            self.closed = asyncio.current_task() is task
+            await cleanup()
+            self.closed = this_task() is task
 
     def reaches(self, bridge: syncline.Bridge, count: int) -> bool:
         """Whether the source makes `count` items, given time, and then stands still."""
 
         def turned() -> bool:
-            bridge.run_sync(asyncio.sleep, 0)
+            bridge.run_sync(sleep, 0)
             return len(self.made) >= count
 
         reached = eventually(turned)
         for _ in range(20):
-            bridge.run_sync(asyncio.sleep, 0)
+            bridge.run_sync(sleep, 0)
         return reached and len(self.made) == count
 
 
@@ -97,7 +98,7 @@ def test_a_large_buffer_is_filled_again_when_half_of_it_is_taken(prefetch: int) 
 
         def turned() -> None:
             for _ in range(20):
-                bridge.run_sync(asyncio.sleep, 0)
+                bridge.run_sync(sleep, 0)
 
         assert next(it) == 0
         assert eventually(lambda: len(source.made) >= prefetch)
@@ -195,18 +196,18 @@ def test_leaving_early_does_not_wait_for_an_item_that_never_comes(each_bridge: s
     async def items() -> AsyncIterator[int]:
         yield 1
         try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
+            await sleep_forever()
+        except CANCELLED:
             log.append("cancelled")
             raise
         finally:
-            await asyncio.sleep(0)
+            await cleanup()
             log.append("cleaned up")
 
     it = each_bridge.iterate(items(), prefetch=1)
     assert next(it) == 1
     for _ in range(20):
-        each_bridge.run_sync(asyncio.sleep, 0)  # into the wait
+        each_bridge.run_sync(sleep, 0)  # into the wait
     it.close()
     assert log == (["cancelled", "cleaned up"] if runs_ahead(each_bridge) else [])
 

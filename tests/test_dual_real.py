@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 import syncline
+from neutral import with_asyncio
 
 Inside = Callable[[Callable[[], Any]], Any]
 pytestmark = pytest.mark.timeout(60)
@@ -62,6 +63,8 @@ def url() -> Iterator[str]:
         thread.join()
 
 
+# httpx and httpcore leave generators of their own open where a stream is left early, which trio says aloud.
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 @pytest.mark.parametrize("prefetch", [0, 8])
 def test_a_response_is_streamed_by_sync_code(
     url: str, each_bridge: syncline.Bridge, inside: Inside, prefetch: int
@@ -102,6 +105,7 @@ def test_one_decorated_stream_serves_both_worlds(url: str) -> None:
     assert asyncio.run(main()) == LINES
 
 
+@with_asyncio
 def test_a_database_is_read_by_sync_code(
     tmp_path: Path, each_bridge: syncline.Bridge, inside: Inside
 ) -> None:
@@ -126,6 +130,7 @@ def test_a_database_is_read_by_sync_code(
     assert inside(body) == list(range(50))
 
 
+@with_asyncio
 def test_a_task_group_is_held_open_by_a_with(each_bridge: syncline.Bridge, inside: Inside) -> None:
     """asyncio.TaskGroup: tasks are added by calls inside the `with`, which is left when they are done (case 29)."""
     done: list[int] = []
@@ -146,6 +151,7 @@ def test_a_task_group_is_held_open_by_a_with(each_bridge: syncline.Bridge, insid
     assert sorted(done) == [0, 1, 2, 3, 4]
 
 
+@with_asyncio
 def test_a_failing_task_ends_the_with(each_bridge: syncline.Bridge, inside: Inside) -> None:
     """The group's own ExceptionGroup at the exit; the other tasks are cancelled (case 29)."""
     problem = ValueError("mine")

@@ -12,17 +12,18 @@ from collections.abc import Iterator
 import pytest
 
 import syncline
+from neutral import make_bridge_of, sleep, this_loop, turn
 
 
-@pytest.fixture(params=["process", "thread", "caller"])
+@pytest.fixture(params=["process", "thread", "caller", "trio"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
-    with syncline.Bridge(scope=request.param) as bridge:
+    with make_bridge_of(request.param) as bridge:
         yield bridge
 
 
 async def raise_it(error: BaseException, suspend: bool) -> None:
     if suspend:
-        await asyncio.sleep(0)
+        await turn()
     raise error
 
 
@@ -48,7 +49,7 @@ def test_the_same_object_arrives_and_the_loop_lives_on(
     """Whatever a coroutine raises reaches its caller (22, 48, 49, 61), and the next call works on the same loop."""
 
     async def loop() -> int:
-        return id(asyncio.get_running_loop())
+        return this_loop()
 
     before = bridge.run_sync(loop)
     with pytest.raises(type(error)) as caught:
@@ -70,7 +71,7 @@ def test_the_traceback_shows_the_users_frames(bridge: syncline.Bridge) -> None:
         raise ValueError("deep")
 
     async def outer() -> None:
-        await asyncio.sleep(0)
+        await turn()
         await inner()
 
     with pytest.raises(ValueError, match="deep") as caught:
@@ -102,7 +103,7 @@ def test_a_failed_call_frees_its_arguments_at_once(bridge: syncline.Bridge) -> N
         pass
 
     async def fail(big: Big) -> None:
-        await asyncio.sleep(0)
+        await turn()
         raise ValueError
 
     def call() -> weakref.ref[Big]:
@@ -115,7 +116,7 @@ def test_a_failed_call_frees_its_arguments_at_once(bridge: syncline.Bridge) -> N
     try:
         ref = call()
         # The loop's thread drops the finished task at the end of its turn: one more call, and that is over.
-        bridge.run_sync(asyncio.sleep, 0)
+        bridge.run_sync(sleep, 0)
         assert ref() is None
     finally:
         gc.enable()
@@ -140,7 +141,7 @@ def test_an_object_of_another_loop_is_explained() -> None:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(event.wait(), 0)
             task = asyncio.create_task(event.wait())
-            await asyncio.sleep(0)
+            await turn()
             task.cancel()
             return event
 
@@ -167,7 +168,7 @@ def test_an_error_about_event_loops_arrives_unchanged(bridge: syncline.Bridge, t
         bridge.run_sync(fail)
     assert caught.value is error
     assert not hasattr(error, "__notes__")
-    assert bridge.run_sync(asyncio.sleep, 0, "goes on") == "goes on"
+    assert bridge.run_sync(sleep, 0, "goes on") == "goes on"
 
 
 def test_a_coroutine_that_raises_stop_iteration_gives_a_runtime_error(bridge: syncline.Bridge) -> None:

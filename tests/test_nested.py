@@ -10,26 +10,20 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import pytest
 
 import syncline
 from child import eventually, open_descriptors
+from neutral import make_bridge_of, turn
 from places import in_tasks
 
-Scope = Literal["process", "thread", "caller"]
+Scope = Literal["process", "thread", "caller", "trio"]
 Mode = Literal["switch", "thread"]
 pytestmark = pytest.mark.timeout(60)
-scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller", "trio"])
 modes = pytest.mark.parametrize("mode", ["switch", "thread"])
-
-
-class Options(TypedDict):
-    """What both bridges of a circle have in common."""
-
-    scope: Scope
-    nested: Mode
 
 
 @pytest.fixture
@@ -42,10 +36,10 @@ def bridge() -> Iterator[syncline.Bridge]:
 async def level(bridge: syncline.Bridge, depth: int) -> list[tuple[str, int]]:
     """Name and id of the thread at this level and at `depth` deeper ones, each reached through a sync
     call."""
-    await asyncio.sleep(0)
+    await turn()
     here = (threading.current_thread().name, threading.get_ident())
     deeper = bridge.run_sync(level, bridge, depth - 1) if depth else []
-    await asyncio.sleep(0)
+    await turn()
     return [here, *deeper]
 
 
@@ -70,7 +64,7 @@ hosts = pytest.mark.parametrize("host", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("depth", [1, 3, 5])
 def test_sync_and_async_code_alternate(scope: Scope, depth: int) -> None:
     """sync -> async -> sync -> async: 2, 4 and 6 coroutines deep, no two of them in one thread (case 3)."""
-    with syncline.Bridge(scope=scope, nested="thread") as bridge:
+    with make_bridge_of(scope, nested="thread") as bridge:
         for _ in range(3):
             threads = bridge.run_sync(level, bridge, depth)
             assert len(threads) == len(set(threads)) == depth + 1
@@ -100,7 +94,7 @@ def test_calls_50_deep_use_bounded_threads_and_free_them_at_close(bridge: syncli
 def test_a_chain_100_deep_works(scope: Scope) -> None:
     """100 levels, in every scope, and nothing is left after close() (case 4)."""
     before = threading.active_count()
-    with syncline.Bridge(scope=scope, nested="thread") as bridge:
+    with make_bridge_of(scope, nested="thread") as bridge:
         assert len(bridge.run_sync(level, bridge, 99)) == 100
     assert eventually(lambda: threading.active_count() <= before)
 
@@ -108,7 +102,7 @@ def test_a_chain_100_deep_works(scope: Scope) -> None:
 @scopes
 def test_100_chains_3_deep_start_at_most_2_extra_threads(scope: Scope) -> None:
     """The deeper runners are kept and reused: the same threads serve all the chains (case 4)."""
-    with syncline.Bridge(scope=scope, nested="thread") as bridge:
+    with make_bridge_of(scope, nested="thread") as bridge:
         first = {bridge.run_sync(level, bridge, 0)[0]}
         used = set(first)
         for _ in range(100):
@@ -120,10 +114,10 @@ def test_100_chains_3_deep_start_at_most_2_extra_threads(scope: Scope) -> None:
 @scopes
 def test_chains_of_many_threads_do_not_disturb_each_other(scope: Scope) -> None:
     """Eight threads run 3-deep chains at once, each gets its own value back (cases 3, 67)."""
-    with syncline.Bridge(scope=scope, nested="thread") as bridge:
+    with make_bridge_of(scope, nested="thread") as bridge:
 
         async def add(value: int, depth: int) -> int:
-            await asyncio.sleep(0)
+            await turn()
             return bridge.run_sync(add, value, depth - 1) + 1 if depth else value
 
         results: dict[int, list[int]] = {}
@@ -230,11 +224,10 @@ def test_two_bridges_that_call_each_other_in_a_circle_never_hang(
     scope: Scope, mode: Mode, depth: int
 ) -> None:
     """A -> B -> A -> B ...: each bridge goes as deep as it has to (cases 6, 15)."""
-    options = Options(scope=scope, nested=mode)
-    with syncline.Bridge(name="a", **options) as a, syncline.Bridge(name="b", **options) as b:
+    with make_bridge_of(scope, name="a", nested=mode) as a, make_bridge_of(scope, name="b", nested=mode) as b:
 
         async def ping(left: int) -> int:
-            await asyncio.sleep(0)
+            await turn()
             other = b if left % 2 == depth % 2 else a  # it runs on the other one
             return 1 + (other.run_sync(ping, left - 1) if left else 0)
 
@@ -247,8 +240,7 @@ def test_two_bridges_that_call_each_other_in_a_circle_never_hang(
 def test_two_threads_that_enter_the_circle_from_both_ends_never_hang(scope: Scope, mode: Mode) -> None:
     """One thread goes A -> B and another B -> A at the same time: each gets its value (case 6)."""
     # Interleaving: both coroutines hold their loops before either calls the other bridge.
-    options = Options(scope=scope, nested=mode)
-    with syncline.Bridge(name="a", **options) as a, syncline.Bridge(name="b", **options) as b:
+    with make_bridge_of(scope, name="a", nested=mode) as a, make_bridge_of(scope, name="b", nested=mode) as b:
         both = threading.Barrier(2)
         outcomes: list[object] = []
 
@@ -275,7 +267,7 @@ def test_two_threads_that_enter_the_circle_from_both_ends_never_hang(scope: Scop
 @scopes
 def test_a_call_inside_a_running_loop_returns_its_value(scope: Scope, host: str) -> None:
     """A coroutine on a loop of the user's calls sync code that calls the bridge: it works (cases 1, 9)."""
-    with syncline.Bridge(scope=scope, name="host", nested="thread") as bridge:
+    with make_bridge_of(scope, name="host", nested="thread") as bridge:
 
         async def main() -> list[tuple[str, int]]:
             return [bridge.run_sync(level, bridge, 0)[0], *bridge.run(level(bridge, 2))]
@@ -291,11 +283,11 @@ def test_a_call_works_under_every_way_to_start_a_task(bridge: syncline.Bridge, h
     """create_task, gather, wait_for, shield, task groups and threads, on loops of the user's (cases 5, 9)."""
 
     async def leaf(number: int) -> int:
-        await asyncio.sleep(0)
+        await turn()
         return number
 
     async def calls(number: int) -> int:
-        await asyncio.sleep(0)
+        await turn()
         return bridge.run_sync(leaf, number)
 
     async def main() -> list[int]:
@@ -338,7 +330,7 @@ def test_a_call_inside_except_cancelled_error_works(bridge: syncline.Bridge) -> 
 
     async def main() -> None:
         task = asyncio.create_task(calls())
-        await asyncio.sleep(0)
+        await turn()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -375,7 +367,7 @@ def test_the_host_loop_is_untouched_by_calls(bridge: syncline.Bridge) -> None:
         assert asyncio.get_running_loop() is loop
         assert asyncio.current_task() is task
         assert asyncio.all_tasks() == tasks
-        await asyncio.sleep(0)
+        await turn()
 
     asyncio.run(main())
 
@@ -384,7 +376,7 @@ def test_the_host_loop_is_untouched_by_calls(bridge: syncline.Bridge) -> None:
 async def test_a_call_inside_a_pytest_asyncio_test() -> None:
     """The loop that pytest-asyncio runs this test on is a foreign one like any other (case 1)."""
     with syncline.Bridge(name="pytest", nested="thread") as bridge:
-        await asyncio.sleep(0)
+        await turn()
         names = [name for name, _ in bridge.run_sync(level, bridge, 1)]
         assert names == ["pytest", "pytest-nested-1"]
 

@@ -188,9 +188,11 @@ def test_eager_tasks_that_can_not_nest_call_from_another_thread() -> None:
             return threading.current_thread().name
 
         async def child() -> list[str]:
-            found = [bridge.run_sync(where)]
+            with pytest.warns(RuntimeWarning, match=r"child.* blocks its event loop"):
+                found = [bridge.run_sync(where)]
             await asyncio.sleep(0)
-            return [*found, bridge.run_sync(where)]
+            with pytest.warns(RuntimeWarning, match=r"child.* blocks its event loop"):
+                return [*found, bridge.run_sync(where)]
 
         async def main() -> list[str]:
             loop = asyncio.get_running_loop()

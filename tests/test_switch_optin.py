@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -141,9 +142,10 @@ def test_a_nestable_task_looks_like_the_users_coroutine(host: str) -> None:
     run_on(host, main)
 
 
-def test_nested_calls_in_trio_tasks_that_opted_in() -> None:
+def test_nested_calls_in_trio_tasks_that_opted_in(make_bridge: Callable[..., syncline.Bridge]) -> None:
     """On trio, @nestable and run_nestable await in place; other tasks go on, cancellation and timeouts work."""
     trio = pytest.importorskip("trio")
+    bridge = make_bridge(backend="trio")
 
     async def turns(count: int) -> int:
         for _ in range(count):
@@ -156,18 +158,18 @@ def test_nested_calls_in_trio_tasks_that_opted_in() -> None:
 
         @syncline.nestable
         async def waits() -> None:
-            assert syncline.run_sync(turns, 3) == threading.get_ident()
-            syncline.run_sync(opened.wait)
+            assert bridge.run_sync(turns, 3) == threading.get_ident()
+            bridge.run_sync(opened.wait)
             order.append("was told")
 
         def late() -> None:
             with pytest.raises(TimeoutError, match=r"0\.01 s"):
-                syncline.run(trio.sleep_forever(), timeout=0.01)
+                bridge.run(trio.sleep_forever(), timeout=0.01)
             order.append("timed out")
 
         async def cancelled() -> None:
             try:
-                syncline.run_sync(trio.sleep_forever)
+                bridge.run_sync(trio.sleep_forever)
             finally:
                 order.append("cancelled")
 

@@ -14,18 +14,19 @@ from typing import Any
 import pytest
 
 import syncline
+from neutral import CANCELLED, cleanup, make_bridge_of, sleep, turn
 
 
-@pytest.fixture(params=["process", "thread", "caller"])
+@pytest.fixture(params=["process", "thread", "caller", "trio"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
-    with syncline.Bridge(scope=request.param, cleanup_timeout=0.5) as bridge:
+    with make_bridge_of(request.param, cleanup_timeout=0.5) as bridge:
         yield bridge
 
 
-@pytest.fixture(params=["process", "thread", "caller"])
+@pytest.fixture(params=["process", "thread", "caller", "trio"])
 def impatient(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
     """For coroutines that refuse to end: elsewhere a busy machine must not look like one of these."""
-    with syncline.Bridge(scope=request.param, cleanup_timeout=0.3) as bridge:
+    with make_bridge_of(request.param, cleanup_timeout=0.3) as bridge:
         yield bridge
 
 
@@ -37,12 +38,12 @@ class Sleeper:
 
     async def sleep(self) -> None:
         try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
+            await sleep(60)
+        except CANCELLED:
             self.ended.append("cancelled")
             raise
         finally:
-            await asyncio.sleep(0.01)
+            await cleanup(0.01)
             self.ended.append("cleaned up")
 
 
@@ -64,7 +65,7 @@ def test_a_late_coroutine_is_cancelled_and_cleans_up_first(bridge: syncline.Brid
     with pytest.raises(TimeoutError) as caught:
         bridge.run(sleeper.sleep(), timeout=timeout)
     assert sleeper.ended == ["cancelled", "cleaned up"]
-    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert isinstance(caught.value.__cause__, CANCELLED)
     assert time.monotonic() - begun < 5
 
 
@@ -101,7 +102,7 @@ def test_an_outer_timeout_reaches_a_nested_call(bridge: syncline.Bridge) -> None
 @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 60, 60.0])
 def test_a_coroutine_in_time_returns_its_value(bridge: syncline.Bridge, timeout: float | None) -> None:
     """None and infinity wait for as long as it takes."""
-    assert bridge.run(asyncio.sleep(0.01, "value"), timeout=timeout) == "value"
+    assert bridge.run(sleep(0.01, "value"), timeout=timeout) == "value"
 
 
 def test_what_a_coroutine_does_in_spite_of_being_cancelled_is_not_lost(bridge: syncline.Bridge) -> None:
@@ -109,8 +110,8 @@ def test_what_a_coroutine_does_in_spite_of_being_cancelled_is_not_lost(bridge: s
 
     async def answer(error: Exception | None) -> str:
         try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
+            await sleep(60)
+        except CANCELLED:
             if error is not None:
                 raise error from None
         return "all the same"
@@ -128,8 +129,8 @@ def test_a_coroutine_that_refuses_to_end_is_left_behind_and_reported(
 
     async def stubborn() -> None:
         while not released.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(0.02)
+            with contextlib.suppress(*CANCELLED):
+                await sleep(0.02)
 
     begun = time.monotonic()
     with caplog.at_level(logging.WARNING, "syncline"), pytest.raises(TimeoutError):
@@ -137,7 +138,7 @@ def test_a_coroutine_that_refuses_to_end_is_left_behind_and_reported(
     assert time.monotonic() - begun < 5
     assert "stubborn" in caplog.text
     released.set()
-    assert bridge.run(asyncio.sleep(0.05, "goes on")) == "goes on"
+    assert bridge.run(sleep(0.05, "goes on")) == "goes on"
 
 
 def test_wait_for_around_a_call_in_a_thread_returns_in_time(caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +147,7 @@ def test_wait_for_around_a_call_in_a_thread_returns_in_time(caplog: pytest.LogCa
 
     async def wait() -> None:
         while not release.is_set():
-            await asyncio.sleep(0.01)
+            await sleep(0.01)
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
@@ -160,7 +161,7 @@ def test_wait_for_around_a_call_in_a_thread_returns_in_time(caplog: pytest.LogCa
 @pytest.mark.parametrize(("timeout", "error"), [(math.nan, ValueError), ("1", TypeError), (1j, TypeError)])
 def test_a_wrong_timeout_is_refused(bridge: syncline.Bridge, timeout: Any, error: type[Exception]) -> None:
     """And the coroutine is closed: no "never awaited" (warnings are errors here)."""
-    coroutine = asyncio.sleep(0)
+    coroutine = turn()
     with pytest.raises(error):
         bridge.run(coroutine, timeout=timeout)
     coroutine.close()

@@ -180,3 +180,96 @@ def test_steps_and_idle_generators_end_with_the_bridge() -> None:
     assert is_closed_error(caller.got)
     with pytest.raises(syncline.RunnerClosedError):
         next(idle)
+
+
+class Endless:
+    """An iterable that is no native generator: an exception does not end it, `aclose` does."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.task: trio.lowlevel.Task | None = None
+        self.waits = threading.Event()
+
+    def __aiter__(self) -> Endless:
+        return self
+
+    async def __anext__(self) -> int:
+        if self.task is None:
+            self.task = trio.lowlevel.current_task()
+            return 1
+        self.waits.set()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            self.log.append("cancelled")
+            raise
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+        assert trio.lowlevel.current_task() is self.task
+        self.log.append("closed")
+
+
+@pytest.mark.parametrize("way", ["close", "break", "generator"])
+def test_prefetching_that_is_left_in_the_middle_of_an_await_is_closed(
+    bridge: syncline.Bridge, way: str
+) -> None:
+    """The fetch is cancelled; then what was iterated over is closed in the same task, which may await again."""
+    log: list[str] = []
+    source = Endless(log)
+
+    async def generator() -> AsyncIterator[int]:
+        try:
+            async for number in source:
+                yield number
+        finally:
+            # Awaits, though a cancellation has ended the loop.
+            with trio.CancelScope(shield=True):
+                await source.aclose()
+
+    numbers = bridge.iterate(generator() if way == "generator" else source, prefetch=1)
+    for _ in numbers:
+        # The consumer leaves while the producer waits for the second item.
+        assert source.waits.wait(20)
+        break
+    if way == "close":
+        numbers.close()
+    del numbers
+    assert log == ["cancelled", "closed"]
+    assert bridge.run_sync(add, 1) == 2
+
+
+def test_a_loop_that_ends_lets_a_cancelled_session_close_what_it_holds() -> None:
+    """Of a step under way at the close, the awaits are cancelled; then the iterable is closed, and may await."""
+    log: list[str] = []
+    source = Endless(log)
+    bridge = syncline.Bridge(backend="trio")
+    numbers = bridge.iterate(source)
+    assert next(numbers) == 1
+    caller = Caller(lambda: next(numbers))
+    assert source.waits.wait(20)
+    bridge.close()
+    caller.join(20)
+    assert is_closed_error(caller.got)
+    assert log == ["cancelled", "closed"]
+
+
+def test_managers_that_are_open_at_the_close_leave_as_if_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """They see trio's Cancelled, a nursery among them, and nothing is logged."""
+    log: list[object] = []
+    bridge = syncline.Bridge(backend="trio")
+
+    class Manager:
+        async def __aenter__(self) -> None:
+            self.nursery = trio.open_nursery()
+            nursery = await self.nursery.__aenter__()
+            nursery.start_soon(trio.sleep_forever)
+
+        async def __aexit__(self, *raised: object) -> None:
+            log.append(raised[0])
+            await self.nursery.__aexit__(*raised)  # type: ignore[arg-type]
+
+    bridge.enter(Manager()).__enter__()
+    bridge.close()
+    assert log == [trio.Cancelled]
+    assert caplog.records == []

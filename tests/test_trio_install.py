@@ -20,7 +20,7 @@ R = TypeVar("R")
 @pytest.fixture
 def bridge() -> Iterator[syncline.Bridge]:
     """One of the test's own, which has made no runner when the test ends: all calls were made in place."""
-    with syncline.Bridge(nested="switch") as bridge:
+    with syncline.Bridge(backend="trio", nested="switch") as bridge:
         yield bridge
         assert bridge.stats()["runners"] == 0
 
@@ -119,7 +119,7 @@ def test_many_tasks_are_parked_at_once(bridge: syncline.Bridge) -> None:
 
 def test_undoing_it_concerns_the_tasks_spawned_afterwards() -> None:
     """Those that nest go on nesting; and it can be undone again, and after the run."""
-    with syncline.Bridge() as bridge:
+    with syncline.Bridge(backend="trio") as bridge:
 
         async def where() -> int:
             return threading.get_ident()
@@ -259,6 +259,7 @@ def test_a_bridges_own_trio_run_can_be_installed() -> None:
 
 CTRL_C = """
     import syncline, trio
+    bridge = syncline.Bridge(backend="trio")
 
     def busy():
         print("busy", flush=True)
@@ -279,7 +280,7 @@ CTRL_C = """
             print("cleaned up", flush=True)
 
     async def child(fn):
-        syncline.run_sync(fn)
+        bridge.run_sync(fn)
 
     async def main(fn):
         syncline.install()

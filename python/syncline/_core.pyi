@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import CodeType, FrameType, GenericAlias, TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final, overload
+from weakref import WeakSet
 
 from typing_extensions import disjoint_base
 
@@ -317,7 +318,7 @@ def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs)
     """Calls `fn` in this thread, which counts as a worker thread meanwhile; returns its result."""
 
 def long_waits() -> dict[int, tuple[int, int]]:
-    """Maps each thread that has waited for a while to its wait's number and the thread of the loop that it waits for."""
+    """Maps each thread that has waited for a while to its wait's number and the thread of the loop it waits for."""
 
 def worker_counts() -> tuple[int, int]: ...
 
@@ -396,7 +397,9 @@ class BridgeLoop:
 
 @final
 class TaskFactory:
-    def __new__(cls, inner: Callable[..., Any] | None = None) -> Self: ...
+    def __new__(
+        cls, inner: Callable[..., Any] | None = None, earlier: WeakSet[Any] | None = None
+    ) -> Self: ...
     @property
     def inner(self) -> Callable[..., Any] | None: ...
     def undo(self) -> None: ...

@@ -68,17 +68,26 @@ def carriers_of(thread_id: int) -> list[Any]:
 def nestable(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]:
     """Lets sync code that the async function `fn` calls make calls that await in place, on whatever loop it runs.
 
-    The other tasks of that loop go on meanwhile. Works on asyncio, uvloop and trio. Raises ImportError at the
-    call if greenlet is missing.
+    The other tasks of that loop go on meanwhile. Works on asyncio and uvloop, and on trio for bridges with
+    `backend="trio"`. Raises ImportError at the call if greenlet is missing.
     """
 
     import functools
 
     @functools.wraps(fn)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        return await _core.Nestable(fn(*args, **kwargs))
+        return await _nests(fn(*args, **kwargs))
 
     return wrapper
+
+
+def _nests(coroutine: Coroutine[Any, Any, R]) -> Awaitable[R]:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        from ._trio import keeping_protection
+
+        coroutine = keeping_protection(coroutine)
+    return _core.Nestable(coroutine)
 
 
 @overload
@@ -87,7 +96,7 @@ async def run_nestable(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs
 async def run_nestable(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def run_nestable(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Runs `fn`, sync or async, so that calls of a bridge below sync code in it await in place; returns its result."""
-    return await _core.Nestable(_call(fn, args, kwargs))
+    return await _nests(_call(fn, args, kwargs))
 
 
 async def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -102,6 +111,7 @@ def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
     loop's thread. In a trio run, `install()` adds an instrument to that run, which concerns the tasks that it spawns.
     """
     import asyncio
+    from weakref import WeakSet
 
     trio = sys.modules.get("trio")
     if loop is None and trio is not None and trio.lowlevel.in_trio_run():
@@ -110,7 +120,7 @@ def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
         return install_in_run()
     target = asyncio.get_running_loop() if loop is None else loop
     previous = target.get_task_factory()
-    factory = _core.TaskFactory(previous)
+    factory = _core.TaskFactory(previous, WeakSet(asyncio.all_tasks(target)))
     target.set_task_factory(factory)
 
     def undo() -> None:

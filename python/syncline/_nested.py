@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,3 +53,15 @@ async def within(inner: Generator[Any, Any, Any], seconds: float) -> Any:
 
 def _too_late(seconds: float) -> TimeoutError:
     return TimeoutError(f"the call did not end within {seconds} s; its coroutine was cancelled")
+
+
+def warn_of_blocking(coroutine: object) -> None:
+    """A call blocks the loop of a task that the loop didn't make."""
+    name = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
+    warnings.warn(
+        f"a nested call in a task of {name!r} blocks its event loop instead of awaiting in place, as the task was made "
+        "by asyncio.Task itself, as aiohttp's server does it, or by another task factory; below a function decorated "
+        "with @syncline.nestable, or `await syncline.run_nestable(fn, ...)`, it awaits in place",
+        RuntimeWarning,
+        stacklevel=2,
+    )

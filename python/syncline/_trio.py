@@ -11,27 +11,37 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import trio
 
 from ._core import Nestable, TaskFactory
+from ._nestable import carry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
     from contextvars import Context
 
     from ._core import Pending
 
 
+R = TypeVar("R")
+
+
 class Idle:
     """What a session's task waits for between steps, and a producer for room."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeps_cancellations: bool = False) -> None:
         self._event = trio.Event()
+        self._keeps_cancellations = keeps_cancellations
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self._event.wait().__await__()
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        # Scopes that a step has left open may be cancelled meanwhile: that is for the next step, where it awaits.
+        with trio.CancelScope(shield=self._keeps_cancellations):
+            await self._event.wait()
 
     def done(self) -> bool:
         return self._event.is_set()
@@ -45,16 +55,23 @@ class Task:
 
     def __init__(self, coroutine: Awaitable[None]) -> None:
         self.coroutine = coroutine
-        self.scope = trio.CancelScope()
+        self._scope = trio.CancelScope()
+        self._shield = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<trio task of {self.coroutine!r}>"
 
+    async def carry(self) -> None:
+        with self._scope, self._shield:
+            await self.coroutine
+
     def cancel(self) -> None:
-        self.scope.cancel()
+        self._scope.cancel()
+        self._shield.shield = False
 
     def uncancel(self) -> None:
-        """Does nothing: in trio a cancelled scope stays cancelled, and a session whose step was cancelled has ended."""
+        """A cancelled scope stays cancelled; the code inside is shielded from it until it is to be cancelled again."""
+        self._shield.shield = True
 
 
 async def wait_for(pending: Pending) -> None:
@@ -68,11 +85,37 @@ async def wait_for(pending: Pending) -> None:
         await idle
 
 
+_raise_cancelled: list[Callable[[], NoReturn]] = []
+"""Once it is known, what raises Cancelled in whatever task of trio's calls it."""
+
+
+async def _learn_to_cancel() -> None:
+    """trio gives what raises Cancelled only to what it cancels, when it does; sync code that stands in for a cancelled
+    await can't wait for that."""
+
+    def keep(raise_cancelled: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
+        _raise_cancelled.append(raise_cancelled)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await trio.lowlevel.wait_task_rescheduled(keep)
+
+
+def new_cancelled() -> BaseException:
+    """What the core raises in a task of ours that it has cancelled."""
+    try:
+        _raise_cancelled[0]()
+    except trio.Cancelled as error:
+        return error.with_traceback(None)
+
+
 class TrioLoop:
     """One `trio.run`, with the methods of an event loop that the core uses."""
 
-    def __init__(self, cleanup_timeout: float) -> None:
+    def __init__(self, cleanup_timeout: float, switches: bool) -> None:
         self._cleanup_timeout = cleanup_timeout
+        self._switches = switches
         self._lock = threading.Lock()
         self._early: list[Callable[[], Any]] = []
         self._token: trio.lowlevel.TrioToken | None = None
@@ -84,6 +127,8 @@ class TrioLoop:
     async def _main(self) -> None:
         self._stopped = trio.Event()
         self._changed = trio.Event()
+        if self._switches:
+            install_in_run()
         with self._lock:
             self._token = trio.lowlevel.current_trio_token()
             early, self._early = self._early, []
@@ -93,12 +138,19 @@ class TrioLoop:
         # As asyncio's loops end: tasks are cancelled, then sessions ended that are idle.
         idle = {task for task in self._tasks if getattr(task.coroutine, "is_idle", False)}
         for task in self._tasks - idle:
+            _end_session(task)
             task.cancel()
         await self._until_done(lambda: not self._tasks - idle)
         for task in idle & self._tasks:
-            end: Callable[[], None] = getattr(task.coroutine, "end")  # noqa: B009 -- a session's coroutine
-            end()
+            _end_session(task)
         await self._until_done(lambda: not self._tasks)
+        if self._tasks:
+            logging.getLogger("syncline").warning(
+                "the runner %r is closed, and these tasks have not ended though they were cancelled; its thread "
+                "goes on with them: %r",
+                threading.current_thread().name,
+                self._tasks,
+            )
         for task in self._tasks:
             task.cancel()
 
@@ -142,26 +194,28 @@ class TrioLoop:
 
     async def _carry(self, task: Task) -> None:
         try:
-            with task.scope:
-                await task.coroutine
-        except (
-            Exception
-        ):  # such as scopes that a generator closed in the wrong order: it would end the whole run
+            if not _raise_cancelled:
+                await _learn_to_cancel()
+            await task.carry()
+        except trio.Cancelled:
+            pass  # the run ends
+        except BaseException:
+            # Such as scopes that a generator closed in the wrong order: it would end the whole run.
             logging.getLogger("syncline").exception("a task on a trio loop failed")
         finally:
             self._tasks.discard(task)
             self._changed.set()
             self._changed = trio.Event()
 
-    def make_idle(self) -> Idle:
-        return Idle()
+    def make_idle(self, keeps_cancellations: bool) -> Idle:
+        return Idle(keeps_cancellations)
 
 
 class TrioGuest(TrioLoop):
     """A trio run that is not ours, for worker threads that come back to it."""
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
-        super().__init__(0.0)
+        super().__init__(0.0, switches=False)
         self._token = token
         self._changed = trio.Event()
 
@@ -177,8 +231,34 @@ class TrioGuest(TrioLoop):
         return True
 
 
+_CARRY = TrioLoop._carry.__code__
+
+
 def _nothing() -> None:
     """Called by a trio run that is asked whether it still runs."""
+
+
+def _end_session(task: Task) -> None:
+    """No step follows the current one, if that is the task of a session."""
+    end: Callable[[], None] | None = getattr(task.coroutine, "end", None)
+    if end is not None:
+        end()
+
+
+# trio decides by the frames under a signal handler whether Ctrl-C is raised there or put off to the main task's next
+# checkpoint. Those of a greenlet end at its base, which is thus what says that it may be raised; what protects itself
+# has a frame above.
+trio.lowlevel.disable_ki_protection(carry)
+
+
+def keeping_protection(coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
+    """For a task's code that is to run in a greenlet: protected from Ctrl-C if the calling code is."""
+    return _protected(coroutine) if trio.lowlevel.currently_ki_protected() else coroutine
+
+
+@trio.lowlevel.enable_ki_protection
+async def _protected(coroutine: Coroutine[Any, Any, R]) -> R:
+    return await coroutine
 
 
 class _Installed(trio.abc.Instrument):
@@ -189,7 +269,10 @@ class _Installed(trio.abc.Instrument):
         self.is_undone = False
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        if not self.is_undone:
+        coroutine = cast("object", task.coro)
+        # What the core drives runs in greenlets already, and so does what another `install()` has found.
+        is_done = type(coroutine) is Nestable or getattr(coroutine, "cr_code", None) is _CARRY
+        if not self.is_undone and not is_done:
             task.coro = cast("Any", Nestable(task.coro))
 
 

@@ -27,19 +27,6 @@ KNOWN: dict[str, Meets] = {
             and "set" in used(op.bodies[:2][op.kind == "enter"])
         )
     ),
-    "On a trio bridge, tasks of a task don't nest: their nested calls block the loop, also one that waits for ever.": (
-        lambda op, place, bridges: (
-            place.loop == op.bridge
-            and op.kind in ("call", "iterate", "enter", "generator", "timeout")
-            and bridges[op.bridge].loop == "trio"
-            and place.is_child
-        )
-    ),
-    "On a trio bridge, the cancelled producer of items fetched ahead ends its session, as any cancelled step does.": (
-        lambda op, place, bridges: (
-            op.kind == "iterate" and op.number > 0 and bridges[op.bridge].loop == "trio"
-        )
-    ),
     "A trio loop that has just ended by itself could not be told to close, which is logged.": (
         lambda op, place, bridges: op.kind == "close" and bridges[op.bridge].loop == "trio"
     ),

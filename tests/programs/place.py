@@ -56,8 +56,9 @@ def is_trio(place: Place, bridges: tuple[Options, ...]) -> bool:
 
 
 def parks(place: Place, bridge: int, bridges: tuple[Options, ...]) -> bool:
-    """Whether a call awaits in place: in the bridge's own tasks, and for any bridge in tasks that opted in."""
-    return (place.nests or place.loop == bridge) and bridges[bridge].nested == "switch"
+    """Whether a call awaits in place: in the bridge's own tasks, and in tasks that opted in on a loop of its library."""
+    nests = place.nests and is_trio(place, bridges) == (bridges[bridge].loop == "trio")
+    return (nests or place.loop == bridge) and bridges[bridge].nested == "switch"
 
 
 def called(place: Place, op: Op, bridges: tuple[Options, ...], *, submitted: bool = False) -> Place:

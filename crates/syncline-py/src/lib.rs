@@ -1,16 +1,11 @@
 //! The extension module `syncline._core`: everything of the bridge that touches Python.
 //!
-//! A call's way: [`bridge`] takes it, [`placement`] chooses the loop, [`target`] checks what is to run, [`wait`] hands it
-//! over and waits, [`call`] is what both sides know of it. On the loop's side: [`runner`] is the loop on its thread, fed
-//! through [`selector`] or `call_soon_threadsafe`; [`tasks`] makes the task, [`shim`] is the coroutine that the task
-//! sees, [`outbox`] publishes results, [`shutdown`] ends the loop. [`own`] is the loop of a thread that drives it itself,
-//! [`submitted`] a call that nobody waits for, [`context`] takes contextvars there and back; [`process`] and
-//! [`thread_end`] see to fork, exit and threads that end, [`signals`] to what signal handlers raise. [`session`] makes
-//! many steps in one task, for the objects of [`dual`]; [`rest`] is how its task waits in between. [`source`] drives
-//! coroutines by hand. [`switch`] lets nested calls await in place.
+//! From the ground up, each room using only those before it: [`python`] is what we need of the interpreter, [`coroutine`] what
+//! a call runs, [`switch`] nested calls in place, [`call`] one call and the one wait, [`task`] tasks on a loop, [`runner`] a
+//! loop on a thread of its own, [`worker`] async code to threads and back, [`bridge`] what users hold, [`dual`] objects for both
+//! worlds. [`lifecycle`] is import, fork and exit.
 //!
-//! The other way, async code to a thread: [`work`] is one call, [`workers`] are the threads, [`limits`] says how many,
-//! [`home`] brings results back to a loop, [`pending`] is what a task awaits, and [`from_thread`] the way back.
+//! docs/internals.md goes with three calls from file to file, and explains our words.
 
 mod bridge;
 mod call;

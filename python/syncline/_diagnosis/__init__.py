@@ -4,6 +4,7 @@ The core calls these functions in the waiting thread, or the starting one. A dea
 certain; a stall may be one or not, and is described.
 """
 
+from .executors import own_executor_is_needed
 from .locks import blocked_on_lock
 from .loops import blocked_loop_is_needed
 from .mixups import explain_loop_mixup
@@ -16,6 +17,7 @@ __all__ = [
     "blocked_on_lock",
     "explain_loop_mixup",
     "explain_patched_threads",
+    "own_executor_is_needed",
     "own_stall_report",
     "stack_of",
     "stall_report",

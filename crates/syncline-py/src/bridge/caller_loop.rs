@@ -28,7 +28,6 @@ use crate::task::loops::Stepping;
 use crate::task::new_loop;
 use crate::task::revival::revive_if_lost;
 use crate::task::start::{RunIn, start_call};
-use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::atomic::AtomicBool;
@@ -305,7 +304,7 @@ impl CallerLoop {
 fn turn(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     loop {
         let Err(error) = event_loop.call_method0(intern!(py, "run_forever")) else { return Ok(()) };
-        if error.is_instance_of::<PyException>(py) || signals::are_handlers(py, &error) {
+        if signals::concerns_driver(py, &error) {
             return Err(error);
         }
         log::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));

@@ -1,6 +1,5 @@
 //! The class that users see: its options, checked, and its methods, which placement carries out.
 
-use super::placement::Place;
 use super::shared::{Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
@@ -8,9 +7,9 @@ use crate::call::wait::{FOR_EVER, seconds};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::process;
+use crate::python::surroundings::Backend;
 use crate::python::threads::next_id;
 use crate::runner::registry::Registry;
-use crate::runner::state::Backend;
 use crate::switch::greenlets;
 use crate::switch::nest::{self, Terms};
 use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
@@ -79,11 +78,11 @@ impl Bridge {
         let py = function.py();
         // Before a loop is started.
         Target::refuse_uncallable(caller, function)?;
+        if let Some(strand) = self.shared.task_here(py)? {
+            return nest::run_function(&self.shared.terms, &strand, caller, function, args, kwargs);
+        }
         let patience = self.shared.patience(None);
         let place = self.shared.place(py, patience)?;
-        if let Place::InTask(strand) = &place {
-            return nest::run_function(&self.shared.terms, strand, caller, function, args, kwargs);
-        }
         let target = Target::from_function(caller, function, args, kwargs)?;
         self.shared.execute(py, place, target, patience)
     }
@@ -129,6 +128,7 @@ impl Bridge {
             shared: Arc::new(Shared {
                 terms: Terms {
                     bridge: next_id(),
+                    backend,
                     switches: matches!(nested, Nested::Switch | Nested::Auto),
                     shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
                     stats: Arc::default(),
@@ -137,7 +137,6 @@ impl Bridge {
                 scope: choose("scope", scope, &scopes)?,
                 nested_is_error: nested == Nested::Error,
                 joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
-                backend,
                 loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
                 cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
                 stall_after: seconds("stall_after", stall_after)?,

@@ -13,13 +13,14 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::surroundings;
+use crate::python::surroundings::{self, Backend};
 use crate::python::threads::thread_key;
 use crate::runner::registry::{Find, RunnerKey};
-use crate::runner::state::{Backend, Plan, Runner, current_runner};
+use crate::runner::state::{Plan, Runner, current_runner};
 use crate::runner::thread;
 use crate::switch::greenlets;
 use crate::switch::nest;
+use crate::switch::nestable;
 use crate::switch::strand::Strand;
 use crate::worker::inbox::Inbox;
 use crate::worker::work::{self, Work};
@@ -57,18 +58,25 @@ impl Shared {
             && !self.is_closed()
             && let Some((work, inbox)) = work::sender()
             && names::running_loop(py)?.is_none()
+            && !surroundings::runs_trio(py)?
         {
             return Ok(Place::Sender(work, inbox));
         }
         self.place_on_loop(py, patience)
     }
 
-    /// The same for what makes many steps in one place: never on the loop that sent a worker.
-    pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+    /// The task that makes the call, if it can await in place: the first answer, and the only one that a nested call needs.
+    pub fn task_here(&self, py: Python<'_>) -> PyResult<Option<Arc<Strand>>> {
         self.refuse_if_closed(py)?;
-        if let Some(strand) = nest::strand_for(py, &self.terms) {
+        Ok(nest::strand_for(py, &self.terms))
+    }
+
+    /// As `place`, for what makes many steps in one place: never on the loop that sent a worker.
+    pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        if let Some(strand) = self.task_here(py)? {
             return Ok(Place::InTask(strand));
         }
+        nestable::explain_blocking(py, &self.terms)?;
         let _inside = process::enter(py)?;
         if process::is_exiting() {
             return Ok(Place::Inline);
@@ -162,7 +170,7 @@ impl Shared {
     }
 
     pub fn make_own_loop(&self, py: Python<'_>) -> PyResult<Arc<CallerLoop>> {
-        if self.backend == Backend::Trio {
+        if self.terms.backend == Backend::Trio {
             return Err(errors::shutting_down());
         }
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
@@ -250,7 +258,7 @@ impl Shared {
             bridge_id: self.terms.bridge,
             cleanup: self.cleanup,
             loop_factory: self.loop_factory.clone(),
-            backend: self.backend,
+            backend: self.terms.backend,
             switches: self.terms.switches && greenlets::are_there(py)?,
         })
     }

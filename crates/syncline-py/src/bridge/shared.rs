@@ -7,7 +7,7 @@ use super::caller_loop::CallerLoop;
 use crate::call::wait::Patience;
 use crate::python::process;
 use crate::runner::registry::Registry;
-use crate::runner::state::{Backend, Runner};
+use crate::runner::state::Runner;
 use crate::switch::nest::Terms;
 use pyo3::prelude::*;
 use std::sync::atomic::AtomicBool;
@@ -30,7 +30,6 @@ pub struct Shared {
     pub nested_is_error: bool,
     /// Whether a call in a worker thread runs on the loop that sent the worker.
     pub joins_sender: bool,
-    pub backend: Backend,
     pub loop_factory: Option<Arc<Py<PyAny>>>,
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,

@@ -1,9 +1,11 @@
 //! How calls end, and what their errors mean.
 
+use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::residents;
-use pyo3::exceptions::PyRuntimeError;
+use crate::python::surroundings::is_in_trio_task;
+use pyo3::exceptions::{PyBaseExceptionGroup, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::sync::atomic::AtomicBool;
@@ -30,8 +32,34 @@ pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class)) || is_trio_cancelled(py, error)
 }
 
+/// trio's, or a group of nothing else, which is what a nursery makes of it.
 pub fn is_trio_cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    HAS_TRIO.load(Relaxed) && names::trio_cancelled(py).is_ok_and(|class| error.is_instance(py, class))
+    HAS_TRIO.load(Relaxed)
+        && names::trio_cancelled(py).is_ok_and(|class| consists_of(error.value(py), class).unwrap_or(false))
+}
+
+fn consists_of(error: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if !error.is_instance_of::<PyBaseExceptionGroup>() {
+        return error.is_instance(class);
+    }
+    for part in error.getattr(intern!(error.py(), "exceptions"))?.try_iter()? {
+        if !consists_of(&part?, class)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What else is in a group with trio's Cancelled, if anything is: as where trio's own scopes end.
+pub fn without_trio_cancelled(py: Python<'_>, error: PyErr) -> PyErr {
+    if !HAS_TRIO.load(Relaxed) || !error.is_instance_of::<PyBaseExceptionGroup>(py) {
+        return error;
+    }
+    let split = || error.value(py).call_method1(intern!(py, "split"), (names::trio_cancelled(py)?,));
+    match split().and_then(|parts| parts.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()) {
+        Ok((cancelled, rest)) if !cancelled.is_none() && !rest.is_none() => PyErr::from_value(rest),
+        _ => error,
+    }
 }
 
 pub fn cancelled_error(py: Python<'_>) -> PyErr {
@@ -39,6 +67,28 @@ pub fn cancelled_error(py: Python<'_>) -> PyErr {
         Ok(error) => PyErr::from_value(error),
         Err(error) => error,
     }
+}
+
+/// The cancellation of the task that the calling code is in, by the library that runs it.
+pub fn cancelled_here(py: Python<'_>) -> PyErr {
+    match is_in_trio_task(py).and_then(|in_trio| in_trio.then(|| names::trio_new_cancelled(py)?.call0()).transpose()) {
+        Ok(Some(error)) => PyErr::from_value(error),
+        Ok(None) => cancelled_error(py),
+        Err(error) => error,
+    }
+}
+
+/// Whether the task that the calling code is in can end by it as cancelled.
+pub fn is_cancelled_here(py: Python<'_>, error: &PyErr) -> bool {
+    is_cancelled(py, error) && is_trio_cancelled(py, error) == is_in_trio_task(py).unwrap_or(false)
+}
+
+/// A cancellation that came from elsewhere, where another library may run.
+pub fn as_cancelled_here(py: Python<'_>, error: PyErr) -> PyErr {
+    if is_cancelled_here(py, &error) {
+        return error;
+    }
+    errors::from_cause(py, cancelled_here(py), error)
 }
 
 /// Settles a `concurrent.futures.Future`, unless it is done; may be tried again, where a signal handler has raised something

@@ -3,8 +3,10 @@
 use super::state::Call;
 use crate::python::leaky::Leaky;
 use crate::python::process;
+use crate::python::surroundings;
 use pyo3::prelude::*;
 use std::sync::Arc;
+use std::time::Instant;
 
 thread_local! {
     static STEPPING: Leaky<Arc<Call>> = const { Leaky::new() };
@@ -23,4 +25,20 @@ pub fn stepping<T>(py: Python<'_>, call: &Arc<Call>, step: impl FnOnce() -> T) -
 /// The call whose coroutine this thread runs a step of.
 pub fn stepped_call() -> Option<Arc<Call>> {
     STEPPING.with(Leaky::cloned)
+}
+
+/// Whether the code that waits is to end with the call around it, `outer`. Its cancellation, which the loop can't deliver
+/// while it is blocked, is delivered here.
+pub fn outer_ends(py: Python<'_>, outer: Option<&Arc<Call>>, now: Instant) -> bool {
+    let Some(outer) = outer.filter(|outer| outer.is_to_be_cancelled(now)) else { return false };
+    outer.take_over_cancelling();
+    if !surroundings::is_in_trio_task(py).unwrap_or(false) {
+        return true;
+    }
+    // A task of trio's may raise Cancelled only where a scope of it is cancelled, and code that is shielded goes on.
+    let is_cancelled = outer.cancel(py).and_then(|()| surroundings::is_cancelled_in_trio(py));
+    is_cancelled.unwrap_or_else(|error| {
+        error.write_unraisable(py, None);
+        false
+    })
 }

@@ -11,7 +11,7 @@
 //!    the cleanup. 3. A handler's exception is raised by the wait during which it came, whatever else ends it; a second one
 //!    ends the wait at once. 4. No wait is made while attached, but by a thread that drives its own loop.
 
-use super::outcome::{Outcome, cancelled_error, is_cancelled};
+use super::outcome::{Outcome, as_cancelled_here, cancelled_here, is_cancelled};
 use super::state::TIMER_SLACK;
 use crate::python::errors;
 use crate::python::once::intern;
@@ -116,8 +116,8 @@ pub trait Awaited {
     fn cancel(&mut self, py: Python<'_>);
 
     /// Whether what the waiting code is a part of is to end. Answers yes once: then the wait sees to it.
-    fn outer_is_to_end(&mut self, now: Instant) -> bool {
-        let _ = now;
+    fn outer_is_to_end(&mut self, py: Python<'_>, now: Instant) -> bool {
+        let _ = (py, now);
         false
     }
 
@@ -241,6 +241,9 @@ impl Wait {
                 process::end_daemon_thread(py)?;
                 Err(errors::from_cause(py, awaited.closed(py), error))
             }
+            (Some(Reason::Outer), Outcome::Raised(error)) if is_cancelled(py, &error) => {
+                Err(as_cancelled_here(py, error))
+            }
             // As `asyncio.wait_for`: what the coroutine did in spite of being cancelled is not lost.
             (_, outcome) => outcome.into_result(),
         }
@@ -251,7 +254,7 @@ impl Wait {
         match self.reason() {
             Some(Reason::Signal(error)) => error.clone_ref(py),
             Some(Reason::Timeout) => timed_out(self.timeout),
-            Some(Reason::Outer) => cancelled_error(py),
+            Some(Reason::Outer) => cancelled_here(py),
             Some(Reason::Closing) | None => process::end_daemon_thread(py).err().unwrap_or_else(|| awaited.closed(py)),
         }
     }
@@ -317,9 +320,9 @@ impl Wait {
         raised: Option<PyErr>,
         now: Instant,
     ) -> Verdict {
-        let verdict = if let Some(error) = raised.or_else(|| signals::check(py).err()) {
+        let verdict = if let Some(error) = raised.or_else(|| signals::check_all(py).err()) {
             self.on_signal(error)
-        } else if self.ending.is_none() && awaited.outer_is_to_end(now) {
+        } else if self.ending.is_none() && awaited.outer_is_to_end(py, now) {
             self.end(Reason::Outer)
         } else {
             match fate {

@@ -147,7 +147,7 @@ impl IteratorBase {
         if let (Some(buffer), Some(runner)) = (self.buffer.get(), binding.runner()) {
             buffer.stop(py, runner, binding)?;
             if binding.session.is_ending() {
-                // It was cancelled for good, and closes what it iterated over as it ends.
+                // The cancellation of its last fetch has ended what it iterated over.
                 return Ok(());
             }
         }

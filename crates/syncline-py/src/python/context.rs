@@ -8,9 +8,11 @@
 //! 1. Only what the coroutine changed is written back: the copy is compared with itself as it was before, by identity,
 //!    never with `==` (arrays raise there). 2. While a thread's calls keep changing variables they share one `Context`
 //!    object, as a `Token` can be reset only in the object that it was made in; other threads never see that object.
+//! 3. A context that goes elsewhere does not say which library runs there: anyio's programs note that of theirs.
 
 use crate::python::leaky::Leaky;
 use crate::python::once::intern;
+use crate::python::surroundings;
 use crate::python::thread_end::{self, Deferred};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -47,6 +49,17 @@ fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let copy = unsafe { ffi::PyContext_CopyCurrent() };
     // SAFETY: a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, copy) }
+}
+
+/// By 3.
+fn copy_for_elsewhere(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let copy = copy_current(py)?;
+    if let Some(variable) = surroundings::library_variable(py)?
+        && !variable.call_method1(intern!(py, "get"), (py.None(),))?.is_none()
+    {
+        copy.call_method1(intern!(py, "run"), (variable.getattr(intern!(py, "set"))?, py.None()))?;
+    }
+    Ok(copy)
 }
 
 fn copy_of<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -97,7 +110,7 @@ pub struct Carried {
 impl Carried {
     /// Takes the calling thread's variables along.
     pub fn from_caller(py: Python<'_>) -> PyResult<Self> {
-        let current = copy_current(py)?;
+        let current = copy_for_elsewhere(py)?;
         if let Some(kept) = KEPT.with(Leaky::take)
             && bring_up_to_date(kept.context.bind(py), &current)?
         {
@@ -110,14 +123,14 @@ impl Carried {
 
     /// As `from_caller`, in a context that no other call shares: for tasks, which take turns in one thread.
     pub fn fresh(py: Python<'_>) -> PyResult<Self> {
-        let context = copy_current(py)?;
+        let context = copy_for_elsewhere(py)?;
         let before = copy_of(&context)?.unbind();
         Ok(Self { context: context.unbind(), before, unset: None })
     }
 
     /// As `fresh`, with one more variable that is set in there only.
     pub fn fresh_with(py: Python<'_>, variable: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let context = copy_current(py)?;
+        let context = copy_for_elsewhere(py)?;
         if !context.contains(variable)? {
             context.call_method1(intern!(py, "run"), (variable.getattr(intern!(py, "set"))?, value))?;
         }
@@ -179,7 +192,7 @@ impl Carried {
 
 /// Copies the caller's context for a task that nobody waits for, or whose changes are not wanted.
 pub fn copy(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    Ok(copy_current(py)?.unbind())
+    Ok(copy_for_elsewhere(py)?.unbind())
 }
 
 fn get<'py>(

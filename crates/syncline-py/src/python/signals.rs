@@ -12,9 +12,9 @@
 use crate::python::errors;
 use crate::python::leaky::Leaky;
 use crate::python::names;
-use crate::python::once::intern;
+use crate::python::once::{Once, intern};
 use crate::python::process;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -73,9 +73,17 @@ pub fn are_handlers(py: Python<'_>, error: &PyErr) -> bool {
 /// Whether the error's traceback shows a handler's frame.
 fn runs_through_handler(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     let handlers = names::handler_codes(py)?.call0()?;
+    traceback_shows(py, error, |code| handlers.contains(code))
+}
+
+fn traceback_shows(
+    py: Python<'_>,
+    error: &PyErr,
+    is_it: impl Fn(&Bound<'_, PyAny>) -> PyResult<bool>,
+) -> PyResult<bool> {
     let mut traceback = error.traceback(py).map(Bound::into_any);
     while let Some(at) = traceback.filter(|at| !at.is_none()) {
-        if handlers.contains(at.getattr(intern!(py, "tb_frame"))?.getattr(intern!(py, "f_code"))?)? {
+        if is_it(&at.getattr(intern!(py, "tb_frame"))?.getattr(intern!(py, "f_code"))?)? {
             return Ok(true);
         }
         traceback = Some(at.getattr(intern!(py, "tb_next"))?);
@@ -108,17 +116,44 @@ pub fn are_kept() -> bool {
     KEPT.with(Leaky::is_some)
 }
 
-/// Raises what was kept, or else what the handlers of signals that are pending raise.
+/// Raises what was kept.
+pub fn raise_kept() -> PyResult<()> {
+    KEPT.with(Leaky::take).map_or(Ok(()), Err)
+}
+
+/// The same, or else what the handlers of signals that are pending raise.
 pub fn check(py: Python<'_>) -> PyResult<()> {
-    KEPT.with(Leaky::take).map_or(Ok(()), Err)?;
+    raise_kept()?;
     py.check_signals()
+}
+
+/// The same, and what another thread has raised in this one (`PyThreadState_SetAsyncExc`: time limits of job runners, test
+/// tools): that comes where Python code runs, of which a waiting thread runs none by itself.
+pub fn check_all(py: Python<'_>) -> PyResult<()> {
+    static NOTHING: Once<Py<PyAny>> = Once::new();
+    check(py)?;
+    let nothing = NOTHING.get_or_try_init(py, || Ok(py.eval(c"lambda: None", None, None)?.unbind()))?;
+    nothing.call0(py).map(drop)
+}
+
+/// Whether this came out of a loop's turn for the thread that drives the loop, rather than from a background task or a
+/// callback. asyncio lets only two kinds out of those, which a handler, or another thread, may also raise.
+pub fn concerns_driver(py: Python<'_>, error: &PyErr) -> bool {
+    let is_usual = error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
+    !is_usual || are_handlers(py, error) || !comes_from_callback(py, error).unwrap_or(true)
+}
+
+/// Whether the traceback shows the frame in which asyncio runs callbacks.
+fn comes_from_callback(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let run = names::handle_run(py)?.getattr(intern!(py, "__code__"))?;
+    traceback_shows(py, error, |code| Ok(code.is(&run)))
 }
 
 /// By 1, for an end that can't raise anything.
 pub fn pass_on(py: Python<'_>) {
     if are_kept() {
-        // SAFETY: attached; `raise_kept` has the signature of a pending call and uses no argument.
-        let failed = unsafe { ffi::Py_AddPendingCall(Some(raise_kept), std::ptr::null_mut()) };
+        // SAFETY: attached; `raise_pending` has the signature of a pending call and uses no argument.
+        let failed = unsafe { ffi::Py_AddPendingCall(Some(raise_pending), std::ptr::null_mut()) };
         if failed != 0
             && let Some(error) = KEPT.with(Leaky::take)
         {
@@ -129,7 +164,7 @@ pub fn pass_on(py: Python<'_>) {
 }
 
 /// A pending call of the main thread.
-extern "C" fn raise_kept(_: *mut c_void) -> c_int {
+extern "C" fn raise_pending(_: *mut c_void) -> c_int {
     // SAFETY: the interpreter makes its pending calls attached.
     let py = unsafe { Python::assume_attached() };
     match KEPT.with(Leaky::take) {

@@ -4,7 +4,7 @@
 //! 1. Callers that wait for a call free themselves; those who wait for a future are freed by whoever closes the runner, as
 //!    nobody looks after it for them.
 
-use super::state::{Backend, Job, Runner};
+use super::state::{Job, Runner};
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::wait::{Patience, Wait};
@@ -12,6 +12,7 @@ use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::residents::Resident;
 use crate::python::signals;
+use crate::python::surroundings::Backend;
 use crate::task::loop_cleanup::clean_up;
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering::Release;

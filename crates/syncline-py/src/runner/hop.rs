@@ -4,7 +4,7 @@ use super::state::{Feeder, Job, Runner};
 use super::watch::Watch;
 use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::state::{Call, Taker, UnderWay};
-use crate::call::stepping::stepped_call;
+use crate::call::stepping::{outer_ends, stepped_call};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;
@@ -183,9 +183,8 @@ impl Awaited for RunnerCall<'_> {
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
     }
 
-    fn outer_is_to_end(&mut self, now: Instant) -> bool {
-        let outer = self.outer.as_ref().filter(|outer| outer.is_to_be_cancelled(now));
-        outer.map(|outer| outer.take_over_cancelling()).is_some()
+    fn outer_is_to_end(&mut self, py: Python<'_>, now: Instant) -> bool {
+        outer_ends(py, self.outer.as_ref(), now)
     }
 
     fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {

@@ -16,6 +16,7 @@ use crate::python::names;
 use crate::python::once::{Once, intern};
 use crate::python::process;
 use crate::python::signals;
+use crate::python::surroundings::Backend;
 use crate::task::loops::Stepping;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyException;
@@ -49,13 +50,6 @@ pub enum Feeder {
     Selector,
     /// Any other loop: `call_soon_threadsafe`, once for all mail that is there when it comes round.
     Callback,
-}
-
-/// Which library runs the coroutines.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    Asyncio,
-    Trio,
 }
 
 /// What a runner is made with.

@@ -5,16 +5,17 @@
 //!    start. Who stops waiting leaves the runner to the next caller.
 
 use super::registry::{Start, Starting};
-use super::state::{Backend, Feeder, Plan, Runner, drive};
+use super::state::{Feeder, Plan, Runner, drive};
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
-use crate::call::stepping::stepped_call;
+use crate::call::stepping::{outer_ends, stepped_call};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::residents;
+use crate::python::surroundings::Backend;
 use crate::python::threads;
 use crate::switch::carrier;
 use crate::switch::nest::{self, Driving};
@@ -115,9 +116,8 @@ impl Awaited for RunnerStart<'_> {
 
     fn cancel(&mut self, _py: Python<'_>) {}
 
-    fn outer_is_to_end(&mut self, now: Instant) -> bool {
-        let outer = self.outer.as_ref().filter(|outer| outer.is_to_be_cancelled(now));
-        outer.map(|outer| outer.take_over_cancelling()).is_some()
+    fn outer_is_to_end(&mut self, py: Python<'_>, now: Instant) -> bool {
+        outer_ends(py, self.outer.as_ref(), now)
     }
 
     fn abandon(&mut self, py: Python<'_>, _waited_for_cleanup: Option<Duration>) {
@@ -198,7 +198,8 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
 fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
     match &plan.loop_factory {
         _ if runner.backend == Backend::Trio => {
-            new_loop::make(&names::partial(py)?.call1((names::trio_loop(py)?, runner.cleanup.as_secs_f64()))?)
+            let factory = (names::trio_loop(py)?, runner.cleanup.as_secs_f64(), runner.switches);
+            new_loop::make(&names::partial(py)?.call1(factory)?)
         }
         Some(factory) => {
             new_loop::make(factory.bind(py)).and_then(|event_loop| nestable::nests(runner.switches, event_loop))

@@ -83,7 +83,7 @@ impl Watch {
         if let Some(job) = waiter::here() {
             job.look_after(py, &mut self.seen_moves);
         }
-        match self.find_deadlock(py, runner, now > since) {
+        match self.find_deadlock(py, runner, call, now > since) {
             Ok(None) => Ok(()),
             Ok(Some(report)) => Err(errors::deadlock(py, report)),
             Err(error) => {
@@ -94,7 +94,13 @@ impl Watch {
     }
 
     /// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if not.
-    fn find_deadlock(&mut self, py: Python<'_>, runner: &Runner, has_stood_still: bool) -> PyResult<Option<String>> {
+    fn find_deadlock(
+        &mut self,
+        py: Python<'_>,
+        runner: &Runner,
+        call: &Call,
+        has_stood_still: bool,
+    ) -> PyResult<Option<String>> {
         let wait = match self.examined.take() {
             Some(wait) => self.examined.insert(wait),
             None => self.examined.insert(LongWait::begin(py, runner.thread_id())?),
@@ -107,9 +113,14 @@ impl Watch {
         if !has_stood_still || !runner.is_asleep() {
             return Ok(None);
         }
-        let (Some(waiting), Some(ours)) = (names::running_loop(py)?, runner.event_loop(py)) else { return Ok(None) };
-        let needed = py.import("syncline._diagnosis")?.getattr("blocked_loop_is_needed")?;
-        needed.call1((waiting, ours, wait.number))?.extract()
+        let diagnosis = |name: &str| py.import("syncline._diagnosis")?.getattr(name);
+        match (names::running_loop(py)?, runner.event_loop(py), call.task(py)) {
+            (Some(waiting), Some(ours), _) => {
+                diagnosis("blocked_loop_is_needed")?.call1((waiting, ours, wait.number))?.extract()
+            }
+            (None, _, Some(task)) => diagnosis("own_executor_is_needed")?.call1((task,))?.extract(),
+            _ => Ok(None),
+        }
     }
 }
 

@@ -5,6 +5,9 @@
 //! 2. One that anybody else refers to (SQLAlchemy's greenlets have the one that made them for a parent) is not at rest:
 //!    it stays with its task.
 //! 3. A carrier belongs to the thread that made it. Dropping it there ends it: greenlet throws `GreenletExit` into it.
+//! 4. A carrier's stack lies where it began. While it runs, greenlet keeps on the heap what else lies there. Those must
+//!    not be frames of C code below us, which may have told others where its variables are: a step is made by a carrier
+//!    that lies beside the hub's frames (`Depth`).
 
 use super::greenlets::{self, Api};
 use crate::python::leaky::Leaky;
@@ -15,10 +18,17 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::Cell;
+use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 /// Kept at rest in a thread, at most: each has some 20 KiB.
 const MOST_AT_REST: usize = 128;
+
+/// So far below its hub's frames a carrier begins, and so serves hubs that are a little deeper, too.
+const ROOM: usize = 4 << 10;
+/// Farther below the hub's frames it would have too little left of the thread's stack.
+const FARTHEST: usize = 64 << 10;
 
 /// What a carrier carries on.
 pub trait Rider: Send + Sync {
@@ -26,9 +36,22 @@ pub trait Rider: Send + Sync {
     fn ride<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>>;
 }
 
+/// How deep in the thread's stack a frame of ours lies: an address, as stacks grow downwards wherever greenlet runs.
+#[derive(Clone, Copy)]
+pub struct Depth(usize);
+
+impl Depth {
+    #[inline(always)]
+    pub fn here() -> Self {
+        let local = 0_u8;
+        Self(black_box(&raw const local).addr())
+    }
+}
+
 pub struct Carrier {
     greenlet: Py<PyAny>,
-    has_begun: Cell<bool>,
+    /// The depth of the hub that began it.
+    begun: Cell<Option<Depth>>,
 }
 
 thread_local! {
@@ -85,25 +108,53 @@ impl Base {
 }
 
 impl Carrier {
-    /// One at rest, or a new one.
-    pub fn take(py: Python<'_>, api: &Api) -> PyResult<Self> {
-        if let Some(carrier) = AT_REST.with(|at_rest| at_rest.with(|kept| kept.as_mut().and_then(Vec::pop))) {
+    /// The one that a task kept, or one at rest, or a new one: by 4, for a hub that is so deep.
+    pub fn take(py: Python<'_>, api: &Api, kept: Option<Self>, hub: Depth) -> PyResult<Self> {
+        if let Some(carrier) = kept {
+            if carrier.lies_beside(hub) || !carrier.is_ours_alone(py, api) {
+                return Ok(carrier);
+            }
+            carrier.put_to_rest();
+        }
+        let at_rest = AT_REST.with(|at_rest| {
+            at_rest.with(|kept| {
+                let kept = kept.as_mut()?;
+                kept.iter().rposition(|carrier| carrier.lies_beside(hub)).map(|index| kept.remove(index))
+            })
+        });
+        if let Some(carrier) = at_rest {
             return Ok(carrier);
         }
         END.with(|end| end.ensure(py, end_all))?;
-        Ok(Self { greenlet: api.make(py)?.unbind(), has_begun: Cell::new(false) })
+        Ok(Self { greenlet: api.make(py)?.unbind(), begun: Cell::new(None) })
     }
 
     pub fn greenlet<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.greenlet.bind(py)
     }
 
-    /// What its first switch is given; none later.
-    pub fn body<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if self.has_begun.replace(true) {
-            return Ok(None);
+    /// Lets it make a step.
+    pub fn switch(&self, py: Python<'_>, api: &Api, hub: Depth) -> PyResult<()> {
+        if self.begun.get().is_some() {
+            return api.switch(self.greenlet(py));
         }
-        py.get_type::<Base>().getattr(intern!(py, "run")).map(Some)
+        let body = py.get_type::<Base>().getattr(intern!(py, "run"))?;
+        self.begun.set(Some(hub));
+        self.begin(api, &body)
+    }
+
+    #[inline(never)]
+    fn begin(&self, api: &Api, body: &Bound<'_, PyAny>) -> PyResult<()> {
+        let room = MaybeUninit::<[u8; ROOM]>::uninit();
+        black_box(&raw const room);
+        let started = api.start(self.greenlet.bind(body.py()), body);
+        black_box(&raw const room);
+        started
+    }
+
+    /// By 4.
+    fn lies_beside(&self, hub: Depth) -> bool {
+        self.begun.get().is_none_or(|begun| begun.0 <= hub.0 + ROOM && hub.0 <= begun.0 + FARTHEST)
     }
 
     /// By 1 and 2: gives itself back to be kept with its task.
@@ -114,16 +165,21 @@ impl Carrier {
         if let Err(error) = api.set_context(self.greenlet.bind(py), py.None().bind(py)) {
             error.write_unraisable(py, None);
         }
-        AT_REST.with(|at_rest| {
+        self.put_to_rest();
+        None
+    }
+
+    /// In the place of the one that has rested longest, if there are too many.
+    fn put_to_rest(self) {
+        let replaced = AT_REST.with(|at_rest| {
             at_rest.with(|kept| {
                 let kept = kept.get_or_insert_with(Vec::new);
-                if kept.len() < MOST_AT_REST {
-                    kept.push(self);
-                    return None;
-                }
-                Some(self)
+                let replaced = (kept.len() == MOST_AT_REST).then(|| kept.remove(0));
+                kept.push(self);
+                replaced
             })
-        })
+        });
+        drop(replaced);
     }
 
     fn is_ours_alone(&self, _py: Python<'_>, api: &Api) -> bool {

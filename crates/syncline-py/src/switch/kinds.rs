@@ -1,4 +1,4 @@
-//! Which coroutines of ours run in strands. The classes live in rooms above; they are entered here at the import.
+//! Which coroutines of ours may run in strands. The classes live in rooms above; they are entered here at the import.
 
 use crate::python::once::Once;
 use pyo3::prelude::*;
@@ -13,6 +13,8 @@ pub struct Kind {
     pub class: Py<PyType>,
     /// Whether what such a coroutine does at the moment is done in this strand.
     pub runs_in: fn(&Bound<'_, PyAny>, StrandId) -> bool,
+    /// Whether its steps are made in a strand.
+    pub nests: fn(&Bound<'_, PyAny>) -> bool,
     /// Whether a nested call is suspended in such a coroutine.
     pub is_nested: fn(&Bound<'_, PyAny>) -> bool,
 }

@@ -12,6 +12,7 @@ use crate::python::context::{self, Entered};
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
+use crate::python::surroundings::Backend;
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -29,6 +30,8 @@ const MOST_LEVELS: u32 = 10_000;
 /// What a nested call has to know of its bridge.
 pub struct Terms {
     pub bridge: u64,
+    /// What its coroutines are written for.
+    pub backend: Backend,
     /// Nested calls await in place where they can.
     pub switches: bool,
     /// What a call changes in contextvars, its caller sees.
@@ -54,6 +57,10 @@ pub fn drive(driving: Driving) -> Driving {
     DRIVING.replace(driving)
 }
 
+pub fn driving() -> Driving {
+    DRIVING.get()
+}
+
 /// Whether tasks that are made in this thread are to run in strands.
 pub fn strands_here() -> bool {
     matches!(DRIVING.get(), Driving::Ours { switches: true, .. })
@@ -66,7 +73,11 @@ pub fn strand_for(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
     }
     match DRIVING.get() {
         Driving::Ours { bridge, .. } if bridge != terms.bridge => None,
-        _ => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
+        Driving::Ours { .. } => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
+        // Any bridge's calls, but those that the loop can't run.
+        Driving::Foreign => {
+            strand::active().filter(|strand| strand.can_be_awaited_in(py) && strand.backend(py) == terms.backend)
+        }
     }
 }
 
@@ -165,7 +176,8 @@ fn counted(terms: &Terms, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<PyA
         result
     };
     terms.stats.ended.add(1);
-    signals::check(py)?;
+    // No hop was made: what handlers raise comes in the Python code that runs here anyway.
+    signals::raise_kept()?;
     result
 }
 

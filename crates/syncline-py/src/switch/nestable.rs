@@ -7,6 +7,7 @@
 
 use super::greenlets;
 use super::kinds::{self, Kind};
+use super::nest::{self, Driving, Terms};
 use super::strand::{self, Owner, Strand};
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::{Target, is_coroutine};
@@ -34,6 +35,7 @@ impl Nestable {
         Kind {
             class: py.get_type::<Self>().unbind(),
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.id() == strand),
+            nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.is_nested()),
         }
     }
@@ -132,7 +134,10 @@ fn awaited(stepped: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
 pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();
     let is_one = is_coroutine(&coroutine)
-        || (kinds::of(&coroutine).is_none() && names::is_coroutine(py)?.call1((&coroutine,))?.is_truthy()?);
+        || match kinds::of(&coroutine) {
+            Some(kind) => !(kind.nests)(&coroutine),
+            None => names::is_coroutine(py)?.call1((&coroutine,))?.is_truthy()?,
+        };
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
 }
 
@@ -153,16 +158,22 @@ pub fn close_nested(task: &Bound<'_, PyAny>) {
 #[pyclass(frozen, module = "syncline._core")]
 pub struct TaskFactory {
     pub inner: Option<Py<PyAny>>,
+    /// On a loop of the user's: which tasks there were before, a weak set.
+    earlier: Option<Py<PyAny>>,
     is_undone: AtomicBool,
 }
+
+/// Whether there is a factory on a loop of the user's.
+static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 #[pymethods]
 impl TaskFactory {
     #[new]
-    #[pyo3(signature = (inner=None))]
-    fn new(py: Python<'_>, inner: Option<Py<PyAny>>) -> PyResult<Self> {
+    #[pyo3(signature = (inner=None, earlier=None))]
+    fn new(py: Python<'_>, inner: Option<Py<PyAny>>, earlier: Option<Py<PyAny>>) -> PyResult<Self> {
         greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
-        Ok(Self { inner, is_undone: AtomicBool::new(false) })
+        IS_INSTALLED.fetch_or(earlier.is_some(), Relaxed);
+        Ok(Self { inner, earlier, is_undone: AtomicBool::new(false) })
     }
 
     #[getter]
@@ -184,15 +195,35 @@ impl TaskFactory {
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let coroutine = if self.is_undone.load(Relaxed) { coroutine } else { wrapped(coroutine)? };
-        if let Some(inner) = &self.inner {
-            return inner.bind(py).call((event_loop, coroutine), options);
-        }
         let all = match options {
             Some(options) => options.copy()?,
             None => PyDict::new(py),
         };
+        // uvloop always gives these. To a factory that makes eager tasks, no answer is another than None.
+        for name in [intern!(py, "name"), intern!(py, "context"), intern!(py, "eager_start")] {
+            if all.get_item(name)?.is_some_and(|value| value.is_none()) {
+                all.del_item(name)?;
+            }
+        }
+        if let Some(inner) = &self.inner {
+            return inner.bind(py).call((event_loop, coroutine), Some(&all));
+        }
         all.set_item(intern!(py, "loop"), event_loop)?;
         names::task(py)?.call((coroutine,), Some(&all))
+    }
+}
+
+impl TaskFactory {
+    /// Whether one that was installed before the task began was passed by.
+    fn was_to_make(task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = task.py();
+        let Some(event_loop) = names::running_loop(py)? else { return Ok(false) };
+        let factory = event_loop.call_method0(intern!(py, "get_task_factory"))?;
+        let Ok(ours) = factory.cast::<Self>() else { return Ok(false) };
+        match &ours.get().earlier {
+            Some(earlier) => Ok(!ours.get().is_undone.load(Relaxed) && !earlier.bind(py).contains(task)?),
+            None => Ok(false),
+        }
     }
 }
 
@@ -202,9 +233,26 @@ pub fn nests(switches: bool, event_loop: Bound<'_, PyAny>) -> PyResult<Bound<'_,
     if switches {
         let inner = event_loop.call_method0(intern!(py, "get_task_factory"))?;
         let inner = (!inner.is_none()).then(|| inner.unbind());
-        event_loop.call_method1(intern!(py, "set_task_factory"), (TaskFactory::new(py, inner)?,))?;
+        event_loop.call_method1(intern!(py, "set_task_factory"), (TaskFactory::new(py, inner, None)?,))?;
     }
     Ok(event_loop)
+}
+
+/// A call is about to block the loop of a task that was to be nestable. That is said, with what to do, if the task was made
+/// past the loop's way of making them.
+pub fn explain_blocking(py: Python<'_>, terms: &Terms) -> PyResult<()> {
+    let is_installed = match nest::driving() {
+        _ if !terms.switches => return Ok(()),
+        Driving::Ours { bridge, switches: true } if bridge == terms.bridge => false,
+        Driving::Foreign if IS_INSTALLED.load(Relaxed) => true,
+        _ => return Ok(()),
+    };
+    let Some(task) = strand::current_task(py).filter(|task| !task.is_none()) else { return Ok(()) };
+    let coroutine = task.call_method0(intern!(py, "get_coro"))?;
+    if kinds::of(&coroutine).is_some() || (is_installed && !TaskFactory::was_to_make(&task)?) {
+        return Ok(());
+    }
+    names::warn_of_blocking(py)?.call1((coroutine,)).map(drop)
 }
 
 /// `with no_switch():` a nested call in the block, made in the task that entered it, raises RuntimeError.

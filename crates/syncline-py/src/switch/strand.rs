@@ -12,7 +12,7 @@
 //! 2. What hub and carrier tell each other lies in the strand. No lock is held across a switch, nor while an object is
 //!    dropped.
 
-use super::carrier::{self, Carrier, Rider};
+use super::carrier::{self, Carrier, Depth, Rider};
 use super::greenlets::{self, Api};
 use super::kinds::{self, StrandId};
 use crate::coroutine::driven::{Driven, Thrown};
@@ -21,6 +21,7 @@ use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::surroundings::{self, Backend};
 use crate::python::threads::thread_key;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyValueError};
@@ -127,7 +128,7 @@ pub enum Owner {
     WhoeverSteps,
 }
 
-fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+pub fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // trio has tasks of its own, and then this raises.
     names::current_task(py).and_then(Bound::call0).ok()
 }
@@ -155,6 +156,10 @@ thread_local! {
 /// The strand that this thread runs a step of.
 pub fn active() -> Option<Arc<Strand>> {
     ACTIVE.with(Leaky::cloned)
+}
+
+pub fn is_active() -> bool {
+    ACTIVE.with(Leaky::is_some)
 }
 
 /// While it lives, no call is nested in place: the thread waits, and can't turn its loop meanwhile.
@@ -251,6 +256,16 @@ impl Strand {
                 let current = current_task(py).filter(|current| self.is_of(current));
                 current.is_some_and(|current| stepper.task.set(Some(identity(&current))).is_ok())
             }
+        }
+    }
+
+    /// What runs its task; for that task's code.
+    pub fn backend(&self, py: Python<'_>) -> Backend {
+        let has_asyncio_task = self.stepper.get().is_some_and(|stepper| matches!(stepper.task.get(), Some(Some(_))));
+        if !has_asyncio_task && surroundings::is_in_trio_task(py).unwrap_or(false) {
+            Backend::Trio
+        } else {
+            Backend::Asyncio
         }
     }
 
@@ -377,21 +392,15 @@ impl Strand {
             Entry::Throw(thrown) => Resumption::Throw(source, thrown),
             Entry::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
         };
-        let carrier = match kept {
-            Some(carrier) => carrier,
-            None => Carrier::take(py, api)?,
-        };
+        let depth = Depth::here();
+        let carrier = Carrier::take(py, api, kept, depth)?;
         match context {
             Some(context) => api.set_context(carrier.greenlet(py), context.bind(py))?,
             None => api.set_context(carrier.greenlet(py), &api.context_of(hub)?)?,
         }
-        let body = carrier.body(py)?;
         drop(lock(&self.state).resumption.replace(resumption));
         carrier::hand_over(Arc::<Self>::clone(self));
-        let switched = match body {
-            Some(body) => api.start(carrier.greenlet(py), &body),
-            None => api.switch(carrier.greenlet(py)),
-        };
+        let switched = carrier.switch(py, api, depth);
         if switched.is_err() {
             carrier::take_back();
             let taken_back = lock(&self.state).resumption.take();

@@ -4,9 +4,10 @@
 //!
 //! Invariants:
 //! 1. Every end of the user's coroutine settles the call, exactly once, before the task learns of it.
-//! 2. The task never sees an exception but `CancelledError`, which marks it cancelled; the caller gets the others.
+//! 2. The task never sees an exception but its library's own cancellation, which marks it cancelled; the caller gets the
+//!    others.
 
-use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::outcome::{Outcome, is_cancelled_here};
 use crate::call::state::Call;
 use crate::coroutine::target::Target;
 use crate::python::once::intern;
@@ -28,6 +29,7 @@ impl BridgedCoroutine {
         Kind {
             class: py.get_type::<Self>().unbind(),
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().runs_in(strand)),
+            nests: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().execution.nests()),
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().is_nested()),
         }
     }
@@ -47,7 +49,7 @@ impl BridgedCoroutine {
             Step::Ended(outcome) => outcome,
         };
         let cancelled = match &outcome {
-            Outcome::Raised(error) if is_cancelled(py, error) => Some(error.clone_ref(py)),
+            Outcome::Raised(error) if is_cancelled_here(py, error) => Some(error.clone_ref(py)),
             _ => None,
         };
         self.execution.call.settle(py, outcome);

@@ -1,7 +1,7 @@
 //! What is left to be done for a session that is open when its loop ends.
 
+use crate::call::outcome::cancelled_here;
 use crate::coroutine::target::Target;
-use crate::python::names;
 use crate::python::once::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
@@ -29,8 +29,8 @@ impl Closer {
             Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
             Self::Leave(manager) => {
                 let function = manager.getattr(py, intern!(py, "__aexit__"))?;
-                let cancelled = names::cancelled_error(py)?;
-                let args = (cancelled, cancelled.call0()?, py.None()).into_pyobject(py)?.unbind();
+                let cancelled = cancelled_here(py).into_value(py);
+                let args = (cancelled.bind(py).get_type(), &cancelled, py.None()).into_pyobject(py)?.unbind();
                 Ok(Some(Target::Step { function, args }))
             }
         }

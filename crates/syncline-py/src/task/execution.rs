@@ -3,7 +3,7 @@
 //! Both coroutines that a loop's tasks see (that of one call, and that of a session) drive the user's through this, and
 //! know its end in the very step in which it ends. A done callback would run one loop iteration later.
 
-use crate::call::outcome::{Outcome, explain_loop_mixup, is_cancelled};
+use crate::call::outcome::{Outcome, explain_loop_mixup, is_cancelled, without_trio_cancelled};
 use crate::call::state::Call;
 use crate::call::stepping::stepping;
 use crate::coroutine::driven::{Driven, Thrown};
@@ -12,11 +12,13 @@ use crate::python::errors;
 use crate::python::once::intern;
 use crate::switch::kinds::StrandId;
 use crate::switch::nest;
-use crate::switch::strand::{Owner, Strand};
+use crate::switch::strand::{self, Owner, Strand};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use syncline_core::sync::{Mutex, replace, take};
 
 pub enum Step {
@@ -25,16 +27,11 @@ pub enum Step {
     Ended(Outcome),
 }
 
-/// How steps are made.
-enum Way {
-    Direct(Driven),
-    /// In greenlets, so that nested calls can await in place.
-    Strand(Arc<Strand>),
-}
-
 pub struct Execution {
     pub call: Arc<Call>,
-    way: Way,
+    strand: Arc<Strand>,
+    /// Whether steps are made in the strand's greenlets, so that nested calls can await in place.
+    nests: AtomicBool,
     /// What the task was told to wait for: a wrong loop is explained by it.
     awaited: Mutex<Option<Py<PyAny>>>,
 }
@@ -42,37 +39,40 @@ pub struct Execution {
 impl Execution {
     /// For the loop's thread.
     pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
-        let source = Driven::new(target);
-        let way = if nest::strands_here() { Way::Strand(Strand::new(source, owner)) } else { Way::Direct(source) };
-        Self { call, way, awaited: Mutex::new(None) }
+        let nests = AtomicBool::new(nest::strands_here());
+        Self { call, strand: Strand::new(Driven::new(target), owner), nests, awaited: Mutex::new(None) }
+    }
+
+    pub fn nests(&self) -> bool {
+        self.nests.load(Relaxed)
+    }
+
+    /// From the step on that somebody else makes in a strand: what `stepping` sets must not stay set while that is parked.
+    fn steps_in_strand(&self) -> bool {
+        if !self.nests() && strand::is_active() {
+            self.nests.store(true, Relaxed);
+        }
+        self.nests()
     }
 
     /// Whether a nested call is suspended in it.
     pub fn is_nested(&self) -> bool {
-        matches!(&self.way, Way::Strand(strand) if strand.is_nested())
+        self.strand.is_nested()
     }
 
     pub fn runs_in(&self, strand: StrandId) -> bool {
-        matches!(&self.way, Way::Strand(ours) if ours.id() == strand)
-    }
-
-    fn source(&self) -> &Driven {
-        match &self.way {
-            Way::Direct(source) => source,
-            Way::Strand(strand) => &strand.source,
-        }
+        self.nests() && self.strand.id() == strand
     }
 
     pub fn inner<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
-        self.source().inner(py)
+        self.strand.source.inner(py)
     }
 
     pub fn send(&self, value: &Bound<'_, PyAny>) -> Step {
-        let stepped = stepping(value.py(), &self.call, || match &self.way {
-            Way::Strand(strand) => strand.send(value),
-            Way::Direct(source) => source.send(value),
+        let stepped = stepping(value.py(), &self.call, || {
+            if self.steps_in_strand() { self.strand.send(value) } else { self.strand.source.send(value) }
         });
-        self.after(stepped)
+        self.after(value.py(), stepped)
     }
 
     pub fn throw(
@@ -92,32 +92,31 @@ impl Execution {
         }
         if self.inner(py).is_none() {
             // Cancelled before its first step: what never began is never called.
-            self.source().discard(py);
+            self.strand.source.discard(py);
             return self.end(Outcome::Raised(PyErr::from_value(kind.clone())));
         }
         let thrown = Thrown::new(kind, value, traceback);
-        let stepped = stepping(py, &self.call, || match &self.way {
-            Way::Strand(strand) => strand.throw(py, thrown),
-            Way::Direct(source) => source.throw(py, thrown),
+        let stepped = stepping(py, &self.call, || {
+            if self.steps_in_strand() { self.strand.throw(py, thrown) } else { self.strand.source.throw(py, thrown) }
         });
-        self.after(stepped)
+        self.after(py, stepped)
     }
 
-    fn after(&self, stepped: PyResult<PySendResult<'_>>) -> Step {
+    fn after(&self, py: Python<'_>, stepped: PyResult<PySendResult<'_>>) -> Step {
         match stepped {
             Ok(PySendResult::Next(awaited)) => self.suspend(awaited),
             Ok(PySendResult::Return(value)) => self.end(Outcome::Returned(value.unbind())),
-            Err(error) => self.end(Outcome::Raised(error)),
+            Err(error) => self.end(Outcome::Raised(without_trio_cancelled(py, error))),
         }
     }
 
     /// Ends what runs by `GeneratorExit`, and settles the call.
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.source().discard(py);
-        let closed = match (self.inner(py), &self.way) {
-            (Some(_), Way::Strand(strand)) if strand.is_nested() => strand.close(py),
-            (Some(inner), _) => inner.call_method0(intern!(py, "close")).map(drop),
-            (None, _) => Ok(()),
+        self.strand.source.discard(py);
+        let closed = match self.inner(py) {
+            Some(_) if self.is_nested() => self.strand.close(py),
+            Some(inner) => inner.call_method0(intern!(py, "close")).map(drop),
+            None => Ok(()),
         };
         self.call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, self.call.runner_name())));
         closed
@@ -136,8 +135,6 @@ impl Execution {
 
 impl Drop for Execution {
     fn drop(&mut self) {
-        if let Way::Strand(strand) = &self.way {
-            strand.abandon();
-        }
+        self.strand.abandon();
     }
 }

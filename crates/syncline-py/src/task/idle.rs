@@ -41,7 +41,7 @@ impl Idling {
         if HAS_TRIO.load(Relaxed)
             && let Some(make) = event_loop.getattr_opt(intern!(py, "make_idle"))?
         {
-            let idle = make.call0()?;
+            let idle = make.call1((on_cancel == Cancellation::IsKept,))?;
             let waiting = idle.call_method0(intern!(py, "__await__"))?;
             let awaited = waiting.call_method1(intern!(py, "send"), (py.None(),))?.unbind();
             return Ok((Self { idle: idle.unbind(), waiting: Some(waiting.unbind()) }, awaited));

@@ -189,10 +189,12 @@ impl Awaited for Turns<'_, '_> {
             Err(error) if was_stopped(py, &error) => Ok(()),
             Err(error) if signals::are_handlers(py, &error) => Err(error),
             // `SystemExit` and the like in a task.
-            Err(error) if !error.is_instance_of::<PyException>(py) => {
+            Err(error) if !signals::concerns_driver(py, &error) => {
                 log::log(py, "error", "a task or callback raised this while its loop ends", Some(&error));
                 Ok(())
             }
+            // What another thread has raised in this one.
+            Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
             // A loop that can't run any more would fail for ever.
             Err(error) => {
                 self.failure = Some(error);

@@ -98,9 +98,13 @@ pub fn owner(event_loop: &Bound<'_, PyAny>) -> Owner {
     }
 }
 
-/// One of ours alone changes nothing: what the core makes runs in a strand already.
+/// One of ours alone changes nothing where what the core makes runs in a strand already.
 fn counts(factory: &Bound<'_, PyAny>) -> bool {
-    !factory.is_none() && !factory.cast::<TaskFactory>().is_ok_and(|ours| ours.get().inner.is_none())
+    if factory.is_none() {
+        return false;
+    }
+    let is_ours_alone = factory.cast::<TaskFactory>().is_ok_and(|ours| ours.get().inner.is_none());
+    !is_ours_alone || !nest::strands_here()
 }
 
 /// The class of a runner's loop. Made here: an import more would be one that a fork in another thread could cut in two.

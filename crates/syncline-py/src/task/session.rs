@@ -214,18 +214,18 @@ impl Session {
     /// The step is over. The caller may send the next one as soon as it is settled.
     fn settle(&self, py: Python<'_>, execution: &Execution, outcome: Outcome) {
         let is_over = matches!(&outcome, Outcome::Raised(error) if self.is_over_by(py, error));
-        // A task of trio's that was cancelled stays so, and can make no further step but that of its end.
-        let is_cancelled_for_good = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error));
         let (task, freed) = {
             let mut state = lock(&self.state);
-            state.ending |= is_over || is_cancelled_for_good;
+            state.ending |= is_over;
             let freed =
                 (state.current.take(), state.handed_over.take(), if is_over { state.closer.take() } else { None });
             (state.task.as_ref().map(|task| task.clone_ref(py)), freed)
         };
         drop(freed);
-        // Cancellations of ours concern that step only: scopes of later steps would take them for theirs.
-        for _ in 0..execution.call.take_cancellations() {
+        // Cancellations of ours concern that step only: scopes of later steps would take them for theirs. A trio loop that
+        // ends has cancelled it as well.
+        let cancelled_by_loop = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error)).into();
+        for _ in 0..execution.call.take_cancellations().max(cancelled_by_loop) {
             if let Some(task) = &task
                 && let Err(error) = task.call_method0(py, intern!(py, "uncancel"))
             {
@@ -247,7 +247,7 @@ impl Session {
                     return Ok(Some(awaited));
                 }
                 Ok(Idled::Over) => {}
-                // Cancelled for good, as in trio.
+                // trio's run ends, and does not wait any longer.
                 Err(error) => {
                     self.abort(py)?;
                     return Err(error);
@@ -397,6 +397,8 @@ impl SessionCoroutine {
         Kind {
             class: py.get_type::<Self>().unbind(),
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.runs_in(strand)),
+            // Each step decides.
+            nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
         }
     }

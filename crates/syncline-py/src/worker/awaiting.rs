@@ -1,10 +1,10 @@
 //! What a task awaits that another thread brings to its end.
 //!
-//! One awaitable for all of them. On asyncio's loops it shows the task a future, which is rung when the end comes; in trio
+//! One awaitable for all of them. On asyncio's loops it shows the task a future, which is woken when the end comes; in trio
 //! a few lines of Python do the same with an event, and observe trio's rules for checkpoints.
 //!
 //! Invariants:
-//! 1. All of it happens on the loop's thread; only `Waker`s are passed on, and they ring there too. 2. An operation that has
+//! 1. All of it happens on the loop's thread; only `Waker`s are passed on, and they wake the task there too. 2. An operation that has
 //!    begun ends once: by `end`, or by `cancel` if the task went away before.
 
 use super::inbox::{Inbox, here};
@@ -27,7 +27,7 @@ use syncline_core::sync::{Mutex, lock, replace};
 pub struct Waker(Mutex<Option<Py<PyAny>>>);
 
 impl Waker {
-    fn hang(&self, waker: Py<PyAny>) {
+    fn set(&self, waker: Py<PyAny>) {
         let replaced = lock(&self.0).replace(waker);
         drop(replaced);
     }
@@ -36,7 +36,7 @@ impl Waker {
         lock(&self.0).take()
     }
 
-    pub fn ring(&self, py: Python<'_>) {
+    pub fn wake(&self, py: Python<'_>) {
         if let Some(waker) = self.take()
             && let Err(error) = idle::wake(py, &waker)
         {
@@ -143,7 +143,7 @@ impl Pending {
         let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("no event loop runs in this thread"))?;
         let future = event_loop.call_method0(intern!(py, "create_future"))?;
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
-        self.operation.waker().hang(future.clone().unbind());
+        self.operation.waker().set(future.clone().unbind());
         drop(replace(&self.state, State::InAsyncio));
         Ok(future.unbind())
     }
@@ -202,7 +202,7 @@ impl Pending {
     fn begin_in_trio(&self, py: Python<'_>, waker: Py<PyAny>) -> PyResult<bool> {
         let waits = self.begin(py, true)? == Started::Waits;
         if waits {
-            self.operation.waker().hang(waker);
+            self.operation.waker().set(waker);
         }
         Ok(!waits)
     }

@@ -7,7 +7,7 @@
 
 use super::inbox::{Health, Inbox};
 use super::work::{self, OnCancel, Work, sender};
-use crate::call::outcome::{Outcome, cancelled_error};
+use crate::call::outcome::{Outcome, as_cancelled_here, cancelled_error, is_cancelled};
 use crate::call::state::{Call, Taker, UnderWay};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiter;
@@ -97,7 +97,11 @@ pub fn run_there(
         examined: None,
         moves: None,
     };
-    let result = Wait::begin(patience).wait_for(py, &mut awaited);
+    let result = Wait::begin(patience).wait_for(py, &mut awaited).map_err(|error| {
+        // The coroutine may have been told, and ended, before this thread looked.
+        let is_told = work.is_given_up() && is_cancelled(py, &error);
+        if is_told { as_cancelled_here(py, error) } else { error }
+    });
     drop(waiting);
     if shares_context {
         carried.write_back(py, false)?;
@@ -257,7 +261,7 @@ impl Awaited for SendersCall<'_> {
         }
     }
 
-    fn outer_is_to_end(&mut self, _now: Instant) -> bool {
+    fn outer_is_to_end(&mut self, _py: Python<'_>, _now: Instant) -> bool {
         self.is_told |= self.work.is_given_up();
         self.is_told
     }

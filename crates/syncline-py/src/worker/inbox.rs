@@ -14,9 +14,11 @@
 use super::notice::{Notice, Recipient};
 use crate::call::outcome::HAS_TRIO;
 use crate::python::errors;
+use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::thread_end::Deferred;
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Feeder, Runner, current_runner};
 use pyo3::exceptions::PyRuntimeError;
@@ -73,6 +75,19 @@ pub struct Inbox {
 thread_local! {
     /// By 4 weak. The inbox of the loop that this thread asked for last.
     static HERE: RefCell<Weak<Inbox>> = const { RefCell::new(Weak::new()) };
+    /// That of the runner's loop which this thread drives: nothing else keeps it between two calls.
+    static OF_RUNNER: Leaky<Arc<Inbox>> = const { Leaky::new() };
+    static END: Deferred = const { Deferred::new() };
+}
+
+fn keep_with_runner(py: Python<'_>, inbox: &Arc<Inbox>) -> PyResult<()> {
+    drop(OF_RUNNER.with(|kept| kept.replace(Some(Arc::clone(inbox)))));
+    END.with(|end| {
+        end.ensure(py, |_| {
+            END.with(Deferred::forget);
+            drop(OF_RUNNER.with(Leaky::take));
+        })
+    })
 }
 
 /// The inbox of the loop that runs in this thread.
@@ -125,7 +140,9 @@ impl Inbox {
             runner.feeder() == Feeder::Selector && runner.event_loop(py).is_some_and(|known| known.is(event_loop))
         });
         if let Some(runner) = ours {
-            return Self::new(event_loop, Host::Asyncio, Route::Runner(runner));
+            let inbox = Self::new(event_loop, Host::Asyncio, Route::Runner(runner))?;
+            keep_with_runner(py, &inbox)?;
+            return Ok(inbox);
         }
         #[cfg(target_os = "linux")]
         if let Some(inbox) = Self::with_descriptor(event_loop)? {

@@ -1,7 +1,7 @@
 //! How many worker threads may be busy at once, for any number of loops.
 //!
 //! A call that finds no token is not sent back to its loop when one comes free: whoever gives a token back hands the call
-//! to a worker at once. A task that waits for a token by itself is told through its loop's box.
+//! to a worker at once. A task that waits for a token by itself is told through its loop's inbox.
 //!
 //! Invariants:
 //! 1. A forked child starts with all tokens: the parent's borrowers are not there. 2. A token that was handed to a task
@@ -254,7 +254,7 @@ impl Arrival for Turn {
     fn arrive(&self, py: Python<'_>) {
         // Given up since: `cancel` has found it out of the queue, and passed its token on.
         if !self.given_up.load(SeqCst) {
-            self.waker.ring(py);
+            self.waker.wake(py);
         }
     }
 

@@ -407,7 +407,7 @@ impl Arrival for Work {
         if self.is_given_up() {
             self.report(py);
         } else {
-            self.waker.ring(py);
+            self.waker.wake(py);
         }
     }
 

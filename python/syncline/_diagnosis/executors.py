@@ -1,0 +1,76 @@
+"""A pool's only thread, which waits for a coroutine that waits for that thread.
+
+asgiref's thread-sensitive code is the usual case: sync code of a request has one thread, and a coroutine that this code
+waits for sends more of it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import concurrent.futures.thread
+import gc
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .stacks import stack_of, stack_of_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_WORKER: Any = concurrent.futures.thread._worker  # type: ignore[attr-defined]
+
+
+def own_executor_is_needed(task: Any) -> str | None:
+    """Says so, with both stacks, if the task waits for what lies in the queue of a pool whose only thread this is."""
+    worker = _frame_of_worker()
+    if worker is None:
+        return None
+    executor: Any = worker.f_locals["executor_reference"]()
+    queue = worker.f_locals["work_queue"]
+    if executor is None or executor._max_workers != 1 or len(executor._threads) != 1:
+        return None
+    queued = _futures_in(queue)
+    if not any(future is each for future in _awaited_from_threads(task) for each in queued):
+        return None
+    return (
+        "a coroutine waits for sync code that only this thread may run, as it is the only one of its pool, while this "
+        "thread waits for the coroutine; await the coroutine in async code, or, below asgiref's sync_to_async, call it "
+        "by async_to_sync, which runs such code here meanwhile\n"
+        f"this thread:\n{stack_of(threading.get_ident())}\nthe coroutine:\n{stack_of_task(task)}"
+    )
+
+
+def _frame_of_worker() -> FrameType | None:
+    """The frame in which this thread, if it is a pool's, takes its work."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not _WORKER.__code__:
+        frame = frame.f_back
+    known = frame is not None and {"executor_reference", "work_queue"} <= frame.f_locals.keys()
+    return frame if known else None
+
+
+def _futures_in(queue: Any) -> list[Any]:
+    """The futures of what lies in a pool's queue, which is of C and shows its items to the garbage collector only."""
+    held = gc.get_referents(queue)
+    held += [each for items in held if isinstance(items, list) for each in items]
+    return [future for each in held if (future := getattr(each, "future", None)) is not None]
+
+
+def _awaited_from_threads(task: Any) -> Iterator[Any]:
+    """The `concurrent.futures` futures whose results the task waits for, by way of asyncio's, shielded or not.
+
+    What chains one future to another is a callback, whose closure has the other.
+    """
+    found: set[int] = set()
+    todo = [getattr(task, "_fut_waiter", None)]
+    while todo:
+        future = todo.pop()
+        if isinstance(future, concurrent.futures.Future):
+            yield future
+        elif asyncio.isfuture(future) and id(future) not in found:
+            found.add(id(future))
+            for callback, _context in list(getattr(future, "_callbacks", None) or ()):
+                todo += [cell.cell_contents for cell in getattr(callback, "__closure__", None) or ()]

@@ -1,0 +1,166 @@
+"""What can go wrong on a trio bridge's loop: it is blocked, or waits for itself; who does it is named."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+import syncline
+from child import eventually
+from test_switch_watchdog import Reports, reports
+from waiting import in_time
+
+__all__ = ["reports"]
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_a_stall_report_shows_who_blocks_and_who_is_parked(reports: Reports) -> None:
+    """The blocking code, the caller, and sync code of a nursery's tasks that is parked in nested calls."""
+    with syncline.Bridge(backend="trio", name="watched", nested="switch", stall_after=0.1) as bridge:
+
+        def is_parked(event: trio.Event) -> None:
+            bridge.run_sync(event.wait)
+
+        async def parks(event: trio.Event) -> None:
+            is_parked(event)
+
+        def blocks_the_run() -> None:
+            assert reports.came.wait(30)
+
+        async def main() -> None:
+            event = trio.Event()
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(parks, event)
+                await trio.testing.wait_all_tasks_blocked()
+                blocks_the_run()
+                event.set()
+
+        def waits_for_main() -> None:
+            bridge.run_sync(main)
+
+        waits_for_main()
+    text = reports.texts[0]
+    assert "the loop 'watched" in text.splitlines()[0]
+    assert "in blocks_the_run" in text
+    assert "in waits_for_main" in text
+    assert "3 stacks of the same thread, parked in a nested call:\n" in text
+    assert text.count("in is_parked\n") == 1
+
+
+@pytest.mark.parametrize("in_child", [False, True])
+def test_a_lock_that_a_parked_task_holds_is_a_deadlock(in_child: bool) -> None:
+    """Another task of the same run takes it and blocks the loop: DeadlockError for who waits, naming both (case 73)."""
+    lock = threading.Lock()
+    with syncline.Bridge(backend="trio", nested="switch", cleanup_timeout=1.0) as bridge:
+
+        def holds_the_lock(event: trio.Event) -> None:
+            with lock:
+                bridge.run_sync(event.wait)
+
+        async def holds(event: trio.Event) -> None:
+            holds_the_lock(event)
+
+        def takes_the_lock() -> None:
+            # Not for good, or the run could not end.
+            if lock.acquire():
+                lock.release()
+
+        async def takes() -> None:
+            takes_the_lock()
+
+        async def main() -> None:
+            event = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(holds, event)
+                await trio.testing.wait_all_tasks_blocked()
+                if in_child:
+                    nursery.start_soon(takes)
+                else:
+                    takes_the_lock()
+
+        with pytest.raises(syncline.DeadlockError) as caught, in_time():
+            bridge.run_sync(main)
+        assert "takes_the_lock" in str(caught.value)
+        lock.release()
+
+
+@pytest.mark.parametrize("in_child", [False, True])
+def test_a_future_of_its_own_loop_is_a_deadlock(in_child: bool) -> None:
+    """Sync code on the loop's thread waits for what only that loop can bring: told at once (case 15)."""
+    with syncline.Bridge(backend="trio", name="knot") as bridge:
+
+        async def answer() -> int:
+            await trio.lowlevel.checkpoint()
+            return 42
+
+        futures: list[Future[int]] = []
+
+        async def asks() -> None:
+            futures.append(bridge.submit(answer))
+            with pytest.raises(syncline.DeadlockError, match="knot"):
+                futures[-1].result()
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(asks)
+
+        with in_time():
+            bridge.run_sync(main if in_child else asks)
+        assert futures[0].result(20) == 42
+
+
+@pytest.mark.parametrize("inner", ["asyncio", "trio"])
+def test_a_circle_of_bridges_of_both_kinds_never_hangs(inner: Any) -> None:
+    """Each call goes as deep as it has to (cases 6, 15)."""
+    with (
+        syncline.Bridge(backend="trio", name="a") as a,
+        syncline.Bridge(backend=inner, name="b") as b,
+    ):
+
+        async def ping(left: int) -> int:
+            other = b if left % 2 else a
+            return 1 + (other.run_sync(ping, left - 1) if left else 0)
+
+        assert a.run_sync(ping, 6) == 7
+        assert b.run_sync(ping, 7) == 8
+
+
+def test_errors_that_nobody_sees_are_logged_and_the_run_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a call whose caller has gone, with a nursery or without; a cancellation is no error (case 61)."""
+    with syncline.Bridge(backend="trio", cleanup_timeout=0.05) as bridge:
+        release = threading.Event()
+
+        async def fails_late() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    while not release.is_set():
+                        await trio.sleep(0.001)
+                raise ValueError("too late")
+
+        async def in_a_nursery() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fails_late)
+
+        async def answer() -> int:
+            return 42
+
+        with caplog.at_level(logging.ERROR, "syncline"):
+            for fn in (fails_late, in_a_nursery):
+                with pytest.raises(TimeoutError):
+                    bridge.run(fn(), timeout=0.01)
+            release.set()
+            assert eventually(lambda: caplog.text.count("ValueError: too late") == 2)
+        assert "Cancelled" not in [
+            type(record.exc_info[1]).__name__ for record in caplog.records if record.exc_info
+        ]
+        assert bridge.run_sync(answer) == 42
