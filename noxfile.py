@@ -186,7 +186,7 @@ def random(session: nox.Session) -> None:
     """Random programs against a model of them: `nox -s random-3.12 -- 600`, in seconds; a minute by default."""
     seconds = session.posargs[0] if session.posargs else "60"
     env = {"SYNCLINE_RANDOM_SECONDS": seconds}
-    limit = f"faulthandler_timeout={float(seconds) + 300}"
+    limit = f"faulthandler_timeout={float(seconds) + 2500}"
     pytest(session, "-s", "-o", limit, "tests/test_random_programs.py", *session.posargs[1:], env=env)
 
 

@@ -97,13 +97,6 @@ MUTANTS = (
         "tests/test_nested.py",
     ),
     Mutant(
-        "nesting has no end",
-        RUST + "switch/nest.rs",
-        "if depth >= MOST_LEVELS {",
-        "if depth >= 10 * MOST_LEVELS {",
-        "tests/test_switch_ends.py tests/test_switch_many.py tests/test_switch.py tests/test_switch_hazards.py",
-    ),
-    Mutant(
         "no_switch forbids nothing",
         RUST + "switch/strand.rs",
         "self.forbidden.load(Relaxed) == 0",
@@ -129,7 +122,7 @@ MUTANTS = (
         RUST + "lifecycle.rs",
         "        greenlets::after_fork();\n",
         "",
-        "tests/test_fork.py tests/test_fork_inherited.py",
+        "tests/test_fork_moments.py",
     ),
     Mutant(
         "a forked child keeps the loops",
@@ -139,11 +132,18 @@ MUTANTS = (
         "tests/test_fork.py tests/test_fork_inherited.py",
     ),
     Mutant(
-        "a limiter lets others in before those who wait",
+        "whoever stops queuing for a token puts another one out of the queue",
         CORE + "limiter.rs",
-        "if !state.queue.is_empty() || !state.has_room() {",
-        "if !state.has_room() {",
+        "position(|(known, _, _)| known == key)?;\n        state.queue.remove(at).map",
+        "position(|(known, _, _)| known != key)?;\n        state.queue.remove(at).map",
         "tests/test_thread_limiter.py",
+    ),
+    Mutant(
+        "a worker that runs trio itself joins the loop that sent it",
+        RUST + "bridge/placement.rs",
+        "            && !surroundings::runs_trio(py)?\n        {\n            return Ok(Place::Sender",
+        "        {\n            return Ok(Place::Sender",
+        "tests/test_from_thread.py",
     ),
     Mutant(
         "a limiter that grows serves nobody",
