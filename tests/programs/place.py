@@ -56,7 +56,7 @@ def is_trio(place: Place, bridges: tuple[Options, ...]) -> bool:
 
 
 def parks(place: Place, bridge: int, bridges: tuple[Options, ...]) -> bool:
-    """Whether a call awaits in place: in the bridge's own tasks, and in tasks that opted in on a loop of its library."""
+    """Whether a call awaits in place: in the bridge's own tasks, and in tasks of its library's that opted in."""
     nests = place.nests and is_trio(place, bridges) == (bridges[bridge].loop == "trio")
     return (nests or place.loop == bridge) and bridges[bridge].nested == "switch"
 
