@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import syncline
+from neutral import with_asyncio
 
 Inside = Callable[[Callable[[], Any]], Any]
 RunAsync = Callable[[Callable[[], Any]], Any]
@@ -57,6 +58,7 @@ managers = pytest.mark.parametrize("manager", MANAGERS)
 ONCE = ["enter a", "work", "leave a"]
 
 
+@with_asyncio
 @managers
 def test_sync_functions(manager: str, each_bridge: syncline.Bridge, inside: Inside) -> None:
     """Each call runs inside; name, signature and result are kept. In each scope and place."""

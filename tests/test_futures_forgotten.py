@@ -15,6 +15,7 @@ import pytest
 
 import syncline
 from child import DEV, eventually, run_script
+from neutral import with_asyncio
 
 Future = concurrent.futures.Future[Any]
 
@@ -41,6 +42,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "syncline"]
 
 
+@with_asyncio
 def test_an_error_that_nobody_asks_for_is_logged_once(
     each_bridge: syncline.Bridge, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -57,6 +59,7 @@ def test_an_error_that_nobody_asks_for_is_logged_once(
     assert "in fails" in caplog.text
 
 
+@with_asyncio
 def test_it_is_logged_where_the_future_was_dropped_at_once(
     each_bridge: syncline.Bridge, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,6 +100,7 @@ ASKING: dict[str, Callable[[Future], Any]] = {
 }
 
 
+@with_asyncio
 @pytest.mark.parametrize("way", ASKING)
 def test_an_error_that_somebody_asked_for_is_not_logged(
     way: str, each_bridge: syncline.Bridge, caplog: pytest.LogCaptureFixture
@@ -110,6 +114,7 @@ def test_an_error_that_somebody_asked_for_is_not_logged(
     assert logged(caplog) == []
 
 
+@with_asyncio
 def test_a_wait_that_ran_out_has_not_asked(
     each_bridge: syncline.Bridge, caplog: pytest.LogCaptureFixture
 ) -> None:

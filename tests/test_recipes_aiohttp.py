@@ -1,4 +1,4 @@
-"""docs/recipes.md: nested calls in the handlers of a real aiohttp server, whose tasks no loop and no task factory makes."""
+"""docs/recipes.md: nested calls in the handlers of a real aiohttp server, whose tasks no task factory makes."""
 
 from __future__ import annotations
 

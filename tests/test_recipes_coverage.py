@@ -1,4 +1,4 @@
-"""docs/recipes-libraries.md: coverage.py counts every line that ran, with either of the two configurations given there."""
+"""docs/recipes-libraries.md: coverage.py counts every line that ran, with either of the configurations there."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
 import warnings
@@ -190,7 +191,8 @@ class TestFromThread:
             below = loop.get_task_factory()
             if below is None:
                 return
-            loop.set_task_factory(lambda loop, coroutine, **options: below(loop, coroutine, **options))
+            # Another factory, which uses ours.
+            loop.set_task_factory(functools.partial(below))
             assert await syncline.to_thread(syncline.from_thread, task)
 
         place.run(main)

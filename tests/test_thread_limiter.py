@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -326,3 +327,29 @@ def test_outside_of_tasks_a_borrower_must_be_named() -> None:
         limiter.acquire_nowait()
     limiter.acquire_on_behalf_of_nowait("me")
     assert limiter.statistics().borrowers == ("me",)
+
+
+def test_cancelling_many_that_wait_costs_the_same_in_any_order() -> None:
+    """Whoever leaves the queue is not searched for: with 60,000 in it, that would cost 4 times as much."""
+
+    async def cost(from_the_back: bool) -> float:
+        gate = threading.Event()
+        limiter = syncline.ThreadLimiter(1)
+        busy = asyncio.create_task(limiter.to_thread(gate.wait))
+        waiting = [asyncio.create_task(limiter.to_thread(int)) for _ in range(60000)]
+        while limiter.statistics().tasks_waiting < len(waiting):
+            await asyncio.sleep(0)
+        began = time.thread_time()
+        for task in reversed(waiting) if from_the_back else waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        took = time.thread_time() - began
+        gate.set()
+        assert await busy
+        return took
+
+    async def main() -> tuple[float, float]:
+        return await cost(from_the_back=False), await cost(from_the_back=True)
+
+    from_the_front, from_the_back = asyncio.run(main())
+    assert from_the_back < 2 * from_the_front

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    import contextvars
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 
 @types.coroutine
@@ -21,16 +23,25 @@ _closing: set[asyncio.Task[None]] = set()
 
 
 def close_later(
-    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+    loop: asyncio.AbstractEventLoop,
+    function: Callable[..., Awaitable[object]],
+    args: tuple[Any, ...],
+    context: contextvars.Context | None,
 ) -> None:
     """Awaits `function(*args)` in a task of its own; an error in it is the loop's exception handler's."""
 
     async def close() -> None:
         await function(*args)
 
-    task = loop.create_task(close())
+    task = loop.create_task(close(), context=context)
     _closing.add(task)
     task.add_done_callback(_closing.discard)
+
+
+async def close_dropped(generator: AsyncGenerator[Any, Any]) -> None:
+    """Closes it, unless the collector of garbage has come by it, too: then its loop has been told to close it."""
+    if not gc.is_finalized(generator):
+        await generator.aclose()
 
 
 async def within(inner: Generator[Any, Any, Any], seconds: float) -> Any:

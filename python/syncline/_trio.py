@@ -128,7 +128,7 @@ class TrioLoop:
         self._stopped = trio.Event()
         self._changed = trio.Event()
         if self._switches:
-            install_in_run()
+            install_in_run(of_bridge=True)
         with self._lock:
             self._token = trio.lowlevel.current_trio_token()
             early, self._early = self._early, []
@@ -265,21 +265,23 @@ class _Installed(trio.abc.Instrument):
     """Makes the tasks of a run nestable. trio tells of a task before it looks at its coroutine's `send`, so that the
     coroutine can be replaced; greenback does the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_bridge: bool) -> None:
         self.is_undone = False
+        self._of_bridge = of_bridge
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         coroutine = cast("object", task.coro)
-        # What the core drives runs in greenlets already, and so does what another `install()` has found.
-        is_done = type(coroutine) is Nestable or getattr(coroutine, "cr_code", None) is _CARRY
+        # What another `install()` has found runs in greenlets already, and so does what the core drives in its own runs.
+        is_cores = self._of_bridge and getattr(coroutine, "cr_code", None) is _CARRY
+        is_done = is_cores or type(coroutine) is Nestable
         if not self.is_undone and not is_done:
             task.coro = cast("Any", Nestable(task.coro))
 
 
-def install_in_run() -> Callable[[], None]:
+def install_in_run(*, of_bridge: bool = False) -> Callable[[], None]:
     """`install()`, in a trio run."""
     TaskFactory()  # raises ImportError where greenlet is missing; trio would log what an instrument raises
-    installed = _Installed()
+    installed = _Installed(of_bridge=of_bridge)
     trio.lowlevel.add_instrument(installed)
 
     def undo() -> None:

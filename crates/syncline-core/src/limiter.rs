@@ -6,17 +6,22 @@
 //!
 //! Invariants:
 //! 1. First come, first served: a token goes past nobody in the queue. 2. A waiter that is returned holds its token.
-//! 3. Nothing that was stored is dropped under the lock: it is handed back.
+//! 3. Nothing that was stored is dropped under the lock: it is handed back. 4. Whoever queues can leave in a time that
+//!    hardly grows with the queue: many give up at once.
 
 use crate::sync::{Mutex, lock};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
 struct State<K, B, W> {
     /// `None`: no limit.
     total: Option<usize>,
     held: HashMap<K, B>,
-    queue: VecDeque<(K, B, W)>,
+    /// By the number of the place in it.
+    queue: BTreeMap<u64, (K, B, W)>,
+    /// By 4: who has which places.
+    places: BTreeSet<(K, u64)>,
+    next_place: u64,
     /// Grows with each token that changes hands.
     moves: u64,
 }
@@ -41,13 +46,37 @@ pub enum Refused<B> {
     NoneLeft(B),
 }
 
-impl<K: Eq + Hash + Clone, B, W> State<K, B, W> {
+impl<K: Ord + Hash + Clone, B, W> State<K, B, W> {
     fn has_room(&self) -> bool {
         self.total.is_none_or(|total| self.held.len() < total)
     }
 
+    fn queue_up(&mut self, key: K, borrower: B, waiter: W) {
+        let place = self.next_place;
+        self.next_place += 1;
+        self.places.insert((key.clone(), place));
+        self.queue.insert(place, (key, borrower, waiter));
+    }
+
+    /// The first place of that key.
+    fn place_of(&self, key: &K) -> Option<u64> {
+        let (known, place) = self.places.range((key.clone(), 0)..).next()?;
+        (known == key).then_some(*place)
+    }
+
+    fn leave(&mut self, place: u64) -> Option<(K, B, W)> {
+        let (key, borrower, waiter) = self.queue.remove(&place)?;
+        self.places.remove(&(key.clone(), place));
+        Some((key, borrower, waiter))
+    }
+
     fn next(&mut self) -> Option<W> {
-        let (key, borrower, waiter) = self.queue.pop_front()?;
+        let place = *self.queue.keys().next()?;
+        self.give_token(place)
+    }
+
+    fn give_token(&mut self, place: u64) -> Option<W> {
+        let (key, borrower, waiter) = self.leave(place)?;
         self.held.insert(key, borrower);
         self.moves += 1;
         Some(waiter)
@@ -64,9 +93,10 @@ impl<K: Eq + Hash + Clone, B, W> State<K, B, W> {
     }
 }
 
-impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
+impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
     pub fn new(total: Option<usize>) -> Self {
-        Self { state: Mutex::new(State { total, held: HashMap::new(), queue: VecDeque::new(), moves: 0 }) }
+        let (held, queue, places) = (HashMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { state: Mutex::new(State { total, held, queue, places, next_place: 0, moves: 0 }) }
     }
 
     pub fn acquire_nowait(&self, key: K, borrower: B) -> Result<(), Refused<B>> {
@@ -97,7 +127,7 @@ impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
                     drop(waiter);
                     return Ok(true);
                 }
-                state.queue.push_back((key, borrower, waiter));
+                state.queue_up(key, borrower, waiter);
                 Ok(false)
             }
             Err(refused) => Err(refused),
@@ -115,8 +145,8 @@ impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
     /// Leaves the queue; `None` if the key isn't in it (any more).
     pub fn withdraw(&self, key: &K) -> Option<(B, W)> {
         let mut state = lock(&self.state);
-        let at = state.queue.iter().position(|(known, _, _)| known == key)?;
-        state.queue.remove(at).map(|(_, borrower, waiter)| (borrower, waiter))
+        let place = state.place_of(key)?;
+        state.leave(place).map(|(_, borrower, waiter)| (borrower, waiter))
     }
 
     /// Returns those who have a token now.
@@ -129,11 +159,8 @@ impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
     /// Gives the first waiter that `fits` a token over and above the limit.
     pub fn exceed(&self, fits: impl Fn(&W) -> bool) -> Option<W> {
         let mut state = lock(&self.state);
-        let at = state.queue.iter().position(|(_, _, waiter)| fits(waiter))?;
-        let (key, borrower, waiter) = state.queue.remove(at)?;
-        state.held.insert(key, borrower);
-        state.moves += 1;
-        Some(waiter)
+        let place = state.queue.iter().find_map(|(place, (_, _, waiter))| fits(waiter).then_some(*place))?;
+        state.give_token(place)
     }
 
     pub fn counts(&self) -> Counts {
@@ -148,7 +175,7 @@ impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
 
     /// Whether a waiter is such a one.
     pub fn some_waiter(&self, fits: impl Fn(&W) -> bool) -> bool {
-        lock(&self.state).queue.iter().any(|(_, _, waiter)| fits(waiter))
+        lock(&self.state).queue.values().any(|(_, _, waiter)| fits(waiter))
     }
 
     pub fn is_held(&self, key: &K) -> bool {
@@ -157,7 +184,7 @@ impl<K: Eq + Hash + Clone, B, W> Limiter<K, B, W> {
 
     /// Whether this key waits.
     pub fn waits(&self, key: &K) -> bool {
-        lock(&self.state).queue.iter().any(|(known, _, _)| known == key)
+        lock(&self.state).place_of(key).is_some()
     }
 }
 
@@ -206,6 +233,19 @@ mod tests {
         assert_eq!(limiter.withdraw(&2), Some((2, 2)));
         assert_eq!(limiter.withdraw(&2), None);
         assert_eq!(limiter.release(&1), Some((1, vec![])));
+    }
+
+    #[test]
+    fn who_queues_twice_leaves_one_place_after_the_other() {
+        let limiter = Numbers::new(Some(0));
+        for (key, waiter) in [(1, 1), (2, 2), (1, 3)] {
+            assert_eq!(limiter.acquire(key, key, || waiter), Ok(false));
+        }
+        assert_eq!(limiter.withdraw(&1), Some((1, 1)));
+        assert!(limiter.waits(&1));
+        assert_eq!(limiter.withdraw(&1), Some((1, 3)));
+        assert!(!limiter.waits(&1));
+        assert_eq!(limiter.set_total(Some(2)), [2]);
     }
 
     #[test]

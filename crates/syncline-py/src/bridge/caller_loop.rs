@@ -10,7 +10,7 @@
 //!    (a nested one, a signal handler's) goes to a runner.
 
 use crate::call::outcome::Outcome;
-use crate::call::state::{Call, TIMER_SLACK, Taker, UnderWay};
+use crate::call::state::{Call, Heard, TIMER_SLACK, Taker, UnderWay};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;
@@ -197,36 +197,42 @@ impl CallerLoop {
         lock(&self.event_loop).is_some()
     }
 
-    pub fn run(
-        &self,
-        py: Python<'_>,
-        target: Target,
-        run_in: RunIn,
-        patience: Patience,
-        stats: &Arc<Stats>,
-    ) -> PyResult<Py<PyAny>> {
+    pub fn run(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience, stats: &Arc<Stats>) -> Heard {
         let _busy = Busy::new(self);
         let event_loop = self.event_loop(py).filter(|_| !self.is_closing());
         let Some(event_loop) = event_loop else {
             target.discard(py);
-            return Err(errors::bridge_closed(py, &self.name));
+            return Heard::refused(errors::bridge_closed(py, &self.name));
         };
         let _inside = match process::enter(py) {
             Ok(inside) => inside,
             Err(exiting) => {
                 target.discard(py);
-                return Err(exiting);
+                return Heard::refused(exiting);
             }
         };
-        let mut wait = Wait::begin(patience);
+        let wait = Wait::begin(patience);
         let taker = Taker::Driver { driven: Mutex::new(None), deadline: wait.deadline() };
         let call = Call::new(taker, &self.name, &self.closing, stats);
         let _under_way = UnderWay(stats);
         let _waiting = Waiting::begin(&call);
-        self.first_step(py, &event_loop, &call, target, run_in)?;
-        let mut awaited = CallerCall { own: self, event_loop: &event_loop, call: &call, stopped: false, idle_stops: 0 };
+        let started = self.first_step(py, &event_loop, &call, target, run_in);
+        let result = started.and_then(|()| self.run_to_the_end(py, &event_loop, &call, wait));
+        Heard { result, has_ended: call.is_settled() }
+    }
+
+    /// What is left of a call after its first step.
+    fn run_to_the_end(
+        &self,
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+        call: &Arc<Call>,
+        wait: Wait,
+    ) -> PyResult<Py<PyAny>> {
+        let mut wait = wait;
+        let mut awaited = CallerCall { own: self, event_loop, call, stopped: false, idle_stops: 0 };
         if let Some(outcome) = call.take() {
-            let turned = self.turn_if_needed(py, &event_loop);
+            let turned = self.turn_if_needed(py, event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
                 wait.note_signal(error);
             }

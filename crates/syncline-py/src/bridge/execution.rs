@@ -3,6 +3,7 @@
 use super::loops_of_thread;
 use super::placement::Place;
 use super::shared::Shared;
+use crate::call::state::Heard;
 use crate::call::wait::{Patience, seconds};
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
@@ -55,12 +56,12 @@ impl Shared {
             };
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, target, run_in, patience) {
-                Ok(result) => {
+                Ok(heard) => {
                     if shares_context {
-                        carried.write_back(py, true)?;
+                        carried.write_back(py, heard.has_ended)?;
                     }
                     signals::check(py)?;
-                    return result;
+                    return heard.result;
                 }
                 // The runner ended between our finding it and our sending: there is another one, or an error.
                 Err((returned, _)) => target = returned,
@@ -83,7 +84,7 @@ impl Shared {
         target: Target,
         run_in: RunIn,
         patience: Patience,
-    ) -> Result<PyResult<Py<PyAny>>, (Target, RunIn)> {
+    ) -> Result<Heard, (Target, RunIn)> {
         match place {
             Place::Runner(runner) if runner.epoch == process::epoch() => {
                 let current = current_runner();
@@ -95,29 +96,31 @@ impl Shared {
                 hop(py, runner, target, run_in, patience, &self.terms.stats)
             }
             Place::Own(own) if own.epoch == process::epoch() => {
-                let result = own.run(py, target, run_in, patience, &self.terms.stats);
+                let heard = own.run(py, target, run_in, patience, &self.terms.stats);
                 if self.is_closed()
                     && let Err(error) = loops_of_thread::close(py, self)
                 {
                     let _ = signals::keep(py, error);
                 }
-                Ok(result)
+                Ok(heard)
             }
             Place::Inline => Ok(self.run_inline(py, target, run_in, patience)),
             Place::Runner(_) | Place::Own(_) | Place::InTask(_) | Place::Sender(..) => Err((target, run_in)),
         }
     }
 
-    fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> PyResult<Py<PyAny>> {
+    fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> Heard {
         // Late in the interpreter's end nothing can be imported, not even asyncio.
         let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
         let made = if is_free { self.make_own_loop(py).ok() } else { None };
         let Some(own) = made else {
             target.discard(py);
-            return Err(errors::shutting_down());
+            return Heard::refused(errors::shutting_down());
         };
-        let result = own.run(py, target, run_in, patience, &self.terms.stats);
-        own.close(py)?;
-        result
+        let heard = own.run(py, target, run_in, patience, &self.terms.stats);
+        match own.close(py) {
+            Ok(()) => heard,
+            Err(error) => Heard { result: Err(error), ..heard },
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The class that users see: its options, checked, and its methods, which placement carries out.
 
-use super::shared::{Scope, Shared};
+use super::shared::{Hold, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
@@ -13,6 +13,7 @@ use crate::runner::registry::Registry;
 use crate::switch::greenlets;
 use crate::switch::nest::{self, Terms};
 use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::AtomicBool;
@@ -59,12 +60,12 @@ fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<(
 /// The bridge without its decorators; `syncline.Bridge` adds them.
 #[pyclass(frozen, subclass, module = "syncline._core")]
 pub struct Bridge {
-    shared: Arc<Shared>,
+    hold: Arc<Hold>,
 }
 
 impl Bridge {
     pub fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+        Arc::clone(&self.hold.shared)
     }
 
     /// `caller` is what messages call the function that was called.
@@ -78,13 +79,13 @@ impl Bridge {
         let py = function.py();
         // Before a loop is started.
         Target::refuse_uncallable(caller, function)?;
-        if let Some(strand) = self.shared.task_here(py)? {
-            return nest::run_function(&self.shared.terms, &strand, caller, function, args, kwargs);
+        if let Some(strand) = self.hold.shared.task_here(py)? {
+            return nest::run_function(&self.hold.shared.terms, &strand, caller, function, args, kwargs);
         }
-        let patience = self.shared.patience(None);
-        let place = self.shared.place(py, patience)?;
+        let patience = self.hold.shared.patience(None);
+        let place = self.hold.shared.place(py, patience)?;
         let target = Target::from_function(caller, function, args, kwargs)?;
-        self.shared.execute(py, place, target, patience)
+        self.hold.shared.execute(py, place, target, patience)
     }
 }
 
@@ -125,25 +126,27 @@ impl Bridge {
         }
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
-            shared: Arc::new(Shared {
-                terms: Terms {
-                    bridge: next_id(),
-                    backend,
-                    switches: matches!(nested, Nested::Switch | Nested::Auto),
-                    shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
-                    stats: Arc::default(),
-                },
-                name: name.unwrap_or_else(|| "syncline".to_owned()),
-                scope: choose("scope", scope, &scopes)?,
-                nested_is_error: nested == Nested::Error,
-                joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
-                loop_factory: loop_factory.map(|factory| Arc::new(factory.unbind())),
-                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
-                stall_after: seconds("stall_after", stall_after)?,
-                closed: AtomicBool::new(false),
-                registry: Mutex::new((process::epoch(), Registry::new())),
-                closing: Mutex::default(),
-                own_loops: Mutex::default(),
+            hold: Arc::new(Hold {
+                shared: Arc::new(Shared {
+                    terms: Terms {
+                        bridge: next_id(),
+                        backend,
+                        switches: matches!(nested, Nested::Switch | Nested::Auto),
+                        shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                        stats: Arc::default(),
+                    },
+                    name: name.unwrap_or_else(|| "syncline".to_owned()),
+                    scope: choose("scope", scope, &scopes)?,
+                    nested_is_error: nested == Nested::Error,
+                    joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+                    loop_factory: loop_factory.map(Bound::unbind),
+                    cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
+                    stall_after: seconds("stall_after", stall_after)?,
+                    closed: AtomicBool::new(false),
+                    registry: Mutex::new((process::epoch(), Registry::new())),
+                    closing: Mutex::default(),
+                    own_loops: Mutex::default(),
+                }),
             }),
         })
     }
@@ -186,7 +189,7 @@ impl Bridge {
     /// `run_sync`.
     #[pyo3(signature = (awaitable, *, timeout=None))]
     fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        self.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
+        self.hold.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
     }
 
     fn _submit(
@@ -197,7 +200,8 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
-        self.shared.submit(py, Target::from_function("submit", r#fn, args, kwargs)?, &future)
+        let target = Target::from_function("submit", r#fn, args, kwargs)?;
+        self.hold.shared.submit(py, &self.hold, target, &future)
     }
 
     /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise
@@ -207,12 +211,12 @@ impl Bridge {
     /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
     /// closed by that thread, at its next call on the bridge or at its end.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.close(py)
+        self.hold.shared.close(py)
     }
 
     /// Counters of this bridge, read at about the same time; see `BridgeStats`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let shared = &self.shared;
+        let shared = &self.hold.shared;
         let runners = if shared.is_closed() { Vec::new() } else { shared.registry().alive() };
         let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
@@ -234,19 +238,29 @@ impl Bridge {
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.shared.close(py)
+        self.hold.shared.close(py)
+    }
+
+    /// No `__clear__`: what the factory refers to has one.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // What a call or an iterator has, too, is not this object's alone.
+        let is_ours_alone = Arc::strong_count(&self.hold) == 1 && Arc::strong_count(&self.hold.shared) == 1;
+        match &self.hold.shared.loop_factory {
+            Some(factory) if is_ours_alone => visit.call(factory),
+            _ => Ok(()),
+        }
     }
 
     /// The name, as threads and messages have it.
     #[getter]
     fn name(&self) -> &str {
-        &self.shared.name
+        &self.hold.shared.name
     }
 
     /// Which loop gets a call: "process", "thread" or "caller".
     #[getter]
     fn scope(&self) -> &'static str {
-        match self.shared.scope {
+        match self.hold.shared.scope {
             Scope::Process => "process",
             Scope::Thread => "thread",
             Scope::Caller => "caller",
@@ -256,7 +270,7 @@ impl Bridge {
     /// Whether it was closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.shared.is_closed()
+        self.hold.shared.is_closed()
     }
 
     #[getter]
@@ -266,17 +280,6 @@ impl Bridge {
 
     fn __repr__(&self) -> String {
         let closed = if self.closed() { ", closed" } else { "" };
-        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.shared.name, self.scope())
-    }
-}
-
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
-        Python::try_attach(|py| {
-            if !self.closed() {
-                errors::keeping_raised(py, || self.shared.close_when_dropped(py));
-            }
-        });
+        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.hold.shared.name, self.scope())
     }
 }

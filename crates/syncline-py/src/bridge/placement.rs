@@ -257,7 +257,7 @@ impl Shared {
             is_of_thread: matches!(key, RunnerKey::Thread(_)),
             bridge_id: self.terms.bridge,
             cleanup: self.cleanup,
-            loop_factory: self.loop_factory.clone(),
+            loop_factory: self.loop_factory.as_ref().map(|factory| factory.clone_ref(py)),
             backend: self.terms.backend,
             switches: self.terms.switches && greenlets::are_there(py)?,
         })

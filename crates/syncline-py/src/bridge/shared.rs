@@ -5,6 +5,7 @@
 
 use super::caller_loop::CallerLoop;
 use crate::call::wait::Patience;
+use crate::python::errors;
 use crate::python::process;
 use crate::runner::registry::Registry;
 use crate::runner::state::Runner;
@@ -30,7 +31,7 @@ pub struct Shared {
     pub nested_is_error: bool,
     /// Whether a call in a worker thread runs on the loop that sent the worker.
     pub joins_sender: bool,
-    pub loop_factory: Option<Arc<Py<PyAny>>>,
+    pub loop_factory: Option<Py<PyAny>>,
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,
     pub closed: AtomicBool,
@@ -40,6 +41,22 @@ pub struct Shared {
     pub closing: Mutex<Vec<Arc<Runner>>>,
     /// Scope "caller": the threads' own loops.
     pub own_loops: Mutex<Vec<Weak<CallerLoop>>>,
+}
+
+/// Somebody needs the bridge's loops: the object that users have, or a call that was submitted through it.
+pub struct Hold {
+    pub shared: Arc<Shared>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
+        Python::try_attach(|py| {
+            if !self.shared.is_closed() {
+                errors::keeping_raised(py, || self.shared.close_when_dropped(py));
+            }
+        });
+    }
 }
 
 impl Shared {

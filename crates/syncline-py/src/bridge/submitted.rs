@@ -1,8 +1,8 @@
 //! Calls that are started and not waited for: what `submit` does, and what its future knows.
 
 use super::placement::Place;
-use super::shared::Shared;
-use crate::call::state::{Call, Taker};
+use super::shared::{Hold, Shared};
+use crate::call::state::{Call, Promised, Taker};
 use crate::coroutine::target::Target;
 use crate::python::context;
 use crate::python::errors;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use syncline_core::sync::Mutex;
 
 /// What a submitted future knows of its call.
+// No `__traverse__`: the call has the future until it is settled.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Submitted {
     call: Arc<Call>,
@@ -73,8 +74,14 @@ impl Submitted {
 }
 
 impl Shared {
-    /// Starts the call without waiting; its result goes to `future`.
-    pub fn submit(self: &Arc<Self>, py: Python<'_>, target: Target, future: &Py<PyAny>) -> PyResult<Submitted> {
+    /// Starts the call without waiting; its result goes to `future`, for which the loop lives on.
+    pub fn submit(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        hold: &Arc<Hold>,
+        target: Target,
+        future: &Py<PyAny>,
+    ) -> PyResult<Submitted> {
         let mut target = target;
         loop {
             let runner = match self.place_for_submit(py) {
@@ -84,7 +91,9 @@ impl Shared {
                     return Err(placed.err().unwrap_or_else(errors::shutting_down));
                 }
             };
-            let call = runner.new_call(Taker::Future(Mutex::new(Some(future.clone_ref(py)))), &self.terms.stats);
+            let keeps = Arc::<Hold>::clone(hold);
+            let promised = Promised { future: future.clone_ref(py), keeps };
+            let call = runner.new_call(Taker::Future(Mutex::new(Some(promised))), &self.terms.stats);
             runner.remember_submitted(&call);
             let job = Job::Start(Arc::clone(&call), target, RunIn::Task(context::copy(py)?));
             match runner.post(py, job) {

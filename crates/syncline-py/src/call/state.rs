@@ -39,7 +39,14 @@ pub enum Taker {
     /// when that is due.
     Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant> },
     /// A future, of `submit`.
-    Future(Mutex<Option<Py<PyAny>>>),
+    Future(Mutex<Option<Promised>>),
+}
+
+/// What a submitted call is to settle.
+pub struct Promised {
+    pub future: Py<PyAny>,
+    /// Lives until then: what keeps the call's loop from being closed, which lives in a room above.
+    pub keeps: Arc<dyn Any + Send + Sync>,
 }
 
 /// While it lives, a call is under way, in the counters of its bridge.
@@ -48,6 +55,20 @@ pub struct UnderWay<'a>(pub &'a Stats);
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.ended.add(1);
+    }
+}
+
+/// What a caller comes back with from its wait.
+pub struct Heard {
+    pub result: PyResult<Py<PyAny>>,
+    /// Whether the call has ended: its caller may have gone on without it.
+    pub has_ended: bool,
+}
+
+impl Heard {
+    /// Of a call that was not begun.
+    pub fn refused(error: PyErr) -> Self {
+        Self { result: Err(error), has_ended: true }
     }
 }
 
@@ -257,10 +278,11 @@ impl Call {
     }
 
     /// False if the future had its result already.
-    fn settle_future(&self, py: Python<'_>, future: &Mutex<Option<Py<PyAny>>>, outcome: Outcome) -> bool {
-        let Some(future) = take(future) else { return false };
+    fn settle_future(&self, py: Python<'_>, promised: &Mutex<Option<Promised>>, outcome: Outcome) -> bool {
+        let Some(Promised { future, keeps }) = take(promised) else { return false };
         self.stats.ended.add(1);
         signals::through(py, || settle_future(future.bind(py), &outcome));
+        drop(keeps);
         true
     }
 

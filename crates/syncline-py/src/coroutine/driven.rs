@@ -5,6 +5,7 @@
 use crate::coroutine::target::Target;
 use crate::python::once::intern;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3::types::iterator::PySendResult;
@@ -70,6 +71,11 @@ impl Driven {
         let target = target.ok_or_else(|| PyRuntimeError::new_err("cannot reuse already awaited coroutine"))?;
         let inner = target.begin(py)?;
         Ok(self.inner.get_or_init(|| inner).bind(py))
+    }
+
+    /// What is to begin is not shown: it is there for a moment.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.inner.get().map_or(Ok(()), |inner| visit.call(inner))
     }
 
     /// Gives up what has not begun.

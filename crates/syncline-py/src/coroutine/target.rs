@@ -8,6 +8,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::{Arc, OnceLock};
@@ -55,6 +56,10 @@ impl Items {
         };
         let iterator = iterator.as_ref().map_or(source, |iterator| iterator.bind(py));
         iterator.call_method0(intern!(py, "__anext__"))
+    }
+
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.iterator.get().and_then(Option::as_ref).map_or(Ok(()), |iterator| visit.call(iterator))
     }
 
     /// The object that has the `aclose`, if any has.

@@ -19,6 +19,7 @@ use crate::task::session::Session;
 use crate::task::start::RunIn;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
 use std::sync::{Arc, Weak};
 
 pub struct Binding {
@@ -54,7 +55,12 @@ pub enum Position {
 
 impl Binding {
     /// `generator` is a native async generator, whose end is that of the session.
-    pub fn open(py: Python<'_>, shared: Arc<Shared>, generator: Option<Py<PyAny>>, closer: Closer) -> PyResult<Self> {
+    pub fn open(
+        py: Python<'_>,
+        shared: Arc<Shared>,
+        generator: Option<Py<PyWeakrefReference>>,
+        closer: Closer,
+    ) -> PyResult<Self> {
         let site = match shared.place_on_loop(py, shared.patience(None))? {
             Place::InTask(strand) => {
                 let session = Session::new(py, context::copy(py)?, generator);
@@ -87,7 +93,7 @@ impl Binding {
         let carried = Carried::of(self.session.context.bind(py), &self.session.unset)?;
         let run_in = RunIn::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
         let result = match self.shared.execute_at(py, &place, target, run_in, self.shared.patience(None)) {
-            Ok(result) => result,
+            Ok(heard) => heard.result,
             Err((target, _)) => {
                 target.discard(py);
                 return Err(self.refused(py));
@@ -108,7 +114,7 @@ impl Binding {
             target.discard(py);
             return Err(not_here());
         };
-        let result = nest::run(py, &self.shared.terms, &strand, target, None);
+        let result = nest::run_in(py, &self.shared.terms, &strand, target, self.session.context.bind(py));
         let is_over = result.as_ref().is_err_and(|error| self.session.is_over_by(py, error));
         if is_over || position == Position::Last {
             self.session.end(py)?;
@@ -137,17 +143,21 @@ impl Binding {
     pub fn end_with(&self, py: Python<'_>, target: Target) {
         let runner = match &self.site {
             Site::Runner(runner) => runner,
-            // A loop that its thread drives: it closes the session when it is closed itself.
-            Site::Own { .. } => return target.discard(py),
-            Site::Here { .. } => return nest::close_later(py, target),
+            Site::Own { .. } => return self.leave_to_loop(target),
+            Site::Here { .. } => return nest::close_later(py, &self.shared.terms, target, &self.session.context),
         };
         let call = Call::for_nobody(&runner.name);
         let run_in = RunIn::Session { session: Arc::clone(&self.session), is_last: true };
         if let Err(refused) = runner.post(py, Job::Start(call, target, run_in))
             && let Job::Start(_, target, _) = refused.0
         {
-            target.discard(py);
+            self.leave_to_loop(target);
         }
+    }
+
+    /// Leaves the last step to the loop's end: only the loop's thread could make it before.
+    pub fn leave_to_loop(&self, target: Target) {
+        self.session.on_shutdown(Closer::Last(target));
     }
 
     /// Waits for something that the session's runner does.

@@ -236,6 +236,7 @@ pub struct Supply {
 }
 
 /// The awaitable that fetches items until there are none, or no room.
+// No `__traverse__`: a task runs it until it has ended.
 #[pyclass(frozen, module = "syncline._core")]
 struct Producer {
     buffer: Arc<Buffer>,

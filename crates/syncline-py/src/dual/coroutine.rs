@@ -2,6 +2,7 @@
 
 use super::wrapped::{self, Wrapped, bridge_of, not_defined, not_wrapping, redefines};
 use crate::coroutine::target::{Target, is_coroutine};
+use crate::python::collecting::look;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
@@ -147,8 +148,12 @@ impl CoroutineBase {
         names::parametrized(class, item)
     }
 
+    /// No `__clear__`: what the coroutine refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.source.get().map_or(Ok(()), |source| visit.call(source))
+        if let Some(source) = self.source.get() {
+            visit.call(source)?;
+        }
+        look(&self.driven, |driven| driven.as_ref().map_or(Ok(()), |driven| visit.call(driven)))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -60,15 +60,14 @@ impl IteratorBase {
         let py = object.py();
         self.usage.binding_or(|| {
             let source = self.source.get();
-            let generator = source.filter(|_| is_native(py, source)).map(|source| source.clone_ref(py));
-            let closer = match self.source.get() {
-                Some(source) => closes(source.bind(py)).map(|source| Closer::Close(source.unbind())),
-                None => closes(object)
-                    .map(|own| PyWeakrefReference::new(&own))
-                    .transpose()?
-                    .map(|own| Closer::CloseIfAlive(own.unbind())),
-            };
-            Binding::open(py, bridge_of(object)?, generator, closer.unwrap_or(Closer::Nothing))
+            let native = source.filter(|_| is_native(py, source));
+            if native.is_some() {
+                // Imported now: it may be dropped where nothing can be.
+                names::close_dropped(py)?;
+            }
+            let generator = native.map(|native| PyWeakrefReference::new(native.bind(py))).transpose()?;
+            let closer = closes(&self.source_or_self(object)).map_or(Closer::Nothing, |source| Closer::close(&source));
+            Binding::open(py, bridge_of(object)?, generator.map(Bound::unbind), closer)
         })
     }
 
@@ -128,21 +127,41 @@ impl IteratorBase {
         }
     }
 
+    /// The same for an object that is dropped.
+    fn last_target_of_dropped(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
+        let py = object.py();
+        let source = self.items(object)?.iterator(&self.source_or_self(object));
+        if source.is_instance(names::async_generator_type(py)?)?
+            && let Ok(function) = names::close_dropped(py)
+        {
+            let function = function.clone().unbind();
+            return Ok(Some(Target::Step { function, args: PyTuple::new(py, [source])?.unbind() }));
+        }
+        self.last_target(object)
+    }
+
     /// Ends the use in sync code.
     fn finish(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         match self.usage.finish() {
-            Some(binding) if binding.can_go_on() => self.close_at(object, &binding),
-            // Its loop has ended, or ends now, and closes what it had.
-            Some(binding) => {
-                binding.end_with_its_loop(object.py());
-                Ok(())
-            }
+            Some(binding) if binding.can_go_on() => self.close_at(object, &binding, self.last_target(object)?),
+            Some(binding) => self.leave_to_loop(object, &binding, self.last_target(object)?),
             None => Ok(()),
         }
     }
 
+    /// Its loop has ended, or ends now, and closes what it had.
+    fn leave_to_loop(&self, object: &Bound<'_, PyAny>, binding: &Binding, target: Option<Target>) -> PyResult<()> {
+        if binding.is_of_this_process()
+            && let Some(target) = target
+        {
+            binding.leave_to_loop(target);
+        }
+        binding.end_with_its_loop(object.py());
+        Ok(())
+    }
+
     /// The same with the binding that it had.
-    fn close_at(&self, object: &Bound<'_, PyAny>, binding: &Binding) -> PyResult<()> {
+    fn close_at(&self, object: &Bound<'_, PyAny>, binding: &Binding, target: Option<Target>) -> PyResult<()> {
         let py = object.py();
         if let (Some(buffer), Some(runner)) = (self.buffer.get(), binding.runner()) {
             buffer.stop(py, runner, binding)?;
@@ -151,7 +170,7 @@ impl IteratorBase {
                 return Ok(());
             }
         }
-        match self.last_target(object)? {
+        match target {
             Some(target) => binding.step(py, target, Position::Last).map(drop),
             None => {
                 binding.end(py);
@@ -257,16 +276,16 @@ impl IteratorBase {
             return Ok(());
         }
         if !binding.can_go_on() {
-            binding.end_with_its_loop(py);
-            return Ok(());
+            return this.leave_to_loop(slf.as_any(), &binding, this.last_target_of_dropped(slf.as_any())?);
         }
+        let target = this.last_target_of_dropped(slf.as_any())?;
         if binding.can_wait(py) && !process::is_exiting() {
-            return this.close_at(slf.as_any(), &binding);
+            return this.close_at(slf.as_any(), &binding, target);
         }
         if let (Some(buffer), Some(runner)) = (this.buffer.get(), binding.runner()) {
             buffer.ask_to_stop(py, runner);
         }
-        match this.last_target(slf.as_any())? {
+        match target {
             Some(target) => binding.end_with(py, target),
             None => binding.end(py),
         }
@@ -287,8 +306,16 @@ impl IteratorBase {
         names::parametrized(class, item)
     }
 
+    /// Not shown: items fetched ahead, which the loop's task has, too. No `__clear__`: what the source refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.source.get().map_or(Ok(()), |source| visit.call(source))
+        if let Some(source) = self.source.get() {
+            visit.call(source)?;
+        }
+        // A step under way has them, too.
+        match self.items.get() {
+            Some(items) if Arc::strong_count(items) == 1 => items.traverse(&visit),
+            _ => Ok(()),
+        }
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -182,6 +182,7 @@ impl ManagerBase {
         names::parametrized(class, item)
     }
 
+    /// No `__clear__`: what the manager refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.source.get().map_or(Ok(()), |source| visit.call(source))
     }

@@ -9,6 +9,7 @@
 //!    never with `==` (arrays raise there). 2. While a thread's calls keep changing variables they share one `Context`
 //!    object, as a `Token` can be reset only in the object that it was made in; other threads never see that object.
 //! 3. A context that goes elsewhere does not say which library runs there: anyio's programs note that of theirs.
+//! 4. Only a call that has ended gives its context on: what its caller left behind goes on in there.
 
 use crate::python::leaky::Leaky;
 use crate::python::once::intern;
@@ -74,6 +75,30 @@ struct Kept {
     context: Py<PyAny>,
     /// For each variable that the caller had not set before we wrote it back: the token that unsets it.
     unset: Py<PyDict>,
+    /// Copies of the caller's context and of this one from when both had the same variables: while neither has changed
+    /// since, that is known without a look at each.
+    in_step: Option<InStep>,
+}
+
+struct InStep {
+    caller: Py<PyAny>,
+    kept: Py<PyAny>,
+}
+
+impl Kept {
+    /// Gives the context the variables of `current`. False if it can't be, or if somebody runs in it.
+    fn follow(&self, current: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let context = self.context.bind(current.py());
+        let is_in_step = self.in_step.as_ref().is_some_and(|known| {
+            variables_of(known.caller.bind(current.py())) == variables_of(current)
+                && variables_of(known.kept.bind(current.py())) == variables_of(context)
+        });
+        // A loop's thread may be about to leave it, in the step that ended the call.
+        if Entered::new(context).is_err() {
+            return Ok(false);
+        }
+        Ok(is_in_step || bring_up_to_date(context, current)?)
+    }
 }
 
 thread_local! {
@@ -105,6 +130,8 @@ pub struct Carried {
     context: Py<PyAny>,
     before: Py<PyAny>,
     unset: Option<Py<PyDict>>,
+    /// The caller's variables at the beginning, if `context` is one that was kept.
+    caller: Option<Py<PyAny>>,
 }
 
 impl Carried {
@@ -112,20 +139,20 @@ impl Carried {
     pub fn from_caller(py: Python<'_>) -> PyResult<Self> {
         let current = copy_for_elsewhere(py)?;
         if let Some(kept) = KEPT.with(Leaky::take)
-            && bring_up_to_date(kept.context.bind(py), &current)?
+            && kept.follow(&current)?
         {
             let before = copy_of(kept.context.bind(py))?.unbind();
-            return Ok(Self { context: kept.context, before, unset: Some(kept.unset) });
+            return Ok(Self { context: kept.context, before, unset: Some(kept.unset), caller: Some(current.unbind()) });
         }
         let before = copy_of(&current)?.unbind();
-        Ok(Self { context: current.unbind(), before, unset: None })
+        Ok(Self { context: current.unbind(), before, unset: None, caller: None })
     }
 
     /// As `from_caller`, in a context that no other call shares: for tasks, which take turns in one thread.
     pub fn fresh(py: Python<'_>) -> PyResult<Self> {
         let context = copy_for_elsewhere(py)?;
         let before = copy_of(&context)?.unbind();
-        Ok(Self { context: context.unbind(), before, unset: None })
+        Ok(Self { context: context.unbind(), before, unset: None, caller: None })
     }
 
     /// As `fresh`, with one more variable that is set in there only.
@@ -135,25 +162,27 @@ impl Carried {
             context.call_method1(intern!(py, "run"), (variable.getattr(intern!(py, "set"))?, value))?;
         }
         let before = copy_of(&context)?.unbind();
-        Ok(Self { context: context.unbind(), before, unset: None })
+        Ok(Self { context: context.unbind(), before, unset: None, caller: None })
     }
 
     /// For one more step of something that has a context of its own, and keeps the tokens from step to step.
     pub fn of(context: &Bound<'_, PyAny>, unset: &Py<PyDict>) -> PyResult<Self> {
         let before = copy_of(context)?.unbind();
-        Ok(Self { context: context.clone().unbind(), before, unset: Some(unset.clone_ref(context.py())) })
+        let unset = Some(unset.clone_ref(context.py()));
+        Ok(Self { context: context.clone().unbind(), before, unset, caller: None })
     }
 
     pub fn context(&self, py: Python<'_>) -> Py<PyAny> {
         self.context.clone_ref(py)
     }
 
-    /// Shows the calling thread what the coroutine changed, and keeps the context for its next call if `keep`.
+    /// Shows the calling thread what the coroutine changed, and keeps the context for its next call if `keep` (by 4).
     pub fn write_back(self, py: Python<'_>, keep: bool) -> PyResult<()> {
         let (context, before) = (self.context.bind(py), self.before.bind(py));
         if variables_of(context) == variables_of(before) {
             if let (Some(unset), true) = (self.unset, keep) {
-                keep_for_next_call(py, Kept { context: self.context, unset })?;
+                let in_step = self.caller.map(|caller| InStep { caller, kept: self.before });
+                keep_for_next_call(py, Kept { context: self.context, unset, in_step })?;
             }
             return Ok(());
         }
@@ -184,7 +213,7 @@ impl Carried {
             }
         }
         if keep {
-            keep_for_next_call(py, Kept { context: self.context, unset: unset.unbind() })?;
+            keep_for_next_call(py, Kept { context: self.context, unset: unset.unbind(), in_step: None })?;
         }
         Ok(())
     }

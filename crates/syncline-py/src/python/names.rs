@@ -56,6 +56,7 @@ lazy! {
     limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
     close_later = "syncline._nested"."close_later";
+    close_dropped = "syncline._nested"."close_dropped";
     within = "syncline._nested"."within";
     warn_of_blocking = "syncline._nested"."warn_of_blocking";
     caller_loop = "syncline._loops"."CallerLoop";

@@ -3,7 +3,7 @@
 use super::state::{Feeder, Job, Runner};
 use super::watch::Watch;
 use crate::call::outcome::{Outcome, is_cancelled};
-use crate::call::state::{Call, Taker, UnderWay};
+use crate::call::state::{Call, Heard, Taker, UnderWay};
 use crate::call::stepping::{outer_ends, stepped_call};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
@@ -37,7 +37,7 @@ pub fn hop(
     run_in: RunIn,
     patience: Patience,
     stats: &Arc<Stats>,
-) -> Result<PyResult<Py<PyAny>>, (Target, RunIn)> {
+) -> Result<Heard, (Target, RunIn)> {
     let _masked = Masked::new();
     let call = runner.new_call(Taker::Sleeper(Arc::clone(&runner.outbox)), stats);
     let _under_way = UnderWay(stats);
@@ -56,7 +56,10 @@ pub fn hop(
         Feeder::Callback => runner.post(py, job),
     };
     match sent {
-        Ok(()) => Ok(to_the_end(py, &mut wait, runner, &call, patience)),
+        Ok(()) => {
+            let result = to_the_end(py, &mut wait, runner, &call, patience);
+            Ok(Heard { result, has_ended: call.is_settled() })
+        }
         Err(SendError(Job::Start(_, target, run_in))) => Err((target, run_in)),
         Err(SendError(_)) => unreachable!("the job is the one made above"),
     }

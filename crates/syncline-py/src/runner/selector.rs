@@ -26,6 +26,7 @@ use syncline_core::spin::current_cpu;
 const MOST_EVENTS: usize = 256;
 
 /// The selector of a runner's loop. It has the methods of `selectors.BaseSelector`.
+// No `__traverse__`: a loop's `close` empties it.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Selector {
     /// Weak, as the runner has the loop and the loop has its selector; the thread that selects keeps the runner.

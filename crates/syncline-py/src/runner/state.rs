@@ -53,14 +53,13 @@ pub enum Feeder {
 }
 
 /// What a runner is made with.
-#[derive(Clone)]
 pub struct Plan {
     pub name: String,
     /// Whether it serves one calling thread only.
     pub is_of_thread: bool,
     pub bridge_id: u64,
     pub cleanup: Duration,
-    pub loop_factory: Option<Arc<Py<PyAny>>>,
+    pub loop_factory: Option<Py<PyAny>>,
     pub backend: Backend,
     /// Whether its tasks run in greenlets, so that nested calls await in place.
     pub switches: bool,

@@ -49,7 +49,7 @@ pub fn start(py: Python<'_>, plan: Plan, duty: Start) -> PyResult<()> {
             move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
                 let todo = lock(&todo).take();
                 if let Some((runner, plan, duty)) = todo {
-                    main(args.py(), &runner, &plan, duty);
+                    main(args.py(), &runner, plan, duty);
                 }
             },
         )?
@@ -142,13 +142,16 @@ fn tell_nobody(py: Python<'_>, error: &PyErr) {
 }
 
 /// The thread's main function.
-fn main(py: Python<'_>, runner: &Arc<Runner>, plan: &Plan, duty: Start) {
+fn main(py: Python<'_>, runner: &Arc<Runner>, plan: Plan, duty: Start) {
     if !duty.starting().begin() {
         return;
     }
     drive(Some(runner));
     let _ended = ThreadIsOver(runner);
-    match prepare(py, runner, plan) {
+    let prepared = prepare(py, runner, &plan);
+    // Its factory may refer to the bridge: this thread would keep what has to be dropped for it to end.
+    drop(plan);
+    match prepared {
         Ok(event_loop) => {
             if duty.ready(Arc::clone(runner)).is_ok() {
                 turn(py, runner, &event_loop);

@@ -1,7 +1,8 @@
 //! Nested calls in place: sync code that a task called makes a call, which awaits in that very task.
 //!
 //! Invariants:
-//! 1. The call runs in the caller's context and in its task; what it changes, the caller sees (but for context="copy").
+//! 1. The call runs in the caller's context and in its task; what it changes, the caller sees (but for context="copy", where
+//!    steps of one thing share one copy).
 //! 2. A greenlet that nobody can resume any more ends by `GreenletExit`; the coroutine is closed on the way.
 
 use super::greenlets;
@@ -119,7 +120,7 @@ pub fn run_function(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Py<PyAny>> {
-    counted(terms, function.py(), || {
+    counted(terms, function.py(), None, || {
         let (_level, depth) = Nesting::enter(strand)?;
         if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
             let target = Target::Function {
@@ -143,7 +144,29 @@ pub fn run(
     target: Target,
     timeout: Option<Duration>,
 ) -> PyResult<Py<PyAny>> {
-    counted(terms, py, || {
+    awaited(py, terms, strand, target, timeout, None)
+}
+
+/// The same for a step of something that has a context of its own, for where the caller's is not shared.
+pub fn run_in(
+    py: Python<'_>,
+    terms: &Terms,
+    strand: &Strand,
+    target: Target,
+    context: &Bound<'_, PyAny>,
+) -> PyResult<Py<PyAny>> {
+    awaited(py, terms, strand, target, None, Some(context))
+}
+
+fn awaited(
+    py: Python<'_>,
+    terms: &Terms,
+    strand: &Strand,
+    target: Target,
+    timeout: Option<Duration>,
+    context: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    counted(terms, py, context, || {
         let (_level, depth) = match Nesting::enter(strand) {
             Ok(entered) => entered,
             Err(error) => {
@@ -163,14 +186,22 @@ pub fn run(
 }
 
 /// What every call of a bridge does before and after.
-fn counted(terms: &Terms, py: Python<'_>, call: impl FnOnce() -> PyResult<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+fn counted(
+    terms: &Terms,
+    py: Python<'_>,
+    context: Option<&Bound<'_, PyAny>>,
+    call: impl FnOnce() -> PyResult<Py<PyAny>>,
+) -> PyResult<Py<PyAny>> {
     terms.stats.calls.add(1);
     terms.stats.nested.add(1);
     let result = if terms.shares_context {
         call()
     } else {
-        let copy = context::copy(py)?;
-        let entered = Entered::new(copy.bind(py))?;
+        let own = match context {
+            Some(context) => context.clone(),
+            None => context::copy(py)?.into_bound(py),
+        };
+        let entered = Entered::new(&own)?;
         let result = call();
         drop(entered);
         result
@@ -188,12 +219,14 @@ fn within(py: Python<'_>, target: Target, timeout: Duration) -> PyResult<Target>
     Ok(Target::Coroutine(made.unbind()))
 }
 
-/// Starts the last step of something, in a task of its own; an error that it raises is logged.
-pub fn close_later(py: Python<'_>, target: Target) {
+/// Starts the last step of something, in a task of its own; an error that it raises is logged. `context` is for where the
+/// caller's is not shared.
+pub fn close_later(py: Python<'_>, terms: &Terms, target: Target, context: &Py<PyAny>) {
     let Target::Step { function, args } = target else { return target.discard(py) };
     let started = || -> PyResult<()> {
         let Some(event_loop) = names::running_loop(py)? else { return Ok(()) };
-        names::close_later(py)?.call1((event_loop, function, args)).map(drop)
+        let context = (!terms.shares_context).then_some(context);
+        names::close_later(py)?.call1((event_loop, function, args, context)).map(drop)
     };
     if let Err(error) = started() {
         error.write_unraisable(py, None);

@@ -112,8 +112,11 @@ impl Nestable {
         Ok(format!("<nestable {}>", self.inner.bind(py).repr()?))
     }
 
+    /// Not shown: parked greenlets, which the collector can't look into. No `__clear__`: what the coroutine refers to has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.inner)
+        visit.call(&self.inner)?;
+        // A step under way has it, too.
+        if Arc::strong_count(&self.strand) == 1 { self.strand.source.traverse(&visit) } else { Ok(()) }
     }
 }
 
@@ -174,6 +177,10 @@ impl TaskFactory {
         greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
         IS_INSTALLED.fetch_or(earlier.is_some(), Relaxed);
         Ok(Self { inner, earlier, is_undone: AtomicBool::new(false) })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.inner.as_ref().map_or(Ok(()), |inner| visit.call(inner))
     }
 
     #[getter]
@@ -256,6 +263,7 @@ pub fn explain_blocking(py: Python<'_>, terms: &Terms) -> PyResult<()> {
 }
 
 /// `with no_switch():` a nested call in the block, made in the task that entered it, raises RuntimeError.
+// No `__traverse__`: it has a strand while its block runs.
 #[pyclass(frozen, name = "no_switch", module = "syncline")]
 #[derive(Default)]
 pub struct NoSwitch {

@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 
 /// The coroutine of one call through the bridge. It looks like the one it drives: name, code and frame are that one's.
+// No `__traverse__`: the call has its task until it is settled, which opens the ring.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct BridgedCoroutine {
     execution: Execution,

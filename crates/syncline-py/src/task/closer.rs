@@ -9,15 +9,26 @@ use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
 /// What a loop that shuts down does about a session that is still open.
 pub enum Closer {
     Nothing,
-    /// `aclose()` of a generator.
+    /// `aclose()` of a generator that can't be referred to weakly.
     Close(Py<PyAny>),
-    /// The same for one that owns this session: a strong reference would keep it from ever being dropped.
+    /// The same for one that can. It is there as long as its user is, whom it may refer to: a strong reference would keep both
+    /// from ever being dropped.
     CloseIfAlive(Py<PyWeakrefReference>),
+    /// The last step of one that was dropped where that could not be made.
+    Last(Target),
     /// `__aexit__` of a manager, as if the body had been cancelled.
     Leave(Py<PyAny>),
 }
 
 impl Closer {
+    /// `aclose()` of that generator.
+    pub fn close(generator: &Bound<'_, PyAny>) -> Self {
+        match PyWeakrefReference::new(generator) {
+            Ok(reference) => Self::CloseIfAlive(reference.unbind()),
+            Err(_) => Self::Close(generator.clone().unbind()),
+        }
+    }
+
     pub fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
         let close = |generator: &Bound<'_, PyAny>| {
             let function = generator.getattr(intern!(py, "aclose"))?.unbind();
@@ -25,6 +36,7 @@ impl Closer {
         };
         match self {
             Self::Nothing => Ok(None),
+            Self::Last(target) => Ok(Some(target)),
             Self::Close(generator) => close(generator.bind(py)),
             Self::CloseIfAlive(generator) => generator.bind(py).upgrade().map_or(Ok(None), |alive| close(&alive)),
             Self::Leave(manager) => {

@@ -77,6 +77,7 @@ impl Idling {
 /// What a session's task waits for between steps: a future as far as asyncio's tasks look, and cheaper to make.
 ///
 /// It refuses to be cancelled. The task then keeps the cancellation until it suspends again, as if it ran meanwhile.
+// No `__traverse__`: the session has its task until it ends.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Idle {
     event_loop: Py<PyAny>,

@@ -30,7 +30,7 @@ use crate::task::loops;
 use crate::task::making::make_task;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
 
@@ -52,13 +52,13 @@ pub struct Session {
     pub context: Py<PyAny>,
     /// Tokens that unset variables which the caller has from this session.
     pub unset: Py<PyDict>,
-    /// The native generator whose end, by whatever error, is the session's.
-    generator: Option<Py<PyAny>>,
+    /// The native generator whose end, by whatever error, is the session's. Weak, as in `Closer`.
+    generator: Option<Py<PyWeakrefReference>>,
     state: Mutex<State>,
 }
 
 impl Session {
-    pub fn new(py: Python<'_>, context: Py<PyAny>, generator: Option<Py<PyAny>>) -> Arc<Self> {
+    pub fn new(py: Python<'_>, context: Py<PyAny>, generator: Option<Py<PyWeakrefReference>>) -> Arc<Self> {
         Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, state: Mutex::default() })
     }
 
@@ -206,9 +206,11 @@ impl Session {
     /// Whether no step can follow one that raised this.
     pub fn is_over_by(&self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance_of::<PyStopAsyncIteration>(py)
-            || self.generator.as_ref().is_some_and(|generator| {
-                generator.getattr(py, intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none(py))
-            })
+            || self
+                .generator
+                .as_ref()
+                .and_then(|generator| generator.bind(py).upgrade())
+                .is_some_and(|generator| generator.getattr(intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none()))
     }
 
     /// The step is over. The caller may send the next one as soon as it is settled.
@@ -263,7 +265,10 @@ impl Session {
                 input = Input::Nothing;
                 match self.next_of_its_own(py) {
                     Some(execution) => lock(&self.state).current = Some(Arc::new(execution)),
-                    None if lock(&self.state).ended => return Ok(None),
+                    None if lock(&self.state).ended => {
+                        self.forget_task();
+                        return Ok(None);
+                    }
                     None => return self.rest(event_loop).map(Some),
                 }
                 continue;
@@ -342,6 +347,12 @@ impl Session {
         lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
     }
 
+    /// A task that has ended keeps its coroutine, which keeps the session.
+    fn forget_task(&self) {
+        let task = lock(&self.state).task.take();
+        drop(task);
+    }
+
     /// The task is gone, whatever the session still had to do.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
         let (current, freed) = {
@@ -350,6 +361,7 @@ impl Session {
             (state.current.take(), (state.idle.take(), state.handed_over.take(), state.closer.take()))
         };
         drop(freed);
+        self.forget_task();
         current.map_or(Ok(()), |execution| execution.close(py))
     }
 }
@@ -386,6 +398,7 @@ fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
 }
 
 /// The coroutine of a session's task.
+// No `__traverse__`: the session has its task until it ends, which opens the ring.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct SessionCoroutine {
     pub session: Arc<Session>,

@@ -73,6 +73,7 @@ enum State {
 }
 
 /// An awaitable. It can be awaited once.
+// No `__traverse__`: it is awaited where it is made, and has nothing when that is over.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Pending {
     operation: Arc<dyn Operation>,

@@ -317,6 +317,7 @@ impl Recipient for Inbox {
 }
 
 /// What the loop calls. Dropped before that, the loop is gone.
+// No `__traverse__`: what lies in the box is for tasks that wait.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Drain {
     inbox: Arc<Inbox>,

@@ -29,6 +29,7 @@ fn total_of(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
 }
 
 /// How many worker threads may be busy at once.
+// No `__traverse__`: it has borrowers until they give their tokens back.
 #[pyclass(frozen, subclass, weakref, module = "syncline._core")]
 pub struct LimiterBase {
     limits: Arc<Limits>,

@@ -41,7 +41,7 @@ pub trait Claim: Send + Sync {
     fn job(self: Arc<Self>) -> Arc<dyn WorkerJob>;
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TokenKey {
     Claim(u64),
     /// By address.

@@ -159,6 +159,7 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
 }
 
 /// What a worker thread asks for work.
+// No `__traverse__`: its thread has it, and it has one call at a time.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Worker {
     pool: Arc<Works>,
