@@ -13,13 +13,6 @@ from .tree import Op, Options, Program, used
 Meets = Callable[[Op, Place, tuple[Options, ...]], bool]
 
 KNOWN: dict[str, Meets] = {
-    'With context="copy", each step in a task of the loop gets another copy of the context.': (
-        lambda op, place, bridges: (
-            op.kind in ("iterate", "enter", "generator")
-            and (place.loop == op.bridge or parks(place, op.bridge, bridges))
-            and bridges[op.bridge].context == "copy"
-        )
-    ),
     "What sync code sets between two steps, the next step sees in a task of the loop, and nowhere else.": (
         lambda op, place, bridges: (
             op.kind in ("iterate", "enter")
@@ -39,9 +32,6 @@ def is_known(op: Op, place: Place, bridges: tuple[Options, ...]) -> bool:
 
 
 KEEPS: dict[str, Callable[[Program], bool]] = {
-    "An iteration or a `with` in sync code leaves its task and its context behind.": (
-        lambda program: not used(program.main).isdisjoint(("iterate", "enter", "generator"))
-    ),
     'A thread that lives on keeps what its loops of scope "thread" and "caller" had.': (
         lambda program: (
             any(options.scope != "process" for options in program.bridges) or "new_loop" in repr(program.main)

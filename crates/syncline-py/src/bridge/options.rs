@@ -275,7 +275,7 @@ impl Bridge {
 
     #[getter]
     fn _shares_context(&self) -> bool {
-        self.shared.terms.shares_context
+        self.hold.shared.terms.shares_context
     }
 
     fn __repr__(&self) -> String {
