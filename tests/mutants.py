@@ -48,8 +48,8 @@ MUTANTS = (
     Mutant(
         "a cancelled step is not uncancelled",
         RUST + "task/session.rs",
-        "for _ in 0..execution.call.take_cancellations() {",
-        "for _ in 0..execution.call.take_cancellations().min(0) {",
+        "for _ in 0..execution.call.take_cancellations().max(cancelled_by_loop) {",
+        "for _ in 0..execution.call.take_cancellations().max(cancelled_by_loop).min(0) {",
         "tests/test_mutants_missed.py",
     ),
     Mutant(
@@ -132,11 +132,12 @@ MUTANTS = (
         "tests/test_fork.py tests/test_fork_inherited.py",
     ),
     Mutant(
-        "whoever stops queuing for a token puts another one out of the queue",
+        "whoever stops queuing for a token stays in the queue",
         CORE + "limiter.rs",
-        "position(|(known, _, _)| known == key)?;\n        state.queue.remove(at).map",
-        "position(|(known, _, _)| known != key)?;\n        state.queue.remove(at).map",
-        "tests/test_thread_limiter.py",
+        "        let place = state.place_of(key)?;\n        state.leave(place).map(|(_, borrower, waiter)|",
+        "        let place = state.place_of(key).filter(|_| false)?;\n"
+        "        state.leave(place).map(|(_, borrower, waiter)|",
+        "tests/test_thread_limiter.py -o timeout=30",
     ),
     Mutant(
         "a worker that runs trio itself joins the loop that sent it",

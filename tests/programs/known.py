@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .place import Place, parks
-from .tree import Op, Options, Program, used
+from .tree import Op, Options, used
 
 Meets = Callable[[Op, Place, tuple[Options, ...]], bool]
 
@@ -29,18 +29,3 @@ KNOWN: dict[str, Meets] = {
 def is_known(op: Op, place: Place, bridges: tuple[Options, ...]) -> bool:
     """Whether an operation meets a known fault."""
     return any(meets(op, place, bridges) for meets in KNOWN.values())
-
-
-KEEPS: dict[str, Callable[[Program], bool]] = {
-    'A thread that lives on keeps what its loops of scope "thread" and "caller" had.': (
-        lambda program: (
-            any(options.scope != "process" for options in program.bridges) or "new_loop" in repr(program.main)
-        )
-    ),
-}
-"""Faults that keep values of context variables alive: in programs that meet them, that is not looked at."""
-
-
-def may_keep(program: Program) -> bool:
-    """Whether a program meets a known fault that keeps values alive."""
-    return any(meets(program) for meets in KEEPS.values())

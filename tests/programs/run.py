@@ -31,7 +31,6 @@ import syncline
 from . import model
 from .async_code import AsyncCode
 from .base import VARIABLES, Here, Inconclusive, Value, made_bridge
-from .known import may_keep
 from .model import Model, predict
 from .place import Place
 from .sync_code import SyncCode
@@ -217,13 +216,12 @@ def left_behind(run: Run, threads_before: set[str], open_before: int) -> Iterato
     # A thread remembers the context of its last call, to see what the next one changes.
     syncline.run_sync(nothing)
     if "to_thread" in used(run.program.main):
-        if not may_keep(run.program):
-            LATER.extend(run.values)
+        LATER.extend(run.values)
         return
     if not settled(lambda: descriptors() <= open_before):
         yield f"descriptors: {open_before} before, {descriptors()} after"
 
-    if not may_keep(run.program) and not settled(lambda: not kept(run.values)):
+    if not settled(lambda: not kept(run.values)):
         yield f"{kept(run.values)} values of context variables are kept alive"
 
 
