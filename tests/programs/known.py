@@ -20,9 +20,6 @@ KNOWN: dict[str, Meets] = {
             and "set" in used(op.bodies[:2][op.kind == "enter"])
         )
     ),
-    "A trio loop that has just ended by itself could not be told to close, which is logged.": (
-        lambda op, place, bridges: op.kind == "close" and bridges[op.bridge].loop == "trio"
-    ),
 }
 
 
