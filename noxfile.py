@@ -181,6 +181,22 @@ def stress(session: nox.Session, form: Literal["quick", "full"]) -> None:
     pytest(session, "-o", limit, "tests/stress", *session.posargs, env={"SYNCLINE_STRESS": form})
 
 
+@nox.session(python=PYTHONS)
+def random(session: nox.Session) -> None:
+    """Random programs against a model of them: `nox -s random-3.12 -- 600`, in seconds; a minute by default."""
+    seconds = session.posargs[0] if session.posargs else "60"
+    env = {"SYNCLINE_RANDOM_SECONDS": seconds}
+    limit = f"faulthandler_timeout={float(seconds) + 2500}"
+    pytest(session, "-s", "-o", limit, "tests/test_random_programs.py", *session.posargs[1:], env=env)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Puts faults into a copy of the tree, one at a time, and says which no test notices; words choose some by name."""
+    install(session, "test")
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
 @nox.session
 def gui(session: nox.Session) -> None:
     """Real dialogs of Qt and Tk, without a screen; what is missing here (tkinter, Xvfb) is skipped."""

@@ -262,6 +262,26 @@ def test_a_bridge_may_prefer_the_loop_that_sent_the_worker(
     assert bridge.run_sync(where) != threading.get_ident()
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_worker_that_runs_a_loop_itself_joins_no_other(
+    anywhere: Run, make_bridge: Callable[..., syncline.Bridge], backend: str
+) -> None:
+    """Below a loop of the worker's own, of either library, a call runs where it does in any other thread."""
+    bridge = make_bridge(in_worker="sender")
+
+    async def where() -> int:
+        await anyio.lowlevel.checkpoint()
+        return threading.get_ident()
+
+    async def inner() -> int:
+        return bridge.run_sync(where)
+
+    async def main() -> None:
+        assert await syncline.to_thread(anyio.run, inner, backend=backend) != threading.get_ident()
+
+    anywhere(main)
+
+
 def test_a_time_limit_holds_on_that_loop_too(
     anywhere: Run, make_bridge: Callable[..., syncline.Bridge]
 ) -> None:

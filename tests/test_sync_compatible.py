@@ -203,6 +203,27 @@ def test_in_a_thread_that_is_only_marked_the_bridge_is_used() -> None:
     assert syncline.call_with_mark(where) == where()
 
 
+@pytest.mark.parametrize("context", ["share", "copy"])
+def test_in_a_worker_thread_the_bridge_says_whose_context_it_is(run_async: Run[Any], context: Any) -> None:
+    """What the coroutine sets shows in its caller, but for context="copy", as in any other thread."""
+
+    @syncline.Bridge(context=context).sync_compatible
+    async def change() -> str:
+        before = current.get()
+        current.set("changed")
+        return before
+
+    def work() -> tuple[str, str]:
+        current.set("the caller's")
+        return change(), current.get()
+
+    async def main() -> None:
+        seen = await syncline.to_thread(work)
+        assert seen == ("the caller's", "changed" if context == "share" else "the caller's")
+
+    run_async(main)
+
+
 def test_an_error_in_a_worker_thread_is_the_functions_own(run_async: Run[Any]) -> None:
     """A RuntimeError that the function raises doesn't make it run again."""
     calls = []

@@ -164,3 +164,30 @@ def test_errors_that_nobody_sees_are_logged_and_the_run_goes_on(caplog: pytest.L
             type(record.exc_info[1]).__name__ for record in caplog.records if record.exc_info
         ]
         assert bridge.run_sync(answer) == 42
+
+
+def test_a_run_that_ends_by_itself_while_it_is_closed_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Closing cancels the call, and with that the run may be over before it is told: nothing is logged.
+
+    Which of the two comes first is left to chance; one time in twenty it is the end.
+    """
+
+    def work(bridge: syncline.Bridge, begun: threading.Event) -> None:
+        async def forever() -> None:
+            begun.set()
+            await trio.sleep_forever()
+
+        with pytest.raises(syncline.RunnerClosedError):
+            bridge.run_sync(forever)
+
+    for turn in range(200):
+        bridge, begun = (
+            syncline.Bridge(scope="thread" if turn % 2 else "process", backend="trio"),
+            threading.Event(),
+        )
+        thread = threading.Thread(target=work, args=(bridge, begun))
+        thread.start()
+        begun.wait()
+        bridge.close()
+        thread.join()
+    assert not caplog.records

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import sys
 import warnings
@@ -121,7 +122,9 @@ def call_from_sync(
         return fn(*args, **kwargs)
 
     try:
-        return from_thread(begin)
+        if bridge._shares_context:
+            return from_thread(begin)
+        return contextvars.copy_context().run(from_thread, begin)
     except RuntimeError:
         # A thread that was only marked as a worker was sent by nobody, and the loop that sent it may have ended.
         is_given_up = True

@@ -134,6 +134,8 @@ class Bridge:
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
+    @property
+    def _shares_context(self) -> bool: ...
 
 @final
 class Submitted:

@@ -17,10 +17,12 @@ class SubmittedFuture(Future[R]):
     asks for is logged."""
 
     _submitted: Submitted
-    _is_retrieved = False
+    # Until it is bound: what a Ctrl-C in its making leaves has nothing to tell.
+    _is_retrieved = True
 
     def bind(self, submitted: Submitted) -> None:
         self._submitted = submitted
+        self._is_retrieved = False
 
     def cancel(self) -> bool:
         """Cancels the task unless it has ended; returns whether the future is cancelled. Does not wait for cleanup."""

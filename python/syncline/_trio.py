@@ -173,6 +173,16 @@ class TrioLoop:
                 return
         token.run_sync_soon(self._call, callback)
 
+    def is_closed(self) -> bool:
+        """Whether its run is over, which can't be entered again."""
+        if self._token is None:
+            return False
+        try:
+            self._token.run_sync_soon(_nothing, idempotent=True)
+        except trio.RunFinishedError:
+            return True
+        return False
+
     def stop(self) -> None:
         self._stopped.set()
 
@@ -218,14 +228,6 @@ class TrioGuest(TrioLoop):
         super().__init__(0.0, switches=False)
         self._token = token
         self._changed = trio.Event()
-
-    def is_closed(self) -> bool:
-        assert self._token is not None
-        try:
-            self._token.run_sync_soon(_nothing, idempotent=True)
-        except trio.RunFinishedError:
-            return True
-        return False
 
     def is_running(self) -> bool:
         return True

@@ -274,6 +274,11 @@ impl Bridge {
         self.hold.shared.is_closed()
     }
 
+    #[getter]
+    fn _shares_context(&self) -> bool {
+        self.hold.shared.terms.shares_context
+    }
+
     fn __repr__(&self) -> String {
         let closed = if self.closed() { ", closed" } else { "" };
         format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.hold.shared.name, self.scope())

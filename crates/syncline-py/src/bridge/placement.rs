@@ -67,6 +67,7 @@ impl Shared {
             && !self.is_closed()
             && let Some((work, inbox)) = work::sender()
             && names::running_loop(py)?.is_none()
+            && !surroundings::runs_trio(py)?
         {
             return Ok(Place::Sender(work, inbox));
         }

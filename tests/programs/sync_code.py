@@ -1,0 +1,341 @@
+"""Runs the sync code of a program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import threading
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import trio
+import uvloop
+
+import syncline
+
+from .base import Base, Here, Inconclusive, made_bridge, shielded
+from .tree import Block, Op
+
+
+class SyncCode(Base):
+    """The operations of sync code."""
+
+    def sync(self, block: Block, here: Here) -> None:
+        for op in block:
+            if not self.simple(op, here):
+                getattr(self, f"sync_{op.kind}")(op, here)
+
+    def sync_attempt(self, op: Op, here: Here) -> None:
+        try:
+            self.sync(op.bodies[0], here)
+        except BaseException as error:
+            if not self.may_catch(error):
+                raise
+            here.note(f"caught {self.described(error)}")
+
+    def sync_ensure(self, op: Op, here: Here) -> None:
+        try:
+            self.sync(op.bodies[0], here)
+        finally:
+            here.note("finally")
+            with shielded():
+                self.sync(op.bodies[1], here)
+
+    def sync_call(self, op: Op, here: Here) -> None:
+        bridge, token = here.bridges[op.bridge], object()
+        # Where a loop runs, one gets the coroutine, unless one asks for the result.
+        asked = {"_sync": True} if syncline.in_event_loop() else {}
+
+        async def work(given: object) -> object:
+            await self.aio(op.bodies[0], here)
+            return given
+
+        ways: dict[str, Callable[[], object]] = {
+            "run_sync": lambda: bridge.run_sync(work, token),
+            "run": lambda: bridge.run(work(token)),
+            "limited": lambda: bridge.run(work(token), timeout=600),
+            "submit": lambda: bridge.submit(work, token).result(),
+            "synced": lambda: bridge.synced(work)(token),
+            "dual": lambda: bridge.coroutine(work)(token).run(),
+            "compatible": lambda: bridge.sync_compatible(work)(token, **asked),
+            "new_loop": lambda: syncline.run_in_new_loop(work, token),
+        }
+        try:
+            got = ways[op.how]()
+        except RuntimeError as error:
+            if "nested=" not in str(error):
+                raise
+            here.note("refused")
+            return
+        here.note(f"returned: {self.context()}" if got is token else f"returned {got!r}")
+
+    def sync_iterate(self, op: Op, here: Here) -> None:
+        bridge = here.bridges[op.bridge]
+        step, last, *bodies = op.bodies
+        end, made = op.how.split()
+        left = []
+
+        async def items() -> AsyncGenerator[int, None]:
+            try:
+                for number, body in enumerate(bodies):
+                    await self.aio(body, here)
+                    yield number
+            finally:
+                # Of what was fetched ahead nobody knows when it ends.
+                left.append(True) if op.number else here.note("generator left")
+                with shielded():
+                    await self.aio(last, here)
+
+        def iterator() -> Any:
+            if made == "iterate":
+                return bridge.iterate(items(), prefetch=op.number)
+            return bridge.iterator(items)() if made == "iterator" else bridge.synced(items)()
+
+        def take(number: int) -> None:
+            here.note(f"item {number}")
+            self.sync(step, here)
+
+        try:
+            if end == "all":
+                for number in iterator():
+                    take(number)
+            elif end == "break":
+                for number in iterator():
+                    take(number)
+                    here.note("break")
+                    break
+            elif end == "close":
+                with closing(iterator()) as it:
+                    take(next(it))
+                    here.note("close")
+            else:
+                it = iterator()
+                try:
+                    take(next(it))
+                    here.note("drop")
+                finally:
+                    del it
+        finally:
+            if left:
+                here.note("generator left")
+
+    def sync_enter(self, op: Op, here: Here) -> None:
+        bridge, token = here.bridges[op.bridge], object()
+        entered, body, left = op.bodies
+
+        async def manager() -> AsyncGenerator[object, None]:
+            await self.aio(entered, here)
+            try:
+                yield token
+            finally:
+                here.note("exit")
+                with shielded():
+                    await self.aio(left, here)
+
+        made = (
+            bridge.enter(asynccontextmanager(manager)())
+            if op.how == "enter"
+            else bridge.contextmanager(manager)()
+        )
+        with made as got:
+            assert got is token
+            self.sync(body, here)
+
+    def sync_generator(self, op: Op, here: Here) -> None:
+        async def steps() -> AsyncGenerator[int, Any]:
+            at, got = 0, None
+            try:
+                while True:
+                    await self.aio(op.bodies[0], here)
+                    if at:
+                        here.note(f"got {got}")
+                    try:
+                        got = yield at
+                    except Exception as error:
+                        got = self.described(error)
+                    at += 1
+            finally:
+                here.note("generator left")
+
+        it = here.bridges[op.bridge].generator(steps)()
+        try:
+            for at, letter in enumerate(op.how):
+                if letter == "c":
+                    it.close()
+                    return
+                if letter == "d":
+                    break
+                if letter == "n":
+                    got = next(it)
+                elif letter == "s":
+                    got = it.send(at)
+                else:
+                    got = it.throw(self.throwable(op.number * 1000 + at))
+                here.note(f"yielded {got}")
+        finally:
+            del it  # the tracebacks of errors that were raised in its steps keep this frame
+
+    def sync_thread(self, op: Op, here: Here) -> None:
+        self.in_thread(lambda: self.sync(op.bodies[0], here))
+
+    def in_thread(self, work: Callable[[], None]) -> None:
+        """In a thread with an empty context; what it raises is raised here."""
+        thread, raised = self.started(work)
+        thread.join()
+        if raised:
+            raise raised.pop()
+
+    def started(self, work: Callable[[], None]) -> tuple[threading.Thread, list[BaseException]]:
+        raised: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                contextvars.Context().run(work)
+            except BaseException as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread, raised
+
+    def sync_loop(self, op: Op, here: Here) -> None:
+        async def main() -> None:
+            await self.aio(op.bodies[0], here)
+
+        async def installed() -> None:
+            undo = syncline.install()
+            try:
+                await asyncio.create_task(main())
+            finally:
+                undo()
+
+        if op.how == "run_until_complete":
+            loop = asyncio.new_event_loop()
+            try:
+                loop.run_until_complete(main())
+            finally:
+                loop.close()
+        elif op.how == "trio":
+            trio.run(main)
+        elif op.how == "uvloop":
+            uvloop.run(main())
+        elif op.how == "nestable":
+            asyncio.run(syncline.nestable(main)())
+        else:
+            asyncio.run(installed() if op.how == "installed" else main())
+
+    def doomed_call(self, op: Op, here: Here, call: Callable[[Here], object]) -> None:
+        """A call that is ended while it waits for ever; what it raises is noted."""
+        inside = here.doomed(op.bodies[0])
+        try:
+            call(inside)
+        except Inconclusive:
+            raise
+        except BaseException as error:
+            self.has_begun(inside)
+            here.note(type(error).__name__)
+        else:
+            here.note("nothing was raised")
+
+    def sync_timeout(self, op: Op, here: Here) -> None:
+        bridge = here.bridges[op.bridge]
+        self.doomed_call(
+            op, here, lambda inside: bridge.run(self.aio(op.bodies[0], inside), timeout=self.limit(op))
+        )
+
+    def sync_cancel(self, op: Op, here: Here) -> None:
+        ended = threading.Event()
+
+        async def work(inside: Here) -> None:
+            try:
+                await self.aio(op.bodies[0], inside)
+            finally:
+                ended.set()
+
+        def call(inside: Here) -> None:
+            assert inside.latch is not None
+            opened = inside.latch.opened
+
+            def done(future: Future[None]) -> None:
+                opened.set()
+                if not future.cancelled():
+                    ended.set()
+
+            future = here.bridges[op.bridge].submit(work, inside)
+            future.add_done_callback(done)
+            opened.wait()
+            future.cancel()
+            ended.wait()
+            try:
+                future.result()
+            except CancelledError:
+                raise
+            except BaseException as error:
+                here.note(f"the future has {error!r}")
+
+        self.doomed_call(op, here, call)
+
+    def sync_close(self, op: Op, here: Here) -> None:
+        bridge = made_bridge(self.program.bridges[op.bridge])
+        inside = here.doomed(op.bodies[0])
+        inside.bridges = [*here.bridges[: op.bridge], bridge, *here.bridges[op.bridge + 1 :]]
+        assert inside.latch is not None
+        opened = inside.latch.opened
+
+        def work() -> None:
+            try:
+                bridge.run_sync(self.aio, op.bodies[0], inside)
+            finally:
+                opened.set()
+
+        thread, raised = self.started(work)
+        opened.wait()
+        bridge.close()
+        thread.join()
+        here.note(type(raised[0]).__name__ if raised else "nothing was raised")
+        try:
+            bridge.run_sync(self.aio, (), here)
+        except BaseException as error:
+            here.note(f"closed: {type(error).__name__}")
+        else:
+            here.note("closed: it still runs calls")
+
+    def sync_interrupt(self, op: Op, here: Here) -> None:
+        def call(inside: Here) -> None:
+            assert inside.latch is not None
+            opened, over = inside.latch.opened, threading.Event()
+            is_own = self.program.bridges[op.bridge].scope == "caller"
+
+            def watch() -> None:
+                opened.wait()
+                if not over.is_set():
+                    os.kill(os.getpid(), signal.SIGINT)
+                # A loop that the main thread drives sleeps in Python's own selector, which overlooks a signal that
+                # comes between its last look and its sleep, until another one wakes it.
+                while is_own and not over.wait(0.01):
+                    os.kill(os.getpid(), signal.SIGUSR1)
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            try:
+                here.bridges[op.bridge].run_sync(self.aio, op.bodies[0], inside)
+            finally:
+                over.set()
+                opened.set()
+                watcher.join()
+
+        self.doomed_call(op, here, call)
+
+    def sync_from_thread(self, op: Op, here: Here) -> None:
+        token = object()
+
+        async def work(given: object) -> object:
+            await self.aio(op.bodies[0], here)
+            return given
+
+        got = syncline.from_thread(work, token)
+        here.note("returned" if got is token else f"returned {got!r}")
