@@ -55,7 +55,14 @@ impl Shared {
                     let stats = &self.terms.stats;
                     return from_thread::run_there(py, work, inbox, target, patience, shares_context, stats);
                 }
-                Place::Runner(_) | Place::Own(_) | Place::Inline(_) => Carried::from_caller(py)?,
+                Place::Runner(_) | Place::Own(_) | Place::Inline(_) => Carried::from_caller(py),
+            };
+            let carried = match carried {
+                Ok(carried) => carried,
+                Err(error) => {
+                    target.discard(py);
+                    return Err(error);
+                }
             };
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, target, run_in, patience) {
