@@ -225,7 +225,15 @@ impl CallerLoop {
         let _under_way = UnderWay(stats);
         let _waiting = Waiting::begin(&call);
         self.first_step(py, &event_loop, &call, target, run_in)?;
-        let mut awaited = CallerCall { own: self, event_loop: &event_loop, call: &call, stopped: false, idle_stops: 0 };
+        let mut awaited = CallerCall {
+            own: self,
+            event_loop: &event_loop,
+            call: &call,
+            stopped: false,
+            has_raised: false,
+            is_broken: false,
+            idle_stops: 0,
+        };
         if let Some(outcome) = call.take() {
             let turned = self.turn_if_needed(py, &event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
@@ -319,6 +327,10 @@ struct CallerCall<'a, 'py> {
     call: &'a Arc<Call>,
     /// The loop has returned, and neither the call's end nor a timer of ours was the reason.
     stopped: bool,
+    /// It has raised an error, and was turned again for the cleanup.
+    has_raised: bool,
+    /// It did so again, and that was no signal handler's.
+    is_broken: bool,
     /// How often in a row it returned at once.
     idle_stops: u32,
 }
@@ -349,7 +361,7 @@ impl Awaited for CallerCall<'_, '_> {
             }
             return Fate::Gone;
         }
-        if self.idle_stops >= MOST_IDLE_STOPS {
+        if self.is_broken || self.idle_stops >= MOST_IDLE_STOPS {
             return Fate::Gone;
         }
         if self.stopped { Fate::Stopped } else { Fate::Runs }
@@ -379,6 +391,11 @@ impl Awaited for CallerCall<'_, '_> {
         }
         self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();
         self.idle_stops = if now - begun < SHORTEST_TURN { self.idle_stops + 1 } else { 0 };
+        if turned.as_ref().is_err_and(|error| self.has_raised && !signals::are_handlers(py, error)) {
+            self.is_broken = true;
+            return Ok(());
+        }
+        self.has_raised |= turned.is_err();
         turned
     }
 

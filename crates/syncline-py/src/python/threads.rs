@@ -1,5 +1,6 @@
 //! Threads: how they are told apart, and how runners' and workers' are started. They are daemon `threading.Thread`s, so that debuggers and `threading` see them.
 
+use crate::python::condition::Condition;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
@@ -9,14 +10,9 @@ use pyo3::types::{PyDict, PyTuple};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-use syncline_core::latch::Latch;
 
 /// What can put greenlets in the place of a process's threads.
 const PATCHERS: [&str; 2] = ["gevent.monkey", "eventlet.patcher"];
-
-/// How often a thread that starts another one looks for signals.
-const TICK: Duration = Duration::from_millis(50);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -51,10 +47,11 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
     }
     let thread = names::thread(py)?.call((), Some(&options))?;
     let started = thread.getattr_opt(intern!(py, "_started"))?;
+    // The new thread, which sets the event, must not be stuck at a lock.
     if let Some(started) = &started
         && started.hasattr(intern!(py, "_cond"))?
     {
-        started.setattr(intern!(py, "_cond"), Bound::new(py, Gate::default())?)?;
+        started.setattr(intern!(py, "_cond"), Condition::new(py)?)?;
     }
     match started {
         Some(started) if start_at_once(&thread)? => {
@@ -67,36 +64,6 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
         _ => drop(thread.call_method0(intern!(py, "start"))?),
     }
     Ok(thread.unbind())
-}
-
-/// What is in the place of the condition in a thread's `_started` event. The standard library's is Python code, which a
-/// signal handler's exception can leave locked for good: then the new thread, which sets the event, is stuck.
-#[pyclass(frozen, module = "syncline._core")]
-#[derive(Default)]
-struct Gate(Latch);
-
-#[pymethods]
-impl Gate {
-    fn __enter__(&self) {}
-
-    #[pyo3(signature = (*_exc_info))]
-    fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {}
-
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let _ = timeout;
-        while !self.0.is_open() {
-            let _ = py.detach(|| self.0.wait(Some(TICK)));
-            py.check_signals()?;
-        }
-        Ok(true)
-    }
-
-    fn notify_all(&self) {
-        self.0.open();
-    }
-
-    fn _at_fork_reinit(&self) {}
 }
 
 /// What `Thread.start()` does, without Python code in which a signal handler could raise: that would leave the thread, or

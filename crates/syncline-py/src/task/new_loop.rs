@@ -23,7 +23,10 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
              uvloop.new_event_loop"
         )));
     }
-    event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
+    if let Err(error) = event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,)) {
+        signals::through(py, || event_loop.call_method0(intern!(py, "close")));
+        return Err(error);
+    }
     Ok(event_loop)
 }
 

@@ -22,6 +22,7 @@ use crate::python::context::Entered;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::signals;
 use crate::switch::kinds::{Kind, StrandId};
 use crate::switch::strand::Owner;
 use crate::task::execution::{Execution, Step};
@@ -43,6 +44,8 @@ struct State {
     /// What the current step waits for, until the task is told.
     handed_over: Option<Py<PyAny>>,
     closer: Option<Closer>,
+    /// Whether the last step returned.
+    returned: bool,
     /// No step comes after the current one.
     ending: bool,
     ended: bool,
@@ -69,6 +72,11 @@ impl Session {
 
     pub fn has_ended(&self) -> bool {
         lock(&self.state).ended
+    }
+
+    /// Whether the last step that came to its end returned, whatever its caller was told.
+    pub fn has_returned(&self) -> bool {
+        lock(&self.state).returned
     }
 
     /// What is to happen if the loop shuts down before the session ends; for any thread.
@@ -167,9 +175,17 @@ impl Session {
         }
         let coroutine =
             Bound::new(py, SessionCoroutine { session: Arc::clone(self), event_loop: event_loop.clone().unbind() })?;
-        let task = make_task(event_loop, coroutine.as_any(), &self.context)?;
+        let task = make_task(event_loop, coroutine.as_any(), &self.context).inspect_err(|_| self.dismiss_task(py))?;
         lock(&self.state).task = Some(task.clone().unbind());
         Ok(task)
+    }
+
+    /// The making of the task was broken off by a signal handler's exception. Where it has begun all the same, it ends, and
+    /// the session is as before.
+    fn dismiss_task(&self, py: Python<'_>) {
+        lock(&self.state).ended = true;
+        signals::through(py, || self.go_on(py));
+        lock(&self.state).ended = false;
     }
 
     fn as_the_task(
@@ -218,6 +234,7 @@ impl Session {
         let is_cancelled_for_good = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error));
         let (task, freed) = {
             let mut state = lock(&self.state);
+            state.returned = matches!(&outcome, Outcome::Returned(_));
             state.ending |= is_over || is_cancelled_for_good;
             let freed =
                 (state.current.take(), state.handed_over.take(), if is_over { state.closer.take() } else { None });
