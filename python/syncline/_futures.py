@@ -24,7 +24,7 @@ class SubmittedFuture(Future[R]):
     def __init__(self) -> None:
         super().__init__()
         # A Ctrl-C in the middle of a wait must not leave it locked: the loop would wait for it.
-        self._condition = Condition()
+        vars(self)["_condition"] = Condition()
 
     def bind(self, submitted: Submitted) -> None:
         self._submitted = submitted

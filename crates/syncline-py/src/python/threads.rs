@@ -6,7 +6,7 @@ use crate::python::once::intern;
 use crate::python::signals;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,7 +34,14 @@ pub fn thread_key() -> u64 {
     })
 }
 
-pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+/// Starts a thread that is called `name` and calls `target(*args)`. `first` runs in it before any Python code does.
+pub fn start(
+    py: Python<'_>,
+    name: &str,
+    target: Bound<'_, PyAny>,
+    args: Bound<'_, PyTuple>,
+    first: impl Fn() + Send + Sync + 'static,
+) -> PyResult<Py<PyAny>> {
     check_for_greenlets(py)?;
     let options = PyDict::new(py);
     options.set_item("target", target)?;
@@ -54,7 +61,7 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
         started.setattr(intern!(py, "_cond"), Condition::new(py)?)?;
     }
     match started {
-        Some(started) if start_at_once(&thread)? => {
+        Some(started) if start_at_once(&thread, first)? => {
             // Until it runs, as `start()` does: whoever lists threads sees it. What a handler raises meanwhile is the
             // caller's, who waits for the thread from now on.
             if let Err(error) = started.call_method0(intern!(py, "wait")) {
@@ -68,7 +75,7 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
 
 /// What `Thread.start()` does, without Python code in which a signal handler could raise: that would leave the thread, or
 /// the locks of its event, in any state. It does not wait for the thread to run. False where this Python has other means.
-fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'static) -> PyResult<bool> {
     let py = thread.py();
     let threading = py.import(intern!(py, "threading"))?;
     let (Some(limbo), Some(bootstrap)) =
@@ -77,6 +84,11 @@ fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(false);
     };
     let Ok(limbo) = limbo.cast_into::<PyDict>() else { return Ok(false) };
+    let bootstrap = bootstrap.unbind();
+    let bootstrap = PyCFunction::new_closure(py, None, None, move |args, _| {
+        first();
+        bootstrap.call0(args.py())
+    })?;
     let joinable = threading.getattr_opt(intern!(py, "_start_joinable_thread"))?;
     let plain = threading.getattr_opt(intern!(py, "_start_new_thread"))?;
     let handle = thread.getattr_opt(intern!(py, "_handle"))?;

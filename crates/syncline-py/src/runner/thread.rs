@@ -54,7 +54,10 @@ pub fn start(py: Python<'_>, plan: Plan, duty: Start) -> PyResult<()> {
             },
         )?
     };
-    let started = threads::start(py, &name, main.into_any(), PyTuple::empty(py));
+    let started = threads::start(py, &name, main.into_any(), PyTuple::empty(py), {
+        let starting = Arc::clone(&starting);
+        move || starting.is_of_thread(threads::thread_key())
+    });
     if started.is_err() {
         // Where it runs all the same, a signal handler's exception came in the middle; by 1 it will be ready.
         registry.withdraw(&starting);
