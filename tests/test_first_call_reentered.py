@@ -113,8 +113,8 @@ print(turn > 5, threading.active_count())
 
 @scopes
 def test_a_finalizer_that_the_collector_runs_calls_the_bridge(scope: str) -> None:
-    """The collector may run at any place of a first call, in any thread of it, and a finalizer may make a call: it works,
-    or says at once that it came in the middle of the making of the loop (case 71)."""
+    """The collector may run at any place of a first call, in any thread of it, and a finalizer may make a call: that
+    works, or says at once that it came in the middle of the making of the loop (case 71)."""
     end = run_script(f"""{BEGIN}
 syncline.run_sync(answer)
 got = []
@@ -157,7 +157,7 @@ def test_a_loop_factory_that_calls_its_own_bridge_gets_an_error_that_says_so(
 
     with syncline.Bridge(scope=scope, loop_factory=factory) as bridge:  # type: ignore[arg-type]
         for _ in range(2):
-            with pytest.raises(syncline.DeadlockError, match="loop_factory of the bridge .* the very loop"):
+            with pytest.raises(syncline.DeadlockError, match=r"loop_factory of the bridge .* the very loop"):
                 bridge.run_sync(asyncio.sleep, 0)
         assert bridge.stats()["active"] == 0
 

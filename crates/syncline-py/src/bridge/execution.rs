@@ -56,11 +56,9 @@ impl Shared {
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, target, run_in, patience) {
                 Ok(result) => {
-                    if shares_context {
-                        carried.write_back(py, true)?;
-                    }
-                    signals::check(py)?;
-                    return result;
+                    let written = if shares_context { carried.write_back(py, true) } else { Ok(()) };
+                    // What was kept is this operation's, whatever else it raises.
+                    return signals::check(py).and(written).and(result);
                 }
                 // The runner ended between our finding it and our sending: there is another one, or an error.
                 Err((returned, _)) => target = returned,

@@ -99,11 +99,8 @@ pub fn run_there(
     };
     let result = Wait::begin(patience).wait_for(py, &mut awaited);
     drop(waiting);
-    if shares_context {
-        carried.write_back(py, false)?;
-    }
-    signals::check(py)?;
-    result
+    let written = if shares_context { carried.write_back(py, false) } else { Ok(()) };
+    signals::check(py).and(written).and(result)
 }
 
 /// While it lives the work's function waits for the call.
