@@ -1,4 +1,4 @@
-"""What background tasks and callbacks raise that is no Exception is logged, and the loop goes on: also on a thread's own."""
+"""Background errors that are no Exception are logged, and the loop goes on: also on a thread's own."""
 
 from __future__ import annotations
 
