@@ -6,6 +6,8 @@ import logging
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
+from ._core import Condition
+
 if TYPE_CHECKING:
     from ._core import Submitted
 
@@ -19,6 +21,11 @@ class SubmittedFuture(Future[R]):
     _submitted: Submitted
     # Until it is bound: what a Ctrl-C in its making leaves has nothing to tell.
     _is_retrieved = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A Ctrl-C in the middle of a wait must not leave it locked: the loop would wait for it.
+        vars(self)["_condition"] = Condition()
 
     def bind(self, submitted: Submitted) -> None:
         self._submitted = submitted
@@ -51,6 +58,8 @@ class SubmittedFuture(Future[R]):
         self._is_retrieved = True
 
     def __del__(self) -> None:
+        if not hasattr(self, "_done_callbacks"):
+            return  # its making was interrupted
         if self._is_retrieved or not self.done() or self.cancelled():
             return
         error = super().exception()

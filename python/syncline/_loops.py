@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import sys
 from sys import get_asyncgen_hooks
 from typing import Any
@@ -20,10 +21,33 @@ class CallerLoop(BridgeLoop, _StockLoop):
     """A thread's own loop, which can take the first step of a task without turning."""
 
     _ready: collections.deque[asyncio.Handle]
+    _closed = True
+    """Until it is made."""
+    hooks: tuple[Any, Any] | None = None
 
     def __init__(self) -> None:
-        super().__init__()
-        self.hooks = self.run_until_complete(_current_hooks())
+        raised: list[BaseException] = []
+        try:
+            super().__init__()
+            self.set_exception_handler(lambda _, what: raised.append(what["exception"]))
+            while self.hooks is None:
+                # One turn, whatever a signal handler raises in the middle of it.
+                self.call_soon(self._note_hooks)
+                self.stop()
+                self.run_forever()
+                if raised:
+                    raise raised[0]
+        except BaseException:
+            # Half made, it can't be closed; what it is made of closes itself.
+            with contextlib.suppress(AttributeError):
+                self.close()
+            self._closed = True
+            raise
+
+    def _note_hooks(self) -> None:
+        """The hooks that a loop installs while it runs: asked of it here, as their names are private."""
+        hooks = get_asyncgen_hooks()
+        self.hooks = hooks.firstiter, hooks.finalizer
 
     def finish(self) -> None:
         """Stops as soon as what is ready by now has had its turn: tasks that the call has created are begun."""
@@ -31,9 +55,3 @@ class CallerLoop(BridgeLoop, _StockLoop):
             self.call_soon(self.stop)
         else:
             self.stop()
-
-
-async def _current_hooks() -> tuple[Any, Any]:
-    """The hooks that a loop installs while it runs: asked of it here, as their names are private."""
-    hooks = get_asyncgen_hooks()
-    return hooks.firstiter, hooks.finalizer

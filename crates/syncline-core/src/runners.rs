@@ -11,6 +11,8 @@
 //!    itself: its new start takes the place of the one that it interrupts. 4. No runner is dropped under the lock.
 
 use crate::latch::Latch;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::{Arc, Mutex, lock};
 use crate::waits::Node;
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub struct Starting<E> {
     pub node: Arc<Node>,
     /// The thread that began it.
     by: u64,
+    /// The runner's own thread, once there is one.
+    thread: AtomicU64,
     progress: Mutex<Progress<E>>,
 }
 
@@ -100,9 +104,14 @@ impl<E> Starting<E> {
         is_new
     }
 
-    /// By 3.
+    /// For the runner's thread, before any Python code runs in it.
+    pub fn is_of_thread(&self, thread: u64) {
+        self.thread.store(thread, Relaxed);
+    }
+
+    /// By 3. Python code that runs in a thread before its main function can be a finalizer that makes a call.
     fn is_interrupted_by(&self, thread: u64) -> bool {
-        self.by == thread && matches!(lock(&self.progress).phase, Phase::New)
+        (self.by == thread || self.thread.load(Relaxed) == thread) && matches!(lock(&self.progress).phase, Phase::New)
     }
 }
 
@@ -155,12 +164,14 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
             over: Latch::new(),
             node: Node::new(),
             by: me,
+            thread: AtomicU64::new(0),
             progress: Mutex::new(Progress { phase: Phase::New, is_abandoned: false }),
         });
         let replaced = state.entries.insert(key.clone(), Entry::Starting(Arc::clone(&starting)));
         drop(state);
         // By 2 and 4.
         if let Some(Entry::Starting(interrupted)) = &replaced {
+            lock(&interrupted.progress).phase = Phase::Over;
             interrupted.over.open();
         }
         drop(replaced);
@@ -332,6 +343,17 @@ mod tests {
         let duty = start(&runners, 0);
         assert!(duty.starting().begin());
         assert!(matches!(runners.find(&0, 1, |_| true), Find::Wait(_)));
+    }
+
+    #[test]
+    fn a_runners_thread_that_needs_the_runner_before_it_has_begun_starts_another_and_ends() {
+        let runners = Numbers::new();
+        let interrupted = start(&runners, 0);
+        interrupted.starting().is_of_thread(5);
+        let Find::Start(inner) = runners.find(&0, 5, |_| true) else { panic!("expected to start") };
+        assert!(!interrupted.starting().begin());
+        assert!(inner.starting().begin());
+        assert_eq!(inner.ready(2), Ok(()));
     }
 
     #[test]

@@ -227,7 +227,15 @@ impl CallerLoop {
         wait: Wait,
     ) -> PyResult<Py<PyAny>> {
         let mut wait = wait;
-        let mut awaited = CallerCall { own: self, event_loop, call, stopped: false, idle_stops: IdleStops::default() };
+        let mut awaited = CallerCall {
+            own: self,
+            event_loop,
+            call,
+            stopped: false,
+            has_raised: false,
+            is_broken: false,
+            idle_stops: IdleStops::default(),
+        };
         if let Some(outcome) = call.take() {
             let turned = self.turn_if_needed(py, event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
@@ -325,6 +333,10 @@ struct CallerCall<'a, 'py> {
     call: &'a Arc<Call>,
     /// The loop has returned, and neither the call's end nor a timer of ours was the reason.
     stopped: bool,
+    /// It has raised an error, and was turned again for the cleanup.
+    has_raised: bool,
+    /// It did so again, and that was no signal handler's.
+    is_broken: bool,
     idle_stops: IdleStops,
 }
 
@@ -354,7 +366,7 @@ impl Awaited for CallerCall<'_, '_> {
             }
             return Fate::Gone;
         }
-        if self.idle_stops.are_too_many() {
+        if self.is_broken || self.idle_stops.are_too_many() {
             return Fate::Gone;
         }
         if self.stopped { Fate::Stopped } else { Fate::Runs }
@@ -384,6 +396,11 @@ impl Awaited for CallerCall<'_, '_> {
         }
         self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();
         self.idle_stops.note(now - begun);
+        if turned.as_ref().is_err_and(|error| self.has_raised && !signals::are_handlers(py, error)) {
+            self.is_broken = true;
+            return Ok(());
+        }
+        self.has_raised |= turned.is_err();
         turned
     }
 

@@ -29,7 +29,8 @@ impl Shared {
         ending.extend(own_loops.into_iter().map(|own| own as Arc<dyn Resident>));
         let ended = wait_for_ends(py, ending, begun);
         let closed = loops_of_thread::close(py, self);
-        ended.and(closed).and_then(|()| signals::check(py))
+        // What was kept is this operation's, whatever else it raises.
+        signals::check(py).and(ended).and(closed)
     }
 
     /// The same without waiting: for a bridge that nobody has any more.

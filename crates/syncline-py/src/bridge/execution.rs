@@ -67,11 +67,9 @@ impl Shared {
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, target, run_in, patience) {
                 Ok(heard) => {
-                    if shares_context {
-                        carried.write_back(py, heard.has_ended)?;
-                    }
-                    signals::check(py)?;
-                    return heard.result;
+                    let written = if shares_context { carried.write_back(py, heard.has_ended) } else { Ok(()) };
+                    // What was kept is this operation's, whatever else it raises.
+                    return signals::check(py).and(written).and(heard.result);
                 }
                 // The runner ended between our finding it and our sending: there is another one, or an error.
                 Err((returned, _)) => target = returned,

@@ -12,6 +12,7 @@ use crate::python::threads::thread_key;
 use crate::runner::registry::RunnerKey;
 use crate::runner::state::Runner;
 use pyo3::prelude::*;
+use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -63,7 +64,29 @@ impl Loop {
 
 thread_local! {
     static HERE: Leaky<Vec<OfBridge>> = const { Leaky::new() };
+    /// The bridges for which this thread makes a loop.
+    static MAKING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static END: Deferred = const { Deferred::new() };
+}
+
+/// While it lives, this thread makes a loop for that bridge, which runs the code of a `loop_factory`, and signal handlers.
+pub struct Making(u64);
+
+impl Making {
+    pub fn begin(shared: &Shared) -> Self {
+        MAKING.with_borrow_mut(|making| making.push(shared.terms.bridge));
+        Self(shared.terms.bridge)
+    }
+
+    pub fn is_under_way(shared: &Shared) -> bool {
+        MAKING.with_borrow(|making| making.contains(&shared.terms.bridge))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        MAKING.with_borrow_mut(|making| making.retain(|bridge| *bridge != self.0));
+    }
 }
 
 fn take(which: impl Fn(&OfBridge) -> bool) -> Vec<OfBridge> {

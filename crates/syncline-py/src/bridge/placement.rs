@@ -6,7 +6,7 @@
 //!    only carries it out.
 
 use super::caller_loop::CallerLoop;
-use super::loops_of_thread;
+use super::loops_of_thread::{self, Making};
 use super::shared::{Scope, Shared};
 use crate::call::wait::Patience;
 use crate::python::errors;
@@ -170,9 +170,16 @@ impl Shared {
         match known {
             Some(own) if own.is_busy() => self.process_runner(py, patience),
             Some(own) => Ok(Place::Own(own)),
+            // What makes the loop makes a call, too: its loop_factory, or a signal handler in the middle of that.
+            None if Making::is_under_way(self) => self.process_runner(py, patience),
             None => {
+                let making = Making::begin(self);
                 let own = self.make_own_loop(py)?;
-                loops_of_thread::keep(py, self, &own)?;
+                drop(making);
+                if let Err(error) = loops_of_thread::keep(py, self, &own) {
+                    own.close_quietly(py);
+                    return Err(error);
+                }
                 Ok(Place::Own(own))
             }
         }
@@ -293,7 +300,7 @@ fn factory_calls_its_bridge(py: Python<'_>, name: &str) -> PyErr {
     errors::deadlock(
         py,
         format!(
-            "the loop_factory of the bridge {name:?} made a call that waits for the very loop which it is to make; make \
+            "the loop_factory of the bridge {name:?}, or what ran in the middle of it, made a call that waits for the very loop which it is to make; make \
              the call before, or through another bridge"
         ),
     )

@@ -100,10 +100,9 @@ impl Binding {
                 return Err(self.refused(py));
             }
         };
-        if self.shared.terms.shares_context {
-            carried.write_back(py, false)?;
-        }
+        let written = if self.shared.terms.shares_context { carried.write_back(py, false) } else { Ok(()) };
         signals::check(py)?;
+        written?;
         if position == Position::Last || self.session.is_ending() {
             self.leave(py);
         }

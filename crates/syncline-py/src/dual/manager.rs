@@ -52,6 +52,17 @@ impl ManagerBase {
         }
     }
 
+    /// It was entered, and a signal handler's exception came on the way out: no `with` block will leave it.
+    fn leave_again(slf: &Bound<'_, Self>, binding: &Binding, error: &PyErr) -> PyErr {
+        let py = slf.py();
+        let left = Self::method(slf, "__aexit__").and_then(|function| {
+            let args = (error.get_type(py), error.value(py), error.traceback(py)).into_pyobject(py)?.unbind();
+            binding.step(py, Target::Step { function: function.unbind(), args }, Position::Last)
+        });
+        // Even where `__aexit__` says that the error is dealt with: there is no value to go on with.
+        left.err().unwrap_or_else(|| error.clone_ref(py))
+    }
+
     fn twin<'py>(slf: &Bound<'py, Self>, name: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let Some(source) = this.source.get() else { return Err(not_defined(slf.as_any(), name, WHAT)) };
@@ -118,6 +129,11 @@ impl ManagerBase {
                 let manager =
                     this.source.get().map_or_else(|| slf.clone().into_any().unbind(), |source| source.clone_ref(py));
                 binding.session.on_shutdown(Closer::Leave(manager));
+            }
+            Err(error) if binding.session.has_returned() => {
+                let error = Self::leave_again(slf, &binding, error);
+                this.usage.reset();
+                return Err(error);
             }
             Err(_) => {
                 binding.end(py);

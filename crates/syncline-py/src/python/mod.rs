@@ -1,6 +1,7 @@
 //! What we need of the interpreter: names looked up once, errors, signals, contexts, threads, the process. Knows no call and no loop.
 
 pub mod collecting;
+pub mod condition;
 pub mod context;
 pub mod errors;
 pub mod leaky;

@@ -17,7 +17,7 @@ use crate::python::process;
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
 use std::ffi::{c_int, c_void};
 
 /// How often a short step is made anew that handlers' exceptions break off.
@@ -132,7 +132,8 @@ pub fn check(py: Python<'_>) -> PyResult<()> {
 pub fn check_all(py: Python<'_>) -> PyResult<()> {
     static NOTHING: Once<Py<PyAny>> = Once::new();
     check(py)?;
-    let nothing = NOTHING.get_or_try_init(py, || Ok(py.eval(c"lambda: None", None, None)?.unbind()))?;
+    let nothing =
+        NOTHING.get_or_try_init(py, || Ok(py.eval(c"lambda: None", Some(&PyDict::new(py)), None)?.unbind()))?;
     nothing.call0(py).map(drop)
 }
 

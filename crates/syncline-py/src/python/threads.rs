@@ -1,22 +1,18 @@
 //! Threads: how they are told apart, and how runners' and workers' are started. They are daemon `threading.Thread`s, so that debuggers and `threading` see them.
 
+use crate::python::condition::Condition;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-use syncline_core::latch::Latch;
 
 /// What can put greenlets in the place of a process's threads.
 const PATCHERS: [&str; 2] = ["gevent.monkey", "eventlet.patcher"];
-
-/// How often a thread that starts another one looks for signals.
-const TICK: Duration = Duration::from_millis(50);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -38,7 +34,14 @@ pub fn thread_key() -> u64 {
     })
 }
 
-pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+/// Starts a thread that is called `name` and calls `target(*args)`. `first` runs in it before any Python code does.
+pub fn start(
+    py: Python<'_>,
+    name: &str,
+    target: Bound<'_, PyAny>,
+    args: Bound<'_, PyTuple>,
+    first: impl Fn() + Send + Sync + 'static,
+) -> PyResult<Py<PyAny>> {
     check_for_greenlets(py)?;
     let options = PyDict::new(py);
     options.set_item("target", target)?;
@@ -51,13 +54,14 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
     }
     let thread = names::thread(py)?.call((), Some(&options))?;
     let started = thread.getattr_opt(intern!(py, "_started"))?;
+    // The new thread, which sets the event, must not be stuck at a lock.
     if let Some(started) = &started
         && started.hasattr(intern!(py, "_cond"))?
     {
-        started.setattr(intern!(py, "_cond"), Bound::new(py, Gate::default())?)?;
+        started.setattr(intern!(py, "_cond"), Condition::new(py)?)?;
     }
     match started {
-        Some(started) if start_at_once(&thread)? => {
+        Some(started) if start_at_once(&thread, first)? => {
             // Until it runs, as `start()` does: whoever lists threads sees it. What a handler raises meanwhile is the
             // caller's, who waits for the thread from now on.
             if let Err(error) = started.call_method0(intern!(py, "wait")) {
@@ -69,39 +73,9 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
     Ok(thread.unbind())
 }
 
-/// What is in the place of the condition in a thread's `_started` event. The standard library's is Python code, which a
-/// signal handler's exception can leave locked for good: then the new thread, which sets the event, is stuck.
-#[pyclass(frozen, module = "syncline._core")]
-#[derive(Default)]
-struct Gate(Latch);
-
-#[pymethods]
-impl Gate {
-    fn __enter__(&self) {}
-
-    #[pyo3(signature = (*_exc_info))]
-    fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {}
-
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let _ = timeout;
-        while !self.0.is_open() {
-            let _ = py.detach(|| self.0.wait(Some(TICK)));
-            py.check_signals()?;
-        }
-        Ok(true)
-    }
-
-    fn notify_all(&self) {
-        self.0.open();
-    }
-
-    fn _at_fork_reinit(&self) {}
-}
-
 /// What `Thread.start()` does, without Python code in which a signal handler could raise: that would leave the thread, or
 /// the locks of its event, in any state. It does not wait for the thread to run. False where this Python has other means.
-fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'static) -> PyResult<bool> {
     let py = thread.py();
     let threading = py.import(intern!(py, "threading"))?;
     let (Some(limbo), Some(bootstrap)) =
@@ -110,6 +84,11 @@ fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(false);
     };
     let Ok(limbo) = limbo.cast_into::<PyDict>() else { return Ok(false) };
+    let bootstrap = bootstrap.unbind();
+    let bootstrap = PyCFunction::new_closure(py, None, None, move |args, _| {
+        first();
+        bootstrap.call0(args.py())
+    })?;
     let joinable = threading.getattr_opt(intern!(py, "_start_joinable_thread"))?;
     let plain = threading.getattr_opt(intern!(py, "_start_new_thread"))?;
     let handle = thread.getattr_opt(intern!(py, "_handle"))?;

@@ -90,6 +90,8 @@ pub struct Runner {
     pub wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
     pub event_loop: Once<Py<PyAny>>,
     drain: Once<Py<PyAny>>,
+    /// How many threads are in the middle of scheduling it.
+    wakers: AtomicU32,
     pub thread: Once<Py<PyAny>>,
     pub thread_id: AtomicU64,
     /// The submitted calls: nobody who waits for one of their futures looks after it.
@@ -151,6 +153,7 @@ impl Runner {
             wake_fd: Mutex::new(Some(new_wake_fd()?)),
             event_loop: Once::new(),
             drain: Once::new(),
+            wakers: AtomicU32::new(0),
             thread: Once::new(),
             thread_id: AtomicU64::new(0),
             submitted: Mutex::default(),
@@ -235,6 +238,9 @@ impl Runner {
     /// Sends a job and wakes the loop if need be; attached. Gives the job back if the runner takes no more.
     pub fn post(self: &Arc<Self>, py: Python<'_>, job: Job) -> Result<(), SendError<Job>> {
         match (self.mailbox.send(job)?, self.feeder) {
+            // Where others are about to schedule that, they may be held up by a signal handler, or a finalizer, that
+            // waits for this very job.
+            (Sent::LoopIsAwake, Feeder::Callback) if self.wakers.load(Relaxed) > 0 => self.call_drain(py),
             (Sent::LoopIsAwake, _) => {}
             (Sent::WakeTheLoop, Feeder::Selector) => self.wake(),
             (Sent::WakeTheLoop, Feeder::Callback) => self.call_drain(py),
@@ -243,6 +249,7 @@ impl Runner {
     }
 
     fn call_drain(self: &Arc<Self>, py: Python<'_>) {
+        self.wakers.fetch_add(1, Relaxed);
         let scheduled = || -> PyResult<()> {
             let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
             let drain = self.drain.get_or_try_init(py, || {
@@ -270,6 +277,7 @@ impl Runner {
             }
             scheduled => scheduled,
         });
+        self.wakers.fetch_sub(1, Relaxed);
     }
 
     fn is_loop_closed(&self, py: Python<'_>) -> bool {

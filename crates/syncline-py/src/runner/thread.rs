@@ -15,6 +15,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::residents;
+use crate::python::signals;
 use crate::python::surroundings::Backend;
 use crate::python::threads;
 use crate::switch::carrier;
@@ -55,7 +56,10 @@ pub fn start(py: Python<'_>, plan: Plan, duty: Start, begin: impl FnOnce(&Arc<Ru
             },
         )?
     };
-    let started = threads::start(py, &name, main.into_any(), PyTuple::empty(py));
+    let started = threads::start(py, &name, main.into_any(), PyTuple::empty(py), {
+        let starting = Arc::clone(&starting);
+        move || starting.is_of_thread(threads::thread_key())
+    });
     if started.is_err() {
         // Where it runs all the same, a signal handler's exception came in the middle; by 1 it will be ready.
         registry.withdraw(&starting);
@@ -85,6 +89,11 @@ pub fn wait_for_start(py: Python<'_>, starting: &Arc<Starting>, is_mine: bool, p
     let patience = Patience { cleanup: Duration::ZERO, ..patience };
     let mut awaited = RunnerStart { starting, is_mine, outer: stepped_call() };
     Wait::begin(patience).wait_for(py, &mut awaited)?;
+    // What a handler raised meanwhile: the call that needs the runner does not begin.
+    if let Err(signal) = signals::check(py) {
+        awaited.abandon(py, None);
+        return Err(signal);
+    }
     match is_mine.then(|| starting.take_error()).flatten() {
         Some(error) => Err(error),
         None => Ok(()),

@@ -1,6 +1,7 @@
 //! Tasks on a loop: how they are made, stepped, kept waiting between steps, and ended with their loop.
 
 pub mod bridged;
+pub mod cancelling;
 pub mod closer;
 pub mod execution;
 pub mod idle;

@@ -24,12 +24,21 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
              uvloop.new_event_loop"
         )));
     }
+    if let Err(error) = prepare(&event_loop, &handler) {
+        signals::through(py, || event_loop.call_method0(intern!(py, "close")));
+        return Err(error);
+    }
+    Ok(event_loop)
+}
+
+/// Gives the loop what every loop of ours has.
+fn prepare<'py>(event_loop: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
     let known = event_loop.getattr_opt(intern!(py, "get_exception_handler"))?.map(|get| get.call0()).transpose()?;
     if known.is_none_or(|known| known.is_none()) {
         event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
     }
-    main_end::attend(py, &event_loop)?;
-    Ok(event_loop)
+    main_end::attend(py, event_loop)
 }
 
 /// The loops' exception handler: logs to "syncline".

@@ -13,8 +13,9 @@
 //! 3. The task of a session never ends by an error, and ends with the session: after its last step, or, where a loop
 //!    shuts down, after what the session left for that case.
 
+use super::cancelling::{cancels, is_cancelled_error, is_repeated};
 use super::closer::Closer;
-use crate::call::outcome::{Outcome, is_cancelled, is_trio_cancelled};
+use crate::call::outcome::{Outcome, is_trio_cancelled};
 use crate::call::state::Call;
 use crate::coroutine::driven::Input;
 use crate::coroutine::target::Target;
@@ -22,6 +23,7 @@ use crate::python::context::Entered;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::signals;
 use crate::switch::kinds::{Kind, StrandId};
 use crate::switch::strand::Owner;
 use crate::task::execution::{Execution, Step};
@@ -30,7 +32,7 @@ use crate::task::loops;
 use crate::task::making::make_task;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyWeakrefReference};
+use pyo3::types::{PyDict, PyWeakrefReference};
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
 
@@ -43,6 +45,8 @@ struct State {
     /// What the current step waits for, until the task is told.
     handed_over: Option<Py<PyAny>>,
     closer: Option<Closer>,
+    /// Whether the last step returned.
+    returned: bool,
     /// No step comes after the current one.
     ending: bool,
     ended: bool,
@@ -69,6 +73,11 @@ impl Session {
 
     pub fn has_ended(&self) -> bool {
         lock(&self.state).ended
+    }
+
+    /// Whether the last step that came to its end returned, whatever its caller was told.
+    pub fn has_returned(&self) -> bool {
+        lock(&self.state).returned
     }
 
     /// What is to happen if the loop shuts down before the session ends; for any thread.
@@ -173,9 +182,17 @@ impl Session {
         }
         let coroutine =
             Bound::new(py, SessionCoroutine { session: Arc::clone(self), event_loop: event_loop.clone().unbind() })?;
-        let task = make_task(event_loop, coroutine.as_any(), &self.context)?;
+        let task = make_task(event_loop, coroutine.as_any(), &self.context).inspect_err(|_| self.dismiss_task(py))?;
         lock(&self.state).task = Some(task.clone().unbind());
         Ok(task)
+    }
+
+    /// The making of the task was broken off by a signal handler's exception. Where it has begun all the same, it ends, and
+    /// the session is as before.
+    fn dismiss_task(&self, py: Python<'_>) {
+        lock(&self.state).ended = true;
+        signals::through(py, || self.go_on(py));
+        lock(&self.state).ended = false;
     }
 
     fn as_the_task(
@@ -224,6 +241,7 @@ impl Session {
         let is_over = matches!(&outcome, Outcome::Raised(error) if self.is_over_by(py, error));
         let (task, freed) = {
             let mut state = lock(&self.state);
+            state.returned = matches!(&outcome, Outcome::Returned(_));
             state.ending |= is_over;
             let freed =
                 (state.current.take(), state.handed_over.take(), if is_over { state.closer.take() } else { None });
@@ -370,37 +388,6 @@ impl Session {
         self.forget_task();
         current.map_or(Ok(()), |execution| execution.close(py))
     }
-}
-
-fn is_cancelled_error(error: &Bound<'_, PyAny>) -> bool {
-    is_cancelled(error.py(), &PyErr::from_value(error.clone()))
-}
-
-/// The message of a cancellation, if it has one.
-fn message_of<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    let args = error.getattr(intern!(error.py(), "args")).ok()?.cast_into::<PyTuple>().ok()?;
-    args.get_item(0).ok()
-}
-
-/// Whether this comes from one of anyio's cancel scopes, which cancel again and again what awaits inside of them. What
-/// such a scope did between two steps is over; delivered late, it would hit code that the scope shields by now.
-fn is_repeated(error: &Bound<'_, PyAny>) -> bool {
-    let text = message_of(error).and_then(|message| message.extract::<String>().ok());
-    text.is_some_and(|text| text.starts_with("Cancelled ") && text.contains(" cancel scope "))
-}
-
-/// Hands a cancellation on to what is awaited, with its message, by which anyio's scopes know their own.
-fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
-    let py = awaited.py();
-    let cancel = || -> PyResult<bool> {
-        match message_of(error) {
-            Some(message) => awaited.call_method1(intern!(py, "cancel"), (message,)),
-            None => awaited.call_method0(intern!(py, "cancel")),
-        }?
-        .is_truthy()
-    };
-    // What can't be cancelled gets the error itself.
-    cancel().unwrap_or(false)
 }
 
 /// The coroutine of a session's task.

@@ -103,11 +103,8 @@ pub fn run_there(
         if is_told { as_cancelled_here(py, error) } else { error }
     });
     drop(waiting);
-    if shares_context {
-        carried.write_back(py, false)?;
-    }
-    signals::check(py)?;
-    result
+    let written = if shares_context { carried.write_back(py, false) } else { Ok(()) };
+    signals::check(py).and(written).and(result)
 }
 
 /// While it lives the work's function waits for the call.

@@ -1,0 +1,98 @@
+"""Calls that begin a few frames below the recursion limit: RecursionError or the value, and the next call works."""
+
+from __future__ import annotations
+
+import pytest
+
+from child import run_script
+
+pytestmark = pytest.mark.timeout(60)
+
+SCRIPT = """
+import asyncio, contextlib, sys, threading
+import syncline
+
+async def answer():
+    return 42
+
+async def suspends():
+    await asyncio.sleep(0)
+    return 42
+
+async def numbers():
+    yield 42
+
+@contextlib.asynccontextmanager
+async def managed():
+    yield 42
+
+async def nests(bridge):
+    return bridge.run_sync(answer)
+
+def entered(bridge):
+    with bridge.enter(managed()) as value:
+        return value
+
+def closed(bridge):
+    bridge.run_sync(answer)
+    bridge.close()
+    return 42
+
+kinds = {
+    "run_sync": lambda bridge: bridge.run_sync(answer),
+    "suspends": lambda bridge: bridge.run_sync(suspends),
+    "run": lambda bridge: bridge.run(answer(), timeout=20),
+    "submit": lambda bridge: bridge.submit(answer).result(20),
+    "iterate": lambda bridge: list(bridge.iterate(numbers()))[0],
+    "enter": entered,
+    "nested": lambda bridge: bridge.run_sync(nests, bridge),
+}
+sys.unraisablehook = lambda what: None  # destructors are at the limit, too
+loops = {"caller on uvloop": ("caller", True), "process on uvloop": ("process", True)}
+scope, on_uvloop = loops.get(PLACE, (PLACE, False))
+options = {"scope": scope}
+if on_uvloop:
+    import uvloop
+    options["loop_factory"] = uvloop.new_event_loop
+
+def depth():
+    frame, count = sys._getframe(), 0
+    while frame is not None:
+        frame, count = frame.f_back, count + 1
+    return count
+
+def below(frames, call, bridge):
+    if depth() < sys.getrecursionlimit() - frames:
+        return below(frames, call, bridge)
+    return call(bridge)
+
+def check():
+    for is_first in (True, False):
+        for frames in range(1, 13):
+            bridge = syncline.Bridge(**options)
+            for name, call in kinds.items():
+                if not is_first:
+                    call(bridge)
+                try:
+                    got = below(frames, call, bridge)
+                except RecursionError:
+                    got = 42
+                assert got == 42, (name, frames, got)
+                assert call(bridge) == 42, (name, frames)
+                assert bridge.stats()["active"] == 0, (name, frames, bridge.stats())
+            try:
+                below(frames, closed, bridge)
+            except RecursionError:
+                pass
+            bridge.close()
+
+check()
+"""
+
+
+@pytest.mark.parametrize("place", ["process", "thread", "caller", "process on uvloop"])
+def test_a_call_at_the_recursion_limit_fails_or_works_and_the_next_one_works(place: str) -> None:
+    """Each kind of call, as a bridge's first one and later, begun 1 to 12 frames below the limit; and closing there."""
+    # The recursion limit makes asyncio's and our own code fail at each of its lines in turn.
+    end = run_script(f"PLACE = {place!r}\n{SCRIPT}")
+    assert end.status == 0, f"{end.out}\n{end.err}"
