@@ -158,18 +158,20 @@ def test_an_error_that_comes_when_the_caller_has_gone_is_logged(
 def test_a_close_during_a_start_frees_its_callers_and_leaves_nothing(
     leaks_nothing: None, factory: Factory, scope: str
 ) -> None:
-    """Callers get RunnerClosedError at once; the loop that comes up late ends itself."""
+    """Callers get RunnerClosedError at once; close waits for the loop that comes up late, and that ends itself."""
     bridge = syncline.Bridge(scope=scope, **factory.options)
     callers = [Caller(lambda: bridge.run_sync(here)) for _ in range(2 if scope == "process" else 1)]
     assert factory.begun.wait(FAR)
-    began = time.monotonic()
-    bridge.close()
+    closing = Caller(bridge.close)
+    # The loop is made only after that.
     for caller in callers:
         assert caller.has_got.wait(FAR)
         assert is_closed_error(caller.got), caller.got
         caller.join()
-    assert time.monotonic() - began < FAR / 2
+    assert not closing.has_got.is_set()
     factory.go.set()
+    assert closing.has_got.wait(FAR)
+    closing.join()
     with pytest.raises(syncline.RunnerClosedError):
         bridge.run_sync(here)
 

@@ -37,6 +37,7 @@ class CallerLoop(BridgeLoop, _StockLoop):
                 self.run_forever()
                 if raised:
                     raise raised[0]
+            self.set_exception_handler(None)
         except BaseException:
             # Half made, it can't be closed; what it is made of closes itself.
             with contextlib.suppress(AttributeError):

@@ -36,7 +36,6 @@ lazy! {
     set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop = "asyncio.events"."_get_running_loop";
-    handle_run = "asyncio.events"."Handle._run";
     enter_task = "asyncio.tasks"."_enter_task";
     leave_task = "asyncio.tasks"."_leave_task";
     is_coroutine = "asyncio"."iscoroutine";

@@ -144,10 +144,11 @@ pub fn concerns_driver(py: Python<'_>, error: &PyErr) -> bool {
     !is_usual || are_handlers(py, error) || !comes_from_callback(py, error).unwrap_or(true)
 }
 
-/// Whether the traceback shows the frame in which asyncio runs callbacks.
+/// Whether the traceback shows the frame in which asyncio, or uvloop, runs callbacks.
 fn comes_from_callback(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
-    let run = names::handle_run(py)?.getattr(intern!(py, "__code__"))?;
-    traceback_shows(py, error, |code| Ok(code.is(&run)))
+    traceback_shows(py, error, |code| {
+        Ok(code.getattr(intern!(py, "co_qualname"))?.extract::<String>()?.ends_with("Handle._run"))
+    })
 }
 
 /// By 1, for an end that can't raise anything.
