@@ -1,4 +1,5 @@
-//! Threads: how they are told apart, and how runners' and workers' are started. They are daemon `threading.Thread`s, so that debuggers and `threading` see them.
+//! Threads: how they are told apart, and how those of runners and workers are started. These are daemon
+//! `threading.Thread`s, so that debuggers and `threading` see them.
 
 use crate::python::names;
 use crate::python::once::intern;
@@ -12,10 +13,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use syncline_core::latch::Latch;
 
-/// What can put greenlets in the place of a process's threads.
+/// The modules that can patch a process so that its threads are greenlets.
 const PATCHERS: [&str; 2] = ["gevent.monkey", "eventlet.patcher"];
 
-/// How often a thread that starts another one looks for signals.
+/// How often a thread looks for signals while it waits for a new thread to run.
 const TICK: Duration = Duration::from_millis(50);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -24,7 +25,7 @@ thread_local! {
     static THREAD_KEY: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// A number that nothing else in this process has, or had.
+/// A number that was never given out in this process before.
 pub fn next_id() -> u64 {
     NEXT_ID.fetch_add(1, Relaxed)
 }
@@ -46,7 +47,8 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
     options.set_item("name", name)?;
     options.set_item("daemon", true)?;
     if py.version_info() >= (3, 14) {
-        // Threads inherit their starter's context there, in some builds by default, and keep alive what is in it.
+        // In some builds threads inherit the context of the thread that starts them. Ours live long, and would keep
+        // alive what is in it.
         options.set_item("context", names::context(py)?.call0()?)?;
     }
     let thread = names::thread(py)?.call((), Some(&options))?;
@@ -58,8 +60,8 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
     }
     match started {
         Some(started) if start_at_once(&thread)? => {
-            // Until it runs, as `start()` does: whoever lists threads sees it. What a handler raises meanwhile is the
-            // caller's, who waits for the thread from now on.
+            // Waits until the thread runs, as `Thread.start()` does: from then on it is listed as a running one. What
+            // a signal handler raises meanwhile is kept for the caller, whose thread does run.
             if let Err(error) = started.call_method0(intern!(py, "wait")) {
                 let _ = signals::keep(py, error);
             }
@@ -69,8 +71,9 @@ pub fn start(py: Python<'_>, name: &str, target: Bound<'_, PyAny>, args: Bound<'
     Ok(thread.unbind())
 }
 
-/// What is in the place of the condition in a thread's `_started` event. The standard library's is Python code, which a
-/// signal handler's exception can leave locked for good: then the new thread, which sets the event, is stuck.
+/// Takes the place of the condition in a thread's `_started` event. The standard library's condition is Python code,
+/// and an exception of a signal handler's can leave it locked for good. The new thread, which has to set the event,
+/// would be stuck.
 #[pyclass(frozen, module = "syncline._core")]
 #[derive(Default)]
 struct Gate(Latch);
@@ -99,8 +102,9 @@ impl Gate {
     fn _at_fork_reinit(&self) {}
 }
 
-/// What `Thread.start()` does, without Python code in which a signal handler could raise: that would leave the thread, or
-/// the locks of its event, in any state. It does not wait for the thread to run. False where this Python has other means.
+/// Does what `Thread.start()` does, but does not wait for the thread to run. No Python code runs here, in which a
+/// signal handler could raise and leave the thread, or the locks of its event, half changed. False where this version
+/// of Python lacks the private functions that this uses.
 fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = thread.py();
     let threading = py.import(intern!(py, "threading"))?;
@@ -123,7 +127,7 @@ fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
         (None, _, Some(start)) => start.call1((bootstrap, ())).map(|_| true),
         _ => Ok(false),
     };
-    // `threading` wants to know the thread before it runs.
+    // The new thread removes itself from `_limbo`, so it has to be there before it runs.
     limbo.set_item(thread, thread)?;
     let started = start();
     if !matches!(started, Ok(true)) {
@@ -132,7 +136,8 @@ fn start_at_once(thread: &Bound<'_, PyAny>) -> PyResult<bool> {
     started
 }
 
-/// A thread that is a greenlet of the caller's own would never run while the caller waits for it.
+/// Raises RuntimeError where gevent or eventlet has replaced threads by greenlets: a loop's thread would be a
+/// greenlet of the calling thread then, and would never run while the caller waits for it.
 fn check_for_greenlets(py: Python<'_>) -> PyResult<()> {
     let modules = names::modules(py)?;
     for patcher in PATCHERS {
