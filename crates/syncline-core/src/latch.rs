@@ -4,7 +4,8 @@
 //! wait ends by itself. This one returns ([`Waited::Interrupted`]), for Python's handlers to run.
 //!
 //! Invariants:
-//! 1. The word goes CLOSED -> AWAITED -> OPEN or CLOSED -> OPEN, and never back.
+//! 1. The word (the atomic number that says how the latch stands) goes CLOSED -> AWAITED -> OPEN or CLOSED -> OPEN,
+//!    and never back. AWAITED: somebody sleeps here, or is about to, and has to be woken.
 //! 2. Nobody sleeps while the word is OPEN: a sleeper sets AWAITED first, and the kernel compares the word with
 //!    AWAITED when it puts the thread to sleep; `open` swaps the word before it wakes.
 
@@ -46,9 +47,9 @@ impl Latch {
         }
     }
 
-    /// Sleeps until the latch opens, the time is over, or a signal arrives; may also return `Interrupted` for no reason.
+    /// Sleeps until the latch opens, the time is over, or a signal arrives. May return `Interrupted` without a reason.
     pub fn wait(&self, timeout: Option<Duration>) -> Waited {
-        // By 2: between this exchange and the sleep `open` may run; then the word is no longer AWAITED and the sleep
+        // `open` may run between this exchange and the sleep. By 2 the word is not AWAITED then, and the sleep
         // returns at once.
         if self.word.compare_exchange(CLOSED, AWAITED, Relaxed, Acquire) == Err(OPEN) {
             return Waited::Open;
@@ -90,7 +91,7 @@ mod sleepers {
         }
 
         pub fn sleep(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Waited {
-            // A span beyond what the kernel takes is as good as none.
+            // A time too long for the kernel's type counts as no limit.
             let span = timeout.and_then(|t| futex::Timespec::try_from(t).ok());
             match futex::wait(word, futex::Flags::PRIVATE, expected, span.as_ref()) {
                 Err(Errno::TIMEDOUT) => Waited::TimedOut,
@@ -102,7 +103,8 @@ mod sleepers {
 
 #[cfg(any(not(target_os = "linux"), loom))]
 mod sleepers {
-    //! Elsewhere, and under loom: a condvar that behaves as a futex. It does not see signals; the caller's ticks do.
+    //! Elsewhere, and under loom: a condvar that behaves as a futex. A signal does not wake it, so whoever has to see
+    //! signals sleeps for a short time only, looks, and sleeps again.
     use super::Waited;
     use crate::sync::atomic::{AtomicU32, Ordering::Acquire};
     use crate::sync::{Condvar, Mutex, lock};
@@ -116,7 +118,8 @@ mod sleepers {
 
     impl Sleepers {
         pub fn wake_all(&self, _word: &AtomicU32) {
-            // Taking the gate orders us after a sleeper that has compared the word and not slept yet.
+            // A sleeper that has compared the word and does not sleep yet holds the gate, and would miss the
+            // notification. Once we get the gate, it sleeps.
             drop(lock(&self.gate));
             self.woken.notify_all();
         }

@@ -1,11 +1,11 @@
 //! What a hop between two threads is made of, without Python.
 //!
-//! A caller puts a job into a runner's [`mailbox`], and waits at a [`slot`] for its result, after a short
-//! [`spin`]; which runner serves whom is in [`runners`], and [`waits`] sees a circle of waits before it closes.
-//! A loop's thread keeps results in its [`outbox`] until it lets go of what their takers need, too.
-//! The other way, a [`pool`] of threads takes jobs, as many at once as a [`limiter`] allows; a [`meeting`]
-//! is where one hands its result to a loop that spins for it.
-//! Everything here is safe Rust: [`sync`] swaps `std` for loom, and [`latch`] is the one place that talks to the kernel.
+//! A caller puts a job into a runner's [`mailbox`], and waits at a [`slot`] for its result, after a short [`spin`];
+//! which runner serves whom is in [`runners`], and [`waits`] sees a circle of waits before it closes. A loop's thread
+//! keeps results in its [`outbox`] until it lets go of the interpreter lock, which their takers need, too. From async
+//! code to threads, a [`pool`] of threads takes jobs, as many at once as a [`limiter`] allows; in a [`meeting`] a
+//! thread hands its result to a loop that spins for it. Everything here is safe Rust: [`sync`] swaps `std` for loom,
+//! and [`latch`] is the one place that talks to the kernel.
 
 #![forbid(unsafe_code)]
 

@@ -1,13 +1,14 @@
 //! Tokens: how many may do something at once, and who is next.
 //!
-//! A semaphore, but of the kind that can be read and changed while it is in use, and that knows its borrowers. It waits
-//! for nothing itself: who finds no token leaves a waiter, and whoever gives a token back gets the waiters that have one
-//! now, to tell them in its own way.
+//! A semaphore, but one that can be read and changed while it is in use, and that knows its borrowers. It never waits
+//! itself. Whoever finds no token leaves a waiter in the queue. Whoever gives a token back is handed the waiters that
+//! have one by that, and tells them in its own way.
 //!
 //! Invariants:
-//! 1. First come, first served: a token goes past nobody in the queue. 2. A waiter that is returned holds its token.
-//! 3. Nothing that was stored is dropped under the lock: it is handed back. 4. Whoever queues can leave in a time that
-//!    hardly grows with the queue: many give up at once.
+//! 1. First come, first served: a token goes past nobody in the queue, but for `exceed`, which gives out one more.
+//! 2. A waiter that is returned holds its token.
+//! 3. Nothing that was stored is dropped under the lock: it is handed back.
+//! 4. Leaving the queue takes a time that hardly grows with its length: many may give up at once.
 
 use crate::sync::{Mutex, lock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,12 +18,12 @@ struct State<K, B, W> {
     /// `None`: no limit.
     total: Option<usize>,
     held: HashMap<K, B>,
-    /// By the number of the place in it.
+    /// Those who wait, by the number of their place: the lowest is served first.
     queue: BTreeMap<u64, (K, B, W)>,
-    /// By 4: who has which places.
+    /// For 4: which places in the queue each key has.
     places: BTreeSet<(K, u64)>,
     next_place: u64,
-    /// Grows with each token that changes hands.
+    /// Grows with each token that is taken or given back: if it stands still, nothing moves.
     moves: u64,
 }
 
@@ -30,7 +31,7 @@ pub struct Limiter<K, B, W> {
     state: Mutex<State<K, B, W>>,
 }
 
-/// What there is to see.
+/// How a limiter stood at one moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Counts {
     pub total: Option<usize>,
@@ -58,7 +59,7 @@ impl<K: Ord + Hash + Clone, B, W> State<K, B, W> {
         self.queue.insert(place, (key, borrower, waiter));
     }
 
-    /// The first place of that key.
+    /// The first place that the key has in the queue.
     fn place_of(&self, key: &K) -> Option<u64> {
         let (known, place) = self.places.range((key.clone(), 0)..).next()?;
         (known == key).then_some(*place)
@@ -112,14 +113,14 @@ impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
         Ok(())
     }
 
-    /// As `acquire_nowait`, but queues if there is none left; `Ok(true)` if it got a token.
+    /// As `acquire_nowait`, but queues if there is no token left. `Ok(true)`: it got a token; `Ok(false)`: it queues.
     pub fn acquire(&self, key: K, borrower: B, waiter: impl FnOnce() -> W) -> Result<bool, Refused<B>> {
         match self.acquire_nowait(key.clone(), borrower) {
             Ok(()) => Ok(true),
             Err(Refused::NoneLeft(borrower)) => {
                 let waiter = waiter();
                 let mut state = lock(&self.state);
-                // One may have come back since; by 1 it is ours if nobody waits.
+                // While `waiter()` ran, without the lock, a token may have come back. By 1 it is ours if nobody waits.
                 if state.queue.is_empty() && state.has_room() {
                     state.held.insert(key, borrower);
                     state.moves += 1;
@@ -134,7 +135,7 @@ impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
         }
     }
 
-    /// Gives a token back. Returns its borrower and those who have one now; `None` if the key has none.
+    /// Gives a token back. Returns its borrower and the waiters that got one by that; `None` if the key held none.
     pub fn release(&self, key: &K) -> Option<(B, Vec<W>)> {
         let mut state = lock(&self.state);
         let borrower = state.held.remove(key)?;
@@ -142,14 +143,14 @@ impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
         Some((borrower, state.serve()))
     }
 
-    /// Leaves the queue; `None` if the key isn't in it (any more).
+    /// Leaves the queue, at the first of the key's places; `None` if it has none (any more).
     pub fn withdraw(&self, key: &K) -> Option<(B, W)> {
         let mut state = lock(&self.state);
         let place = state.place_of(key)?;
         state.leave(place).map(|(_, borrower, waiter)| (borrower, waiter))
     }
 
-    /// Returns those who have a token now.
+    /// Changes the limit. Returns the waiters that got a token by that.
     pub fn set_total(&self, total: Option<usize>) -> Vec<W> {
         let mut state = lock(&self.state);
         state.total = total;
@@ -168,12 +169,12 @@ impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
         Counts { total: state.total, borrowed: state.held.len(), waiting: state.queue.len(), moves: state.moves }
     }
 
-    /// What `look` makes of each borrower.
+    /// Calls `look` with each borrower, under the lock, and returns what it returned.
     pub fn borrowers<T>(&self, look: impl Fn(&B) -> T) -> Vec<T> {
         lock(&self.state).held.values().map(look).collect()
     }
 
-    /// Whether a waiter is such a one.
+    /// Whether there is a waiter in the queue that `fits`.
     pub fn some_waiter(&self, fits: impl Fn(&W) -> bool) -> bool {
         lock(&self.state).queue.values().any(|(_, _, waiter)| fits(waiter))
     }
@@ -182,7 +183,7 @@ impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
         lock(&self.state).held.contains_key(key)
     }
 
-    /// Whether this key waits.
+    /// Whether this key is in the queue.
     pub fn waits(&self, key: &K) -> bool {
         lock(&self.state).place_of(key).is_some()
     }

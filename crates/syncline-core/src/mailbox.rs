@@ -5,11 +5,11 @@
 //! and tells exactly one sender to wake it.
 //!
 //! Invariants:
-//! 1. The queue, `parked` and `closed` change under one lock only: a job is never queued after `close`, and a parked
-//!    loop never has mail that no sender was told to wake it for. 2. `count` is the queue's length (it is
-//!    written under the lock), so that a spinning loop can look without taking the lock.
+//! 1. The queue, `parked` and `closed` change under one lock only. So no job is queued after `close`, and where a
+//!    parked loop has mail, one sender was told to wake it.
+//! 2. `count` is the queue's length. It is written under the lock, and read without it by a loop that spins.
 //!
-//! A lock and not a lock-free queue: it is held for some 20 ns, and it makes closing trivial to get right.
+//! A lock and not a lock-free queue: it is held for some 20 ns, and with it closing is easy to get right.
 
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::{Acquire, Release};
@@ -76,7 +76,8 @@ impl<T> Mailbox<T> {
         self.count.load(Acquire)
     }
 
-    /// Moves all mail into `into`, which keeps its memory between calls; returns whether there was any.
+    /// Moves all mail into `into`, and unparks the loop. Returns whether `into` holds any. The queue and an empty
+    /// `into` are swapped, so neither has to allocate anew each time.
     pub fn drain(&self, into: &mut VecDeque<T>) -> bool {
         let mut state = lock(&self.state);
         state.parked = false;
@@ -89,7 +90,7 @@ impl<T> Mailbox<T> {
         !into.is_empty()
     }
 
-    /// Says that the loop is about to sleep. False, and not parked, if there is mail to see to first.
+    /// Says that the loop is about to sleep. False if there is mail to see to first: then it is not parked.
     pub fn park(&self) -> bool {
         let mut state = lock(&self.state);
         state.parked = state.queue.is_empty();

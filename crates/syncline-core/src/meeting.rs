@@ -1,11 +1,11 @@
 //! Where a thread that spins for a result meets the one that brings it.
 //!
-//! Word by any other way (a descriptor, a mailbox) costs a system call, and comes late to a thread that has gone to sleep
-//! for it. So a thread that expects a result soon waits here for a moment, and only if it leaves has the other to send
-//! word.
+//! To wake a thread that sleeps costs a system call, and it comes late. So a thread that expects a result soon spins
+//! here for a moment. Only if it leaves before the result is there has the other one to notify it in another way.
 //!
 //! Invariants:
-//! 1. Of the two, exactly one is told that the other has to be told, or has come: `meet` is true if and only if `leave` is.
+//! 1. After `expect`, both sides agree on whether they met: `meet` is true if and only if `leave` is. So a result is
+//!    neither lost nor taken twice.
 
 use crate::sync::atomic::AtomicU8;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
@@ -28,7 +28,7 @@ impl Meeting {
         Self::default()
     }
 
-    /// The waiting thread is there. It has to `leave`.
+    /// The waiting thread says that it is there. It has to `leave` later.
     pub fn expect(&self) {
         self.0.store(EXPECTED, Release);
     }
@@ -41,12 +41,12 @@ impl Meeting {
         self.0.load(Acquire) == MET
     }
 
-    /// The waiting thread goes: true if the result is there. Else the other one sends word.
+    /// The waiting thread goes. True if the result is there; else the other one will notify it.
     pub fn leave(&self) -> bool {
         self.0.compare_exchange(EXPECTED, NOBODY, AcqRel, Acquire).is_err()
     }
 
-    /// The result is there: true if the waiting thread takes it. Else it has to be sent word.
+    /// The result is there. True if the waiting thread takes it; else it has to be notified.
     pub fn meet(&self) -> bool {
         self.0.compare_exchange(EXPECTED, MET, AcqRel, Acquire).is_ok()
     }

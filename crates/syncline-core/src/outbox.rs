@@ -1,13 +1,15 @@
-//! What waits for a loop's thread to let go of the interpreter: results that are known, worker threads that are called.
+//! What waits until a loop's thread lets go of the interpreter: results that are known, calls for worker threads.
 //!
-//! Whoever is woken earlier only collides with a thread that still holds the interpreter. That a callback of the loop blocks
-//! before the next flush is seldom, and bounded by the takers: they look for themselves after some milliseconds, and for one
-//! that has waited for longer nothing is added here.
+//! Whoever is woken earlier only collides with a thread that still holds the interpreter. A callback of the loop may
+//! block before the next flush. That is seldom, and delays a result by some milliseconds only: then its taker looks
+//! into the slot by itself. The result of a taker that has waited for longer is published at once, without coming
+//! here.
 //!
 //! Invariants:
-//! 1. What is added is published once: at once, or by the next flush. 2. After `stop_deferring` and a flush nothing is left
-//!    here, and nothing comes to lie here any more: who adds looks again after it has added. 3. The loop's thread flushes
-//!    before it sleeps.
+//! 1. What is added is published exactly once: at once, or by the next flush.
+//! 2. After `stop_deferring` and a flush nothing is left here, and nothing stays here any more: whoever has added
+//!    something looks again whether it is still to be deferred, and flushes if not.
+//! 3. The loop's thread flushes before it sleeps.
 
 use crate::pool::Announcement;
 use crate::spin::SLOW_ATTACH;
@@ -15,7 +17,7 @@ use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, lock, replace};
 use std::time::{Duration, Instant};
 
-/// Nothing waits for longer than that if others are added.
+/// A result that is added flushes all, if the oldest has waited for longer than that.
 const LONGEST_DELAY: Duration = Duration::from_micros(100);
 
 /// A result whose taker may be woken.
@@ -51,9 +53,10 @@ impl<T> Held<T> {
 #[derive(Debug)]
 pub struct Outbox<T> {
     held: Mutex<Held<T>>,
-    /// Whether somebody will flush soon; else each result is published at once.
+    /// Whether the loop's thread will flush soon; if not, each result is published at once.
     deferring: AtomicBool,
-    /// Another thread hogs the interpreter: a taker that is woken only when this thread lets go comes behind that one.
+    /// Another thread hogs the interpreter. A taker that is woken only when this thread lets go of it would queue for
+    /// it behind that other thread.
     hurried: AtomicBool,
 }
 
@@ -76,20 +79,20 @@ impl<T: Publish> Outbox<T> {
             held.results.push(result);
             held.oldest.get_or_insert_with(Instant::now).elapsed() > LONGEST_DELAY
         };
-        // By 2.
+        // By 2: `stop_deferring` and the last flush may have come after the first look.
         if is_late || !self.defers() {
             self.flush();
         }
     }
 
-    /// For a worker thread that spins, and is called.
+    /// As `add`, for a worker thread that spins and is called for a job.
     pub fn announce(&self, announcement: Announcement) {
         if !self.defers() {
             announcement.make();
             return;
         }
         lock(&self.held).announcements.push(announcement);
-        // By 2.
+        // By 2, as in `add`.
         if !self.defers() {
             self.flush();
         }
@@ -104,7 +107,7 @@ impl<T: Publish> Outbox<T> {
         self.deferring.store(false, Relaxed);
     }
 
-    /// Tells how long the loop's thread has waited for the interpreter.
+    /// Notes how long the loop's thread has waited for the interpreter: after a long wait nothing is deferred.
     pub fn hurry(&self, attach_took: Duration) {
         self.hurried.store(attach_took > SLOW_ATTACH, Relaxed);
     }
@@ -113,7 +116,7 @@ impl<T: Publish> Outbox<T> {
         lock(&self.held).is_empty()
     }
 
-    /// Publishes what is there; returns how many results that were.
+    /// Publishes all that is there, and returns how many results that were.
     pub fn flush(&self) -> usize {
         if self.is_empty() {
             return 0;

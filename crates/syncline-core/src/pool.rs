@@ -1,17 +1,21 @@
-//! A pool of worker threads: who takes which job, who sleeps, who goes home.
+//! A pool of worker threads: which of them takes a job, which one sleeps, which one retires.
 //!
-//! Elsewhere each job wakes a thread. Under the interpreter lock that is a waste: a hundred short jobs are done fastest by
-//! one thread that never sleeps in between. But any of them may block, and the others must not wait for it. So jobs lie
-//! in one queue, and one worker at a time is called for them; a worker that takes a job and sees that there are more
-//! calls the next one before it runs its own.
+//! Most pools wake a thread for each job. Under the interpreter lock that is a waste: a hundred short jobs are done
+//! fastest by one thread that never sleeps in between. But any of them may block, and the others must not wait for
+//! it. So jobs lie in one queue, and one worker at a time is called for them. A worker that takes a job and sees that
+//! there are more calls the next worker before it runs its own job.
+//!
+//! Words: a *desk* is where one worker waits; the *stack* is that of the idle workers' desks; to *retire* is to end,
+//! since there was no job for a while.
 //!
 //! Invariants:
-//! 1. While there are jobs, somebody is called (and has not looked yet), or starts, or a worker that works looks again
-//!    when it is done and nobody could be started. 2. Queue, stack and `called` change under one lock. 3. A worker on the
-//!    stack is asleep or about to be; whoever calls it takes it off. Only a worker that takes itself off retires: one that
-//!    was called looks for jobs first, so no call is lost to a thread that goes home. 4. Newest first: the stack leaves
-//!    those at the bottom alone, which then retire. 5. A worker that spins looks, before it sleeps, whether it was called:
-//!    an announcement only makes that sooner.
+//! 1. No job is forgotten. While there are jobs, a worker was called, or is being started, and has not looked into the
+//!    queue yet. Where no thread could be started, a worker that is busy looks again when it is done.
+//! 2. Queue, stack and `called` change under one lock.
+//! 3. A worker on the stack is asleep or about to be. Whoever calls a worker takes it off the stack, and only one that
+//!    could take itself off retires. So one that was called always looks for jobs, and no call is lost.
+//! 4. The newest on the stack is called first. Those at the bottom are left alone, and retire.
+//! 5. A worker that spins looks, before it sleeps, whether it was called. An announcement only lets it come sooner.
 
 use crate::spin::{Spin, UNKNOWN_CPU, current_cpu};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -25,7 +29,7 @@ use std::time::{Duration, Instant};
 pub struct Desk {
     state: Mutex<DeskState>,
     bell: Condvar,
-    /// For a worker that spins: whoever called it has let go of what it needs.
+    /// For a worker that spins: whoever called it has let go of the interpreter, which the worker needs.
     announced: AtomicBool,
 }
 
@@ -45,7 +49,7 @@ impl Desk {
         self.announced.store(false, Release);
     }
 
-    /// True if the worker was asleep, and now wakes up.
+    /// Calls the worker. True if it was asleep, and wakes up by this; false if it will see the call before it sleeps.
     fn call(&self) -> bool {
         let mut state = lock(&self.state);
         state.called = true;
@@ -55,7 +59,7 @@ impl Desk {
         state.asleep
     }
 
-    /// Sleeps until called (true), or for as long as that.
+    /// Sleeps until the worker is called (true), or `longest` is over (false).
     fn sleep(&self, longest: Option<Duration>) -> bool {
         let deadline = longest.map(|span| Instant::now() + span);
         let mut state = lock(&self.state);
@@ -73,31 +77,32 @@ impl Desk {
     }
 }
 
-/// Whom a job needs besides those who work.
+/// Which worker is needed besides those that work already.
 #[derive(Debug)]
 #[must_use]
 pub enum Need {
     Nobody,
     /// Call `Summons::deliver`, under no lock.
     Wake(Summons),
-    /// Start a thread that begins with `Pool::arrive`; or say `Pool::not_started`.
+    /// Start a thread that begins with `Pool::arrive`. If that fails, call `Pool::not_started`.
     Start,
 }
 
-/// A worker that was taken off the stack, and is to be told.
+/// A worker that was taken off the stack, and has to be told so: by `deliver`.
 #[derive(Debug)]
 pub struct Summons(Arc<Desk>);
 
 impl Summons {
-    /// Tells one that sleeps. One that spins would come at once, and collide with a caller that still holds what it
-    /// needs: that one is told by an announcement, or finds out by itself a little later.
+    /// Wakes a worker that sleeps. One that spins would come at once, and collide with a caller that still holds the
+    /// interpreter. For such a worker an announcement is returned, to be made when the caller has let go; without it,
+    /// the worker finds out by itself a little later (by 5).
     #[must_use]
     pub fn deliver(self) -> Option<Announcement> {
         if self.0.call() { None } else { Some(Announcement(self.0)) }
     }
 }
 
-/// For a worker that spins.
+/// Tells a worker that spins that it was called.
 #[derive(Debug)]
 pub struct Announcement(Arc<Desk>);
 
@@ -111,7 +116,7 @@ impl Announcement {
 struct State<J> {
     queue: VecDeque<J>,
     idle: Vec<Arc<Desk>>,
-    /// Somebody was called or is being started, and has not looked yet.
+    /// A worker was called or is being started, and has not looked into the queue yet.
     called: bool,
     workers: usize,
 }
@@ -120,7 +125,7 @@ struct State<J> {
 pub struct Pool<J> {
     state: Mutex<State<J>>,
     spin: Spin,
-    /// The core that the last job came from.
+    /// The processor core that the last job came from.
     caller_cpu: AtomicU32,
     /// The core of the worker that came to rest last.
     worker_cpu: AtomicU32,
@@ -160,17 +165,18 @@ impl<J> Pool<J> {
         state.call_for_the_rest()
     }
 
-    /// For a worker that looks for jobs next: this one is its.
+    /// For a worker that is about to `take`: makes this its next job.
     pub fn keep(&self, job: J) {
         lock(&self.state).queue.push_front(job);
     }
 
-    /// A worker that was called or started is there. It has to `take` next.
+    /// A worker that was called or started says that it is there. It has to `take` next.
     pub fn arrive(&self) {
         lock(&self.state).called = false;
     }
 
-    /// A thread could not be started. Returns a job that nobody may ever take: the newest that `is_mine`.
+    /// A thread could not be started. Takes the newest job that `is_mine` out of the queue, as maybe nobody would
+    /// ever run it, and returns it.
     pub fn not_started(&self, is_mine: impl Fn(&J) -> bool) -> Option<J> {
         let mut state = lock(&self.state);
         state.called = false;
@@ -179,7 +185,7 @@ impl<J> Pool<J> {
         state.queue.remove(at)
     }
 
-    /// The next job, if there is one, and whom the others need.
+    /// The next job, if there is one, and which worker the jobs after it need.
     pub fn take(&self) -> Option<(J, Need)> {
         let mut state = lock(&self.state);
         let job = state.queue.pop_front()?;
@@ -187,7 +193,7 @@ impl<J> Pool<J> {
         Some((job, need))
     }
 
-    /// Puts a worker on the stack, unless there are jobs; from then on it may be called, and has to `doze`.
+    /// Puts a worker on the stack; from then on it may be called, and has to `doze`. False if there are jobs to take.
     pub fn sit_down(&self, desk: &Arc<Desk>) -> bool {
         let mut state = lock(&self.state);
         if !state.queue.is_empty() {
@@ -198,7 +204,7 @@ impl<J> Pool<J> {
         true
     }
 
-    /// By 3: takes the worker off the stack for good; false if somebody has called it.
+    /// Takes the worker off the stack for good. False if it was called meanwhile: by 3 it has to look for jobs.
     pub fn retire(&self, desk: &Arc<Desk>) -> bool {
         let mut state = lock(&self.state);
         let Some(at) = state.idle.iter().position(|other| Arc::ptr_eq(other, desk)) else { return false };
@@ -207,7 +213,8 @@ impl<J> Pool<J> {
         true
     }
 
-    /// For a worker that has sat down: waits for a call, for at most `longest`; false: it has retired. Detached.
+    /// For a worker that has sat down: waits for a call, for at most `longest`. False if it has retired. To be called
+    /// without the interpreter lock.
     pub fn doze(&self, desk: &Arc<Desk>, longest: Option<Duration>) -> bool {
         self.worker_cpu.store(current_cpu(), Relaxed);
         self.spin.attempt(self.caller_cpu.load(Relaxed), true, || desk.announced.load(Acquire));
@@ -215,19 +222,19 @@ impl<J> Pool<J> {
             if self.retire(desk) {
                 return false;
             }
-            // Called in this very moment, and told soon.
+            // Somebody took it off the stack when its time was just over: `deliver` follows soon.
             desk.sleep(None);
         }
         self.arrive();
         true
     }
 
-    /// Tells how long a worker that was called has waited for the interpreter: see `Spin`.
+    /// Notes how long a worker that was called has waited for the interpreter: see `Spin::note_attach`.
     pub fn note_attach(&self, took: Duration) {
         self.spin.note_attach(took);
     }
 
-    /// Where the worker runs that is called next, as far as is known.
+    /// The core on which the worker that is called next ran last, as far as is known.
     pub fn worker_cpu(&self) -> u32 {
         self.worker_cpu.load(Relaxed)
     }

@@ -1,14 +1,16 @@
 //! Who has which runner, and who starts it.
 //!
-//! Starting a runner runs Python code, so no lock may be held meanwhile; and of sixteen threads that make the first
-//! call at once, one starts the runner and the others wait for it. The runner's own thread says that it is ready: whoever
-//! stops waiting for it leaves it to the next caller.
+//! Starting a runner runs Python code, so no lock may be held meanwhile. Of sixteen threads that make the first call
+//! at once, one starts the runner and the others wait for it. The runner's own thread says that it is ready. So a
+//! caller that stops waiting, after a timeout say, breaks nothing off: the next caller finds the runner.
 //!
 //! Invariants:
-//! 1. For each key there is at most one start that counts, or one runner. 2. A start ends once: by `ready`, by `fail`, by
-//!    being dropped, or by `withdraw`; each opens the latch that the callers wait at, and they look again. 3. A thread that
-//!    comes back while it is about to start a runner (a signal handler, or a finalizer, interrupts it) does not wait for
-//!    itself: its new start takes the place of the one that it interrupts. 4. No runner is dropped under the lock.
+//! 1. A key has at most one runner, or one start that counts: the one that stands in `entries`.
+//! 2. When a start is over (by `ready`, `fail`, `withdraw`, `close`, by being dropped, or by 3), its latch is opened.
+//!    The callers that wait at it look again.
+//! 3. A thread can be interrupted while it starts a runner, by a signal handler or a finalizer that makes a call. The
+//!    inner call must not wait for the start that it interrupts: it makes a new one, which takes the other's place.
+//! 4. No runner is dropped under the lock.
 
 use crate::latch::Latch;
 use crate::sync::atomic::AtomicU64;
@@ -38,7 +40,7 @@ pub struct Runners<K, R, E> {
 enum Phase<E> {
     /// The runner's thread does not run yet.
     New,
-    /// It runs, and will say what became of it.
+    /// It runs, and will say what became of the start.
     Running,
     Failed(E),
     Over,
@@ -54,11 +56,11 @@ struct Progress<E> {
 /// A start under way.
 #[derive(Debug)]
 pub struct Starting<E> {
-    /// Opens when it is over, however.
+    /// Opens when the start is over, however it ended.
     pub over: Latch,
-    /// Of the runner's thread.
+    /// Stands for the runner's thread, where circles of waits are looked for.
     pub node: Arc<Node>,
-    /// The thread that began it.
+    /// The thread that began the start.
     by: u64,
     /// The runner's own thread, once there is one.
     thread: AtomicU64,
@@ -76,7 +78,7 @@ impl<E> Starting<E> {
         is_new
     }
 
-    /// For whoever began it: why it failed, if it did.
+    /// For whoever began the start: why it failed, if it did.
     pub fn take_error(&self) -> Option<E> {
         let mut progress = lock(&self.progress);
         match std::mem::replace(&mut progress.phase, Phase::Over) {
@@ -88,13 +90,13 @@ impl<E> Starting<E> {
         }
     }
 
-    /// Whoever began it stops waiting. Returns why it failed, if that came first.
+    /// Whoever began the start stops waiting. Returns why it failed, if that was said before.
     pub fn abandon(&self) -> Option<E> {
         lock(&self.progress).is_abandoned = true;
         self.take_error()
     }
 
-    /// True if its thread does not run yet, and never begins.
+    /// Keeps the runner's thread from beginning. False if it runs already.
     fn give_up(&self) -> bool {
         let mut progress = lock(&self.progress);
         let is_new = matches!(progress.phase, Phase::New);
@@ -109,20 +111,22 @@ impl<E> Starting<E> {
         self.thread.store(thread, Relaxed);
     }
 
-    /// By 3. Python code that runs in a thread before its main function can be a finalizer that makes a call.
+    /// By 3: whether a call of `thread` has interrupted it in the middle of this start. Once the runner's thread runs, it
+    /// is safe to wait for the start: it goes on by itself. Python code that runs in that thread before its main function
+    /// can be a finalizer that makes a call.
     fn is_interrupted_by(&self, thread: u64) -> bool {
         (self.by == thread || self.thread.load(Relaxed) == thread) && matches!(lock(&self.progress).phase, Phase::New)
     }
 }
 
-/// What to do for a key.
+/// What a caller that needs the runner of a key has to do.
 #[derive(Debug)]
 pub enum Find<K: Ord + Clone, R, E> {
     /// Here it is.
     Alive(R),
     /// Another thread starts it: wait until that is over, then look again.
     Wait(Arc<Starting<E>>),
-    /// It is yours to start.
+    /// The caller has to start it.
     Start(Start<K, R, E>),
     /// No more runners are given out.
     Closed,
@@ -147,7 +151,7 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
         Arc::new(Self::default())
     }
 
-    /// The runner of `key`, for the thread `me`; one that `is_alive` denies is forgotten and started anew.
+    /// The runner of `key`, for the thread `me`. A runner for which `is_alive` says no is replaced by a new start.
     pub fn find(self: &Arc<Self>, key: &K, me: u64, is_alive: impl Fn(&R) -> bool) -> Find<K, R, E> {
         let mut state = lock(&self.state);
         if state.closed {
@@ -169,7 +173,7 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
         });
         let replaced = state.entries.insert(key.clone(), Entry::Starting(Arc::clone(&starting)));
         drop(state);
-        // By 2 and 4.
+        // By 2 and 4: a start that was replaced is over, and nothing is dropped before the lock is released.
         if let Some(Entry::Starting(interrupted)) = &replaced {
             lock(&interrupted.progress).phase = Phase::Over;
             interrupted.over.open();
@@ -188,7 +192,7 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
         alive.collect()
     }
 
-    /// Forgets the runner of `key` if it is the one meant.
+    /// Forgets the runner of `key`, if `is_it` says that it is the one that is meant.
     pub fn forget(&self, key: &K, is_it: impl Fn(&R) -> bool) {
         let mut state = lock(&self.state);
         let ours = matches!(state.entries.get(key), Some(Entry::Alive(runner)) if is_it(runner));
@@ -197,7 +201,7 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
         drop(forgotten);
     }
 
-    /// Gives up a start whose thread could not be started, or does not run yet. False if it runs.
+    /// Gives up a start whose thread could not be started, or does not run yet. False if the thread runs.
     pub fn withdraw(&self, starting: &Arc<Starting<E>>) -> bool {
         if !starting.give_up() {
             return false;
@@ -209,8 +213,8 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
         true
     }
 
-    /// Gives no more runners out, and returns those that are alive. One that is just being started is refused by
-    /// `ready`, and has to end itself; a thread that does not run yet, by `begin`.
+    /// Gives no more runners out, and returns those that are alive. A start under way is refused: by `begin` if its
+    /// thread does not run yet, else by `ready`, and then the runner has to end itself.
     pub fn close(&self) -> Vec<R> {
         let mut state = lock(&self.state);
         state.closed = true;
@@ -239,8 +243,8 @@ impl<K: Ord + Clone, R, E> Start<K, R, E> {
         &self.runners
     }
 
-    /// Gives the runner out; hands it back if it is not wanted any more, and has to end: the bridge was closed meanwhile,
-    /// or another start took the place of this one.
+    /// Gives the runner out. Hands it back if it is not wanted any more and has to end: the bridge was closed
+    /// meanwhile, or another start took the place of this one.
     pub fn ready(self, runner: R) -> Result<(), R> {
         let mut state = lock(&self.runners.state);
         if state.closed || !self.counts(&state) {
@@ -250,7 +254,7 @@ impl<K: Ord + Clone, R, E> Start<K, R, E> {
         Ok(())
     }
 
-    /// Says why there is no runner, to whoever began the start; gives that back if nobody waits for it.
+    /// Tells whoever began the start why there is no runner. Hands the error back if nobody waits for it.
     pub fn fail(self, error: E) -> Result<(), E> {
         let mut progress = lock(&self.starting.progress);
         if progress.is_abandoned {

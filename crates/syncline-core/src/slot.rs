@@ -1,12 +1,13 @@
 //! A slot holds one result, for one caller.
 //!
-//! A channel would do, but ties "the result is known" to "the caller is woken". Here they are two steps: a loop thread
-//! fills the slot in the step in which a coroutine ends, and publishes it when it lets go of the interpreter, since a
-//! caller woken earlier would only collide with a thread that still holds it.
+//! With a channel, sending the result and waking the caller are one step. Here they are two: a loop's thread fills
+//! the slot in the step in which a coroutine ends, and publishes it when it lets go of the interpreter. A caller that
+//! was woken earlier would only collide with a thread that still holds it.
 //!
 //! Invariants:
-//! 1. Whoever fills first wins; a later value is handed back. 2. The latch opens only after the slot was filled.
-//! 3. A filled slot may be taken before it is published: a caller that looks by itself gets what is there.
+//! 1. Whoever fills first wins; a later value is handed back.
+//! 2. The latch opens only after the slot was filled.
+//! 3. A filled slot may be taken before it is published: a caller that looks without being woken gets what is there.
 
 use crate::latch::{Latch, Waited};
 use crate::sync::{Mutex, lock};
@@ -48,7 +49,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Wakes the caller. Call it after `fill`.
+    /// Wakes the caller. By 2 it is to be called after `fill`.
     pub fn publish(&self) {
         self.published.open();
     }

@@ -1,15 +1,19 @@
-//! When a thread may spin for a short while before it sleeps, and when not.
+//! When a thread may spin (poll in a busy loop) for a short while before it sleeps, and when not.
 //!
 //! Sleeping and being woken on another core costs 30 to 50 microseconds; a result that arrives sooner is met by a spin
 //! for a tenth of that. But a spin that fails is CPU time stolen from whoever could have produced the result.
 //!
 //! Rules:
-//! 1. Never where the process may use one core only, nor when the other thread last ran on our own core.
-//! 2. One spinning thread at a time for each `Spin`. 3. After some failures in a row, each further one doubles the number
-//!    of turns that are passed over (up to 32); one success resets it. 4. `note_attach` stops it where the interpreter is
-//!    contended. 5. Two threads that both sleep are slow to meet: each wakes too late for the other's spin. So after a
-//!    failure spins are longer ones, which outlast a wake-up: whatever came between the two, the next call mends it.
-//! 6. Not so where others wait for the same thread: it has more to do than our call, and they need the core.
+//! 1. No spin where the process may use one core only, nor when the other thread last ran on our own core.
+//! 2. For each `Spin`, one thread spins at a time.
+//! 3. After some failures in a row, attempts are passed over (made without a spin): two, then twice as many after each
+//!    further failure, up to 32. One success resets this.
+//! 4. Where the interpreter is contended, many attempts are passed over (`note_attach`).
+//! 5. Two threads that both sleep miss each other again and again: each wakes up too late for the other's short spin.
+//!    So the spin after a failure is a longer one (a probe), which lasts longer than a wake-up takes.
+//! 6. By 5 only where nobody else waits for the same thread. Else that thread has more to do than our call, and the
+//!    others need the core: a failed spin is followed by no probe, and attempts are passed over from the first
+//!    failure on.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -18,16 +22,18 @@ use std::time::{Duration, Instant};
 /// About what one sleep and wake-up costs: spinning longer than that loses even when it wins.
 pub const BUDGET: Duration = Duration::from_micros(20);
 const MOST_PASSED_OVER: u32 = 32;
-/// By 5.
+/// How long the spin after a failure lasts, by 5: longer than a sleep and a wake-up take.
 const PROBE: Duration = Duration::from_micros(80);
-/// By 3.
+/// So many failures in a row are allowed, by 3, before attempts are passed over.
 const PROBES_AT_ONCE: u32 = 2;
 
-/// Attaching without contention takes well under a microsecond.
+/// If it takes longer than that to get the interpreter, another thread hogs it. Without contention it takes well
+/// under a microsecond.
 pub const SLOW_ATTACH: Duration = Duration::from_micros(200);
+/// So many attempts are passed over after that, by 4.
 const TURNS_HELD_OFF: u32 = 256;
 
-/// The core that a thread last ran on, as far as is known.
+/// Stands for the core of a thread where it is not known.
 pub const UNKNOWN_CPU: u32 = u32::MAX;
 
 /// The core that this thread runs on now.
@@ -65,8 +71,8 @@ impl Spin {
         }
     }
 
-    /// Polls for a short while, if that can pay. `other_cpu` is where the thread that we wait for ran last; by 6 it matters
-    /// whether nobody else waits for it.
+    /// Polls `done` for a short while, if that can pay; returns whether it was true. `other_cpu` is the core on which
+    /// the thread that we wait for ran last; `is_alone` says, for 6, that nobody else waits for that thread.
     pub fn attempt(&self, other_cpu: u32, is_alone: bool, done: impl Fn() -> bool) -> bool {
         if done() {
             return true;
@@ -81,14 +87,15 @@ impl Spin {
         won
     }
 
-    /// Polls for more of what has begun to come.
+    /// Spins a little longer where some of what is expected has come: the rest should follow soon. Not counted.
     pub fn linger(&self, other_cpu: u32, done: impl Fn() -> bool) {
         if self.allowed && other_cpu != current_cpu() {
             poll(BUDGET, done);
         }
     }
 
-    /// Tells how long it took to get the interpreter back; where others contend for it, a spin is stolen from them.
+    /// Notes how long it took to get the interpreter back. Where other threads contend for it, a spin takes CPU time
+    /// from them.
     pub fn note_attach(&self, took: Duration) {
         if took > SLOW_ATTACH {
             self.pass_over.fetch_max(TURNS_HELD_OFF, Relaxed);
@@ -125,7 +132,7 @@ impl Spin {
 
 fn poll(longest: Duration, done: impl Fn() -> bool) -> bool {
     let end = Instant::now() + longest;
-    // The clock is read between polls: it takes about as long as a poll may be late.
+    // The clock is read between any two polls. That is quick enough: it hardly delays the next poll.
     loop {
         std::hint::spin_loop();
         if done() {

@@ -1,4 +1,5 @@
-//! Counters of one bridge. They are read for show: relaxed, and not of one instant.
+//! Counters of one bridge. They are only shown, and decide nothing. So they are relaxed atomics, and a reader may see
+//! one counter older than another.
 
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::Relaxed;

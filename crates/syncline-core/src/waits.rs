@@ -1,12 +1,13 @@
 //! Who waits for whom.
 //!
-//! Everything that a thread can wait for through the bridge runs on a loop's thread, so a circle of waits runs through
-//! loop threads only: each has a [`Node`], and an edge to another while its thread waits for a call there. Threads that
-//! run no loop need no node, and pay nothing.
+//! Everything that a thread can wait for through a bridge runs on a loop's thread. So a circle of waits (a deadlock)
+//! leads through loops' threads only. Each of them has a [`Node`], and an edge to another node while its thread waits
+//! for a call there. Threads that run no loop need no node, and pay nothing.
 //!
 //! Invariants:
-//! 1. A thread adds its own edge before it looks for a circle, so of two threads that close one together at least one
-//!    sees it. 2. Edges of one thread form a stack (a signal handler may wait while the thread waits).
+//! 1. A thread adds its own edge before it looks for a circle. So where two threads close a circle together, at least
+//!    one of them sees it.
+//! 2. The edges of one thread form a stack: a signal handler may wait while its thread waits.
 
 use crate::sync::{Arc, Mutex, lock};
 
@@ -34,7 +35,7 @@ impl Node {
         Arc::new(Self::default())
     }
 
-    /// Whether the thread of this node waits for some call.
+    /// Whether this node's thread waits for a call.
     pub fn is_waiting(&self) -> bool {
         !lock(&self.waits_for).is_empty()
     }
@@ -46,7 +47,7 @@ impl Node {
         if other.leads_to(self) { Err(Circle) } else { Ok(edge) }
     }
 
-    /// Whether this node's thread waits, directly or not, for the thread of `goal`; true for `goal` itself.
+    /// Whether this node's thread waits for the thread of `goal`, directly or through others; true for `goal` itself.
     pub fn leads_to(self: &Arc<Self>, goal: &Arc<Self>) -> bool {
         let mut seen: Vec<Arc<Self>> = Vec::new();
         let mut open = vec![Arc::clone(self)];

@@ -1,4 +1,4 @@
-//! Waiting for loops to end: they were told to, and one that is blocked is left behind.
+//! Waiting for loops to end, after they were told to. A loop that is blocked is left behind in the end.
 
 use super::outcome::Outcome;
 use super::wait::{Awaited, Fate, Patience, Wait};
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 /// What ending may take beyond the cleanup time, for a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
-/// How often signals are looked for that were delivered to another thread.
+/// How often the wait looks for signals: one that another thread received does not wake this one.
 const TICK: Duration = Duration::from_millis(50);
-/// The last few steps of a thread whose loop has ended.
+/// How long the wait sleeps between two looks at a thread whose loop has ended, and which makes its last few steps.
 const LAST_STEPS: Duration = Duration::from_micros(50);
 
-/// Waits for the ends of loops that were told to end at `begun`: for twice their cleanup time and a second at most,
-/// however many there are. Who waits for a future of such a loop is told after the cleanup time, as nobody looks after it
-/// for him.
+/// Waits for the ends of loops that were told to end at `begun`: for at most twice their cleanup time and a second,
+/// however many there are. Threads that wait for a future of such a loop are told half a second after the cleanup
+/// time: they do not wait through the package, and would never learn that the loop is blocked.
 pub fn wait_for_ends(py: Python<'_>, residents: Vec<Arc<dyn Resident>>, begun: Instant) -> PyResult<()> {
     let mut ends = Ends { residents, begun, have_freed: false };
     Wait::begin(Patience::endless()).wait_for(py, &mut ends)
@@ -107,7 +107,7 @@ impl Awaited for Ends {
         if self.have_freed { self.gives_up_at() } else { self.frees_at() }
     }
 
-    /// Those who wait for futures are not left waiting.
+    /// Nobody is left waiting for a future.
     fn abandon(&mut self, py: Python<'_>, _waited_for_cleanup: Option<Duration>) {
         if !self.have_freed {
             self.free(py);
@@ -123,7 +123,8 @@ impl Awaited for Ends {
     }
 }
 
-/// For a destructor, or the end of a thread: what a signal handler raises meanwhile goes on by itself.
+/// For a destructor, or the end of a thread, which can't raise: what a signal handler raises meanwhile, the
+/// interpreter raises later in the main thread.
 pub fn wait_for_ends_quietly(py: Python<'_>, residents: Vec<Arc<dyn Resident>>, begun: Instant) {
     if let Err(error) = wait_for_ends(py, residents, begun) {
         let _ = signals::keep(py, error);

@@ -1,4 +1,5 @@
-//! One call, as both sides of a hop know it, and the one wait.
+//! One call, as both sides of a hop know it ([`state`], [`outcome`]), and the one wait for it and for all else
+//! ([`wait`]).
 
 pub mod ends;
 pub mod outcome;

@@ -32,7 +32,7 @@ pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class)) || is_trio_cancelled(py, error)
 }
 
-/// trio's, or a group of nothing else, which is what a nursery makes of it.
+/// Whether this is trio's `Cancelled`, or a group of nothing else, which is what a nursery raises.
 pub fn is_trio_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     HAS_TRIO.load(Relaxed)
         && names::trio_cancelled(py).is_ok_and(|class| consists_of(error.value(py), class).unwrap_or(false))
@@ -50,7 +50,8 @@ fn consists_of(error: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>) -> PyResult<b
     Ok(true)
 }
 
-/// What else is in a group with trio's Cancelled, if anything is: as where trio's own scopes end.
+/// An exception group without the `Cancelled`s of trio's in it, if there is anything else in it. trio's own scopes
+/// raise that, too.
 pub fn without_trio_cancelled(py: Python<'_>, error: PyErr) -> PyErr {
     if !HAS_TRIO.load(Relaxed) || !error.is_instance_of::<PyBaseExceptionGroup>(py) {
         return error;
@@ -69,7 +70,7 @@ pub fn cancelled_error(py: Python<'_>) -> PyErr {
     }
 }
 
-/// The cancellation of the task that the calling code is in, by the library that runs it.
+/// A cancellation, of the library that runs the calling code: asyncio's `CancelledError` or trio's `Cancelled`.
 pub fn cancelled_here(py: Python<'_>) -> PyErr {
     match is_in_trio_task(py).and_then(|in_trio| in_trio.then(|| names::trio_new_cancelled(py)?.call0()).transpose()) {
         Ok(Some(error)) => PyErr::from_value(error),
@@ -78,12 +79,13 @@ pub fn cancelled_here(py: Python<'_>) -> PyErr {
     }
 }
 
-/// Whether the task that the calling code is in can end by it as cancelled.
+/// Whether this is a cancellation of the library that runs the calling code: then its task ends by it as cancelled.
 pub fn is_cancelled_here(py: Python<'_>, error: &PyErr) -> bool {
     is_cancelled(py, error) && is_trio_cancelled(py, error) == is_in_trio_task(py).unwrap_or(false)
 }
 
-/// A cancellation that came from elsewhere, where another library may run.
+/// Turns a cancellation that came from another loop, which another library may run, into one of the library that runs
+/// the calling code.
 pub fn as_cancelled_here(py: Python<'_>, error: PyErr) -> PyErr {
     if is_cancelled_here(py, &error) {
         return error;
@@ -91,8 +93,8 @@ pub fn as_cancelled_here(py: Python<'_>, error: PyErr) -> PyErr {
     errors::from_cause(py, cancelled_here(py), error)
 }
 
-/// Settles a `concurrent.futures.Future`, unless it is done; may be tried again, where a signal handler has raised something
-/// in the middle of it.
+/// Settles a `concurrent.futures.Future`, unless it is done. May be called again if a signal handler has raised
+/// something in the middle of it.
 pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<()> {
     let py = future.py();
     let is = |state: &Bound<'_, PyString>| future.call_method0(state)?.is_truthy();
@@ -110,7 +112,7 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
     .map(drop)
 }
 
-/// Words of errors about a wrong loop: asyncio's, and aiohttp's.
+/// What asyncio's and aiohttp's errors about a wrong loop say.
 const MIXUPS: [&str; 4] =
     ["different loop", "different event loop", "Event loop is closed", "should be used inside a task"];
 
@@ -121,7 +123,7 @@ pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, P
         return;
     }
     let explain = || -> PyResult<()> {
-        // The text of an error is the user's code, and may fail.
+        // The text of an error may be made by the user's code, and that may fail.
         let text = error.str().and_then(|text| text.extract::<String>());
         if !text.is_ok_and(|text| MIXUPS.iter().any(|known| text.contains(known))) {
             return Ok(());

@@ -1,11 +1,13 @@
 //! One call: what both sides of a hop know of it, and how it is settled.
 //!
 //! Invariants:
-//! 1. A call is settled once; what comes later is dropped, and an error among it is logged.
-//! 2. A suspended call keeps its task alive (a loop refers to its tasks weakly): call -> task -> coroutine -> call, a
-//!    ring that settling opens. 3. No Python object is dropped while detached (PyO3 keeps those in a list with a lock,
-//!    which a fork in another thread could find taken): when the outbox drops the last reference to a call, its result
-//!    has been taken or was dropped by whoever gave up waiting.
+//! 1. A call is settled once; a second outcome is dropped. What a call raises after its caller has stopped waiting is
+//!    logged.
+//! 2. A suspended call keeps its task alive, as a loop refers to its tasks weakly. The references call -> task ->
+//!    coroutine -> call are a ring, which `settle` opens.
+//! 3. No Python object is dropped while detached. PyO3 keeps such objects in a list with a lock, which a fork in
+//!    another thread could find taken. The outbox may drop the last reference to a call while detached: by then its
+//!    result has been taken, or was dropped by whoever stopped waiting.
 
 use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
 use crate::python::errors;
@@ -24,20 +26,21 @@ use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock, replace, take};
 
-/// Loops round their timers, and uvloop reads its clock once a turn: they may be early by a little.
+/// Timers of loops may fire a little early: loops round them, and uvloop reads its clock only once a turn. So a
+/// deadline counts as reached by that much earlier.
 pub const TIMER_SLACK: Duration = Duration::from_millis(10);
 
 pub type Outbox = syncline_core::outbox::Outbox<Arc<Call>>;
 
-/// Who gets the outcome, and how he is told.
+/// Who gets the outcome, and how it is told.
 pub enum Taker {
-    /// A thread that sleeps at the slot: it is woken when the loop's thread lets go of the interpreter, or at once if it has
-    /// waited for so long that this saves nothing.
+    /// A thread that sleeps at the slot. It is woken when the loop's thread lets go of the interpreter; or at once,
+    /// if it has waited for so long that the delay saves nothing.
     Sleeper { outbox: Arc<Outbox>, waits_long: AtomicBool },
-    /// A thread that sleeps at the slot while a loop runs that keeps no outbox.
+    /// A thread that sleeps at the slot of a call on a loop without an outbox. It is woken at once.
     SleeperOfOthers,
-    /// The thread that drives this loop: it is told to stop driving. It can't cancel the call meanwhile, so the call knows
-    /// when that is due.
+    /// The thread that drives the call's loop: `driven` is that loop, which is stopped. A nested call that blocks the
+    /// loop also blocks this thread, which can't cancel the call in time then. So the call knows the deadline, too.
     Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant> },
     /// A future, of `submit`.
     Future(Mutex<Option<Promised>>),
@@ -46,7 +49,8 @@ pub enum Taker {
 /// What a submitted call is to settle.
 pub struct Promised {
     pub future: Py<PyAny>,
-    /// Lives until then: what keeps the call's loop from being closed, which lives in a room above.
+    /// Kept until then: it keeps the call's loop from being closed. Its type is defined in a room that this one must
+    /// not use.
     pub keeps: Arc<dyn Any + Send + Sync>,
 }
 
@@ -56,7 +60,7 @@ impl Taker {
     }
 }
 
-/// While it lives, a call is under way, in the counters of its bridge.
+/// Counts a call as ended in its bridge's counters when it is dropped.
 pub struct UnderWay<'a>(pub &'a Stats);
 
 impl Drop for UnderWay<'_> {
@@ -68,12 +72,12 @@ impl Drop for UnderWay<'_> {
 /// What a caller comes back with from its wait.
 pub struct Heard {
     pub result: PyResult<Py<PyAny>>,
-    /// Whether the call has ended: its caller may have gone on without it.
+    /// Whether the call has ended. If not, its caller goes on without it.
     pub has_ended: bool,
 }
 
 impl Heard {
-    /// Of a call that was not begun.
+    /// For a call that was not begun.
     pub fn refused(error: PyErr) -> Self {
         Self { result: Err(error), has_ended: true }
     }
@@ -83,21 +87,25 @@ pub struct Call {
     pub slot: Slot<Outcome>,
     taker: Taker,
     runner_name: Arc<str>,
-    /// By 2: there while the call is suspended.
+    /// The task, while the call is suspended (by 2).
     task: Mutex<Option<Py<PyAny>>>,
     /// Whether the loop that runs it is being closed.
     closing: Arc<AtomicBool>,
-    /// Its caller has asked for its end; a nested call that blocks the loop sees that, and delivers it.
+    /// Its caller has asked for its end. The loop's thread cancels the task; or, where a nested call blocks that
+    /// thread, the nested call sees this and raises a cancellation.
     cancelling: AtomicBool,
+    /// How often its task was cancelled on its behalf.
     cancellations: AtomicU32,
-    /// Its coroutine has been cancelled because the call is over: what it still does is its cleanup, which a nested call
-    /// may be a part of.
+    /// Its coroutine got a `CancelledError` since the call is over. What it does after that is its cleanup, and
+    /// nested calls made there are not cancelled again.
     told: AtomicBool,
-    /// It was a nested call that told it so, by what it raised: its task has not been cancelled, and need not be.
+    /// Its coroutine learned that its loop is being closed from a nested call, by what that raised. The task itself
+    /// was not cancelled, and need not be.
     told_by_nested: AtomicBool,
     settled: AtomicBool,
+    /// Nobody waits for it any more.
     abandoned: AtomicBool,
-    /// The worker thread's job that waits for it: a `Work`, which lives in a room above.
+    /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
     waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
     pub stats: Arc<Stats>,
 }
@@ -122,14 +130,15 @@ impl Call {
         })
     }
 
-    /// Its taker looks by itself from now on, after longer and longer times. It has to look at the slot after that.
+    /// The taker has waited for long, and gets its result at once from now on. It has to look at the slot after this
+    /// call: a result that came just before is in the outbox, and would be published later.
     pub fn note_long_wait(&self) {
         if let Taker::Sleeper { waits_long, .. } = &self.taker {
             waits_long.store(true, SeqCst);
         }
     }
 
-    /// One that nobody waits for from the beginning.
+    /// A call that nobody waits for, from the beginning.
     pub fn for_nobody(runner_name: &Arc<str>) -> Arc<Self> {
         let call = Self::new(Taker::SleeperOfOthers, runner_name, &Arc::default(), &Arc::default());
         call.abandoned.store(true, Relaxed);
@@ -144,7 +153,7 @@ impl Call {
         self.settled.load(Relaxed)
     }
 
-    /// Notes which worker's job waits for it; the first one counts.
+    /// Notes which worker's job waits for the call. Only the first time counts.
     pub fn set_waiter(&self, waiter: Weak<dyn Any + Send + Sync>) {
         let _ = self.waiter.set(waiter);
     }
@@ -169,7 +178,7 @@ impl Call {
         lock(&self.task).as_ref().map(|task| task.bind(py).clone())
     }
 
-    /// For the thread that drives the loop of a suspended call.
+    /// For the thread that drives the loop of a suspended call: settling the call stops this loop, or none.
     pub fn stop_when_settled(&self, event_loop: Option<Py<PyAny>>) {
         if let Taker::Driver { driven, .. } = &self.taker {
             drop(replace(driven, event_loop));
@@ -181,14 +190,16 @@ impl Call {
         self.cancelling.store(true, Relaxed);
     }
 
-    /// A nested call that blocks the loop brings about the end itself.
+    /// For a nested call that blocks the loop: it raises a cancellation in the call's coroutine, and the task need
+    /// not.
     pub fn take_over_cancelling(&self) {
         self.cancelling.store(false, Relaxed);
         self.note_cancelled();
         self.told_by_nested.store(self.closing.load(Relaxed), Relaxed);
     }
 
-    /// Whether it learned from a nested call that its loop is being closed: to cancel it would break off its cleanup.
+    /// Whether it learned from a nested call that its loop is being closed. It cleans up already, and to cancel its
+    /// task would break that off.
     pub fn knows_of_closing(&self) -> bool {
         self.told_by_nested.load(Relaxed)
     }
@@ -207,7 +218,8 @@ impl Call {
         self.closing.load(Relaxed) || deadline.is_some_and(|at| at <= now)
     }
 
-    /// Its coroutine gets a `CancelledError`; not the last one, if the call is not over: `asyncio.timeout` cancels, too.
+    /// Its coroutine gets a `CancelledError`. That is noted only if the call is over: else it came from something in
+    /// the coroutine, such as `asyncio.timeout`, and one from us may still have to follow.
     pub fn note_cancelled(&self) {
         if self.is_over(Instant::now() + TIMER_SLACK) {
             self.told.store(true, Relaxed);
@@ -219,7 +231,7 @@ impl Call {
         if self.cancelling.swap(false, Relaxed) { self.cancel(py) } else { Ok(()) }
     }
 
-    /// The same where the task may not have been made yet: whoever makes it looks then.
+    /// The same where the task may not have been made yet. Then nothing is done here: whoever makes the task looks.
     pub fn cancel_if_asked_and_begun(&self, py: Python<'_>) -> PyResult<()> {
         if self.task(py).is_some() { self.cancel_if_asked(py) } else { Ok(()) }
     }
@@ -240,12 +252,12 @@ impl Call {
         self.cancellations.load(Relaxed) > 0
     }
 
-    /// How often its task was cancelled on its behalf.
+    /// How often its task was cancelled on its behalf since the last time that this was asked.
     pub fn take_cancellations(&self) -> u32 {
         self.cancellations.swap(0, Relaxed)
     }
 
-    /// The call has ended; for any thread, attached.
+    /// The call has ended, with this outcome. Any thread may say so.
     pub fn settle(self: &Arc<Self>, py: Python<'_>, outcome: Outcome) {
         if self.settled.swap(true, Relaxed) {
             return;
@@ -262,11 +274,13 @@ impl Call {
         // By 1 there is nothing in the slot yet.
         let _ = self.slot.fill(outcome);
         if self.abandoned.load(SeqCst) {
-            // By 3.
+            // By 3: nobody takes it any more. `abandon` sets the flag before it looks into the slot, and we fill the
+            // slot before we look at the flag, so one of the two sees the other.
             drop(self.slot.take());
         }
         match &self.taker {
-            // After the slot was filled: a taker that is not seen here sees that.
+            // This is read after the slot was filled, and the taker looks into the slot after it has set it: so
+            // either it finds the result by itself, or we see here that it waits.
             Taker::Sleeper { waits_long, .. } if waits_long.load(SeqCst) => self.slot.publish(),
             Taker::Sleeper { outbox, .. } => outbox.add(Arc::clone(self)),
             Taker::SleeperOfOthers | Taker::Future(_) => self.slot.publish(),
@@ -274,7 +288,8 @@ impl Call {
                 if let Some(event_loop) = take(driven) {
                     let stopped = signals::through(py, || finish(event_loop.bind(py)));
                     if stopped.is_none() {
-                        // Python's stack is used up, say. This is what asyncio's `stop` does, and runs no Python code.
+                        // It failed, where Python's stack is used up, say. This is all that asyncio's `stop` does,
+                        // and here it runs no Python code that could fail again.
                         let _ = event_loop.setattr(py, intern!(py, "_stopping"), true);
                     }
                 }
@@ -284,7 +299,7 @@ impl Call {
 
     fn look_at_error(&self, py: Python<'_>, error: &PyErr) {
         if error.is_instance_of::<PyRuntimeError>(py) {
-            // Before Python 3.12 an exception does not have its traceback until it is raised again.
+            // Before Python 3.12 the exception object gets its traceback only when it is raised again.
             let _ = error.value(py).setattr(intern!(py, "__traceback__"), error.traceback(py));
             explain_loop_mixup(error.value(py).as_any(), None);
         }
@@ -293,7 +308,7 @@ impl Call {
         }
     }
 
-    /// False if the future had its result already.
+    /// Settles the future of a submitted call. False if that was done before.
     fn settle_future(&self, py: Python<'_>, promised: &Mutex<Option<Promised>>, outcome: Outcome) -> bool {
         let Some(Promised { future, keeps }) = take(promised) else { return false };
         self.stats.ended.add(1);
@@ -302,15 +317,16 @@ impl Call {
         true
     }
 
-    /// The loop of a submitted call is closed, or blocked, without it: its future says so. True if it was not settled.
+    /// The loop of a submitted call was closed, or is left behind as something blocks it, before the call has ended.
+    /// Lets the future raise an error that says so. False if the future was settled before.
     pub fn leave_behind(&self, py: Python<'_>) -> bool {
         let Taker::Future(future) = &self.taker else { return false };
-        // Before the future is taken: what `settle` finds taken it has to log.
+        // Before the future is taken: a `settle` that comes after that finds no future, and has to log an error.
         self.abandon(py);
         self.settle_future(py, future, Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name)))
     }
 
-    /// What cancelled a submitted call, if its loop was closed.
+    /// If a submitted call was cancelled by the closing of its loop, an error that says so; else the outcome as it is.
     fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
         let is_closing = self.closing.load(Relaxed);
         match outcome {
@@ -326,13 +342,13 @@ impl Call {
         self.slot.take()
     }
 
-    /// Nobody waits any more; an error that comes later is logged. Attached: by 3 a result that came too late goes here.
+    /// Nobody waits any more; an error that comes later is logged. Attached, by 3: a result that is there is dropped.
     pub fn abandon(&self, _py: Python<'_>) {
         self.abandoned.store(true, SeqCst);
         drop(self.slot.take());
     }
 
-    /// Its caller goes on without it. If it was cancelled and has not ended in the time for cleanup, that is reported.
+    /// The caller goes on without it. If it was cancelled and has not ended in the time for cleanup, that is logged.
     pub fn leave_alone(&self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
         if let Some(cleanup) = waited_for_cleanup {
             let task = self.task(py).map_or_else(|| "a call".to_owned(), |task| signals::repr_of(&task));
@@ -351,7 +367,7 @@ impl Call {
     }
 }
 
-/// Stops a loop. One of our class gives what is ready by now its turn before.
+/// Stops a loop. A loop of our own class (it has a `finish`) first runs the callbacks that are ready by now.
 fn finish(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
     let finish = match event_loop.getattr_opt(intern!(py, "finish"))? {

@@ -1,15 +1,17 @@
 //! The one wait: what a timeout, a signal, a closing loop and a late result mean, for whatever is waited for.
 //!
-//! A thread that waits for a call on a runner's loop, one that drives its own loop, a worker that has called back, one that
-//! closes a loop or has one started: all of them wait here. They say how they sleep and how they cancel ([`Awaited`]);
-//! when, and what comes of it, is decided here.
+//! A thread that waits for a call on a runner's loop, one that drives its own loop, a worker that has called back,
+//! one that closes a loop or has one started: all of them wait here. They say how they sleep and how they cancel
+//! ([`Awaited`]); when, and what comes of it, is decided here.
 //!
 //! Invariants:
-//! 1. A wait ends on the first of: the result, the end of the loop, and, after what is waited for was told to end and had its
-//!    time to clean up, on that. It is told so at the deadline, by a signal handler's exception, when the loop begins to
-//!    close, when what the waiting code is itself a part of is to end. 2. It is told once: a second time would break off
-//!    the cleanup. 3. A handler's exception is raised by the wait during which it came, whatever else ends it; a second one
-//!    ends the wait at once. 4. No wait is made while attached, but by a thread that drives its own loop.
+//! 1. Every wait ends: when the result is there, when the loop is gone, or when what is waited for was told to end
+//!    and its time for cleanup is over. It is told to end at the deadline, when a signal handler raises, when its
+//!    loop begins to close, and when the code that waits is to end itself, as a part of something else.
+//! 2. It is told once. To tell it a second time would break off its cleanup.
+//! 3. What a signal handler raises is raised by the wait during which it came, whatever else ends that. A second such
+//!    exception ends the wait at once.
+//! 4. No thread waits while attached, but for one that drives its own loop: it turns the loop instead.
 
 use super::outcome::{Outcome, as_cancelled_here, cancelled_here, is_cancelled};
 use super::state::TIMER_SLACK;
@@ -32,13 +34,14 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// For a wait that has bounds of its own, and ends early by a second signal only.
+    /// For a wait without a timeout, whose [`Awaited`] knows by itself when to give up. Only a second exception of a
+    /// signal handler ends it early.
     pub fn endless() -> Self {
         Self { begun: Instant::now(), timeout: None, cleanup: FOR_EVER, stall_after: None }
     }
 }
 
-/// Some thirty years: what is longer is as good as for ever, and spares us sums that overflow.
+/// Some thirty years. A longer time counts as for ever, so that adding it to the clock's can't overflow.
 pub const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
 /// A number of seconds that a user gave. `None` is for ever.
@@ -59,7 +62,8 @@ pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
 enum Reason {
     Timeout,
     Signal(PyErr),
-    /// What the waiting code is a part of is to end: the call that this one is nested in, the await that sent a worker.
+    /// What the waiting code is a part of is to end: the call that this one is nested in, or the await that sent the
+    /// job to this worker thread.
     Outer,
     /// The loop is being closed, or was stopped.
     Closing,
@@ -70,7 +74,7 @@ struct Ending {
     give_up_at: Option<Instant>,
 }
 
-/// What to do next.
+/// What the wait is to do next.
 #[must_use]
 enum Verdict {
     Sleep,
@@ -91,9 +95,9 @@ pub struct Wait {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Runs,
-    /// Its loop is being closed, which tells what runs there.
+    /// Its loop is being closed, and tells all that runs there to end.
     Closing,
-    /// Its loop was stopped under it: it has to be told.
+    /// Its loop was stopped in the middle of it. Nobody else tells it to end, so the wait has to.
     Stopped,
     Gone,
 }
@@ -102,7 +106,8 @@ pub enum Fate {
 pub trait Awaited {
     type Output;
 
-    /// Whether the waiting thread drives the loop itself: then its sleep is the loop's turns, and it goes on at exit.
+    /// Whether the waiting thread drives the loop itself. Then it sleeps by letting the loop run, and goes on with
+    /// that when the interpreter exits.
     const DRIVES: bool = false;
 
     fn take(&mut self, py: Python<'_>) -> Option<Outcome<Self::Output>>;
@@ -112,16 +117,16 @@ pub trait Awaited {
     /// Sleeps, until there is something to look at; at the latest at `due`. Raises what a signal handler raised.
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()>;
 
-    /// Tells it to end.
+    /// Tells what is waited for to end.
     fn cancel(&mut self, py: Python<'_>);
 
-    /// Whether what the waiting code is a part of is to end. Answers yes once: then the wait sees to it.
+    /// Whether what the waiting code is a part of is to end. Says yes only once; from then on the wait sees to it.
     fn outer_is_to_end(&mut self, py: Python<'_>, now: Instant) -> bool {
         let _ = (py, now);
         false
     }
 
-    /// Now and then, while nothing else happens: raises if the wait can never end.
+    /// Called now and then while nothing else happens. Raises if the wait can never end.
     fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
         let _ = (py, now);
         Ok(())
@@ -133,16 +138,17 @@ pub trait Awaited {
         None
     }
 
-    /// Nobody waits any more. `waited_for_cleanup` if it had its time to end, and did not.
+    /// Nobody waits any more. `waited_for_cleanup` is given if what was waited for had that time to clean up, and has
+    /// not ended.
     fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>);
 
     /// The error that says that the loop has ended.
     fn closed(&self, py: Python<'_>) -> PyErr;
 
-    /// Whether what has ended was ended by the closing of its loop.
+    /// Whether the loop of what has ended is being closed: then a cancellation came from that.
     fn is_closing(&self, py: Python<'_>) -> bool;
 
-    /// Whether a nested call that blocked its loop has told it of the deadline.
+    /// Whether a nested call that blocked the loop has told the coroutine that the deadline has passed.
     fn was_told_by_nested(&self) -> bool {
         false
     }
@@ -158,7 +164,7 @@ impl Wait {
         self.timeout.and_then(|timeout| self.begun.checked_add(timeout))
     }
 
-    /// When it has something to do by itself.
+    /// When the wait has something to do though nothing happens: at the deadline, or at the end of the cleanup's time.
     fn due(&self) -> Option<Instant> {
         self.ending.as_ref().map_or_else(|| self.deadline(), |ending| ending.give_up_at)
     }
@@ -167,12 +173,12 @@ impl Wait {
         self.ending.as_ref().map(|ending| &ending.reason)
     }
 
-    /// A handler's exception that came when the result was there already.
+    /// Notes an exception of a signal handler's that came when the result was there already.
     pub fn note_signal(&mut self, error: PyErr) {
         let _ = self.on_signal(error);
     }
 
-    /// What a signal handler raised during this wait, for who waits for several things in turn.
+    /// Raises what a signal handler raised during this wait. For code that waits for several things, one by one.
     pub fn raise_signal(&self, py: Python<'_>) -> PyResult<()> {
         match self.reason() {
             Some(Reason::Signal(error)) => Err(error.clone_ref(py)),
@@ -180,7 +186,7 @@ impl Wait {
         }
     }
 
-    /// By 2: the first reason is what tells.
+    /// By 2 only the first reason cancels what is waited for.
     fn end(&mut self, reason: Reason) -> Verdict {
         if self.ending.is_some() {
             return Verdict::Sleep;
@@ -198,7 +204,7 @@ impl Wait {
         }
     }
 
-    /// By 3. Of two, the later one is raised.
+    /// By 3, whatever the reason was. Of two exceptions the later one is raised.
     fn on_signal(&mut self, error: PyErr) -> Verdict {
         match &mut self.ending {
             None => self.end(Reason::Signal(error)),
@@ -213,7 +219,7 @@ impl Wait {
         }
     }
 
-    /// The loop does the cancelling, unless it was only stopped.
+    /// A loop that is being closed cancels what runs there itself. One that was only stopped does not.
     fn on_closing(&mut self, was_only_stopped: bool) -> Verdict {
         match self.end(Reason::Closing) {
             Verdict::Cancel if !was_only_stopped => Verdict::Sleep,
@@ -265,7 +271,7 @@ impl Wait {
         }
     }
 
-    /// Waits. By 1 it ends.
+    /// Waits for the outcome, and decides what it means.
     pub fn wait_for<A: Awaited>(&mut self, py: Python<'_>, awaited: &mut A) -> PyResult<A::Output> {
         let mut raised = None;
         loop {
@@ -279,8 +285,9 @@ impl Wait {
             if fate == Fate::Gone {
                 return self.leave(py, awaited, None);
             }
-            // Looking after a wait runs Python code, which the exit has to see end. A daemon thread runs none any more once
-            // the exit has begun: it waits for the end of its loop.
+            // What follows may run Python code, and the exit waits for threads that do (`process::Inside`). Once the
+            // exit has begun, a daemon thread may run none any more: it sleeps until its result is there or its loop
+            // is gone.
             let inside = if A::DRIVES { Ok(process::step_inside()) } else { process::enter(py) };
             let Ok(inside) = inside else {
                 let _ = awaited.sleep(py, None);
@@ -309,7 +316,8 @@ impl Wait {
         }
     }
 
-    /// What is to end anyway can't clean up, and ends as it was to end.
+    /// The error for a wait that can never end, by what `look_after` has raised. If the wait was to end already, it
+    /// ends for that reason, without the cleanup that it waited for.
     fn in_deadlock<A: Awaited>(&self, py: Python<'_>, awaited: &mut A, deadlock: PyErr) -> PyErr {
         if self.ending.is_some() {
             return errors::from_cause(py, self.given_up(py, awaited), deadlock);
@@ -346,7 +354,7 @@ impl Wait {
         awaited: &mut A,
         waited_for_cleanup: Option<Duration>,
     ) -> PyResult<A::Output> {
-        // It may have ended after we looked.
+        // The result may have come since the last look.
         if let Some(outcome) = awaited.take(py) {
             return self.decide(py, outcome, awaited);
         }
@@ -355,7 +363,7 @@ impl Wait {
     }
 }
 
-/// A signal's exception wins over whatever the coroutine did about being cancelled.
+/// The exception of a signal handler's, whatever became of the coroutine. If that raised an error, it is the context.
 fn interrupted<T>(py: Python<'_>, signal: PyErr, outcome: Outcome<T>) -> PyErr {
     if let Outcome::Raised(error) = outcome
         && !is_cancelled(py, &error)

@@ -1,6 +1,7 @@
 //! A worker thread's job, as the calls that its function waits for know it.
 //!
-//! It lives in a room above; what is needed of it here is that a circle of such waits is seen.
+//! The job's type is defined in a room that this one must not use. A call needs to know of it so that a circle of
+//! waits (a deadlock) is seen that leads through worker threads.
 
 use super::state::Call;
 use crate::python::leaky::Leaky;
@@ -12,7 +13,8 @@ pub trait Waiter: Any + Send + Sync {
     /// The function begins to wait for that call.
     fn begin_waiting(&self, call: &Arc<Call>);
     fn end_waiting(&self);
-    /// Now and then during a wait: looks after what the job keeps others from. `seen` is what it saw the last time.
+    /// Called now and then during a wait: sees to it that jobs go on for which no worker is free, since all wait as
+    /// this one does. `seen` keeps what it saw the last time.
     fn look_after(&self, py: Python<'_>, seen: &mut Option<u64>);
 }
 

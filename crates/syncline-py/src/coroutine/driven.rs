@@ -1,6 +1,6 @@
 //! What a task, or a nested call, drives: begun at its first step, then one step after another.
 //!
-//! Whatever of ours drives a coroutine by hand does it through `step`, `send` or `throw` of this file.
+//! All our code that drives a coroutine by hand, without `await`, does it by `step`, `send` or `throw` of this file.
 
 use crate::coroutine::target::Target;
 use crate::python::once::intern;
@@ -19,7 +19,7 @@ pub struct Driven {
     target: Mutex<Option<Target>>,
 }
 
-/// An error as it is given to `throw`.
+/// An error as a coroutine's `throw` takes it: an exception, or a type with a value and a traceback.
 pub struct Thrown {
     kind: Py<PyAny>,
     rest: Option<ValueAndTraceback>,
@@ -43,7 +43,8 @@ impl Thrown {
     }
 }
 
-/// What a task's turn brings. (asyncio sends nothing; trio sends what its traps return.)
+/// What a task is given for its next step. (asyncio sends nothing. trio sends a value: the result of what the task
+/// has asked trio for.)
 #[derive(Clone, Copy)]
 pub enum Input<'a, 'py> {
     Nothing,
@@ -73,7 +74,7 @@ impl Driven {
         Ok(self.inner.get_or_init(|| inner).bind(py))
     }
 
-    /// What is to begin is not shown: it is there for a moment.
+    /// The target that is to begin is not shown to the collector: it is there for a moment only.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.inner.get().map_or(Ok(()), |inner| visit.call(inner))
     }
@@ -95,7 +96,7 @@ impl Driven {
     }
 }
 
-/// One step, with what the turn of the task around it brought.
+/// One step, with what the task around it was given for this step.
 pub fn step<'py>(inner: &Bound<'py, PyAny>, input: Input<'_, 'py>) -> PyResult<PySendResult<'py>> {
     match input {
         Input::Thrown(error) => throw(inner, Thrown::new(error, None, None)),
@@ -113,7 +114,7 @@ pub fn send<'py>(inner: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResu
 pub fn throw<'py>(inner: &Bound<'py, PyAny>, thrown: Thrown) -> PyResult<PySendResult<'py>> {
     let py = inner.py();
     let stepped = match thrown.rest {
-        // `throw` with several arguments is deprecated; the task gives one.
+        // `throw` with several arguments is deprecated in Python. Tasks give it one.
         None => inner.call_method1(intern!(py, "throw"), (thrown.kind,)),
         Some((value, traceback)) => inner.call_method1(intern!(py, "throw"), (thrown.kind, value, traceback)),
     };

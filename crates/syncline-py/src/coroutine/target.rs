@@ -24,17 +24,17 @@ pub enum Target {
     Awaitable(Py<PyAny>),
     /// To be called on the loop; what it returns is awaited.
     Function { function: Py<PyAny>, args: Py<PyTuple>, kwargs: Option<Py<PyDict>>, caller: &'static str },
-    /// The same for a step of an async iterator or manager: `__anext__`, `__aexit__`. (Async generators must take their
-    /// steps there: the first tells the loop, by a hook of the thread's, to finalize them.)
+    /// The same for a step of an async iterator or manager: `__anext__`, `__aexit__`. Called on the loop, as the
+    /// first step of an async generator calls a hook of the running loop's, which closes it later if nobody else does.
     Step { function: Py<PyAny>, args: Py<PyTuple> },
-    /// `__anext__()` of what `__aiter__()` of the source returns, at its first step.
+    /// The next item of a source: `__anext__()` of the iterator that `source.__aiter__()` has returned once.
     Next { items: Arc<Items>, source: Py<PyAny> },
 }
 
-/// The async iterator of a source, which is asked for it once.
+/// The async iterator of a source. The source's `__aiter__` is called once, at the first step.
 #[derive(Default)]
 pub struct Items {
-    /// `None` if the source is its own iterator: what belongs to the source must not keep it alive.
+    /// `None` if the source is its own iterator. Not a reference to the source then: it would keep the source alive.
     iterator: OnceLock<Option<Py<PyAny>>>,
 }
 
@@ -62,7 +62,7 @@ impl Items {
         self.iterator.get().and_then(Option::as_ref).map_or(Ok(()), |iterator| visit.call(iterator))
     }
 
-    /// The object that has the `aclose`, if any has.
+    /// The iterator, or the source if it has none yet: the object whose `aclose` is to be called, if it has one.
     pub fn iterator<'py>(&self, source: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
         match self.iterator.get() {
             Some(Some(iterator)) => iterator.bind(source.py()).clone(),
@@ -72,7 +72,7 @@ impl Items {
 }
 
 impl Target {
-    /// For `run_sync(function, ...)`, or whatever the caller is called.
+    /// For `run_sync(function, ...)` and the like. `caller` is the function's name, for messages.
     pub fn from_function(
         caller: &'static str,
         function: &Bound<'_, PyAny>,
@@ -95,7 +95,7 @@ impl Target {
         })
     }
 
-    /// Says what to do with what is no function.
+    /// Raises TypeError for what can't be called, and says what to do with it instead.
     pub fn refuse_uncallable(caller: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
         if function.is_callable() {
             return Ok(());
@@ -187,7 +187,8 @@ impl Target {
         }
     }
 
-    /// Gives up a target that will never be begun, without "coroutine ... was never awaited".
+    /// Gives up a target that will never be begun. Closes a coroutine, so that Python does not warn that it "was never
+    /// awaited".
     pub fn discard(self, py: Python<'_>) {
         let closed = match self {
             Self::Coroutine(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
@@ -199,7 +200,7 @@ impl Target {
     }
 }
 
-/// What drives an awaitable; the object itself if it is none.
+/// `Ok`: the iterator that drives this awaitable. `Err`: the object itself, which is none.
 pub fn iterator_of(made: Bound<'_, PyAny>) -> PyResult<Result<Py<PyAny>, Bound<'_, PyAny>>> {
     let py = made.py();
     if is_coroutine(&made) {
@@ -217,7 +218,8 @@ pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
 }
 
-/// Calls the function of a nested call, whatever it is, on its loop.
+/// For a nested call that awaits in place: calls the function, and returns the iterator that drives what it made. It
+/// runs on the loop already, so all kinds of functions are called alike.
 pub fn call<'py>(
     caller: &str,
     function: &Bound<'py, PyAny>,
@@ -234,8 +236,8 @@ pub fn call<'py>(
     iterator_of(made)?.map_err(|made| errors::not_async(caller, function, &made))
 }
 
-/// The flags of the code that calling this runs, or makes something of: of functions and methods, also behind
-/// `functools.partial`. Where they say "coroutine", a call surely makes one and runs none of its code.
+/// The code flags (`co_flags`) of a function or method, also behind `functools.partial`; 0 for other objects. Where
+/// they say "coroutine", a call makes one for certain, and runs none of its code.
 fn flags_of(function: &Bound<'_, PyAny>) -> u32 {
     let py = function.py();
     // Bound methods pass attribute access on to their function.
@@ -249,7 +251,7 @@ fn flags_of(function: &Bound<'_, PyAny>) -> u32 {
     }
 }
 
-/// No call of these makes an awaitable.
+/// Raises TypeError for generator functions, sync and async: a call of them makes no awaitable.
 fn refuse_generators(caller: &str, function: &Bound<'_, PyAny>, flags: u32) -> PyResult<()> {
     let refused = if flags & CO_ASYNC_GENERATOR != 0 {
         errors::no_one_result(caller, &errors::name_of(function))
@@ -261,7 +263,8 @@ fn refuse_generators(caller: &str, function: &Bound<'_, PyAny>, flags: u32) -> P
     Err(PyTypeError::new_err(refused))
 }
 
-/// `asyncio.gather()` that was called where no loop ran belongs to a loop that nobody drives.
+/// Raises TypeError for what `asyncio.gather()` made while no loop ran: it belongs to a loop that nobody drives, and
+/// would never be done.
 fn refuse_unbound_gathering(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
     if errors::type_name(awaitable) != "_GatheringFuture"
         || awaitable.call_method0("get_loop")?.call_method0("is_running")?.is_truthy()?

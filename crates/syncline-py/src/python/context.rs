@@ -1,15 +1,17 @@
 //! Contextvars: the coroutine sees the caller's, and the caller sees what the coroutine changed.
 //!
-//! A caller's own `Context` cannot be entered by a second thread, so the coroutine runs in a copy, which costs a
-//! constant; afterwards the changes are written back. Whether there are any is one comparison of pointers, since a
-//! context's variables are one immutable mapping.
+//! A caller's own `Context` can't be entered by a second thread, so the coroutine runs in a copy; afterwards the
+//! changes are written back. A copy takes the same time however many variables there are. Whether any has changed is
+//! one comparison of pointers, since a context's variables are one immutable mapping.
 //!
 //! Invariants:
-//! 1. Only what the coroutine changed is written back: the copy is compared with itself as it was before, by identity,
-//!    never with `==` (arrays raise there). 2. While a thread's calls keep changing variables they share one `Context`
-//!    object, as a `Token` can be reset only in the object that it was made in; other threads never see that object.
-//! 3. A context that goes elsewhere does not say which library runs there: anyio's programs note that of theirs.
-//! 4. Only a call that has ended gives its context on: what its caller left behind goes on in there.
+//! 1. Only what the coroutine changed is written back. For that the context is compared with a copy from before the
+//!    call: by identity, never with `==`, which some values (arrays) refuse.
+//! 2. While a thread's calls change variables, these calls share one `Context` object, since a `Token` can be reset
+//!    only in the object that it was made in. Calls of other threads never use that object.
+//! 3. A context that goes to another loop does not say which library runs there. anyio's programs keep that in a
+//!    variable, whose value is true of the caller's library only.
+//! 4. Only a call that has ended passes its context on to the next call. One that was left behind still runs in it.
 
 use crate::python::leaky::Leaky;
 use crate::python::once::intern;
@@ -20,8 +22,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::os::raw::{c_int, c_void};
 
-/// What a context's variables are, as an identity: equal if and only if nothing was set or reset in between, for as
-/// long as one of the contexts compared lives.
+/// The identity of a context's variables: the address of their mapping. Two are equal if and only if nothing was set
+/// or reset in between. To be compared while the contexts live: after that an address may be used again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Variables(*mut ffi::PyObject);
 
@@ -52,7 +54,7 @@ fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, copy) }
 }
 
-/// By 3.
+/// Copies the current context, without the name of the library that runs here (by 3).
 fn copy_for_elsewhere(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let copy = copy_current(py)?;
     if let Some(variable) = surroundings::library_variable(py)?
@@ -73,10 +75,10 @@ fn copy_of<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 /// A context that changed in one call, kept for the thread's next one (by 2).
 struct Kept {
     context: Py<PyAny>,
-    /// For each variable that the caller had not set before we wrote it back: the token that unsets it.
+    /// For each variable that was not set in the caller's context before we wrote it back: the token that unsets it.
     unset: Py<PyDict>,
-    /// Copies of the caller's context and of this one from when both had the same variables: while neither has changed
-    /// since, that is known without a look at each.
+    /// Copies of the caller's context and of this one, from when both had the same variables. As long as neither
+    /// context has changed since, they still have, and no variable needs a look.
     in_step: Option<InStep>,
 }
 
@@ -86,14 +88,14 @@ struct InStep {
 }
 
 impl Kept {
-    /// Gives the context the variables of `current`. False if it can't be, or if somebody runs in it.
+    /// Gives the kept context the variables of `current`. False if that is impossible, or if a thread has entered it.
     fn follow(&self, current: &Bound<'_, PyAny>) -> PyResult<bool> {
         let context = self.context.bind(current.py());
         let is_in_step = self.in_step.as_ref().is_some_and(|known| {
             variables_of(known.caller.bind(current.py())) == variables_of(current)
                 && variables_of(known.kept.bind(current.py())) == variables_of(context)
         });
-        // A loop's thread may be about to leave it, in the step that ended the call.
+        // The loop's thread may not have left it yet: the call's end is known within its last step.
         if Entered::new(context).is_err() {
             return Ok(false);
         }
@@ -130,7 +132,7 @@ pub struct Carried {
     context: Py<PyAny>,
     before: Py<PyAny>,
     unset: Option<Py<PyDict>>,
-    /// The caller's variables at the beginning, if `context` is one that was kept.
+    /// A copy of the caller's context from before the call, if `context` is one that was kept.
     caller: Option<Py<PyAny>>,
 }
 
@@ -148,14 +150,15 @@ impl Carried {
         Ok(Self { context: current.unbind(), before, unset: None, caller: None })
     }
 
-    /// As `from_caller`, in a context that no other call shares: for tasks, which take turns in one thread.
+    /// As `from_caller`, in a context that no other call shares. For callers that are tasks: several of them take
+    /// turns in one thread.
     pub fn fresh(py: Python<'_>) -> PyResult<Self> {
         let context = copy_for_elsewhere(py)?;
         let before = copy_of(&context)?.unbind();
         Ok(Self { context: context.unbind(), before, unset: None, caller: None })
     }
 
-    /// As `fresh`, with one more variable that is set in there only.
+    /// As `fresh`; if the variable is not set, it gets this value in the copy, and the caller does not see that.
     pub fn fresh_with(py: Python<'_>, variable: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
         let context = copy_for_elsewhere(py)?;
         if !context.contains(variable)? {
@@ -165,7 +168,7 @@ impl Carried {
         Ok(Self { context: context.unbind(), before, unset: None, caller: None })
     }
 
-    /// For one more step of something that has a context of its own, and keeps the tokens from step to step.
+    /// For one more step of an object that has a context of its own, and keeps the tokens (`unset`) from step to step.
     pub fn of(context: &Bound<'_, PyAny>, unset: &Py<PyDict>) -> PyResult<Self> {
         let before = copy_of(context)?.unbind();
         let unset = Some(unset.clone_ref(context.py()));
@@ -205,10 +208,11 @@ impl Carried {
             if context.contains(&variable)? {
                 continue;
             }
-            // A variable can only be unset with a token. Without one of ours the caller set it itself, and keeps it.
+            // The coroutine has unset this variable. In the caller's context only a token can unset it. If we have
+            // none, the caller has set the variable itself, and keeps it.
             if let Some(token) = unset.get_item(&variable)? {
                 unset.del_item(&variable)?;
-                // Fails where the caller has entered another context since.
+                // Fails if the caller runs in another context than the one that the token was made in.
                 let _ = variable.call_method1(intern!(py, "reset"), (token,));
             }
         }
@@ -232,7 +236,7 @@ fn get<'py>(
     context.call_method1(intern!(context.py(), "get"), (variable, missing))
 }
 
-/// Gives `kept` the variables of `current`. False if it can't be, as nothing can unset a variable from outside.
+/// Gives `kept` the variables of `current`. False if `kept` has a variable more: it can't be unset without a token.
 fn bring_up_to_date(kept: &Bound<'_, PyAny>, current: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = kept.py();
     if variables_of(kept) == variables_of(current) {
@@ -254,7 +258,7 @@ fn bring_up_to_date(kept: &Bound<'_, PyAny>, current: &Bound<'_, PyAny>) -> PyRe
     Ok(true)
 }
 
-/// A context that this thread has entered.
+/// A context that this thread has entered, and leaves when this is dropped.
 pub struct Entered<'py>(&'py Bound<'py, PyAny>);
 
 impl<'py> Entered<'py> {

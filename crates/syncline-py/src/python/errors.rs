@@ -98,7 +98,7 @@ pub fn shutting_down() -> PyErr {
     )
 }
 
-/// For a function that was given to `run_sync` (or whatever the caller is called) and returned no awaitable but `made`.
+/// For a function that was given to `run_sync` or the like (`caller`), and returned `made`, which is no awaitable.
 pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyAny>) -> PyErr {
     let (name, kind) = (name_of(function), type_name(made));
     let has = |method: &str| made.hasattr(method).unwrap_or(false);
@@ -116,7 +116,7 @@ pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyA
     })
 }
 
-/// For an async generator, which `run_sync` and the like can't run.
+/// The message for an async generator, which `run_sync` and the like can't run.
 pub fn no_one_result(caller: &str, name: &str) -> String {
     format!(
         "{caller}() got the async generator function {name:?}, which has no one result; iterate over what it makes: for \
@@ -124,7 +124,7 @@ pub fn no_one_result(caller: &str, name: &str) -> String {
     )
 }
 
-/// For a sync generator function, whose code no call runs.
+/// The message for a sync generator function: to call it runs none of its code.
 pub fn sync_generator(caller: &str, name: &str) -> String {
     format!(
         "{caller}() got the sync generator function {name:?}, whose code has not run; iterate over what it makes: for item \
@@ -132,7 +132,9 @@ pub fn sync_generator(caller: &str, name: &str) -> String {
     )
 }
 
-/// For what an async function raised at its call, before any of its code ran: a time limit was meant for us.
+/// For a TypeError that the call of an async function has raised, before any of its code ran. If the function has no
+/// parameter `timeout` and was given one, the time limit was meant for us: the error says how to set it. Any other
+/// error is returned as it is.
 pub fn without_timeout(
     caller: &str,
     function: &Bound<'_, PyAny>,
@@ -153,7 +155,7 @@ pub fn without_timeout(
     ))
 }
 
-/// What a step of an async iterator or manager returned, where an awaitable is due.
+/// For a method such as `__anext__` that must return an awaitable, and returned `made`.
 pub fn not_awaitable(name: &str, made: &Bound<'_, PyAny>) -> PyErr {
     let kind = type_name(made);
     PyTypeError::new_err(format!(
@@ -172,7 +174,7 @@ pub fn type_name(object: &Bound<'_, PyAny>) -> String {
     name.and_then(|name| name.extract()).unwrap_or_else(|_| "object".to_owned())
 }
 
-/// An OSError that knows its number; Python makes the right subclass of it.
+/// An OSError with its number, of which Python makes the right subclass.
 #[cfg(target_os = "linux")]
 pub fn from_errno(errno: rustix::io::Errno) -> PyErr {
     let text = std::io::Error::from(errno).to_string();
@@ -186,13 +188,14 @@ pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
     error
 }
 
-/// Python starts no thread once the interpreter shuts down (3.12 and later).
+/// Whether a thread could not be started since the interpreter is shutting down (Python 3.12 and later).
 pub fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
     let text = || error.value(py).str()?.extract::<String>();
     error.is_instance_of::<PyRuntimeError>(py) && text().is_ok_and(|text| text.contains("interpreter shutdown"))
 }
 
-/// Runs `work` in a destructor: an exception that is on its way is not lost, nor taken for one of what runs here.
+/// Runs `work` in a destructor. An exception that travels up the stack meanwhile is put aside: it is neither lost,
+/// nor taken for one that `work` has raised.
 pub fn keeping_raised<T>(py: Python<'_>, work: impl FnOnce() -> T) -> T {
     let raised = PyErr::take(py);
     let result = work();

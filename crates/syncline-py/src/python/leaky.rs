@@ -1,9 +1,10 @@
 //! A thread-local that may outlive its thread.
 //!
-//! Rust destroys thread-locals when the thread is no longer attached to the interpreter, and what they hold of Python's
-//! can't be freed then: PyO3 would put it into a list with a lock, which a fork in another thread could find taken, or,
-//! where a stack that is parked in the thread makes it believe that it is attached, free it at once, and crash. So what
-//! lies here is never dropped with the thread. Whoever puts a thing here takes it out again; what is left is leaked.
+//! Rust destroys thread-locals when the thread is no longer attached to the interpreter. Python objects in them can't
+//! be freed then. PyO3 would put them into a list with a lock, which a fork in another thread could find taken. Or,
+//! where a greenlet is still parked in the thread, PyO3 takes the thread for attached, frees them at once, and
+//! crashes. So what lies here is never dropped with the thread. Whoever puts a value here takes it out again; what is
+//! left is leaked.
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
@@ -30,7 +31,8 @@ impl<T> Leaky<T> {
         self.0.borrow().is_some()
     }
 
-    /// Looks at it. `look` must not come back here, nor run Python code.
+    /// Lets `look` see and change the value, which is borrowed meanwhile. So `look` must neither use this
+    /// thread-local nor run Python code, which could.
     pub fn with<R>(&self, look: impl FnOnce(&mut Option<T>) -> R) -> R {
         look(&mut self.0.borrow_mut())
     }

@@ -6,8 +6,8 @@ use crate::python::signals;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// Logs to the logger "syncline"; an error in logging itself is reported, not raised, and what a signal
-/// handler raises meanwhile is kept.
+/// Logs a message, and the traceback of `error`. An error in logging itself is reported, not raised, and what a signal
+/// handler raises meanwhile is kept for the caller (see `signals`).
 pub fn log(py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
     match logger(py) {
         Ok(logger) => log_to(&logger, level, message, error),
@@ -15,14 +15,15 @@ pub fn log(py: Python<'_>, level: &str, message: &str, error: Option<&PyErr>) {
     }
 }
 
-/// The logger: asked for once, as that takes a lock of logging's, which a signal handler's exception can leave locked.
+/// The logger. It is looked up once: `getLogger` takes a lock of logging's, which a signal handler's exception can
+/// leave locked for good.
 pub fn logger(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static LOGGER: Once<Py<PyAny>> = Once::new();
     let known = LOGGER.get_or_try_init(py, || Ok(names::get_logger(py)?.call1(("syncline",))?.unbind()));
     Ok(known?.bind(py).clone())
 }
 
-/// As [`log()`], for who has the logger: late in the interpreter's end it can't be asked for.
+/// As [`log()`], for code that has the logger already: late in the interpreter's shutdown it can't be looked up.
 pub fn log_to(logger: &Bound<'_, PyAny>, level: &str, message: &str, error: Option<&PyErr>) {
     let py = logger.py();
     let write = || {

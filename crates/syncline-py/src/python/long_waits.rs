@@ -1,7 +1,7 @@
-//! Waits that have gone on for a while, for those that search for deadlocks and report stalls.
+//! The list of waits that have gone on for a while, for the code that searches for deadlocks and reports stalls.
 //!
 //! Invariants:
-//! 1. The list is only ever locked while attached: what Python code reads there holds until it lets others run.
+//! 1. The list is locked only while attached. So what Python code reads there stays true until another thread runs.
 
 use crate::python::names;
 use crate::python::per_process::PerProcess;
@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use syncline_core::sync::{MutexGuard, lock};
 
-/// Number, waiting thread, loop's thread. In a forked child nobody waits yet.
+/// Of each wait: its number, the waiting thread, the loop's thread. A forked child begins with an empty list.
 static ALL: PerProcess<Vec<(u64, u64, u64)>> = PerProcess::new();
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -30,7 +30,7 @@ impl LongWait {
         Ok(wait)
     }
 
-    /// Why the loop's thread can't go on before the waiting one does, if that is so.
+    /// If the loop's thread can't go on before the waiting one does, says why.
     pub fn is_blocked(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let look = py.import("syncline._diagnosis")?.getattr("blocked_on_lock")?;
         look.call1((self.loop_thread, self.waiter))?.extract()

@@ -1,8 +1,8 @@
-//! The end of the main thread's program: Python waits for other threads then, and after that calls what is registered with
-//! atexit.
+//! The moment at which the main thread's program has ended. After that Python ends its executors, waits for threads
+//! that are no daemons, and only then calls what is registered with atexit.
 //!
 //! Invariants:
-//! 1. Nothing is imported for it before there is a loop.
+//! 1. Nothing is imported for this before there is a loop.
 
 use crate::python::log;
 use crate::python::names;
@@ -15,23 +15,23 @@ static HOOK: Once<Py<PyAny>> = Once::new();
 static IS_HOOKED: AtomicBool = AtomicBool::new(false);
 static HAS_COME: AtomicBool = AtomicBool::new(false);
 
-/// Says what is to be called then.
+/// Sets the function that is to be called at that moment.
 pub fn set_hook(py: Python<'_>, hook: Bound<'_, PyAny>) {
     HOOK.set(py, hook.unbind());
 }
 
-/// True the first time.
+/// Says that the moment has come. True the first time.
 pub fn come() -> bool {
     !HAS_COME.swap(true, SeqCst)
 }
 
-/// For each loop that is made.
+/// To be called with each loop that is made. The first time, registers the hook with Python.
 pub fn attend(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     if !IS_HOOKED.swap(true, SeqCst)
         && let Some(hook) = HOOK.get(py)
         && py.import("threading")?.call_method1("_register_atexit", (hook,)).is_err()
     {
-        // It has come already.
+        // Refused, as the moment has come already.
         hook.call0(py)?;
     }
     if HAS_COME.load(SeqCst) {
@@ -40,7 +40,7 @@ pub fn attend(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
-/// Loops of other backends have no executors.
+/// Lets the loop do what is meant for an executor after executors have ended (`_last.py`). trio's loops have none.
 pub fn outlive_executors(py: Python<'_>, event_loop: &Bound<'_, PyAny>) {
     let outlived = || -> PyResult<()> {
         if event_loop.hasattr("run_in_executor")? {

@@ -1,4 +1,5 @@
-//! What we need of the interpreter: names looked up once, errors, signals, contexts, threads, the process. Knows no call and no loop.
+//! What we need of the interpreter: names that are looked up once, errors, logging, signals, contexts, threads, the
+//! state of the process, and the list of the loops that live in it. Nothing here knows of calls.
 
 pub mod collecting;
 pub mod condition;

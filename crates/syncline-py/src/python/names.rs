@@ -1,4 +1,4 @@
-//! Python objects that the core looks up, each once and at its first use: `import syncline` loads none of them.
+//! Python objects that the extension looks up, each once and at its first use, not at `import syncline`.
 
 use crate::python::once::Once;
 use pyo3::ffi;
@@ -81,7 +81,7 @@ lazy! {
 /// Whether tasks can start eagerly (Python 3.12 and later).
 pub fn has_eager_tasks(_py: Python<'_>) -> bool {
     const PYTHON_3_12: c_ulong = 0x030C_0000;
-    // SAFETY: the interpreter, which is there, never writes it.
+    // SAFETY: a constant of the interpreter's, which is never written.
     unsafe { ffi::Py_Version >= PYTHON_3_12 }
 }
 
@@ -91,7 +91,7 @@ pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     Ok((!running.is_none()).then_some(running))
 }
 
-/// `cls[item]`: for type checkers, and the same class at run time.
+/// `cls[item]`, as annotations need it: an alias that makes instances of the same class.
 pub fn parametrized<'py>(class: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     generic_alias(class.py())?.call1((class, item))
 }

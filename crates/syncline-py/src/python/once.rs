@@ -1,12 +1,12 @@
-//! What is made once, at its first use, so that a fork in another thread can't leave it half made in the child.
+//! Values that are made once, at their first use, and that no fork in another thread leaves half made in the child.
 //!
-//! PyO3's `PyOnceLock` (and its `intern!`) lets go of the interpreter while it holds its cell for the one thread that
-//! makes the value. If another thread forks just then, the child waits for that cell for ever: nobody fills it there.
+//! PyO3's `PyOnceLock` (and its `intern!`) locks its cell, and then makes the value; in between it lets go of the
+//! interpreter. If another thread forks just then, the child waits for that cell for ever: nobody fills it there.
 //!
 //! Invariants:
-//! 1. A cell is held only while a value that is there is stored, by a thread that stays attached. A fork needs the
-//!    interpreter too, so it finds each cell empty or full. 2. Two threads may make the value at once; the one that is
-//!    stored first stays.
+//! 1. The value is made first; the cell is locked only while it is stored, by a thread that stays attached. Python's
+//!    forks need the interpreter, too, so they find each cell empty or full.
+//! 2. Two threads may make the value at once. The one that is stored first stays.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;

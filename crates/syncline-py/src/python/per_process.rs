@@ -1,7 +1,7 @@
-//! What each process has for itself, and a lock around it.
+//! A value behind a lock, of which each process has its own.
 //!
-//! A fork that Python hears nothing of (C code makes it) may come while another thread holds the lock, which nobody releases
-//! in the child. So a child does not even look at what its parent had.
+//! C code may fork without Python knowing of it, while another thread holds the lock. Nobody releases that lock in the
+//! child. So a child makes a value and a lock of its own.
 
 use super::process;
 use std::ptr::null_mut;
@@ -14,7 +14,7 @@ struct Cell<T> {
     value: Mutex<T>,
 }
 
-/// Never freed: it is made once in a process.
+/// What it points to is never freed. It is made once in a process.
 pub struct PerProcess<T: 'static>(AtomicPtr<Cell<T>>);
 
 impl<T: Send> PerProcess<T> {
@@ -27,7 +27,8 @@ impl<T: Send> PerProcess<T> {
         unsafe { self.0.load(Acquire).as_ref() }
     }
 
-    /// This process's own; `make` makes it, and gets what the parent had, which is never freed. It must not wait for that.
+    /// This process's own value. If there is none yet, `make` makes it; it is given the parent's, which is never
+    /// freed, and must not wait for that lock.
     pub fn get(&self, make: impl FnOnce(Option<&Mutex<T>>) -> T) -> &'static Mutex<T> {
         let epoch = process::epoch();
         if let Some(known) = self.known().filter(|known| known.epoch == epoch) {

@@ -1,12 +1,13 @@
-//! The state of the process: which fork of it this is, which thread is the main one, whether it is about to exit, and who
-//! runs code below frames of ours.
+//! The state of the process: which fork of it this is, which thread is the main one, how far its exit has come, and
+//! how many threads are *inside*: in our code, which calls Python code or is about to.
 //!
 //! Invariants:
-//! 1. Everything that belongs to one process carries its epoch: a forked child never touches its parent's loops: not their
-//!    locks (a thread may have held one), not their descriptors (they are shared), not even by freeing them.
-//! 2. Once `EXITING` is set no thread is started: calls run in the calling thread.
-//! 3. Once `LEFT` is set no worker thread of ours attaches. 4. Which thread is the main one is found out without running
-//!    Python code: that could run a signal handler.
+//! 1. What belongs to one process carries its epoch. A forked child never touches its parent's loops: not their locks
+//!    (a thread may have held one), not their descriptors (they are shared), and it does not even free their memory.
+//! 2. Once `EXITING` is set, no thread is started: calls run in the calling thread.
+//! 3. Once `LEFT` is set, no thread attaches by `come_back` any more, as workers and sleeping callers do: the
+//!    interpreter may be gone.
+//! 4. Which thread is the main one is found out without running Python code, since a signal handler could run then.
 
 use crate::python::errors;
 use crate::python::names;
@@ -20,12 +21,17 @@ use std::time::{Duration, Instant};
 static EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Python's identifier of the main thread (by 4).
 static MAIN: AtomicU64 = AtomicU64::new(0);
+/// How many threads are inside (see `Inside`).
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
+/// The exit has begun (see 2).
 static EXITING: AtomicBool = AtomicBool::new(false);
+/// The exit has done all that is ours (see 3).
 static LEFT: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
+    /// Whether this is the main thread, and the epoch in which that was found out: a fork may have changed it.
     static IS_MAIN: Cell<Option<(u32, bool)>> = const { Cell::new(None) };
+    /// Whether this thread is one of ours: see `serve`.
     static SERVES: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -65,7 +71,7 @@ fn main_ident(py: Python<'_>) -> PyResult<u64> {
     let modules = py.import("sys")?.getattr("modules")?;
     match modules.get_item("threading") {
         Ok(threading) => threading.call_method0("main_thread")?.getattr("ident")?.extract(),
-        // `threading` itself takes the thread that imports it for the main one.
+        // `threading` is not imported. It will take the thread that imports it for the main one; we take this one.
         Err(_) => own_ident(py),
     }
 }
@@ -74,41 +80,42 @@ fn own_ident(py: Python<'_>) -> PyResult<u64> {
     names::get_ident(py)?.call0()?.extract()
 }
 
-/// Python code runs below frames of ours: the exit waits until it has returned. Before Python 3.14 the interpreter kills
-/// a daemon thread by unwinding its stack, and frames of Rust can't be unwound.
+/// While it lives, Python code may run that frames of ours have called, and the exit waits for its drop. Before
+/// Python 3.14 the interpreter kills daemon threads by unwinding their stacks, which frames of Rust do not survive.
 pub struct Inside(u32);
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        // A fork inside has set the child's count to nothing.
+        // If the process was forked meanwhile, the child has set its count to zero, and does not count us.
         if self.0 == epoch() {
             INSIDE.fetch_sub(1, SeqCst);
         }
     }
 }
 
-/// Refuses daemon threads once the exit has begun.
+/// Counts the calling thread as inside. Raises in a daemon thread if the exit has begun: see `end_daemon_thread`.
 pub fn enter(py: Python<'_>) -> PyResult<Inside> {
     INSIDE.fetch_add(1, SeqCst);
     let inside = Inside(epoch());
-    // Counted first: either the exit sees us, or we see it.
+    // Counted first: either the exit sees our count, or we see that it has begun.
     end_daemon_thread(py)?;
     Ok(inside)
 }
 
-/// As `enter`, for a worker thread that has something to hand over still.
+/// As `enter`, for code that has to run to its end although the exit has begun: what a thread of ours has to hand
+/// over, a loop that its thread drives.
 pub fn step_inside() -> Inside {
     INSIDE.fetch_add(1, SeqCst);
     Inside(epoch())
 }
 
-/// Whether the exit has come so far that no worker thread attaches any more.
+/// Whether `LEFT` is set (see 3).
 pub fn has_left() -> bool {
     LEFT.load(SeqCst)
 }
 
-/// As `step_inside`, for a thread that drives a loop which is not ours, and so is not closed at exit. A daemon thread
-/// goes no further once the exit has come far enough: it could be ended below frames of ours.
+/// As `step_inside`, for a thread that drives a loop which is not ours, and so is not closed at exit. Once `LEFT` is
+/// set, a thread that is not the main one stays here for ever: the interpreter could kill it below frames of ours.
 pub fn step_inside_unless_left(py: Python<'_>) -> Inside {
     let inside = step_inside();
     if !has_left() || is_main_thread(py) {
@@ -124,8 +131,8 @@ fn stay_for_ever() -> ! {
     }
 }
 
-/// For a worker thread that is about to attach. If the interpreter is going down it stays where it is, for ever: there
-/// is nothing to attach to.
+/// As `step_inside`, for a detached thread that is about to attach. By 3 it stays here for ever once `LEFT` is set:
+/// there may be no interpreter any more.
 pub fn come_back() -> Inside {
     let inside = step_inside();
     // Counted first, as in `enter`.
@@ -136,7 +143,7 @@ pub fn come_back() -> Inside {
     stay_for_ever()
 }
 
-/// Sleeps detached. A thread that is not the main one comes back only where there is an interpreter to come back to.
+/// Runs `asleep` detached. A thread that is not the main one attaches again by `come_back`, and so may never return.
 pub fn sleep<T: Send>(py: Python<'_>, asleep: impl FnOnce() -> T + Send) -> T {
     let is_main = is_main_thread(py);
     let (woken, back) = py.detach(|| {
@@ -147,8 +154,8 @@ pub fn sleep<T: Send>(py: Python<'_>, asleep: impl FnOnce() -> T + Send) -> T {
     woken
 }
 
-/// At exit only daemon threads are left besides the main one. The user's end here, without a traceback; in ours the call is
-/// refused.
+/// Raises in a daemon thread once the exit has begun (only the main thread and daemon threads are left by then). A
+/// thread of the user's ends by SystemExit, which shows no traceback. In one of ours, an error refuses the call.
 pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
     if !is_exiting() || is_main_thread(py) {
         return Ok(());
@@ -163,7 +170,7 @@ pub fn find_main_thread(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// For a forked child: nobody of the parent is inside here, and the thread that forked is the main one.
+/// For a forked child: the parent's other threads do not exist here, and the thread that forked is the main one.
 pub fn begin_child(py: Python<'_>) -> PyResult<()> {
     begin_epoch();
     MAIN.store(own_ident(py)?, Relaxed);
@@ -175,7 +182,8 @@ fn begin_epoch() {
     EPOCH.fetch_add(1, Release);
 }
 
-/// C code forks, too, and tells Python nothing. Python's identifier of a thread is what C has for it.
+/// Registers a C handler for forks, since C code may fork without Python knowing of it. The identifier that Python
+/// has for a thread is its `pthread_self()`.
 #[cfg(unix)]
 fn hear_of_forks() {
     extern "C" fn in_child() {
@@ -192,20 +200,20 @@ fn hear_of_forks() {
 #[cfg(not(unix))]
 fn hear_of_forks() {}
 
-/// The exit begins; in the main thread, which can't be asked for later on.
+/// The exit begins. This is the main thread, which is noted: to find that out may be impossible later on.
 pub fn begin_exit() {
     IS_MAIN.set(Some((epoch(), true)));
     EXITING.store(true, SeqCst);
 }
 
-/// By 3.
+/// The exit has done all that is ours: see 3.
 pub fn leave() {
     LEFT.store(true, SeqCst);
 }
 
 pub fn wait_until_none_is_inside(py: Python<'_>, longest: Duration) {
     let deadline = Instant::now() + longest;
-    // A poll and not an event: calls would pay for it, and this happens once.
+    // Polls, since this happens only once. With an event, each call would have to pay for that.
     py.detach(|| {
         while INSIDE.load(SeqCst) > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));

@@ -1,8 +1,9 @@
-//! The loops that live in this process, as fork, exit and reports see them: runners' and threads' own.
+//! The loops of ours that live in this process, those of runners and those that threads drive themselves, as fork,
+//! exit and reports see them.
 //!
 //! Invariants:
-//! 1. The list is locked only while attached, and for no longer than a look takes; nothing is dropped under it. 2. A forked
-//!    child has a list of its own, and leaves its parent's loops alone: not even their memory is freed there.
+//! 1. The list is locked only while attached, and only to read or change it. No object is dropped under the lock.
+//! 2. A forked child has a list of its own, and leaves its parent's loops alone: not even their memory is freed there.
 
 use super::per_process::PerProcess;
 use pyo3::prelude::*;
@@ -18,19 +19,19 @@ pub trait Resident: Send + Sync {
     fn description(&self) -> String;
     /// The scope that it serves, as a bridge calls it.
     fn scope(&self) -> &'static str;
-    /// The loop, while there is one.
+    /// The loop object, until it is closed.
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
-    /// The identifier of the thread that does nothing but run it, if there is one.
+    /// The identifier of the thread that does nothing but run the loop, if there is one (a runner's).
     fn own_thread(&self) -> Option<u64>;
-    /// How long its tasks may clean up.
+    /// How long its tasks may clean up after they were cancelled.
     fn cleanup(&self) -> Duration;
     /// Opens when it has ended.
     fn ended(&self) -> &Latch;
-    /// Whether its thread still makes its last steps.
+    /// For a loop that has ended: whether its thread is still in its last steps.
     fn is_about_to_end(&self, py: Python<'_>) -> bool;
     /// Tells it to end, without waiting, as the process exits.
     fn begin_exit(self: Arc<Self>, py: Python<'_>);
-    /// Tells those who wait for futures of what it runs that they wait in vain.
+    /// Lets the futures of its submitted calls raise an error, so that nobody waits for them in vain.
     fn free_waiters(&self, py: Python<'_>);
 
     fn has_ended(&self) -> bool {
@@ -42,14 +43,14 @@ static ALL: PerProcess<Vec<Weak<dyn Resident>>> = PerProcess::new();
 
 fn all() -> &'static Mutex<Vec<Weak<dyn Resident>>> {
     ALL.get(|parents| {
-        // By 2.
+        // By 2: what a parent's loop holds is kept alive for ever, so that it is not freed here.
         let parents = parents.and_then(|parents| parents.try_lock().ok());
         parents.iter().flat_map(|all| all.iter()).filter_map(Weak::upgrade).for_each(std::mem::forget);
         Vec::new()
     })
 }
 
-/// In a forked child, by 2.
+/// For a forked child: makes its own list at once (by 2).
 pub fn leave_parents(_py: Python<'_>) {
     drop(lock(all()));
 }
@@ -57,7 +58,7 @@ pub fn leave_parents(_py: Python<'_>) {
 /// Adds a loop to those that end with the process.
 pub fn remember(resident: Weak<dyn Resident>, _py: Python<'_>) {
     let mut all = lock(all());
-    // What a weak reference frees is memory only.
+    // By 1: to drop a weak reference runs no destructor of the loop's.
     all.retain(|known| known.strong_count() > 0);
     all.push(resident);
 }
@@ -68,7 +69,7 @@ pub fn alive(_py: Python<'_>) -> Vec<Arc<dyn Resident>> {
     known.iter().filter_map(Weak::upgrade).filter(|resident| !resident.has_ended()).collect()
 }
 
-/// Maps `id(loop)` to words for it and its scope, for every loop.
+/// For messages: maps the `id` of each loop object to its description and its scope.
 pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let owners = PyDict::new(py);
     for resident in alive(py) {

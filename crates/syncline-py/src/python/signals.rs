@@ -1,13 +1,15 @@
-//! What signal handlers raise in the middle of code of ours.
+//! What signal handlers raise in the middle of our own code.
 //!
-//! Python runs signal handlers in its main thread wherever that executes Python code, and so also in the few Python
-//! functions that we call while a call is sent or waits: scheduling on other loops, diagnosis, logging. What a handler
-//! raises there is the caller's, like what it raises in the wait itself, but those functions can't raise it.
+//! Python runs signal handlers in its main thread, wherever that executes Python code. So they also run in the few
+//! Python functions that we call while a call is sent or waits: to schedule on other loops, to look for deadlocks, to
+//! log. What a handler raises there is meant for the caller, like what it raises in the wait itself. But those
+//! functions are not the place to raise it. So it is *kept* here, and raised a little later.
 //!
 //! Invariants:
-//! 1. What is kept is raised by the operation during which it came: by its wait, at the next look, or at its end. Where no
-//!    operation can raise it (a destructor, a callback of a loop), the interpreter gets it, which raises it in the main
-//!    thread as soon as that runs Python code again. 2. Only the main thread keeps anything: in others no handler runs.
+//! 1. What is kept is raised by the operation during which it came: by its wait, or at its end. Where no operation
+//!    can raise it (in a destructor, in a callback of a loop), it is passed on to the interpreter, which raises it in
+//!    the main thread as soon as that runs Python code again.
+//! 2. Only the main thread keeps anything: in others no handler runs.
 
 use crate::python::errors;
 use crate::python::leaky::Leaky;
@@ -20,26 +22,27 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use std::ffi::{c_int, c_void};
 
-/// How often a short step is made anew that handlers' exceptions break off.
+/// So often a short step is tried that exceptions of signal handlers break off.
 const MOST_TRIES: u32 = 8;
 
 thread_local! {
     static KEPT: Leaky<PyErr> = const { Leaky::new() };
 }
 
-/// For an error out of Python code of ours that itself raises nothing: in the main thread it is a handler's. Returns
-/// whether it was kept; elsewhere it is reported.
+/// For an error out of Python code of ours that raises nothing by itself: so in the main thread it is a signal
+/// handler's, and is kept. In another thread it is reported. Returns whether it was kept.
 pub fn keep(py: Python<'_>, error: PyErr) -> bool {
     if !process::is_main_thread(py) {
         error.write_unraisable(py, None);
         return false;
     }
-    // Of two, the later one counts, as if it had been raised while the first one was handled.
+    // Of two, the later one is kept, as if it had been raised while the first one travelled up the stack.
     drop(KEPT.with(|kept| kept.replace(Some(error))));
     true
 }
 
-/// For an error out of code that may raise exceptions of its own: those are reported.
+/// For an error out of code that may raise an `Exception` by itself: that is reported. Any other error
+/// (KeyboardInterrupt, SystemExit) is taken for a handler's, and kept.
 pub fn keep_unless_exception(py: Python<'_>, error: PyErr) {
     if error.is_instance_of::<PyException>(py) {
         error.write_unraisable(py, None);
@@ -48,7 +51,7 @@ pub fn keep_unless_exception(py: Python<'_>, error: PyErr) {
     }
 }
 
-/// Makes a short step that has to be made, and may be made anew if a handler's exception broke it off.
+/// Makes a short step that must not be left undone. Keeps what a signal handler raises in it, and tries again.
 pub fn through<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> Option<T> {
     for _ in 0..MOST_TRIES {
         match step() {
@@ -63,8 +66,8 @@ pub fn through<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> Option<T> {
     None
 }
 
-/// Whether a signal handler raised this, as far as can be told: what comes out of a loop that the main thread drives may
-/// also come from a background task. `KeyboardInterrupt` is always taken for a handler's.
+/// Whether a signal handler raised this error, which came out of a loop that the main thread drives, and may come
+/// from a background task as well. `KeyboardInterrupt` always counts as a handler's; for others the traceback tells.
 pub fn are_handlers(py: Python<'_>, error: &PyErr) -> bool {
     process::is_main_thread(py)
         && (error.is_instance_of::<PyKeyboardInterrupt>(py) || runs_through_handler(py, error).unwrap_or(false))
@@ -91,7 +94,8 @@ fn traceback_shows(
     Ok(false)
 }
 
-/// The text of an object, which is Python code, and where handlers run.
+/// The text of an object. To make it runs Python code, in which signal handlers may raise: see
+/// `keep_unless_exception`.
 pub fn text_of(object: &Bound<'_, PyAny>) -> String {
     shown(object, object.str())
 }
@@ -121,14 +125,15 @@ pub fn raise_kept() -> PyResult<()> {
     KEPT.with(Leaky::take).map_or(Ok(()), Err)
 }
 
-/// The same, or else what the handlers of signals that are pending raise.
+/// Raises what was kept. If nothing was, runs the handlers of pending signals, and raises what they raise.
 pub fn check(py: Python<'_>) -> PyResult<()> {
     raise_kept()?;
     py.check_signals()
 }
 
-/// The same, and what another thread has raised in this one (`PyThreadState_SetAsyncExc`: time limits of job runners, test
-/// tools): that comes where Python code runs, of which a waiting thread runs none by itself.
+/// As `check`, and also raises what another thread has raised in this one by `PyThreadState_SetAsyncExc`, as job
+/// runners and test tools do for time limits. Python raises that only where it executes Python code. A waiting thread
+/// executes none, so this calls an empty function.
 pub fn check_all(py: Python<'_>) -> PyResult<()> {
     static NOTHING: Once<Py<PyAny>> = Once::new();
     check(py)?;
@@ -137,8 +142,9 @@ pub fn check_all(py: Python<'_>) -> PyResult<()> {
     nothing.call0(py).map(drop)
 }
 
-/// Whether this came out of a loop's turn for the thread that drives the loop, rather than from a background task or a
-/// callback. asyncio lets only two kinds out of those, which a handler, or another thread, may also raise.
+/// For an error that came out of a loop's turn: whether it is meant for the thread that drives the loop, and does not
+/// come from a background task or a callback. Of what tasks and callbacks raise, asyncio lets only KeyboardInterrupt
+/// and SystemExit out. A signal handler or another thread may have raised these, too, so the traceback has to tell.
 pub fn concerns_driver(py: Python<'_>, error: &PyErr) -> bool {
     let is_usual = error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
     !is_usual || are_handlers(py, error) || !comes_from_callback(py, error).unwrap_or(true)
@@ -151,7 +157,7 @@ fn comes_from_callback(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
     })
 }
 
-/// By 1, for an end that can't raise anything.
+/// By 1: passes what is kept on to the interpreter, at the end of an operation that can't raise it.
 pub fn pass_on(py: Python<'_>) {
     if are_kept() {
         // SAFETY: attached; `raise_pending` has the signature of a pending call and uses no argument.
@@ -159,13 +165,13 @@ pub fn pass_on(py: Python<'_>) {
         if failed != 0
             && let Some(error) = KEPT.with(Leaky::take)
         {
-            // There are 32 places, and none was free.
+            // The interpreter has room for a fixed number of pending calls, and none was free.
             error.write_unraisable(py, None);
         }
     }
 }
 
-/// A pending call of the main thread.
+/// Raises what is kept; the interpreter calls it in the main thread, as one of its pending calls.
 extern "C" fn raise_pending(_: *mut c_void) -> c_int {
     // SAFETY: the interpreter makes its pending calls attached.
     let py = unsafe { Python::assume_attached() };

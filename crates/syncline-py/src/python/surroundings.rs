@@ -1,6 +1,6 @@
 //! What runs in the calling thread already: an event loop of asyncio's kind, or trio.
 //!
-//! Neither is imported for the question: where nobody has imported it, it does not run.
+//! Neither library is imported to find out: one that nobody has imported does not run.
 
 use crate::python::names;
 use crate::python::once::intern;
@@ -13,21 +13,22 @@ pub enum Backend {
     Trio,
 }
 
-/// Whether this thread runs trio, in a task of it or around one.
+/// Whether trio runs in this thread. The calling code need not be a task's.
 pub fn runs_trio(py: Python<'_>) -> PyResult<bool> {
     Ok(is_imported(py, intern!(py, "trio"))? && names::in_trio_run(py)?.call0()?.is_truthy()?)
 }
 
-/// Whether the calling code is a task of trio's.
+/// Whether the calling code runs in a task of trio's.
 pub fn is_in_trio_task(py: Python<'_>) -> PyResult<bool> {
     if !is_imported(py, intern!(py, "trio"))? || !names::in_trio_task(py)?.call0()?.is_truthy()? {
         return Ok(false);
     }
-    // A task of asyncio's may run on top of trio.
+    // In a task of asyncio's the answer is no, even where its loop runs inside trio.
     Ok(names::running_loop(py)?.is_none() || names::current_task(py)?.call0()?.is_none())
 }
 
-/// The variable in which anyio's programs say which library runs them, once something may look there.
+/// sniffio's context variable, in which anyio's programs say which library runs them. `None` if nobody has imported
+/// sniffio, and so nobody reads it.
 pub fn library_variable(py: Python<'_>) -> PyResult<Option<&Bound<'_, PyAny>>> {
     if is_imported(py, intern!(py, "sniffio"))? { names::library_variable(py).map(Some) } else { Ok(None) }
 }
@@ -41,7 +42,7 @@ pub fn in_event_loop(py: Python<'_>) -> PyResult<bool> {
     Ok(is_imported(py, intern!(py, "asyncio"))? && names::running_loop(py)?.is_some())
 }
 
-/// Whether the task of trio's that the calling code is has been cancelled, by a scope around it that it does not shield from.
+/// For code in a task of trio's: whether a cancel scope around it was cancelled, and no shield is in between.
 pub fn is_cancelled_in_trio(py: Python<'_>) -> PyResult<bool> {
     Ok(names::trio_effective_deadline(py)?.call0()?.extract::<f64>()? == f64::NEG_INFINITY)
 }

@@ -1,12 +1,14 @@
 //! What has to be done when a thread ends.
 //!
-//! The thread state's own dict is cleared in the thread itself, while it is still attached and before `join` returns:
-//! the only moment at which a thread can still close a loop of its own. (`threading.local` works the same way.)
+//! Python clears the dict of a thread's state in the thread itself, while it is attached and before `join` returns.
+//! No later moment would do: the thread can still close a loop of its own then. So an object of ours lies in that
+//! dict, and its drop does what was deferred. (`threading.local` works the same way.)
 //!
 //! Invariants:
-//! 1. What is deferred while the thread ends is done, too. 2. Where nothing can be done any more (a forked child clears the
-//!    states of threads that only its parent has; a thread that ends while the interpreter does may be killed wherever it
-//!    is), what was deferred is left as it is, and so is what thread-locals hold (`Leaky`).
+//! 1. What is deferred while the thread ends is done, too.
+//! 2. Nothing that was deferred is done in two cases: in a forked child, which clears the states of threads that only
+//!    its parent has; and once the exit has begun, when the interpreter may kill a thread wherever it is. Then what
+//!    was deferred is leaked, and so is what thread-locals hold (`Leaky`).
 
 use crate::python::names;
 use crate::python::once::intern;
@@ -28,7 +30,7 @@ struct ThreadEnd {
 impl ThreadEnd {
     fn run(&self, py: Python<'_>) {
         IS_ENDING.set(true);
-        // By 1.
+        // By 1: until nothing more was deferred by what runs here.
         loop {
             let closers = take(&self.closers);
             if closers.is_empty() {
@@ -43,7 +45,7 @@ impl ThreadEnd {
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
         if self.process != std::process::id() || process::is_exiting() {
-            // By 2.
+            // By 2: not even freed.
             std::mem::forget(take(&self.closers));
             return;
         }
@@ -61,13 +63,14 @@ thread_local! {
     static IS_ENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread does what it has deferred to its end: what is kept for later now has no later.
+/// Whether this thread is at its end, and does what was deferred: nothing should be kept for later calls any more.
 pub fn is_ending() -> bool {
     IS_ENDING.get()
 }
 
-/// `threading` has forgotten this thread already: `current_thread()` in the code that ran now (logging calls it) has
-/// made up a new one, which nothing would end.
+/// At this point `threading` has removed this thread from its list. If the code that has run here called
+/// `current_thread()`, as logging does, `threading` has listed a dummy thread for it, a ghost that nothing would
+/// remove. This removes it.
 fn forget_ghost(py: Python<'_>) -> PyResult<()> {
     let threading = py.import("threading")?;
     let active = threading.getattr("_active")?;
@@ -76,7 +79,8 @@ fn forget_ghost(py: Python<'_>) -> PyResult<()> {
     if !known.is_instance(&threading.getattr("_DummyThread")?)? {
         return Ok(());
     }
-    // What later versions keep in the thread to forget the ghost by; it would live on with the thread's last locals.
+    // Newer versions of Python keep an object in a thread-local that removes the dummy when it is freed. It would be
+    // freed too late, with the last of the thread's locals.
     let _ = threading.getattr("_thread_local_info").and_then(|info| info.delattr("_track_dummy_thread_ref"));
     active.call_method1("pop", (ident, py.None())).map(drop)
 }
@@ -89,7 +93,7 @@ fn of_this_thread(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
     dict.and_then(|dict| dict.cast_into::<PyDict>().ok())
 }
 
-/// Runs `closer` in this thread when it ends.
+/// Has `closer` run in this thread when it ends.
 fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -> PyResult<()> {
     let Some(dict) = of_this_thread(py) else { return Ok(()) };
     let key = intern!(py, "syncline");
@@ -107,7 +111,8 @@ fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -> Py
     Ok(())
 }
 
-/// Whether a thread has deferred something that it needs once. A forked child has to do it again.
+/// A thread-local note that a certain thing was deferred, so that this is done once in a thread. In a forked child it
+/// has to be done again.
 pub struct Deferred(Cell<Option<u32>>);
 
 impl Deferred {
@@ -115,7 +120,7 @@ impl Deferred {
         Self(Cell::new(None))
     }
 
-    /// Runs `closer` in this thread when it ends, unless that is deferred already.
+    /// Has `closer` run in this thread when it ends, unless that is deferred already.
     pub fn ensure(&self, py: Python<'_>, closer: fn(Python<'_>)) -> PyResult<()> {
         if self.0.replace(Some(process::epoch())) == Some(process::epoch()) {
             return Ok(());
@@ -123,13 +128,13 @@ impl Deferred {
         defer(py, closer)
     }
 
-    /// It has been run: what comes after that needs it again.
+    /// To be called by the closer: from now on the thing has to be deferred again.
     pub fn forget(&self) {
         self.0.set(None);
     }
 }
 
-/// Runs what this thread has deferred now: the main thread's state is cleared when Python is no more.
+/// Runs what this thread has deferred at once. For the main thread at exit: its state is cleared too late for that.
 pub fn run_now(py: Python<'_>) {
     let end = of_this_thread(py).and_then(|dict| dict.get_item(intern!(py, "syncline")).ok().flatten());
     if let Some(Ok(end)) = end.map(|end| end.cast_into::<ThreadEnd>())

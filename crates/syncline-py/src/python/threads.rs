@@ -1,4 +1,5 @@
-//! Threads: how they are told apart, and how runners' and workers' are started. They are daemon `threading.Thread`s, so that debuggers and `threading` see them.
+//! Threads: how they are told apart, and how those of runners and workers are started. These are daemon
+//! `threading.Thread`s, so that debuggers and `threading` see them.
 
 use crate::python::condition::Condition;
 use crate::python::names;
@@ -11,7 +12,7 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What can put greenlets in the place of a process's threads.
+/// The modules that can patch a process so that its threads are greenlets.
 const PATCHERS: [&str; 2] = ["gevent.monkey", "eventlet.patcher"];
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -20,7 +21,7 @@ thread_local! {
     static THREAD_KEY: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// A number that nothing else in this process has, or had.
+/// A number that was never given out in this process before.
 pub fn next_id() -> u64 {
     NEXT_ID.fetch_add(1, Relaxed)
 }
@@ -49,7 +50,8 @@ pub fn start(
     options.set_item("name", name)?;
     options.set_item("daemon", true)?;
     if py.version_info() >= (3, 14) {
-        // Threads inherit their starter's context there, in some builds by default, and keep alive what is in it.
+        // In some builds threads inherit the context of the thread that starts them. Ours live long, and would keep
+        // alive what is in it.
         options.set_item("context", names::context(py)?.call0()?)?;
     }
     let thread = names::thread(py)?.call((), Some(&options))?;
@@ -62,8 +64,8 @@ pub fn start(
     }
     match started {
         Some(started) if start_at_once(&thread, first)? => {
-            // Until it runs, as `start()` does: whoever lists threads sees it. What a handler raises meanwhile is the
-            // caller's, who waits for the thread from now on.
+            // Waits until the thread runs, as `Thread.start()` does: from then on it is listed as a running one. What
+            // a signal handler raises meanwhile is kept for the caller, whose thread does run.
             if let Err(error) = started.call_method0(intern!(py, "wait")) {
                 let _ = signals::keep(py, error);
             }
@@ -73,8 +75,9 @@ pub fn start(
     Ok(thread.unbind())
 }
 
-/// What `Thread.start()` does, without Python code in which a signal handler could raise: that would leave the thread, or
-/// the locks of its event, in any state. It does not wait for the thread to run. False where this Python has other means.
+/// Does what `Thread.start()` does, but does not wait for the thread to run. No Python code runs here, in which a
+/// signal handler could raise and leave the thread, or the locks of its event, half changed. False where this version
+/// of Python lacks the private functions that this uses.
 fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'static) -> PyResult<bool> {
     let py = thread.py();
     let threading = py.import(intern!(py, "threading"))?;
@@ -102,7 +105,7 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'st
         (None, _, Some(start)) => start.call1((bootstrap, ())).map(|_| true),
         _ => Ok(false),
     };
-    // `threading` wants to know the thread before it runs.
+    // The new thread removes itself from `_limbo`, so it has to be there before it runs.
     limbo.set_item(thread, thread)?;
     let started = start();
     if !matches!(started, Ok(true)) {
@@ -111,7 +114,8 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'st
     started
 }
 
-/// A thread that is a greenlet of the caller's own would never run while the caller waits for it.
+/// Raises RuntimeError where gevent or eventlet has replaced threads by greenlets: a loop's thread would be a
+/// greenlet of the calling thread then, and would never run while the caller waits for it.
 fn check_for_greenlets(py: Python<'_>) -> PyResult<()> {
     let modules = names::modules(py)?;
     for patcher in PATCHERS {

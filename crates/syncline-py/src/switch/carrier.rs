@@ -1,13 +1,16 @@
-//! Carriers: greenlets that run the steps of tasks, kept for the next one.
+//! Carriers: greenlets that make the steps of tasks. After a step a carrier is kept for the next task that needs one.
+//!
+//! The *hub* is the stack that steps the task. A carrier is *at rest* while it belongs to no task.
 //!
 //! Invariants:
-//! 1. A carrier at rest stands in its `Base` and holds nothing of any task, so it serves whichever comes next.
-//! 2. One that anybody else refers to (SQLAlchemy's greenlets have the one that made them for a parent) is not at rest:
-//!    it stays with its task.
+//! 1. A carrier at rest waits in `Base::run` and holds nothing of any task, so it can serve any other.
+//! 2. One that anybody else refers to is not put to rest: it stays with its task. (A greenlet that SQLAlchemy makes
+//!    has the greenlet that made it for a parent.)
 //! 3. A carrier belongs to the thread that made it. Dropping it there ends it: greenlet throws `GreenletExit` into it.
-//! 4. A carrier's stack lies where it began. While it runs, greenlet keeps on the heap what else lies there. Those must
-//!    not be frames of C code below us, which may have told others where its variables are: a step is made by a carrier
-//!    that lies beside the hub's frames (`Depth`).
+//! 4. A carrier's frames always lie where it began, on the thread's one C stack. While it runs, greenlet moves to the
+//!    heap whatever else lies there. That must not be frames of C code that waits for us: it may have given pointers
+//!    to its variables to others. So a step is made by a carrier that began a little deeper than the hub's frames
+//!    (`Depth`).
 
 use super::greenlets::{self, Api};
 use crate::python::leaky::Leaky;
@@ -22,17 +25,17 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-/// Kept at rest in a thread, at most: each has some 20 KiB.
+/// So many are kept at rest in a thread. Each has some 20 KiB.
 const MOST_AT_REST: usize = 128;
 
-/// So far below its hub's frames a carrier begins, and so serves hubs that are a little deeper, too.
+/// So many bytes below its hub's frames a carrier begins. So it can serve hubs that are deeper by that much, too.
 const ROOM: usize = 4 << 10;
-/// Farther below the hub's frames it would have too little left of the thread's stack.
+/// A carrier that began farther below the hub's frames is not used: too little of the thread's stack is left there.
 const FARTHEST: usize = 64 << 10;
 
-/// What a carrier carries on.
+/// A task's execution, as the carrier sees it that makes one of its steps.
 pub trait Rider: Send + Sync {
-    /// Makes a step, and says whom to switch to.
+    /// Makes a step. Returns the hub, which is to be switched to next.
     fn ride<'py>(&self, py: Python<'py>) -> PyResult<Borrowed<'static, 'py, PyAny>>;
 }
 
@@ -55,10 +58,10 @@ pub struct Carrier {
 }
 
 thread_local! {
-    /// `end_all` ends them.
+    /// This thread's carriers at rest, the one that has rested longest first. `end_all` ends them.
     static AT_REST: Leaky<Vec<Carrier>> = const { Leaky::new() };
     static END: Deferred = const { Deferred::new() };
-    /// For the carrier that is switched to next.
+    /// Whose step the carrier makes that is switched to next. It lies here, as a switch hands nothing over.
     static HANDED_OVER: Leaky<Arc<dyn Rider>> = const { Leaky::new() };
 }
 
@@ -67,17 +70,18 @@ pub fn hand_over(rider: Arc<dyn Rider>) {
     drop(HANDED_OVER.with(|handed_over| handed_over.replace(Some(rider))));
 }
 
-/// Takes it back, if that could not be switched to.
+/// Undoes `hand_over`, if the switch has failed.
 pub fn take_back() {
     drop(HANDED_OVER.with(Leaky::take));
 }
 
-/// What a carrier runs, below its base frame.
+/// What a carrier runs. `carry` in `_carriers.py`, the lowest frame of its stack, calls `run`.
 #[pyclass(frozen, module = "syncline._core")]
 struct Base;
 
 impl Base {
-    /// One step of a task, and whom to tell. Not inlined: a carrier at rest would keep this frame, and each switch copy it.
+    /// Makes one step of a task, and returns its hub. Not inlined: else the variables of this function would lie in
+    /// the frame of `run`, which a carrier at rest keeps, and each switch would copy them.
     #[inline(never)]
     fn turn(py: Python<'_>) -> PyResult<Borrowed<'static, '_, PyAny>> {
         let Some(rider) = HANDED_OVER.with(Leaky::take) else {
@@ -108,7 +112,7 @@ impl Base {
 }
 
 impl Carrier {
-    /// The one that a task kept, or one at rest, or a new one: by 4, for a hub that is so deep.
+    /// A carrier that may serve a hub of this depth (by 4): the one that the task has `kept`, one at rest, a new one.
     pub fn take(py: Python<'_>, api: &Api, kept: Option<Self>, hub: Depth) -> PyResult<Self> {
         if let Some(carrier) = kept {
             if carrier.lies_beside(hub) || !carrier.is_ours_alone(py, api) {
@@ -133,7 +137,7 @@ impl Carrier {
         self.greenlet.bind(py)
     }
 
-    /// Lets it make a step.
+    /// Lets it make a step; returns when something switches back to the hub. By 4 a new one begins here.
     pub fn switch(&self, py: Python<'_>, api: &Api, hub: Depth) -> PyResult<()> {
         if self.begun.get().is_some() {
             return api.switch(self.greenlet(py));
@@ -152,12 +156,12 @@ impl Carrier {
         started
     }
 
-    /// By 4.
+    /// By 4: whether it began below the hub's frames, and not too far. One that has not begun can begin there.
     fn lies_beside(&self, hub: Depth) -> bool {
         self.begun.get().is_none_or(|begun| begun.0 <= hub.0 + ROOM && hub.0 <= begun.0 + FARTHEST)
     }
 
-    /// By 1 and 2: gives itself back to be kept with its task.
+    /// Puts it to rest (by 1). If somebody else refers to it (by 2), it is returned, to be kept with its task.
     pub fn rest(self, py: Python<'_>, api: &Api) -> Option<Self> {
         if !self.is_ours_alone(py, api) {
             return Some(self);
@@ -169,7 +173,7 @@ impl Carrier {
         None
     }
 
-    /// In the place of the one that has rested longest, if there are too many.
+    /// If there are too many, it takes the place of the one that has rested longest.
     fn put_to_rest(self) {
         let replaced = AT_REST.with(|at_rest| {
             at_rest.with(|kept| {

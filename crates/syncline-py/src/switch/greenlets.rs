@@ -1,10 +1,11 @@
 //! greenlet's C API, as far as we use it.
 //!
-//! It comes with the first bridge call that may switch: `import syncline` does not load it.
+//! It is imported by the first bridge call that may switch: `import syncline` does not load it.
 //!
 //! Invariants:
-//! 1. A greenlet is switched to, or thrown into, by its own thread only. 2. What a switch hands over lies on the heap:
-//!    the stack that it leaves may be moved away until it comes back.
+//! 1. A greenlet is switched to, or thrown into, by its own thread only.
+//! 2. What is handed over in a switch lies on the heap. Pointers into the stack that is left are no good: greenlet
+//!    may move that stack away until it is switched to again.
 
 use crate::python::errors;
 use crate::python::once::{Once, intern};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 type Object = *mut ffi::PyObject;
 
-/// Where the functions stand in the capsule's table (greenlet.h).
+/// The indexes of the functions in the table that greenlet exports as a capsule (greenlet.h).
 const NEW: usize = 3;
 const GET_CURRENT: usize = 4;
 const SWITCH: usize = 6;
@@ -35,13 +36,14 @@ pub struct Api {
     parent: unsafe extern "C" fn(Object) -> Object,
     context: Option<Attribute>,
     exit: Py<PyAny>,
-    /// Whether reference counts tell who has a greenlet: not so in a free-threaded build.
+    /// Whether a reference count of 1 means that nobody else has the greenlet: not so in a free-threaded build.
     pub counts_are_exact: bool,
     nothing: Py<PyTuple>,
     base: Py<PyAny>,
 }
 
-/// Getter and setter of an attribute: four times cheaper than by its name, and each step of a task needs both.
+/// Getter and setter of an attribute, called directly: four times cheaper than access by its name, and each step of a
+/// task needs both.
 struct Attribute {
     get: ffi::getter,
     set: ffi::setter,
@@ -54,7 +56,8 @@ unsafe impl Send for Attribute {}
 // SAFETY: as above.
 unsafe impl Sync for Attribute {}
 
-/// `gr_context`, if it is what it has always been.
+/// The attribute `gr_context`. `None` if greenlet's type does not define it in its table of getters and setters: then
+/// it is accessed by its name.
 fn context_attribute(class: &Bound<'_, PyType>) -> Option<Attribute> {
     // SAFETY: `class` is alive, and a type object may be read while attached.
     let mut next = unsafe { (*class.as_type_ptr()).tp_getset };
@@ -75,8 +78,9 @@ fn context_attribute(class: &Bound<'_, PyType>) -> Option<Attribute> {
     None
 }
 
-/// Threads that import greenlet just now.
+/// How many threads are importing greenlet just now.
 static LOADING: AtomicUsize = AtomicUsize::new(0);
+/// Set in a forked child: see `after_fork`.
 static UNUSABLE: AtomicBool = AtomicBool::new(false);
 
 static API: Once<Api> = Once::new();
@@ -148,12 +152,13 @@ fn check_version(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Err(PyImportError::new_err(format!("a free-threaded Python needs greenlet 3.5.4 or newer, and this is {text}")))
 }
 
-/// For a forked child. By an import that another thread was about to make, a second one would be blocked for ever.
+/// For a forked child. If another thread of the parent was importing greenlet, the module's import lock is held for
+/// ever in the child: an import would block.
 pub fn after_fork() {
     UNUSABLE.store(LOADING.swap(0, Relaxed) > 0, Relaxed);
 }
 
-/// Whether there is greenlet. If not, that is said once.
+/// Whether greenlet can be used. If not, a warning says so, once.
 pub fn are_there(py: Python<'_>) -> PyResult<bool> {
     static IS_TOLD: AtomicBool = AtomicBool::new(false);
     match load(py) {
@@ -182,7 +187,7 @@ fn is_being_imported(py: Python<'_>) -> bool {
     initializing().unwrap_or(false)
 }
 
-/// For who asked for it by name.
+/// The error for a user who has asked for switching explicitly, where greenlet can't be imported.
 pub fn missing(py: Python<'_>, error: PyErr) -> PyErr {
     let missing = PyImportError::new_err(
         "nested=\"switch\" needs greenlet: pip install greenlet; or use nested=\"thread\", which needs nothing",
@@ -190,7 +195,7 @@ pub fn missing(py: Python<'_>, error: PyErr) -> PyErr {
     errors::from_cause(py, missing, error)
 }
 
-/// greenlet's functions, for who can only be here because they were loaded.
+/// greenlet's functions, for code that runs only after `load` has succeeded.
 pub fn loaded(py: Python<'_>) -> PyResult<&Api> {
     API.get(py).ok_or_else(|| PyRuntimeError::new_err("greenlet is not loaded"))
 }
@@ -203,7 +208,7 @@ impl Api {
         unsafe { Bound::from_owned_ptr_or_err(py, current) }
     }
 
-    /// A greenlet that calls `carry` with what it is first given; it ends into the thread's main one.
+    /// A greenlet that calls `carry` with what `start` gives it. When it ends, the thread's main greenlet goes on.
     pub fn make<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let main = self.main(py)?;
         // SAFETY: attached; both are alive.
@@ -227,18 +232,19 @@ impl Api {
         Ok(greenlet)
     }
 
-    /// Switches, and comes back when somebody switches here.
+    /// Switches, and returns when somebody switches back to the greenlet that has called this.
     pub fn switch(&self, to: &Bound<'_, PyAny>) -> PyResult<()> {
         self.switch_with(to, self.nothing.as_ptr())
     }
 
-    /// Starts a new greenlet.
+    /// Starts a new greenlet, and returns as `switch` does.
     pub fn start(&self, greenlet: &Bound<'_, PyAny>, body: &Bound<'_, PyAny>) -> PyResult<()> {
         let args = PyTuple::new(greenlet.py(), [body])?;
         self.switch_with(greenlet, args.as_ptr())
     }
 
-    /// The same for a frame that has to stay small. False if it failed, with the exception set.
+    /// As `switch`, without a `PyResult`: for a carrier at rest, whose frames have to stay small. False if it failed,
+    /// with the exception set.
     pub fn switch_only(&self, to: &Bound<'_, PyAny>) -> bool {
         // SAFETY: as in `switch_with`.
         let result = unsafe { (self.switch)(to.as_ptr(), self.nothing.as_ptr(), null_mut()) };
@@ -255,7 +261,7 @@ impl Api {
         unsafe { Bound::from_owned_ptr_or_err(py, result) }.map(drop)
     }
 
-    /// The context that a greenlet of this thread has; that of the running one is the thread's own.
+    /// The contextvars context of a greenlet of this thread. For the running one this is the thread's current context.
     pub fn context_of<'py>(&self, greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let Some(attribute) = &self.context else {
             return greenlet.getattr(intern!(greenlet.py(), "gr_context"));
@@ -266,7 +272,7 @@ impl Api {
         unsafe { Bound::from_owned_ptr_or_err(greenlet.py(), context) }
     }
 
-    /// For a greenlet that does not run.
+    /// Sets the contextvars context of a greenlet that does not run.
     pub fn set_context(&self, greenlet: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
         let Some(attribute) = &self.context else {
             return greenlet.setattr(intern!(greenlet.py(), "gr_context"), context);
@@ -276,7 +282,7 @@ impl Api {
         if failed == 0 { Ok(()) } else { Err(PyErr::fetch(greenlet.py())) }
     }
 
-    /// Whether this is how greenlet ends one that nobody can switch to any more.
+    /// Whether this is `GreenletExit`, which greenlet throws into a greenlet that nobody can switch to any more.
     pub fn is_exit(&self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance(py, self.exit.bind(py))
     }

@@ -1,17 +1,20 @@
-//! Which coroutines of ours may run in strands. The classes live in rooms above; they are entered here at the import.
+//! Which classes of coroutines of ours may run in strands.
+//!
+//! Some of the classes live in rooms that this one must not use. So they are entered here, by `fill`, when the
+//! extension is imported.
 
 use crate::python::once::Once;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-/// Which strand: its address, for as long as it lives.
+/// Tells strands apart: a strand's address, which is its own for as long as it lives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StrandId(pub usize);
 
 /// A class of coroutines that tasks of ours run.
 pub struct Kind {
     pub class: Py<PyType>,
-    /// Whether what such a coroutine does at the moment is done in this strand.
+    /// Whether what such a coroutine runs at the moment runs in this strand.
     pub runs_in: fn(&Bound<'_, PyAny>, StrandId) -> bool,
     /// Whether its steps are made in a strand.
     pub nests: fn(&Bound<'_, PyAny>) -> bool,

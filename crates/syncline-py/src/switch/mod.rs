@@ -1,8 +1,10 @@
 //! Switching: a nested call awaits in place, in the task that its sync caller runs in.
 //!
-//! A coroutine can only suspend by returning through every frame of its stack, and sync code in between does not return.
-//! So tasks run in greenlets, whose whole stack can be left and come back to. [`greenlets`] is greenlet's C API,
-//! [`carrier`] the pool, [`strand`] one task's execution, [`nest`] the nested call, [`nestable`] what else runs in one.
+//! A coroutine can only suspend by returning through every frame of its stack, and sync code in between does not
+//! return. So the steps of tasks are made in greenlets, whose whole stack can be left and come back to. [`greenlets`]
+//! is greenlet's C API, [`carrier`] the pool of greenlets, [`strand`] one task's execution, [`nest`] the nested call.
+//! [`nestable`] runs tasks that are no call of a bridge's in strands, and [`kinds`] knows the classes of coroutines
+//! that may run in one.
 
 pub mod carrier;
 pub mod greenlets;

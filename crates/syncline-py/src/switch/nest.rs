@@ -1,9 +1,9 @@
 //! Nested calls in place: sync code that a task called makes a call, which awaits in that very task.
 //!
 //! Invariants:
-//! 1. The call runs in the caller's context and in its task; what it changes, the caller sees (but for context="copy", where
-//!    steps of one thing share one copy).
-//! 2. A greenlet that nobody can resume any more ends by `GreenletExit`; the coroutine is closed on the way.
+//! 1. The call runs in the caller's task and in its context, so the caller sees what it changes there. With
+//!    context="copy" it runs in a copy; the steps of one object (an iterator, a manager) share one copy.
+//! 2. A greenlet that nobody can resume any more ends by `GreenletExit`, and closes the coroutine that it drives.
 
 use super::greenlets;
 use super::strand::{self, Answer, Strand};
@@ -24,18 +24,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use syncline_core::stats::Stats;
 
-/// Levels that share a stack. More are dearer to switch, fewer start more carriers.
+/// So many levels of nested calls share a stack. With more a switch copies more; with fewer more carriers are started.
 const LEVELS_A_STACK: u32 = 16;
 const MOST_LEVELS: u32 = 10_000;
 
-/// What a nested call has to know of its bridge.
+/// What a nested call has to know of its bridge: mostly the bridge's options.
 pub struct Terms {
     pub bridge: u64,
-    /// What its coroutines are written for.
+    /// The library that its coroutines are written for.
     pub backend: Backend,
-    /// Nested calls await in place where they can.
+    /// Whether nested calls await in place where they can.
     pub switches: bool,
-    /// What a call changes in contextvars, its caller sees.
+    /// Whether the caller sees what a call changes in contextvars (by 1).
     pub shares_context: bool,
     pub stats: Arc<Stats>,
 }
@@ -43,7 +43,7 @@ pub struct Terms {
 /// Whose loop this thread drives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Driving {
-    /// None of ours: tasks may have been made nestable there, for every bridge.
+    /// No bridge's. Tasks that were made nestable there take the nested calls of all bridges.
     Foreign,
     /// A bridge's, by its id, and whether its tasks run in strands.
     Ours { bridge: u64, switches: bool },
@@ -75,14 +75,14 @@ pub fn strand_for(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
     match DRIVING.get() {
         Driving::Ours { bridge, .. } if bridge != terms.bridge => None,
         Driving::Ours { .. } => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
-        // Any bridge's calls, but those that the loop can't run.
+        // Calls of any bridge, but for one whose coroutines are written for another library.
         Driving::Foreign => {
             strand::active().filter(|strand| strand.can_be_awaited_in(py) && strand.backend(py) == terms.backend)
         }
     }
 }
 
-/// One more level, until it is dropped.
+/// While it lives, the strand has one more nested call under way.
 struct Nesting<'a>(&'a Strand);
 
 impl<'a> Nesting<'a> {
@@ -136,7 +136,7 @@ pub fn run_function(
     })
 }
 
-/// Awaits the target in place.
+/// Awaits the target in place, and raises TimeoutError if that takes too long.
 pub fn run(
     py: Python<'_>,
     terms: &Terms,
@@ -147,7 +147,7 @@ pub fn run(
     awaited(py, terms, strand, target, timeout, None)
 }
 
-/// The same for a step of something that has a context of its own, for where the caller's is not shared.
+/// The same for a step of an object that has a context of its own. It is used where the caller's is not shared (by 1).
 pub fn run_in(
     py: Python<'_>,
     terms: &Terms,
@@ -185,7 +185,7 @@ fn awaited(
     })
 }
 
-/// What every call of a bridge does before and after.
+/// Counts the call, makes it in the context that 1 asks for, and raises what signal handlers raised meanwhile.
 fn counted(
     terms: &Terms,
     py: Python<'_>,
@@ -207,20 +207,20 @@ fn counted(
         result
     };
     terms.stats.ended.add(1);
-    // No hop was made: what handlers raise comes in the Python code that runs here anyway.
+    // Pending signals need no look: there was no wait outside of Python code, which runs their handlers by itself.
     signals::raise_kept()?;
     result
 }
 
-/// A coroutine that raises TimeoutError when the target has not ended in time.
+/// A coroutine that runs the target, and raises TimeoutError if it has not ended in time.
 fn within(py: Python<'_>, target: Target, timeout: Duration) -> PyResult<Target> {
     let inner = target.begin(py)?;
     let made = names::within(py)?.call1((inner, timeout.as_secs_f64()))?;
     Ok(Target::Coroutine(made.unbind()))
 }
 
-/// Starts the last step of something, in a task of its own; an error that it raises is logged. `context` is for where the
-/// caller's is not shared.
+/// Starts the last step of an object in a task of its own, for a caller that can't await it. An error that it raises
+/// goes to the loop's exception handler. `context` is used where the caller's is not shared (by 1).
 pub fn close_later(py: Python<'_>, terms: &Terms, target: Target, context: &Py<PyAny>) {
     let Target::Step { function, args } = target else { return target.discard(py) };
     let started = || -> PyResult<()> {
@@ -240,7 +240,7 @@ fn descend(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny
     }
 }
 
-/// Drives `inner` as `await` does, through the task that this is in.
+/// Drives `inner` to its end, as `await` does. What `inner` waits for is handed on to the task that this code runs in.
 fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let py = inner.py();
     let mut stepped = driven::send(inner, py.None().bind(py))?;
@@ -258,7 +258,8 @@ fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> 
     }
 }
 
-/// By 2.
+/// For a greenlet that something was thrown into while it was parked: by 2 closes the coroutine, or throws the error
+/// into it if that is another one. Returns the error, which ends the caller, too.
 fn given_up(inner: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
     let py = inner.py();
     let is_exit = greenlets::loaded(py).is_ok_and(|api| api.is_exit(py, &error));

@@ -1,9 +1,9 @@
-//! Tasks that are not a bridge's call, in strands: children of our tasks, and tasks of loops that are not ours whose
-//! makers asked for it.
+//! Runs tasks in strands that are no call of a bridge's: those that our tasks make, and those of other loops, where
+//! the user asked for it (`nestable`, `install`).
 //!
 //! Invariants:
-//! 1. Whatever asks the coroutine of such a task (its name, frame, state) gets the user's answer. 2. What is no coroutine,
-//!    or is in a strand already, is left as it is.
+//! 1. Whoever asks such a task's coroutine for its name, frame or state gets the answer of the user's coroutine.
+//! 2. What is no coroutine, or runs in a strand already, is left as it is.
 
 use super::greenlets;
 use super::kinds::{self, Kind};
@@ -93,7 +93,7 @@ impl Nestable {
         self.inner.call_method0(py, intern!(py, "close")).map(drop)
     }
 
-    /// By 1.
+    /// By 1: asks the user's coroutine.
     fn __getattr__<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.inner.bind(name.py()).getattr(name.cast::<pyo3::types::PyString>()?)
     }
@@ -112,10 +112,11 @@ impl Nestable {
         Ok(format!("<nestable {}>", self.inner.bind(py).repr()?))
     }
 
-    /// Not shown: parked greenlets, which the collector can't look into. No `__clear__`: what the coroutine refers to has one.
+    /// Not shown: parked greenlets, which the collector can't look into. No `__clear__`: what the coroutine refers to
+    /// has one.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.inner)?;
-        // A step under way has it, too.
+        // Where others have the strand, too (a step under way), its content is not shown: see `python/collecting.rs`.
         if Arc::strong_count(&self.strand) == 1 { self.strand.source.traverse(&visit) } else { Ok(()) }
     }
 }
@@ -133,7 +134,7 @@ fn awaited(stepped: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
-/// By 2.
+/// The coroutine in a `Nestable`, or the same object by 2.
 pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();
     let is_one = is_coroutine(&coroutine)
@@ -144,7 +145,7 @@ pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
 }
 
-/// The user's coroutine, if that is one of ours around it.
+/// The user's coroutine, if this is a `Nestable` around it; else the same object.
 pub fn unwrapped(coroutine: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
     match coroutine.cast_into::<Nestable>() {
         Ok(ours) => ours.get().inner.bind(ours.py()).clone(),
@@ -152,7 +153,7 @@ pub fn unwrapped(coroutine: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
     }
 }
 
-/// Ends the stacks of a task that refuses to end: they can't outlive their thread.
+/// Ends the parked stacks of a task that has not ended although it was cancelled: they can't outlive their thread.
 pub fn close_nested(task: &Bound<'_, PyAny>) {
     let py = task.py();
     let close = || -> PyResult<()> {
@@ -169,12 +170,13 @@ pub fn close_nested(task: &Bound<'_, PyAny>) {
 #[pyclass(frozen, module = "syncline._core")]
 pub struct TaskFactory {
     pub inner: Option<Py<PyAny>>,
-    /// On a loop of the user's: which tasks there were before, a weak set.
+    /// On a loop of the user's: the tasks that there were before this factory, a weak set.
     earlier: Option<Py<PyAny>>,
+    /// Once this is set, the factory makes plain tasks.
     is_undone: AtomicBool,
 }
 
-/// Whether there is a factory on a loop of the user's.
+/// Whether a factory was ever put on a loop of the user's.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
 #[pymethods]
@@ -214,7 +216,8 @@ impl TaskFactory {
             Some(options) => options.copy()?,
             None => PyDict::new(py),
         };
-        // uvloop always gives these. To a factory that makes eager tasks, no answer is another than None.
+        // uvloop always passes these, also where their value is None. A factory for eager tasks takes
+        // `eager_start=None` for "not eager"; only where the option is missing does it make eager ones.
         for name in [intern!(py, "name"), intern!(py, "context"), intern!(py, "eager_start")] {
             if all.get_item(name)?.is_some_and(|value| value.is_none()) {
                 all.del_item(name)?;
@@ -229,7 +232,8 @@ impl TaskFactory {
 }
 
 impl TaskFactory {
-    /// Whether one that was installed before the task began was passed by.
+    /// Whether our factory was on the loop before the task was made, and has not made it: the task was made in
+    /// another way than by `loop.create_task`.
     fn was_to_make(task: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = task.py();
         let Some(event_loop) = names::running_loop(py)? else { return Ok(false) };
@@ -242,7 +246,7 @@ impl TaskFactory {
     }
 }
 
-/// Gives a loop of another maker our factory, if its tasks' children are to nest.
+/// For a loop of another maker: puts our factory on it if `switches`, so that tasks of our tasks run in strands.
 pub fn nests(switches: bool, event_loop: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     let py = event_loop.py();
     if switches {
@@ -253,8 +257,8 @@ pub fn nests(switches: bool, event_loop: Bound<'_, PyAny>) -> PyResult<Bound<'_,
     Ok(event_loop)
 }
 
-/// A call is about to block the loop of a task that was to be nestable. That is said, with what to do, if the task was made
-/// past the loop's way of making them.
+/// For a nested call that is about to block the loop, as its task does not run in a strand. If the task should, but
+/// was not made by the loop's task factory, a warning says so, and what to do.
 pub fn explain_blocking(py: Python<'_>, terms: &Terms) -> PyResult<()> {
     let is_installed = match nest::driving() {
         _ if !terms.switches => return Ok(()),
@@ -300,7 +304,7 @@ impl NoSwitch {
         let left = {
             let mut entered = lock(&self.entered);
             let own = entered.iter().rposition(|strand| address(strand) == address(&here));
-            // Where another task leaves the block than has entered it, the last one.
+            // If this task has not entered the block (another one has), the last one that has entered it leaves.
             own.or(entered.len().checked_sub(1)).map(|index| entered.remove(index))
         };
         if let Some(strand) = left.flatten() {

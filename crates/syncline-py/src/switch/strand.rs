@@ -1,16 +1,16 @@
 //! A strand: one task's execution, in greenlets.
 //!
-//! A task's step runs in a carrier (see there). If the coroutine suspends as usual, the step is over and the carrier
-//! serves others. If it suspends in a nested call, below sync code, the greenlet that made that call is parked until the
-//! task goes on. Every so many levels a nested call is run by a fresh carrier, started from the loop's own stack: what
-//! a switch has to copy stays small, and recursion does not run out of stack.
+//! The steps of a task run in a carrier, a pooled greenlet (`carrier.rs`). If the coroutine suspends as usual, the
+//! step is over and the carrier serves other tasks. If it suspends in a nested call, below sync code, the greenlet
+//! that made that call is parked until the task goes on. Every 16 levels a nested call is run by a fresh carrier,
+//! started from the loop's own stack: what a switch has to copy stays small, and recursion does not run out of stack.
 //!
 //! Invariants:
-//! 1. A strand is stepped by its own thread, one step at a time. The stack that steps it is the hub; whatever runs for
-//!    the strand switches back to that, so hubs nest like calls. Thread-locals that say what runs are set and put back
-//!    by hubs only.
-//! 2. What hub and carrier tell each other lies in the strand. No lock is held across a switch, nor while an object is
-//!    dropped.
+//! 1. A strand is stepped by its own thread, one step at a time. The stack that steps it is the hub, and whatever
+//!    runs for the strand switches back to the hub. So hubs nest like calls. Only hubs set thread-locals that say
+//!    what runs, and set them back: a carrier may be left in the middle of its code.
+//! 2. What hub and carrier tell each other lies in the strand, not on a stack, which may be moved away. No lock is
+//!    held across a switch, nor while an object is dropped.
 
 use super::carrier::{self, Carrier, Depth, Rider};
 use super::greenlets::{self, Api};
@@ -32,13 +32,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use syncline_core::sync::{Mutex, lock};
 
-/// A step that a carrier is to make; of a coroutine above the strand's own, if there is one.
+/// The step that a carrier is to make: of the given coroutine, or of the strand's own (`source`) if there is none.
 enum Resumption {
     Send(Option<Arc<Driven>>, Py<PyAny>),
     Throw(Option<Arc<Driven>>, Thrown),
 }
 
-/// What a parked greenlet goes on with.
+/// What a parked greenlet is resumed with.
 pub enum Answer {
     Sent(Py<PyAny>),
     Thrown(Thrown),
@@ -50,9 +50,9 @@ pub enum Answer {
 enum Report {
     /// The step is over.
     Stepped(PyResult<Sent>),
-    /// A nested call waits, and its greenlet is parked.
+    /// A nested call waits for the first object, and its greenlet, the second, is parked.
     Awaits(Py<PyAny>, Py<PyAny>),
-    /// A nested call is to be run by a fresh carrier.
+    /// A nested call is to be run by a fresh carrier; the greenlet that made the call is parked.
     Descends(Target, Py<PyAny>),
 }
 
@@ -70,28 +70,32 @@ impl Sent {
     }
 }
 
-/// One of the coroutines that wait for each other.
+/// One of the coroutines in a strand that wait for each other.
 #[derive(Default)]
 struct Layer {
-    /// The base has the strand's own.
+    /// What it runs. `None` for the base, which runs the strand's own.
     source: Option<Arc<Driven>>,
-    /// In the middle of a step: what goes on when the level above has ended, or the task does.
+    /// The greenlet that was parked in the middle of a step. It goes on when the layer above has ended, or, if there
+    /// is none, with the task's next step.
     parked: Option<Py<PyAny>>,
-    /// The carrier whose step that is, or which has to stay.
+    /// The carrier that makes that step; between steps, one that can't be put to rest.
     carrier: Option<Carrier>,
-    /// What it runs in, if that is not the task's.
+    /// The contextvars context that it runs in, if that is not the task's.
     context: Option<Py<PyAny>>,
 }
 
 #[derive(Default)]
 struct State {
     base: Layer,
-    /// Those that fresh carriers run for the one below.
+    /// Nested calls that fresh carriers run, each one for the layer below it.
     above: Vec<Layer>,
+    /// There while a step is made.
     hub: Option<Py<PyAny>>,
-    /// For the carrier that is switched to next.
+    /// From the hub to a carrier that begins a step.
     resumption: Option<Resumption>,
+    /// From the hub to a greenlet that was parked.
     answer: Option<Answer>,
+    /// From the carrier's side to the hub.
     report: Option<Report>,
 }
 
@@ -105,7 +109,7 @@ impl State {
 struct Stepper {
     thread: u64,
     epoch: u32,
-    /// The identity of its asyncio task, once that has been asked for.
+    /// The identity of the asyncio task, once that has been asked for. `Some(None)`: it is stepped outside of such.
     task: OnceLock<Option<usize>>,
 }
 
@@ -122,14 +126,14 @@ impl Stepper {
 /// Which task a strand belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// The one whose coroutine is ours: who that is can be found out when it matters.
+    /// The task whose coroutine runs in the strand. Which task that is is found out when it is needed.
     TaskOfOurs,
-    /// The one that makes the first step.
+    /// The task that makes the first step.
     WhoeverSteps,
 }
 
 pub fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    // trio has tasks of its own, and then this raises.
+    // In trio's tasks this raises: no loop of asyncio's runs there.
     names::current_task(py).and_then(Bound::call0).ok()
 }
 
@@ -145,7 +149,7 @@ pub struct Strand {
     /// How many `no_switch` blocks it is in.
     pub forbidden: AtomicU32,
     owner: Owner,
-    /// Known from the first step on.
+    /// Set at the first step.
     stepper: OnceLock<Stepper>,
 }
 
@@ -162,7 +166,7 @@ pub fn is_active() -> bool {
     ACTIVE.with(Leaky::is_some)
 }
 
-/// While it lives, no call is nested in place: the thread waits, and can't turn its loop meanwhile.
+/// While it lives, no call in this thread awaits in place: the thread waits, and could not resume a strand meanwhile.
 pub struct Masked(Option<Arc<Strand>>);
 
 impl Masked {
@@ -177,6 +181,7 @@ impl Drop for Masked {
     }
 }
 
+/// What the hub lets a strand go on with.
 enum Entry {
     Send(Py<PyAny>),
     Throw(Thrown),
@@ -203,10 +208,10 @@ impl Strand {
         self.step(py, Entry::Throw(thrown))
     }
 
-    /// As a coroutine's `close`, with all that is nested in it.
+    /// As a coroutine's `close`; what is nested in it is closed, too.
     pub fn close(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         if !self.is_of_this_thread() {
-            // By 1. Its greenlets end when nobody has them any more, in their own thread.
+            // By 1. greenlet ends the greenlets in their own thread, once nobody refers to them any more.
             return Ok(());
         }
         match self.throw(py, Thrown::of(py, PyGeneratorExit::new_err(()))) {
@@ -217,13 +222,13 @@ impl Strand {
         }
     }
 
-    /// Nobody has the task any more, which may be pending.
+    /// For the drop of the strand's coroutine: the task is gone, maybe in the middle of a nested call. Closes that.
     pub fn abandon(self: &Arc<Self>) {
         if !self.is_nested() || !self.is_of_this_thread() {
             return;
         }
         Python::try_attach(|py| {
-            // Objects are dropped while exceptions are on their way.
+            // An object may be dropped while an exception travels up the stack; Python code must not run with it set.
             let on_its_way = PyErr::take(py);
             if let Err(error) = self.close(py) {
                 error.write_unraisable(py, None);
@@ -243,8 +248,8 @@ impl Strand {
         self.forbidden.load(Relaxed) == 0
     }
 
-    /// Whether the code that runs now is its task's. Not so in a forked child, which leaves the parent's loops and tasks
-    /// alone; nor in a task that began eagerly in the middle of this one's step, without a strand of its own.
+    /// Whether the code that runs now is the strand's task's. Not so in a forked child, which leaves the parent's
+    /// tasks alone; nor where another task, without a strand, began eagerly in the middle of a step of this one.
     pub fn can_be_awaited_in(&self, py: Python<'_>) -> bool {
         let Some(stepper) = self.stepper.get().filter(|stepper| stepper.epoch == process::epoch()) else {
             return false;
@@ -259,7 +264,7 @@ impl Strand {
         }
     }
 
-    /// What runs its task; for that task's code.
+    /// Which library runs the strand's task. To be called by code of that task.
     pub fn backend(&self, py: Python<'_>) -> Backend {
         let has_asyncio_task = self.stepper.get().is_some_and(|stepper| matches!(stepper.task.get(), Some(Some(_))));
         if !has_asyncio_task && surroundings::is_in_trio_task(py).unwrap_or(false) {
@@ -269,7 +274,7 @@ impl Strand {
         }
     }
 
-    /// Whether the task's coroutine is the one that runs in this strand.
+    /// Whether the coroutine of `task` is the one that runs in this strand.
     fn is_of(&self, task: &Bound<'_, PyAny>) -> bool {
         let Ok(coroutine) = task.call_method0(intern!(task.py(), "get_coro")) else { return false };
         kinds::of(&coroutine).is_some_and(|kind| (kind.runs_in)(&coroutine, self.id()))
@@ -341,7 +346,7 @@ impl Strand {
         }
     }
 
-    /// Lets the uppermost level go on, until it reports.
+    /// Lets the uppermost layer go on, until something switches back here. Returns the carrier, if one began a step.
     fn enter(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -409,7 +414,7 @@ impl Strand {
         switched.map(|()| carrier)
     }
 
-    /// A step that failed before it began has no hub either.
+    /// Forgets the hub if the step has failed before it began.
     fn failing<T>(&self, result: PyResult<T>) -> PyResult<T> {
         if result.is_err() {
             let hub = lock(&self.state).hub.take();
@@ -418,7 +423,8 @@ impl Strand {
         result
     }
 
-    /// What the carrier, or whoever it led to, has to say. If the step is over, the carrier rests.
+    /// Takes the report, after a switch has come back to the hub. If the step is over, the carrier is put to rest.
+    /// `None`: no code of ours has switched here.
     fn hear(&self, py: Python<'_>, api: &Api, carrier: Option<Carrier>) -> Option<Report> {
         let (report, carrier, hub) = {
             let mut state = lock(&self.state);
@@ -439,7 +445,8 @@ impl Strand {
 
     // The carrier's side.
 
-    /// Returns the hub, without a reference: who rests or is parked must not keep one, which may be a carrier.
+    /// Leaves the report, and returns the hub, to be switched to. Without a reference: a carrier at rest and a parked
+    /// greenlet would keep it, and keep the hub from being put to rest if it is a carrier itself.
     fn report<'py>(&self, py: Python<'py>, report: Report) -> PyResult<Borrowed<'static, 'py, PyAny>> {
         let hub = {
             let mut state = lock(&self.state);
@@ -447,8 +454,8 @@ impl Strand {
             state.hub.as_ref().map(Py::as_ptr)
         };
         let hub = hub.ok_or_else(|| PyRuntimeError::new_err("nobody steps this task"))?;
-        // SAFETY: the hub's frame, in `step`, has a reference until it is switched to. From then on greenlet does not look at
-        // it (builds of it with assertions do).
+        // SAFETY: the hub's frame in `step` holds a reference until it is switched to. After that greenlet does not
+        // look at the object (only builds of greenlet with assertions do).
         Ok(unsafe { Borrowed::from_ptr(py, hub) })
     }
 
@@ -459,7 +466,7 @@ impl Strand {
         self.park(py, api, Report::Awaits(awaited.unbind(), greenlet))
     }
 
-    /// Has a fresh carrier run a nested call.
+    /// Has a nested call run by a fresh carrier, and parks this greenlet until that has ended.
     pub fn descend(&self, py: Python<'_>, target: Target) -> PyResult<Answer> {
         let api = greenlets::loaded(py)?;
         let greenlet = api.current(py)?.unbind();
