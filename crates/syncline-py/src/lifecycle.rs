@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! 1. A fork made in Python needs the interpreter, so it finds no other thread inside of a lock or a cell that is held
-//!    only while attached. A fork made by C code may find any lock taken; so a child waits for no lock that its parent
-//!    may have held before a bridge was used.
+//!    only while attached. A fork made by C code may find any lock taken; so its child never waits for a lock that
+//!    exists before the first use of a bridge.
 //! 2. At exit loops end in this order: those that daemon threads drive themselves, then runners, then what the main
 //!    thread has deferred to its end. After that no thread of ours attaches.
 //! 3. When the main thread's program ends, Python ends its executors; from then on loops do without

@@ -62,7 +62,7 @@ pub fn clean_up(
 enum Told {
     /// Cancels it, unless it closes something.
     ToEnd,
-    /// Waits for it: whatever is left by then closes something.
+    /// Waits for it, for half of the time: what is there by then closes something.
     Nothing,
 }
 

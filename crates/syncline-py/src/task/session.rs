@@ -341,7 +341,7 @@ impl Session {
     /// a cancellation even if it was taken back.
     fn is_cancelling(&self, py: Python<'_>) -> bool {
         let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
-        // Our tasks in trio can't say, and are not thrown what was taken back.
+        // Our tasks in trio have no such method: there the answer is no.
         asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
     }
 
