@@ -34,6 +34,7 @@ class CallerLoop(BridgeLoop, _StockLoop):
 
 
 async def _current_hooks() -> tuple[Any, Any]:
-    """The hooks that a loop installs while it runs: asked of it here, as their names are private."""
+    """The hooks for async generators that a loop sets while it runs. Its own names for them are private, so
+    they are read while it runs."""
     hooks = get_asyncgen_hooks()
     return hooks.firstiter, hooks.finalizer
