@@ -152,8 +152,8 @@ fn main(py: Python<'_>, runner: &Arc<Runner>, plan: Plan, duty: Start) {
     runner.note_begun();
     drive(Some(runner));
     let _ended = ThreadIsOver(runner);
-    // After `note_begun`: a close that comes before this line sees that the thread runs, and waits for it; or it has
-    // withdrawn the start, and the thread ends here.
+    // After `note_begun`: a close that came first has made this return false. One that comes later sees that the thread
+    // runs, and waits for it.
     if !duty.starting().begin() {
         return;
     }
