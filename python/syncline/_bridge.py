@@ -1,4 +1,4 @@
-"""The public bridge: the core's, with futures and decorators.
+"""The public bridge: the core's class, with `submit` and the decorators.
 
 Imports nothing heavy: `import syncline` has to be cheap, and asyncio comes with the first call.
 """
@@ -38,8 +38,10 @@ else:
         return function
 
     class _Lazy:
-        """A module of this package, imported when something of it is used. An import statement in each function would
-        do, and take a microsecond every time."""
+        """A module of this package, imported when something of it is first used.
+
+        An import statement in each function would do the same, and take a microsecond at each call.
+        """
 
         def __init__(self, name):
             self._name = name
@@ -57,7 +59,8 @@ else:
     _synced = _Lazy("_synced")
 
     class _Signature:
-        """The core's signature, for `help`; a subclass with a constructor of its own has its own."""
+        """The signature of the core's class, for `help`. A subclass with a constructor of its own has another
+        one."""
 
         def __get__(self, instance, owner):
             import inspect
@@ -103,9 +106,10 @@ class Bridge(_core.Bridge):
 
     _options: dict[str, Any]
     _found_by: Callable[[], Bridge] | None = None
-    """For a bridge that every process has: what returns it there."""
+    """For a bridge that each process has (the default one): the function that returns it. It pickles as
+    that."""
 
-    if not TYPE_CHECKING:  # type checkers read the options in the core's stub
+    if not TYPE_CHECKING:  # type checkers know the options from the core's stub
 
         def __new__(cls, /, *args, **options):
             if args:

@@ -1,6 +1,7 @@
-"""The greenlets that tasks run in: their base frame, and which there are.
+"""Carriers, the greenlets that tasks run in: their base frame, and a list of them.
 
-`import syncline` imports it: the core asks for it in a call, which is no time for an import. It imports nothing heavy.
+`import syncline` imports it, and it imports nothing heavy. The core needs it in the middle of a call, where
+an import could block.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def carry(body: Callable[[], None]) -> None:
-    """The base frame of the greenlets that tasks run in: one whose lowest frame isn't Python's has no stack that tools
-    could show."""
-    # In a frame of its own: whoever keeps a reference keeps the greenlet from being used for other tasks.
+    """The base frame of the greenlets that tasks run in. Without a Python frame at its base, a greenlet would
+    have no stack that tools could show."""
+    # A function of its own: a reference to the greenlet in this frame would keep it from being used for other
+    # tasks.
     _note_carrier()
     body()
 

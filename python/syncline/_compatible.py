@@ -1,7 +1,8 @@
 """What `sync_compatible` makes of an async function: one whose result depends on where it is called.
 
 1. Where an event loop runs in this thread, a call returns the coroutine; elsewhere its result.
-2. What type checkers see is the result: nothing can tell them where a call will be made. `.aio` and `_sync=` say it.
+2. Type checkers see the result, as nothing can tell them where a call is made. With `.aio` or `_sync=False`
+   they see the coroutine.
 3. A call by which sync code gets the coroutine (by 1) warns, once for each function.
 """
 
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
     S = TypeVar("S")
-    # Of the method that `__get__` binds, as in _synced.py.
+    # For `__get__`, as in _synced.py.
     MP = ParamSpec("MP")
     MR = TypeVar("MR")
 
     class SyncCompatible(Generic[P, R]):
         """A function from P to R in sync code, to a coroutine of R in async code."""
 
-        # What is forced comes first: a function with `**kwargs` of its own would take `_sync` for one of them.
-        # Arguments go unchecked there, as a ParamSpec can't have a keyword added.
+        # The overloads with `_sync` come first: a function with `**kwargs` would take `_sync` for one of
+        # these. They leave the other arguments unchecked, as no keyword can be added to a ParamSpec.
         @overload
         def __call__(self, *args: Any, _sync: Literal[True], **kwargs: Any) -> R: ...
         @overload
@@ -61,8 +62,8 @@ if TYPE_CHECKING:
 def sync_compatible(bridge: Bridge, fn: Any) -> Any:
     """See `Bridge.sync_compatible`.
 
-    Looked at through its `__wrapped__`, the function is async: whoever takes it for that calls it on a loop, and awaits
-    what it returns there.
+    What it makes has a `__wrapped__`, by which frameworks take it for async. That is right: they call it on a
+    loop, and await what it returns there.
     """
     inner = inside(fn)
     trap = Trap(getattr(inner, "__name__", type(inner).__name__))
@@ -103,7 +104,7 @@ class Trap:
             RuntimeWarning,
             stacklevel=3,
         )
-        self._is_told = True  # not before: where warnings are errors, each such call fails
+        self._is_told = True  # after the warning: where warnings are errors, each such call fails
 
 
 def call_from_sync(
@@ -117,7 +118,7 @@ def call_from_sync(
     def begin() -> Any:
         nonlocal has_begun
         has_begun = True
-        if is_given_up:  # on a loop that goes on after all: by then the bridge has the call
+        if is_given_up:  # the loop is there after all; by now the bridge has the call
             raise RuntimeError("the caller has not waited for this call to begin")
         return fn(*args, **kwargs)
 
@@ -126,7 +127,8 @@ def call_from_sync(
             return from_thread(begin)
         return contextvars.copy_context().run(from_thread, begin)
     except RuntimeError:
-        # A thread that was only marked as a worker was sent by nobody, and the loop that sent it may have ended.
+        # No loop has sent this thread, which was only marked as a worker; or that loop has ended. If the
+        # function has begun, the error is its own.
         is_given_up = True
         if has_begun:
             raise

@@ -1,8 +1,10 @@
-"""What `synced` and `sync_compatible` make of an async function, as far as it is the same.
+"""What `synced` and `sync_compatible` make of an async function: what both have in common.
 
-1. It is a plain function, which binds, pickles and is looked at as any other; its attribute `aio` is the original.
-2. In a class body it is a `Method`, as a bound function can't tell which object its `aio` has to be bound to.
-3. What stands for an object that doesn't bind, such as a partial or a bound method, doesn't bind either.
+1. It is a plain function, which binds, pickles and can be inspected as any other. Its attribute `aio` is the
+   original.
+2. In a class body it is a `Method` around that function. A bound plain function would have the function's
+   `aio`, which is not bound to the object.
+3. What is made of an object that doesn't bind, such as a partial or a bound method, doesn't bind either.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def placed(bridge: Bridge, decorator: str, fn: Any, function: Any) -> Any:
-    """What a decorator returns that made `function`, a plain function, of `fn`."""
+    """What the decorator returns in the place of `fn`, of which it has made the plain function `function` (by
+    1 to 3)."""
     inner = inside(fn)
     kind = type(cast("object", inner))
     function.aio = inner
@@ -41,19 +44,22 @@ def placed(bridge: Bridge, decorator: str, fn: Any, function: Any) -> Any:
 
 
 class Converted(functools.partial[Any]):
-    """A bound method, or what was made of an object that doesn't bind: the plain function, with the instance if there
-    is one as its first argument. As a partial, it is called without a frame of its own."""
+    """A bound method, or what was made of an object that doesn't bind (by 3).
 
-    # No annotation stands here: through an instance, tools find the class's in the place of the function's.
+    It is a partial of the plain function, with the instance, if there is one, as its first argument. So
+    calling it takes no frame of its own.
+    """
+
+    # The class body has no annotations: tools that ask an instance for its own would find those of the class.
 
     def __new__(cls, function: Callable[..., Any], /, *instance: Any) -> Self:
         made = super().__new__(cls, function, *instance)
-        # The class has these itself.
+        # Set here, as `__getattr__` is not asked for them: the class has its own.
         made.__dict__.update(__doc__=function.__doc__, __module__=function.__module__)
         return made
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__wrapped__":  # of what is not bound yet
+        if name == "__wrapped__":  # that takes the instance, too
             raise AttributeError(name)
         return getattr(self.func, name)
 
@@ -98,13 +104,14 @@ class Converted(functools.partial[Any]):
 
 
 class Method(Converted):
-    """Held by a class, whose instances get it bound; the class itself shows the plain function."""
+    """What a class body has (by 2). An instance gets it bound; the class itself gets the plain function."""
 
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
         return self.func if instance is None else Converted(self.func, instance)
 
     def __reduce__(self) -> Any:
-        # Below `@staticmethod` this is what the class shows. (Where cloudpickle is, a script's class goes by value.)
+        # By name if that finds this very object, as it does below `@staticmethod`. But cloudpickle pickles a
+        # class of the main script by value, and there is no such name where it arrives.
         is_by_value = self.func.__module__ == "__main__" and "cloudpickle" in sys.modules
         if not is_by_value and _named(self.func, getattr) is self:
             return self.func.__qualname__
@@ -122,7 +129,7 @@ class StaticMethod(Method):
 
 
 def _named(function: Any, get: Any) -> Any:
-    """What is found under a function's name, if anything."""
+    """What is found in the function's module under its qualified name, or None."""
     holder: Any = sys.modules.get(function.__module__)
     for name in function.__qualname__.split("."):
         holder = get(holder, name, None)
@@ -130,7 +137,7 @@ def _named(function: Any, get: Any) -> Any:
 
 
 def _found(kind: type[Method], function: Any) -> Any:
-    """The method of that function, in this process; a new one for a function that came by value."""
+    """The method that holds this function here. A new one for a function that was pickled by value."""
     held = _named(function, inspect.getattr_static)
     return held if isinstance(held, Method) and held.func is function else kind(function)
 
@@ -138,8 +145,9 @@ def _found(kind: type[Method], function: Any) -> Any:
 def standing_for(fn: Any, body: Any) -> Any:
     """A function that does what `body` does, and looks like `fn` to everybody who asks.
 
-    It has no `__wrapped__`: frameworks would look through that and take it for async. So it has what they look for
-    there: the signature, the globals that annotations are looked up in, and the lines of the source.
+    It has no `__wrapped__`, since frameworks would follow that and take it for async. So it has itself what
+    they look for there: the signature, the globals in which annotations are looked up, and the place of the
+    source.
     """
     original = inspect.unwrap(fn)
     code, namespace = body.__code__, body.__globals__
@@ -155,7 +163,8 @@ def standing_for(fn: Any, body: Any) -> Any:
         )
     made = types.FunctionType(code, namespace, code.co_name, None, body.__closure__)
     functools.update_wrapper(made, fn)
-    # The other two are how asyncio and inspect mark what is async without being `async def`.
+    # `update_wrapper` has set `__wrapped__`, and copied the marks by which asyncio and inspect know a
+    # function as async that is not an `async def`.
     for name in ("__wrapped__", "_is_coroutine", "_is_coroutine_marker"):
         vars(made).pop(name, None)
     options: dict[str, Any] = {}
@@ -163,14 +172,18 @@ def standing_for(fn: Any, body: Any) -> Any:
         import annotationlib
 
         options["annotation_format"] = annotationlib.Format.FORWARDREF
-    with contextlib.suppress(TypeError, ValueError):  # of what is written in C, nothing may be known
+    with contextlib.suppress(TypeError, ValueError):  # a function written in C may have no signature
         cast("Any", made).__signature__ = inspect.signature(fn, **options)
     return made
 
 
 def _first_line_only(code: types.CodeType) -> bytes:
-    """A table of lines (as of Objects/locations.md in CPython) that says of all instructions: the first line, and no
-    columns. Those of `body` would point anywhere in the original's source."""
+    """A table of lines, in the format of CPython's Objects/locations.md, by which all instructions are of the
+    first line.
+
+    With the table of `body`, tracebacks would show whatever lines have those numbers in the original's
+    source.
+    """
     units = len(code.co_code) // 2
     counts = [8] * (units // 8) + [units % 8] * (units % 8 > 0)
     return b"".join(bytes([0x80 | 13 << 3 | count - 1, 0]) for count in counts)

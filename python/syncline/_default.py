@@ -16,7 +16,7 @@ _default._found_by = _default_bridge
 for _kind in (DualContextManager, DualCoroutine, DualIterator):
     _kind.bridge = _default
 
-# The two that the core has itself have their docstrings for editors here.
+# These two are methods of the core's class. Their docstrings stand here too, for editors.
 run_sync = _default.run_sync
 """Calls the async function `fn`, waits, and returns its result; from any thread, inside or outside a running loop.
 

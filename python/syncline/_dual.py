@@ -1,6 +1,7 @@
 """Objects that serve both worlds, and the decorators that make them.
 
-Made in the core; here they get their finalizers and their place among Python's types. Imports nothing heavy.
+What they do is written in the core. Here they get what Python does better: finalizers, pickling, decorating.
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class DualContextManager(_core.ManagerBase[Y]):
 
 
 def _remade(base: Any, kind: Any, held: dict[str, Any]) -> Any:
-    """The object that was pickled, as far as the core has it; the rest is its state."""
+    """Makes a pickled object again, with what the core's class holds. Its other attributes come as its
+    state."""
     made = kind.__new__(kind)
     if held:
         base.__init__(made, **held)
@@ -100,14 +102,14 @@ def _remade(base: Any, kind: Any, held: dict[str, Any]) -> Any:
 
 
 def run_by(bridge: Bridge, made: D) -> D:
-    """Gives an object its bridge, unless its class says the same."""
+    """Gives an object its bridge, unless it has that one from its class; returns the object."""
     if made.bridge is not bridge:
         made.bridge = bridge
     return made
 
 
 def managed(make: Callable[[Any], M], agen: Any) -> M:
-    """The context manager of an async generator with one `yield`, good for one use."""
+    """Makes a context manager, good for one use, of an async generator with one `yield`."""
     from contextlib import asynccontextmanager
 
     if not hasattr(agen, "__anext__"):
@@ -128,7 +130,8 @@ def decorated(
     fn: Callable[..., Any],
     make: Callable[[Any], D],
 ) -> Callable[..., D]:
-    """A plain function, so that methods bind and results pickle by reference as they always do."""
+    """What a decorator returns: a plain function, so that it binds as a method and pickles by name as
+    functions do."""
     import functools
     import inspect
 
@@ -140,7 +143,8 @@ def decorated(
         made: Callable[..., D] = outside(decorated(bridge, decorator, inner, make))
         return made
     is_plain = not (inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn))
-    # `standing_for` leaves it no globals of this module.
+    # Taken into the closure: `standing_for` gives the wrapper the globals of `fn` in the place of this
+    # module's.
     finish, explain, wrong, again = run_by, _returned, TypeError, functools.partial
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -148,7 +152,8 @@ def decorated(
         try:
             made = finish(bridge, make(result))
         except wrong:
-            # What a function returns that isn't `async def` is known only now.
+            # A function that isn't `async def` may return anything. Only its result shows that it was
+            # decorated by mistake.
             if not is_plain:
                 raise
             mistake = explain(decorator, fn, result)
@@ -159,8 +164,9 @@ def decorated(
             return made
         raise wrong(mistake)
 
-    # Through `__wrapped__` these look like what they give: something to await, or to iterate over. A manager's function
-    # would look like an async generator function, which it isn't.
+    # With `__wrapped__` tools take the function for async, which is right for all that return something to
+    # await or to iterate over. What `contextmanager` makes would pass for an async generator function, so it
+    # has none.
     return standing_for(fn, wrapper) if decorator == "contextmanager" else functools.wraps(fn)(wrapper)
 
 

@@ -19,7 +19,7 @@ class SubmittedFuture(Future[R]):
     asks for is logged."""
 
     _submitted: Submitted
-    # Until it is bound: what a Ctrl-C in its making leaves has nothing to tell.
+    # True until it is bound: if Ctrl-C comes before that, there is no call whose error could be lost.
     _is_retrieved = True
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class SubmittedFuture(Future[R]):
         return super().exception()
 
     def _wait(self, timeout: float | None) -> None:
-        """Raises where it is not done by then."""
+        """Waits for at most `timeout` seconds, and raises TimeoutError if it is not done by then."""
         if not self.done():
             self._submitted.wait(super().exception, timeout)
         self._is_retrieved = True
@@ -63,7 +63,8 @@ class SubmittedFuture(Future[R]):
         if self._is_retrieved or not self.done() or self.cancelled():
             return
         error = super().exception()
-        # One without a traceback was never raised: the bridge was closed, and is known to be.
+        # An error without a traceback was never raised. It says that the bridge was closed, which its user
+        # knows.
         if error is not None and error.__traceback__ is not None:
             logging.getLogger("syncline").error(
                 "an error of submit() was never retrieved: nobody called result() or exception() of its future",

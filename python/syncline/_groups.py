@@ -1,9 +1,11 @@
 """Tasks that nobody loses, and groups of tasks whose results are kept: on anyio, so on asyncio and trio.
 
-1. A result is known by the key of its task and by nothing else: results are never compared, and may be anything.
-2. Every error is kept: errors come as anyio's group of them, also a single one, unless `unwrap` was asked for.
-3. A coroutine that is not taken is closed.
-4. anyio is optional, and comes with the first group; `import syncline` doesn't import it.
+1. A result is found by the key of its task and by nothing else. Results are never compared, and may be
+   anything.
+2. No error is lost: errors come in the exception group that anyio raises, even a single one, unless `unwrap`
+   is given.
+3. A coroutine that is refused is closed, so that Python doesn't warn that it was never awaited.
+4. anyio is optional. It is imported with the first group, and not by `import syncline`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ else:
             return cls
 
 
-# Tasks that run: event loops themselves only hold weak references to theirs.
+# The tasks that run, since an event loop has weak references to its tasks only.
 _running: set[asyncio.Task[Any]] = set()
 
 
@@ -54,7 +56,8 @@ def create_task(coro: Coroutine[Any, Any, R], *, name: str | None = None) -> asy
         ) from None
     task = loop.create_task(coro, name=name)
     _running.add(task)
-    # With this reference goes the last one that we know of; a task that goes with an error unseen is reported.
+    # Once it is done we let go of it. If nobody else keeps it, asyncio then logs an error that nobody has
+    # asked for.
     task.add_done_callback(_running.discard)
     return task
 
@@ -182,7 +185,7 @@ class GatherTaskGroup:
             error = _only_error(group) if self._unwrap else None
             if error is None:
                 raise
-        # Raised after the group is out of hands, else the error would have it as its context.
+        # Raised outside of the `except` block, where the group would become its context.
         context = error.__context__
         try:
             raise error
@@ -223,7 +226,8 @@ async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> li
 
 
 def _anyio(who: str) -> ModuleType:
-    """anyio (by 4); from then on our groups count as its task groups."""
+    """Imports anyio (by 4), and registers our groups as its task groups. `who` is the function that needs
+    it."""
     try:
         import anyio
         from anyio.abc import TaskGroup
@@ -249,7 +253,7 @@ def _check_function(who: str, func: Any) -> None:
 
 
 def _close(unwanted: Any) -> None:
-    """A coroutine that nobody will await is closed (by 3)."""
+    """Closes what was refused, if it is a coroutine (by 3)."""
     import inspect
 
     if inspect.iscoroutine(unwanted):

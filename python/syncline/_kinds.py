@@ -1,4 +1,4 @@
-"""What kind of function this is, and who calls one. Imports nothing heavy."""
+"""Whether a function is async, and whether a call comes from async code. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-# Whoever is called from in there is handed to somebody who awaits: task groups call async functions from sync code.
-# A thread's own `run` is below a loop that is driven from C.
+# The top-level modules whose sync code calls async functions and has somebody await what these return, as
+# task groups do. "threading", as a thread's `run` may be the frame below a loop that is written in C or Rust.
 _DRIVERS = frozenset({"anyio", "asyncio", "syncline", "threading", "trio", "uvloop"})
-# They run in the place where they are written, for the function that they are written in.
+# Code that has a frame of its own, and counts as part of the function that it is written in.
 _INLINE = frozenset({"<dictcomp>", "<genexpr>", "<lambda>", "<listcomp>", "<setcomp>"})
 
 
 def inside(fn: Any, /) -> Any:
-    """The function itself: below `@staticmethod` or `@classmethod` it is inside."""
+    """The function inside of a `staticmethod` or `classmethod` object; any other function as it is."""
     of: object = fn
     return fn.__func__ if issubclass(type(of), (staticmethod, classmethod)) else fn
 
@@ -39,7 +39,8 @@ def is_async_gen_fn(fn: Callable[P, Any], /) -> TypeGuard[Callable[P, AsyncGener
 
 
 def _kind(fn: Any) -> Literal["coroutine", "async generator", "sync"]:
-    """The outermost layer that is async or a generator decides."""
+    """Looks at `fn` and at what it wraps, layer by layer. The first one that is async, or a generator
+    function, decides."""
     import inspect
 
     seen: set[int] = set()
@@ -59,7 +60,7 @@ def _kind(fn: Any) -> Literal["coroutine", "async generator", "sync"]:
 
 
 def _inner(fn: Any, /) -> Any:
-    """What is below one layer, or None."""
+    """What `fn` wraps, binds or calls, as the next layer to look at; None if there is none."""
     import functools
     import inspect
     import types

@@ -1,7 +1,7 @@
 """What loops need once the main thread's program has ended. Imported then, by the core.
 
-Python ends its executors before it calls the functions registered with atexit, and so before tasks are cancelled. Their
-cleanup may need an executor: files, name lookups, `asyncio.to_thread`.
+Python ends its executors first, and only then calls the functions registered with atexit, by which our loops
+cancel their tasks. The cleanup of those may need an executor: for files, name lookups, `asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENDED = "cannot schedule new futures after"
 
 
 def outlive_executors(loop: asyncio.AbstractEventLoop) -> None:
-    """Has the loop run what is meant for an executor also when those take no more work."""
+    """Replaces `loop.run_in_executor` by one that starts a thread where the executor takes no more work."""
     ask_executor = loop.run_in_executor
 
     def run_in_executor(
@@ -40,7 +40,7 @@ def outlive_executors(loop: asyncio.AbstractEventLoop) -> None:
         try:
             thread.start()
         except RuntimeError:
-            # Some versions of Python start no thread any more.
+            # Some versions of Python start no threads any more at this time.
             _work(future, func, args)
         return asyncio.wrap_future(future, loop=loop)
 
@@ -48,7 +48,8 @@ def outlive_executors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _is_thread_pool(executor: Executor) -> bool:
-    # Where nobody has imported that module there is no such executor, and it can't be imported any more.
+    # Not imported here, as that may be too late. If nobody has imported the module, there is no such
+    # executor.
     pools = sys.modules.get("concurrent.futures.thread")
     return pools is not None and isinstance(executor, pools.ThreadPoolExecutor)
 
@@ -70,7 +71,7 @@ def _work(future: Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) 
 
 
 def is_waiting_for_threads() -> bool:
-    """Whether the exit waits for threads that are not executors', which it tells to end."""
+    """Whether Python is going to wait for other threads than those of executors, which it tells to end."""
     told: set[threading.Thread] = set()
     for module, threads in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
         told.update(getattr(sys.modules.get(f"concurrent.futures.{module}"), threads, ()))

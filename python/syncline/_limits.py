@@ -1,4 +1,4 @@
-"""What a limiter says of itself. Imported with the first question."""
+"""What `ThreadLimiter.statistics()` returns. Imported when that is first called, as it needs typing."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ class CallerLoop(BridgeLoop, _StockLoop):
             raise
 
     def _note_hooks(self) -> None:
-        """The hooks that a loop installs while it runs: asked of it here, as their names are private."""
+        """The hooks for async generators that a loop sets while it runs. Its own names for them are private, so
+        they are read while it runs."""
         hooks = get_asyncgen_hooks()
         self.hooks = hooks.firstiter, hooks.finalizer
 

@@ -1,6 +1,7 @@
-"""The words for wrong use that shows before anything is called.
+"""Messages about wrong use that can be seen before anything is called.
 
-Each function returns a message, or None; whoever was called raises it, and no other frame of ours is in the traceback.
+Each function returns a message, or None if nothing is wrong. The public function that was called raises the
+error itself, so that the traceback shows no other frame of ours.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def pickling_a_bridge(options: dict[str, Any]) -> str | None:
     import pickle
     import sys
 
-    if "cloudpickle" in sys.modules:  # which can do more; what it can't, it says itself
+    if "cloudpickle" in sys.modules:  # it pickles more than pickle does, and has its own messages
         return None
     for name, value in options.items():
         try:

@@ -24,7 +24,8 @@ else:
 
 
 no_switch = _core.no_switch
-# The core takes it from here: it needs it in a call, which is no time for an import.
+# The core takes it from this module, which is imported by then: it needs it in the middle of a call, where an
+# import could block.
 carry = _carriers.carry
 
 

@@ -1,4 +1,5 @@
-"""What nested calls that await in place need of Python. Imported by the core at first use, since it needs asyncio."""
+"""Python code that the core needs for nested calls that await in place. Imported at first use, as it needs
+asyncio."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def _drive(inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
 
 
 closing_tasks: set[asyncio.Task[None]] = set()
-"""A loop that ends lets them come to their own end."""
+"""Tasks that close something. A loop that ends gives them time before it cancels them."""
 
 
 def close_later(
@@ -29,7 +30,7 @@ def close_later(
     args: tuple[Any, ...],
     context: contextvars.Context | None,
 ) -> None:
-    """Awaits `function(*args)` in a task of its own; an error in it is the loop's exception handler's."""
+    """Awaits `function(*args)` in a task of its own. Its error goes to the loop's exception handler."""
 
     async def close() -> None:
         await function(*args)
@@ -40,7 +41,8 @@ def close_later(
 
 
 async def close_dropped(generator: AsyncGenerator[Any, Any]) -> None:
-    """Closes it, unless the collector of garbage has come by it, too: then its loop has been told to close it."""
+    """Closes the generator of an object that was dropped. If the garbage collector has finalized the
+    generator as well, its loop has been told to close it, by the hooks for async generators."""
     if not gc.is_finalized(generator):
         await generator.aclose()
 
@@ -68,7 +70,7 @@ def _too_late(seconds: float) -> TimeoutError:
 
 
 def warn_of_blocking(coroutine: object) -> None:
-    """A call blocks the loop of a task that the loop didn't make."""
+    """Warns that a call blocks a loop, in a task that was made past the loop's task factory."""
     name = getattr(coroutine, "__qualname__", type(coroutine).__qualname__)
     warnings.warn(
         f"a nested call in a task of {name!r} blocks its event loop instead of awaiting in place, as the task was made "

@@ -22,6 +22,6 @@ def run_in_new_loop(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P
 
     Raises what the function raises, and TypeError for a sync function.
     """
-    # A thread's own loop, or inside a running loop one on a new thread: just what scope "caller" is.
+    # Scope "caller" does just that: the thread's own loop, or inside a running loop one on another thread.
     with Bridge(scope="caller", name="new loop") as bridge:
         return bridge.run_sync(fn, *args, **kwargs)

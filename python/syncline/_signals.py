@@ -1,4 +1,5 @@
-"""Which code signal handlers run. The core asks when an exception comes out of a loop that the main thread drives."""
+"""The code of signal handlers. By that the core tells whether an exception that comes out of a loop in the
+main thread was raised by a handler or by the loop's own tasks."""
 
 from __future__ import annotations
 

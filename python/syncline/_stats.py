@@ -1,4 +1,4 @@
-"""The counters of a bridge, as types."""
+"""The type of what `Bridge.stats()` returns."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     A = TypeVar("A")
     S = TypeVar("S")
-    # Of the method that `__get__` binds: the class's own variables stand for the bound function there.
+    # What a method takes besides its first parameter, and what it returns. `__get__` needs variables of its
+    # own for these, as it says of which type `self` has to be.
     MP = ParamSpec("MP")
     MR = TypeVar("MR")
     MA = TypeVar("MA")
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
             """The async function itself, bound as this is."""
             ...
 
-        # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`, so that
-        # these types can't tell static and class methods from methods. More overloads here, told apart by the first
-        # parameter, don't help: mypy doesn't compare it with the instance, and pyright makes Any of a coroutine's
-        # result. Overloads of `synced` for what takes a class first would catch generic functions, and bind their type
-        # variable to it.
+        # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`,
+        # so that these types can't tell static and class methods from methods. More overloads here, told
+        # apart by the first parameter, don't help: mypy doesn't compare it with the instance, and pyright
+        # makes Any of a coroutine's result. Overloads of `synced` for what takes a class first would catch
+        # generic functions, and bind their type variable to it.
         @overload
         def __get__(self, instance: None, owner: type, /) -> Synced[P, R, A]: ...
         @overload
@@ -66,8 +67,9 @@ def synced(bridge: Bridge, fn: Any) -> Any:
 
     function: Any = standing_for(inner, iterate)
 
-    # What a call gives is closed on its loop when it is dropped, as no native generator can be. For those who look at
-    # the function, such as FastAPI, it is a generator function all the same.
+    # A call returns a DualGenerator, as a native generator could not be closed on its loop when it is
+    # dropped. Tools that inspect the function, as FastAPI does, find a native generator function below
+    # `__wrapped__`.
     def generator(*args: Any, **kwargs: Any) -> Any:
         made: Generator[Any, Any, Any] = function(*args, **kwargs)
         return (yield from made)

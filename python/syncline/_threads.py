@@ -38,7 +38,8 @@ class ThreadLimiter(_core.LimiterBase):
     """
 
     def __reduce__(self) -> Any:
-        # As its number: what is borrowed is borrowed in one process.
+        # With its total only, as tokens are borrowed in this process. The default limiter arrives as the one
+        # of the other process.
         if self is _limiter:
             return thread_limiter, ()
         return type(self), (self.total_tokens,)

@@ -1,9 +1,9 @@
 """A trio run as the core drives it. Imported with the first bridge, or `install()`, that asks for it, since it
 needs trio.
 
-The core feeds every loop that isn't its own by `call_soon_threadsafe`, and makes tasks with `create_task`: so a trio
-run is given those few methods of an event loop. One `run_forever` is one `trio.run`, which can't be entered again: what
-still runs when it is stopped is ended inside.
+The core sends mail to a loop of another kind by `call_soon_threadsafe`, and makes tasks there by
+`create_task`. So a trio run gets those few methods of an event loop. `run_forever` is one `trio.run`, which
+can't be entered a second time: what still runs when the loop is stopped has to be ended within it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 class Idle:
-    """What a session's task waits for between steps, and a producer for room."""
+    """What an idling task waits for: a session's between two steps, a producer until there is room."""
 
     def __init__(self, keeps_cancellations: bool = False) -> None:
         self._event = trio.Event()
@@ -39,7 +39,8 @@ class Idle:
         return self._wait().__await__()
 
     async def _wait(self) -> None:
-        # Scopes that a step has left open may be cancelled meanwhile: that is for the next step, where it awaits.
+        # A step may have left cancel scopes open. If one is cancelled meanwhile, that is for the next step,
+        # where it awaits.
         with trio.CancelScope(shield=self._keeps_cancellations):
             await self._event.wait()
 
@@ -70,7 +71,8 @@ class Task:
         self._shield.shield = False
 
     def uncancel(self) -> None:
-        """A cancelled scope stays cancelled; the code inside is shielded from it until it is to be cancelled again."""
+        """Takes a cancellation back. A scope of trio's stays cancelled, so the code inside is shielded from
+        it until it is cancelled again."""
         self._shield.shield = True
 
 
@@ -86,12 +88,13 @@ async def wait_for(pending: Pending) -> None:
 
 
 _raise_cancelled: list[Callable[[], NoReturn]] = []
-"""Once it is known, what raises Cancelled in whatever task of trio's calls it."""
+"""A function of trio's that raises Cancelled in the task that calls it; empty until one is known."""
 
 
 async def _learn_to_cancel() -> None:
-    """trio gives what raises Cancelled only to what it cancels, when it does; sync code that stands in for a cancelled
-    await can't wait for that."""
+    """Gets a function that raises Cancelled, which has no public constructor. trio hands one to a wait that
+    it cancels, so this cancels a wait. Later, sync code in whose place an await would be cancelled can use it
+    without awaiting."""
 
     def keep(raise_cancelled: Callable[[], NoReturn]) -> trio.lowlevel.Abort:
         _raise_cancelled.append(raise_cancelled)
@@ -135,7 +138,7 @@ class TrioLoop:
         for callback in early:
             self._call(callback)
         await self._stopped.wait()
-        # As asyncio's loops end: tasks are cancelled, then sessions ended that are idle.
+        # First the tasks that are busy are cancelled, then the sessions that are between two steps are ended.
         idle = {task for task in self._tasks if getattr(task.coroutine, "is_idle", False)}
         for task in self._tasks - idle:
             _end_session(task)
@@ -174,7 +177,7 @@ class TrioLoop:
         token.run_sync_soon(self._call, callback)
 
     def is_closed(self) -> bool:
-        """Whether its run is over, which can't be entered again."""
+        """Whether its run is over: a run can't be entered a second time."""
         if self._token is None:
             return False
         try:
@@ -193,12 +196,15 @@ class TrioLoop:
         pass
 
     def get_task_factory(self) -> Any:
+        # The core makes tasks by `create_task` where there is a task factory, and as asyncio's own where
+        # there is none.
         return self.create_task
 
     def create_task(self, coroutine: Awaitable[None], *, context: Context) -> Task:
         task = Task(coroutine)
         self._tasks.add(task)
-        # A system task, as those alone take a context to run in rather than a copy of it.
+        # A system task, as only `spawn_system_task` runs a task in the given context itself and not in a
+        # copy.
         trio.lowlevel.spawn_system_task(self._carry, task, name=repr(coroutine), context=context)
         return task
 
@@ -210,7 +216,8 @@ class TrioLoop:
         except trio.Cancelled:
             pass  # the run ends
         except BaseException:
-            # Such as scopes that a generator closed in the wrong order: it would end the whole run.
+            # An error, such as trio's about scopes that a generator has closed in the wrong order, would end
+            # the whole run.
             logging.getLogger("syncline").exception("a task on a trio loop failed")
         finally:
             self._tasks.discard(task)
@@ -241,20 +248,20 @@ def _nothing() -> None:
 
 
 def _end_session(task: Task) -> None:
-    """No step follows the current one, if that is the task of a session."""
+    """If this is the task of a session: ends the session, after its current step."""
     end: Callable[[], None] | None = getattr(task.coroutine, "end", None)
     if end is not None:
         end()
 
 
-# trio decides by the frames under a signal handler whether Ctrl-C is raised there or put off to the main task's next
-# checkpoint. Those of a greenlet end at its base, which is thus what says that it may be raised; what protects itself
-# has a frame above.
+# When Ctrl-C comes, trio looks through the frames below the signal handler for a mark that says whether it is
+# raised there, or put off to the main task's next checkpoint. A greenlet's frames end at its base, `carry`,
+# so that has the mark which allows it. Code that is protected has its own mark in a frame above.
 trio.lowlevel.disable_ki_protection(carry)
 
 
 def keeping_protection(coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]:
-    """For a task's code that is to run in a greenlet: protected from Ctrl-C if the calling code is."""
+    """Protects a coroutine that is to run in a greenlet from Ctrl-C if the calling code is protected."""
     return _protected(coroutine) if trio.lowlevel.currently_ki_protected() else coroutine
 
 
@@ -264,8 +271,8 @@ async def _protected(coroutine: Coroutine[Any, Any, R]) -> R:
 
 
 class _Installed(trio.abc.Instrument):
-    """Makes the tasks of a run nestable. trio tells of a task before it looks at its coroutine's `send`, so that the
-    coroutine can be replaced; greenback does the same."""
+    """Makes the tasks of a run nestable, by replacing the coroutine of each new task. trio allows that: it
+    calls `task_spawned` before it looks up the coroutine's `send`. greenback does the same."""
 
     def __init__(self, *, of_bridge: bool) -> None:
         self.is_undone = False
@@ -273,7 +280,8 @@ class _Installed(trio.abc.Instrument):
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         coroutine = cast("object", task.coro)
-        # What another `install()` has found runs in greenlets already; so does what the core drives in its own runs.
+        # Left alone is what runs in greenlets anyway: a task that another `install()` has changed, and in a
+        # bridge's run what the core drives itself.
         is_cores = self._of_bridge and getattr(coroutine, "cr_code", None) is _CARRY
         is_done = is_cores or type(coroutine) is Nestable
         if not self.is_undone and not is_done:
@@ -288,7 +296,7 @@ def install_in_run(*, of_bridge: bool = False) -> Callable[[], None]:
 
     def undo() -> None:
         installed.is_undone = True
-        # Undone before, or from outside of the run.
+        # It may be undone already, and it may be called outside of the run.
         with contextlib.suppress(KeyError, RuntimeError):
             trio.lowlevel.remove_instrument(installed)
 

@@ -1,4 +1,4 @@
-"""What the core needs of Python for worker threads. Imported with the first call that uses one."""
+"""Python code that the core needs for worker threads. Imported with the first call that uses one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ origin: ContextVar[bool] = ContextVar("syncline_in_worker", default=False)
 def work(worker: Worker) -> None:
     """The target of the worker threads.
 
-    It keeps nothing of a call while it waits for the next one. Traceback and locals of this frame are of no use to
-    anybody, so `raised` takes it off the traceback.
+    It keeps nothing of a call while it waits for the next one. `raised` takes this frame off the traceback,
+    as it tells users nothing.
     """
     job: tuple[Any, ...] | None
     while job := worker.next():

@@ -1,8 +1,8 @@
 """Jupyter notebooks: after `%load_ext syncline.jupyter`, calls in cells await in place, in the notebook's own loop.
 
-While a cell awaits in place, no code of it runs in which a KeyboardInterrupt could be raised: raised in whatever else
-the loop runs just then, it would end the kernel. So an interrupt cancels what such a cell waits for, as ipykernel
-itself does with cells that use `await`. Where code of the cell runs, an interrupt is a KeyboardInterrupt as ever.
+While a cell awaits in place, none of its code runs. A KeyboardInterrupt would be raised in whatever the loop
+runs at that moment, and end the kernel. So an interrupt then cancels the cell's task, as ipykernel does with
+cells that use `await`. While code of the cell runs, an interrupt is a KeyboardInterrupt as ever.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class _Notebook:
     def __init__(self, shell: Shell, loop: asyncio.AbstractEventLoop) -> None:
         self._events = shell.events
         self._loop = loop
-        # Cells under way, as one may run another: each one's task, and the handler of SIGINT before it.
+        # The cells under way (one may run another): the task of each, and the handler of SIGINT that was set
+        # before it.
         self._cells: list[tuple[asyncio.Task[Any] | None, Any]] = []
         self._undo = install(loop)
         self._events.register("pre_execute", self._begin)
@@ -51,7 +52,8 @@ class _Notebook:
             self._end()
 
     def _is_here(self) -> bool:
-        """Cells of a subshell run in a thread and on a loop of their own."""
+        """Whether this is a cell of the main shell. Those of a subshell run in a thread and on a loop of
+        their own."""
         is_ours = asyncio.get_running_loop() is self._loop
         return is_ours and threading.current_thread() is threading.main_thread()
 
@@ -61,22 +63,22 @@ class _Notebook:
             self._cells.append((asyncio.current_task(), previous))
 
     def _end(self) -> None:
-        # The cell that loads the extension ends without having begun.
+        # The cell that loads the extension ends here, too, and has not come through `_begin`.
         if self._is_here() and self._cells:
             _, previous = self._cells.pop()
             signal.signal(signal.SIGINT, previous)
 
     def _interrupt(self, number: int, frame: Any) -> None:
         if not self._cells:
-            return  # ipykernel, which ignores SIGINT between cells, can put this handler back after the last one
+            return  # between cells, where ipykernel ignores SIGINT, and may have put this handler back
         task, _ = self._cells[-1]
         if task is None or asyncio.current_task(self._loop) is task:
             signal.default_int_handler(number, frame)
-        # Not at once: this may be in the middle of anything, and the loop asleep.
+        # By the loop: this handler may run in the middle of anything, and the loop may be asleep.
         self._loop.call_soon_threadsafe(self._cancel, task)
 
     def _cancel(self, task: asyncio.Task[Any]) -> None:
-        # The cell may have ended since; its task goes on to send the reply.
+        # Only if the cell has not ended meanwhile: its task goes on after that, to send the reply.
         if any(task is each for each, _ in self._cells):
             task.cancel()
 
@@ -89,7 +91,8 @@ def load_ipython_extension(shell: Shell) -> None:
     loop, as in a terminal, and in kernels of ipykernel before version 7."""
     ipykernel: Any = sys.modules.get("ipykernel")
     if ipykernel is not None and ipykernel.version_info[0] < 7:
-        # Its cells run in a task that was there before them, which nothing can make nestable any more.
+        # Older kernels run cells in a task that began before the extension was loaded, and can't be made
+        # nestable any more.
         raise RuntimeError(
             f"syncline.jupyter needs ipykernel 7 or newer, and this kernel runs {ipykernel.__version__}; run_sync() "
             "works here all the same, but the notebook's loop waits meanwhile"

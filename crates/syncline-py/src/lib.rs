@@ -1,9 +1,9 @@
 //! The extension module `syncline._core`: everything of the bridge that touches Python.
 //!
-//! From the ground up, each room using only those before it: [`python`] is what we need of the interpreter, [`coroutine`] what
-//! a call runs, [`switch`] nested calls in place, [`call`] one call and the one wait, [`task`] tasks on a loop, [`runner`] a
-//! loop on a thread of its own, [`worker`] async code to threads and back, [`bridge`] what users hold, [`dual`] objects for both
-//! worlds. [`lifecycle`] is import, fork and exit.
+//! From the ground up, each room using only those before it: [`python`] is what we need of the interpreter,
+//! [`coroutine`] what a call runs, [`switch`] nested calls in place, [`call`] one call and the one wait, [`task`] tasks
+//! on a loop, [`runner`] a loop on a thread of its own, [`worker`] async code to threads and back, [`bridge`] what
+//! users hold, [`dual`] objects for both worlds. [`lifecycle`] is import, fork and exit.
 //!
 //! docs/internals.md goes with three calls from file to file, and explains our words.
 
@@ -18,8 +18,9 @@ mod switch;
 mod task;
 mod worker;
 
-// Forks rely on the interpreter lock. Only an attached thread forks, so that no other one is inside a lock or a cell that is
-// held only while attached (`process`, `once`). A free-threaded build therefore turns it on again at the import.
+// `gil_used`: forks rely on the interpreter lock. Only a thread that holds it forks in Python, so no other thread is
+// then inside of a lock or cell that is held only by attached threads (python/residents.rs, python/once.rs). With this
+// flag a free-threaded build turns the lock on again when the module is imported.
 #[pyo3::pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]

@@ -1,13 +1,15 @@
 //! The life of the process, as the package has a part in it: import, fork, exit.
 //!
 //! Invariants:
-//! 1. A fork of Python's needs the interpreter, so no other thread is inside of a lock or a cell that is held only while
-//!    attached. One that C code makes may find any lock taken: no lock that is there before a bridge is used is waited for.
-//! 2. At the exit loops end in this order: those that daemon threads drive themselves, then runners, then what the main
+//! 1. A fork made in Python needs the interpreter, so it finds no other thread inside of a lock or a cell that is held
+//!    only while attached. A fork made by C code may find any lock taken; so its child never waits for a lock that
+//!    exists before the first use of a bridge.
+//! 2. At exit loops end in this order: those that daemon threads drive themselves, then runners, then what the main
 //!    thread has deferred to its end. After that no thread of ours attaches.
-//! 3. Once the main thread's program has ended, loops need no executor, as Python ends those. The loop that the main thread
-//!    drives itself ends at once if Python waits for threads: some may belong to what is open there. Other loops may be in use
-//!    until atexit functions have run.
+//! 3. When the main thread's program ends, Python ends its executors; from then on loops do without
+//!    (`outlive_executors`). If Python is going to wait for threads, the loop that the main thread drives itself ends
+//!    at once, since what is open there may own those threads. Other loops go on: functions registered with atexit may
+//!    still use them.
 
 use crate::bridge::loops_of_thread;
 use crate::call::ends::wait_for_ends;
@@ -33,7 +35,7 @@ fn is_main_interpreter(_py: Python<'_>) -> bool {
 
 pub fn install(py: Python<'_>) -> PyResult<()> {
     if !is_main_interpreter(py) {
-        // As Python 3.12 and later say by themselves.
+        // Python 3.12 and later refuse by themselves, in these words.
         return Err(PyImportError::new_err("module syncline._core does not support loading in subinterpreters"));
     }
     process::find_main_thread(py)?;
@@ -55,12 +57,13 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
         os.call_method("register_at_fork", (), Some(&options))?;
     }
     let at_exit = PyCFunction::new_closure(py, Some(c"syncline_at_exit"), None, at_exit)?;
-    // From a frame of Python's: uvloop in debug mode looks for its caller's, and on Python 3.15 fails where there is none.
+    // Called from a Python frame: uvloop in debug mode asks for its caller's frame, and on Python 3.15 fails if there
+    // is none.
     let from_python = py.eval(c"lambda close: close()", Some(&PyDict::new(py)), None)?;
     py.import("atexit")?.call_method1("register", (from_python, at_exit)).map(drop)
 }
 
-/// By 3.
+/// The end of the main thread's program, by 3.
 fn end_main(py: Python<'_>) {
     if !main_end::come() {
         return;
@@ -76,7 +79,7 @@ fn end_main(py: Python<'_>) {
     }
 }
 
-/// By 2.
+/// Ends all loops, in the order of 2.
 fn close_all(py: Python<'_>) -> PyResult<()> {
     if !residents::alive(py).is_empty() {
         end_main(py);

@@ -1,7 +1,8 @@
-"""Who blocks whom: looked at only when a wait has gone on for a while. And why a thread can't be started.
+"""Reports: who blocks whom, when a wait has gone on for a while; why a thread can't be started; which loops
+were mixed up.
 
-The core calls these functions in the waiting thread, or the starting one. A deadlock is reported only when it is
-certain; a stall may be one or not, and is described.
+The core calls these functions in the thread that waits, or starts another one. A deadlock is reported only
+when it is certain. A stall may be one or may not, so it is only described.
 """
 
 from .executors import own_executor_is_needed

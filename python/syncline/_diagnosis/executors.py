@@ -54,7 +54,8 @@ def _frame_of_worker() -> FrameType | None:
 
 
 def _futures_in(queue: Any) -> list[Any]:
-    """The futures of what lies in a pool's queue, which is of C and shows its items to the garbage collector only."""
+    """The futures of what lies in a pool's queue. The queue is written in C, and shows its items to the
+    garbage collector only."""
     held = gc.get_referents(queue)
     held += [each for items in held if isinstance(items, list) for each in items]
     return [future for each in held if (future := getattr(each, "future", None)) is not None]
@@ -63,7 +64,7 @@ def _futures_in(queue: Any) -> list[Any]:
 def _awaited_from_threads(task: Any) -> Iterator[Any]:
     """The `concurrent.futures` futures whose results the task waits for, by way of asyncio's, shielded or not.
 
-    What chains one future to another is a callback, whose closure has the other.
+    Where one future is chained to another, it has a callback in whose closure the other one is.
     """
     found: set[int] = set()
     todo: list[Any] = [getattr(task, "_fut_waiter", None)]

@@ -1,9 +1,10 @@
 """What a frame's code says about locks: which one it waits for, and which it holds.
 
-It is read from bytecode, without running any code of the user's. The value of a name is asked for now, not when it
-was loaded; a plain lock can be released by anybody. So "holds" is claimed only for the forms that promise to release
-in the same frame, `with X:` and `X.acquire()` before a `try` whose `finally` has `X.release()`, and only where every
-way through the code to this place has taken the lock and none has released it. "May hold" is what can't be excluded.
+It is read from bytecode, without running any code of the user's. Two things make that uncertain: a name may
+have had another value when the lock was taken, and anybody can release a plain lock. So "holds" is said only
+of code that promises to release in the same frame (`with X:`, or `X.acquire()` before a `try` whose `finally`
+has `X.release()`), and only where every way through the code to this place takes the lock and none releases
+it. "May hold" is said of all that can't be excluded.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _OUTER_NAMES = ("LOAD_GLOBAL", "LOAD_NAME")
 
 
 class _Expression(NamedTuple):
-    """A name and attributes of it, loaded in straight succession: `self.lock`."""
+    """A name and attributes of it, such as `self.lock`."""
 
     opname: str
     name: str
@@ -40,21 +41,22 @@ class _Expression(NamedTuple):
 
 
 class _Taking(NamedTuple):
-    """A `with` block is entered, or a method of a lock called."""
+    """A place in the code where a `with` block is entered, or `acquire`, `release` or `__enter__` of
+    something is called."""
 
     at: int
     behind: int
-    """The next instruction, which is reached only once the lock is taken."""
+    """The instruction after that: when the code has come there, the call has returned."""
     expression: _Expression | None
     is_statement: bool = False
-    """A call without arguments, whose result is dropped."""
+    """Whether it is a call without arguments whose result is dropped: a statement, such as `X.acquire()`."""
 
 
 class _Reading:
     """What the code of a function says, read once."""
 
     def __init__(self, code: CodeType) -> None:
-        # `dis` parses the table; there is no public way to have it without printing.
+        # The table of exception handlers. `dis` has no public function that returns it.
         entries: list[Any] = cast("Any", dis)._parse_exception_table(code)
         self.table: list[tuple[int, int, int]] = [(each.start, each.end, each.target) for each in entries]
         self.everything = list(dis.get_instructions(code))
@@ -91,7 +93,8 @@ class _Reading:
     def _enters(self, each: dis.Instruction) -> bool:
         if each.opname == "BEFORE_WITH":
             return True
-        # 3.14: `with` loads `__exit__` and `__enter__` as special methods, then calls the latter.
+        # In Python 3.14 `with` loads `__exit__` and `__enter__` as special methods, and then calls
+        # `__enter__`.
         before = self.everything[self._index[each.offset] - 1]
         return each.opname == "CALL" and before.opname == "LOAD_SPECIAL" and "__enter__" in before.argrepr
 
@@ -100,11 +103,13 @@ class _Reading:
         return self.everything[index].offset if index < len(self.everything) else offset
 
     def place_of(self, frame: FrameType) -> int:
-        """The instruction that the frame is at: during a call `f_lasti` may lie in the caches behind it."""
+        """The offset of the instruction that the frame is at. During a call `f_lasti` may point into the
+        caches after it."""
         return max(offset for offset in self._index if offset <= max(frame.f_lasti, 0))
 
     def blocks_around(self, offset: int) -> set[int]:
-        """Where an exception raised here would go, and one raised there, and so on: a handler for each block around."""
+        """The exception handlers of all blocks around this place: where an exception raised here would go,
+        where one raised there would go, and so on."""
         handlers: set[int] = set()
         at = [offset]
         while at:
@@ -119,7 +124,8 @@ class _Reading:
         return next((target for start, _, target in self.table if start == entry.behind), None)
 
     def reachable(self, starts: Iterable[int], without: Iterable[int] = ()) -> set[int]:
-        """The instructions that may be come to, by jumps and exceptions too, without passing through those."""
+        """The instructions that can be reached from `starts`, by jumps and exceptions too, without those in
+        `without`."""
         successors = self._successors
         barred = set(without)
         seen: set[int] = set()
@@ -147,11 +153,12 @@ class _Reading:
         return successors
 
     def stores(self, expression: _Expression) -> Iterator[int]:
-        """The places behind which the name, or one of the attributes, has been given another value."""
+        """The places right after which the expression's name, or one of its attributes, may have another
+        value."""
         names = {expression.name, *expression.attributes}
         for each in self.everything:
             if each.opname.startswith(("STORE_", "DELETE_")) and not each.opname.endswith("_SUBSCR"):
-                # Two of them in a fused instruction.
+                # A fused instruction stores two names.
                 stored = each.argval if each.opname.count("FAST") > 1 else (each.argval,)
                 if not names.isdisjoint(stored):
                     yield self._behind(each.offset)
@@ -175,7 +182,8 @@ def _expression(before: list[dis.Instruction]) -> _Expression | None:
             continue
         if not each.opname.startswith((*_LOCAL_LOADS, *_OUTER_NAMES)):
             return None
-        # A fused load, or store and load (3.13), has the names of both.
+        # From Python 3.13 on one instruction may load two names, or store one and load one. The last is the
+        # one loaded last.
         name: Any = each.argval
         return _Expression(
             each.opname, name[-1] if isinstance(name, tuple) else name, tuple(reversed(attributes))
@@ -184,7 +192,8 @@ def _expression(before: list[dis.Instruction]) -> _Expression | None:
 
 
 def lock_waited_for(frame: FrameType) -> Any:
-    """The lock that the frame's present instruction takes without a time limit, if that is a lock which is taken."""
+    """The lock that the frame waits for: its present instruction takes a lock, without a time limit, that is
+    locked."""
     if not is_understood():
         return None
     expression = _read(frame.f_code).waits.get(frame.f_lasti)
@@ -204,7 +213,7 @@ def is_plain(lock: Any) -> bool:
 
 
 def holds(frame: FrameType, lock: Any) -> bool:
-    """Whether this frame has certainly taken that plain lock, and is to release it."""
+    """Whether this frame has certainly taken that plain lock, and not released it."""
     return is_understood() and _holds(frame, lock)
 
 
@@ -242,7 +251,8 @@ def may_hold(frame: FrameType, lock: Any) -> bool:
 
 
 def may_release(frame: FrameType, lock: Any) -> bool:
-    """Whether this frame's code has, anywhere, a release of that lock, or of one that can't be told."""
+    """Whether this frame's code releases that lock anywhere, or something of which it can't be told what it
+    is."""
     return any(_may_be(frame, each, lock) for each in _read(frame.f_code).released)
 
 
@@ -272,7 +282,8 @@ _PLAIN_LOOKUPS = [inspect.getattr_static(kind, "__getattribute__") for kind in (
 
 
 def static_attribute(owner: Any, name: str, default: Any = _MISSING) -> Any:
-    """An attribute that is a plain value: of the object, a slot, the class, a module. A property would run code."""
+    """An attribute that can be read without running code: of the object, a slot, the class, a module. Not a
+    property."""
     kind = cast("Any", type(owner))
     if owner is _MISSING or inspect.getattr_static(kind, "__getattribute__") not in _PLAIN_LOOKUPS:
         return default
@@ -287,7 +298,8 @@ def static_attribute(owner: Any, name: str, default: Any = _MISSING) -> Any:
 
 
 def _lock_of(value: Any) -> Any:
-    """The real lock of a lock or condition. That of a semaphore isn't held by who has passed it."""
+    """The lock itself, or that of a condition. Not that of a semaphore: who has passed a semaphore doesn't
+    hold its lock."""
     if type(value) is threading.Condition:
         value = static_attribute(value, "_lock")
     return value if type(value) in (_PLAIN_LOCK, _REENTRANT_LOCK) else None
@@ -295,8 +307,8 @@ def _lock_of(value: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def is_understood() -> bool:
-    """Whether this interpreter's bytecode is what we take it for: code whose locks are known is read as a test. Where
-    it is not, nothing is claimed of any frame."""
+    """Whether this interpreter's bytecode is what we take it for. Tested by reading functions of ours whose
+    locks we know. If it is not, nothing is said of any frame."""
     lock = threading.Lock()
     try:
         return all(reads(lock) for reads in (_reads_blocks, _reads_statements, _reads_branches))

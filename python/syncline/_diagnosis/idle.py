@@ -1,9 +1,10 @@
-"""Which threads may still do something of themselves: those that may end a wait which nothing else can end.
+"""Which threads may still act by themselves, and so end a wait that looks like a deadlock.
 
-A thread does nothing of itself if it is a loop's that has nothing to do and nothing to wait for, a pool's that waits
-for work, or one that, by the kernel, sleeps until another thread of this process wakes it. That goes for threads of
-native code, too (BLAS, a query engine): one that is asleep like that calls into Python only after somebody has woken
-it. One that waits for the network, or for a time to pass, may bring the very result that is waited for.
+A thread does not act by itself if it drives a loop that has nothing to do and nothing to wait for, if it
+waits for work in a pool, or if the kernel says that it sleeps until another thread of this process wakes it.
+That includes threads of native code (BLAS, a query engine): one that sleeps like that calls into Python only
+after somebody has woken it. A thread that waits for the network, or for a time to pass, may bring the very
+result that is waited for.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
 
 _TASKS = Path("/proc/self/task")
 _FUTEX = {"x86_64": "202", "aarch64": "98"}
-"""The number of that system call. Its operations: the lowest seven bits say which, the eighth that all who can wake the
-sleeper are in this process."""
+"""The number of the system call `futex`, by machine. In its second argument the lowest seven bits are the
+operation; the eighth says that only threads of this process can wake the sleeper."""
+# FUTEX_WAIT and FUTEX_WAIT_BITSET.
 _FUTEX_WAITS = (0, 9)
 _WORKERS_FILE = str(Path(__file__).parents[1] / "_workers.py")
 
 
 def threads_that_may_act() -> list[str]:
-    """The names of all others than the calling one that can't be said to sleep."""
+    """The names of all threads, but for the calling one, of which it isn't certain that they do nothing by
+    themselves."""
     frames = sys._current_frames()
     known = {thread.native_id: thread for thread in threading.enumerate()}
     try:
@@ -68,7 +71,7 @@ def is_quiescent(loop: Any) -> bool:
         ready, scheduled, selector = loop._ready, loop._scheduled, loop._selector
         if ready or any(not timer.cancelled() for timer in list(scheduled)):
             return False
-        # The one descriptor is the loop's own, by which call_soon_threadsafe wakes it.
+        # One descriptor is the loop's own: call_soon_threadsafe wakes it by that.
         return len(selector.get_map()) <= 1
     except (AttributeError, TypeError):
         return False
@@ -79,7 +82,8 @@ def _sleeps_for_good(task: int) -> bool:
         call = (_TASKS / str(task) / "syscall").read_text().split()
     except OSError:
         return False
-    # Number, address, operation, expected value, time limit. A thread that was woken just now is "running".
+    # The number of the call and its arguments: address, operation, expected value, time limit. For a thread
+    # that was just woken, the file says "running".
     if len(call) < 5 or call[0] != _FUTEX.get(os.uname().machine):
         return False
     operation, limit = int(call[2], 16), int(call[4], 16)

@@ -9,9 +9,9 @@ from typing import Any
 def module_waited_for(thread_id: int) -> tuple[Any, int, str] | None:
     """The lock of the module, the thread that imports it, and its name.
 
-    importlib notes which threads wait, for its own search for deadlocks, which doesn't know of threads that wait for a
-    coroutine: a lock for each thread in Python 3.11, a list of locks later. Of an importlib that keeps other notes
-    nothing is known.
+    importlib notes for each thread which module's lock it waits for, since it looks for deadlocks itself (it
+    does not know of threads that wait for a coroutine). In Python 3.11 that is a lock, in later versions a
+    list of locks. If an importlib keeps other notes, this returns None.
     """
     notes: Any = getattr(sys.modules.get("importlib._bootstrap"), "_blocking_on", None)
     try:
@@ -22,7 +22,7 @@ def module_waited_for(thread_id: int) -> tuple[Any, int, str] | None:
         owner, name = lock.owner, lock.name
     except (AttributeError, IndexError, KeyError, TypeError):
         return None
-    # It is noted before it is known whether there is anything to wait for.
+    # The note is made before importlib knows whether the thread has to wait.
     if not isinstance(owner, int) or not isinstance(name, str) or owner == thread_id:
         return None
     return lock, owner, name

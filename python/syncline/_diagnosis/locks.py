@@ -1,11 +1,14 @@
-"""Circles of waits: a loop's thread that waits for a lock, or a module, which the thread that waits for it holds.
+"""Circles of waits: a loop's thread waits for a lock, or a module, that the thread waiting for the loop
+holds.
 
-From the loop's thread on, each thread that can't go on leads to the one that it waits for: the owner of a lock, the
-importer of a module, the thread of a loop that has to run a call. If that comes back to the waiting thread, or to one
-on the way without any call in between, nothing can end the wait.
+The search begins at the loop's thread. Each thread that can't go on leads to the one that it waits for: the
+owner of a lock, the importer of a module, the thread of a loop that has to run a call. If the way comes back
+to the waiting thread, nothing can end the wait. The same goes for a circle further on, unless a call is part
+of it: then that call's caller is told.
 
-1. Other threads stand still only as long as this one holds the interpreter, so a circle is believed when it is seen
-twice. 2. What a thread waits for is looked up once in a while, however many callers wait for it.
+1. A circle counts when it is seen twice, as other threads stand still only while this one holds the
+   interpreter.
+2. What a thread waits for is looked up once in a while, however many callers wait for it.
 """
 
 from __future__ import annotations
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 _SECOND_LOOK_AFTER = 0.005
 """Seconds. Long enough for a thread that is only passing to have moved on."""
 _LOOK_AGAIN_AFTER = 0.9
-"""Seconds; callers look once a second."""
+"""Seconds. Each waiting caller looks once a second."""
 
 
 class Step(NamedTuple):
     """A thread that can't go on before another one does."""
 
     key: tuple[object, ...]
-    """The same as long as it is the same wait."""
+    """Equal for two steps if they are the same wait."""
     blocker: int
     what: str | None
     """What it waits for, in words; None for a call."""
@@ -40,7 +43,8 @@ class Step(NamedTuple):
 
 
 _seen: dict[int, tuple[float, int | None]] = {}
-"""By 2: for a thread until when that is good, and the thread that it waits for."""
+"""What was seen of threads (by 2): for each one until when that is believed, and the thread that it waits
+for."""
 
 
 def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
@@ -50,7 +54,7 @@ def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
     first = _circle(loop_thread_id, waiter_thread_id)
     if first is None:
         return None
-    # Production code that polls another thread: there is no event to wait for.
+    # A sleep, as there is no event to wait for: this looks at other threads from outside.
     time.sleep(_SECOND_LOOK_AFTER)
     second = _circle(loop_thread_id, waiter_thread_id)
     if second is None or [step.key for _, step in first] != [step.key for _, step in second]:
@@ -59,7 +63,8 @@ def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
 
 
 def _seems_closed(thread: int, waiter: int) -> bool:
-    """By 2, from what was seen a short time ago."""
+    """Whether there may be a circle, by what was seen a short time ago (2). A cheap look before `_circle`
+    searches."""
     now = time.monotonic()
     way: list[int] = []
     while thread not in (*way, waiter):
@@ -112,7 +117,7 @@ def _step_from(thread: int) -> Step | None:
 
 
 def _holder(lock: Any, thread: int) -> int | None:
-    """The thread that holds a plain lock, if only one can: a lock may have been released and taken by others."""
+    """The thread that holds a plain lock, if it is certain: one stack surely holds it, and no other may."""
     holders: list[int] = []
     for each, innermost in sys._current_frames().items():
         stacks = [innermost, *stacks_left(each)] if each == thread else [innermost]
@@ -126,14 +131,15 @@ def _holder(lock: Any, thread: int) -> int | None:
 
 
 def _stack_holds(innermost: FrameType, lock: Any) -> tuple[FrameType | None, bool]:
-    """The frame that holds it for certain, and whether one may."""
+    """The frame of this stack that holds the lock for certain, if one does, and whether any frame may hold
+    it."""
     frame: FrameType | None = innermost
     may_be = is_released = False
     while frame is not None:
         if not is_released and holds(frame, lock):
             return frame, True
         may_be = may_be or may_hold(frame, lock)
-        # By a function that it called.
+        # A frame further up may have had the lock released by a function that it called: this one.
         is_released = is_released or may_release(frame, lock)
         frame = frame.f_back
     return None, may_be

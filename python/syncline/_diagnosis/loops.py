@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _TELL_AFTER = 3.0
-"""Seconds after the first suspicion."""
+"""Seconds after the first suspicion. Then it is logged that this may be a deadlock."""
 _MOST_NAMES = 5
 
 
@@ -28,7 +28,7 @@ class _Suspicion:
 
 
 _suspicions: dict[int, _Suspicion] = {}
-"""By the numbers of the waits."""
+"""One for each wait that is suspected, by the number that `long_waits` gives the wait."""
 
 
 def blocked_loop_is_needed(
@@ -36,9 +36,9 @@ def blocked_loop_is_needed(
 ) -> str | None:
     """Says so, with both stacks, if only the loop that waits could let the coroutine go on that it waits for.
 
-    That is certain if the coroutine's loop has nothing to do and nothing to wait for, the waiting loop has, and no
-    other thread is there that could change it; all that twice, as what a thread was just handed is not seen. Where
-    other threads are there, it is logged that it may be so.
+    That is certain if three things were seen twice: the coroutine's loop has nothing to do and nothing to
+    wait for, the waiting loop has something to do, and no other thread can act. Twice, as work that was just
+    handed to a thread can't be seen yet. If other threads can act, it is logged that this may be a deadlock.
     """
     suspicion = _suspicions.pop(wait, None) or _Suspicion()
     if not _has_work(waiting_loop) or not is_quiescent(runner_loop):

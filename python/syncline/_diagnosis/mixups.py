@@ -1,4 +1,4 @@
-"""Objects of one loop, used on another."""
+"""Explains errors about objects of one loop that were used on another one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def explain_loop_mixup(
 
 
 def _loop_of_innermost(error: BaseException) -> Any:
-    """That of the object whose method raised the error: a lock, a timer, or the loop itself."""
+    """The loop of the object whose method raised the error: a lock, a timer, or the loop itself."""
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next

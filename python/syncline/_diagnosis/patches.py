@@ -1,11 +1,12 @@
-"""Processes in which greenlets took the place of threads."""
+"""Processes in which gevent or eventlet has put greenlets in the place of threads."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-# What a loop on a thread of its own needs unpatched, and that with which its executor gets its work.
+# The modules that must not be patched if a loop is to run on a thread of its own, and their options in
+# gevent. "queue" is what the loop's executor gets its work by.
 _NEEDED = {"threading": "thread", "queue": "queue", "select": "select"}
 
 

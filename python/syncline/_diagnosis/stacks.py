@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OUR_FOLDER = os.path.dirname(os.path.dirname(__file__))
 _ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
 _MOST_STACKS = 10
-"""Of parked stacks, so many different ones are shown at most."""
+"""How many different stacks a report shows at most."""
 
 
 def stack_of(thread_id: int) -> str:
@@ -42,33 +42,33 @@ def parked_frames(thread_id: int) -> list[FrameType]:
     await, and of whatever started another task in the middle of its own step."""
     carriers: list[Any] = list(carriers_of(thread_id))
     kind: Any = carriers[0].__class__ if carriers else object
-    # Greenlets of others, such as SQLAlchemy's, have the one that made them for a parent, and a name in its stack:
-    # there, too, nested calls are made.
+    # Nested calls are made in greenlets of other libraries, too, such as SQLAlchemy's. Such a greenlet has
+    # the carrier that made it for a parent, and is a local somewhere in that one's stack.
     known = {id(each) for each in carriers}
     for carrier in carriers:
         for each in _objects_named_in(carrier.gr_frame):
             if isinstance(each, kind) and id(each) not in known and each.parent is carrier:
                 known.add(id(each))
                 carriers.append(each)
-    # None for the one that runs; one at rest has no frame but its base.
+    # The frame is None for the greenlet that runs, and its base frame for one that runs nothing.
     frames = [carrier.gr_frame for carrier in carriers]
     return [frame for frame in frames if frame is not None and frame.f_code is not carry.__code__]
 
 
 def stacks_left(thread_id: int) -> list[FrameType]:
-    """Those, and the innermost frames of that thread's suspended coroutines."""
+    """The parked frames, and the innermost frames of that thread's suspended coroutines."""
     return [*parked_frames(thread_id), *_suspended_frames(thread_id)]
 
 
 def _suspended_frames(thread_id: int) -> Iterator[FrameType]:
     for loop in _loops_in(thread_id):
         for task in _copy(asyncio.all_tasks, loop):
-            # Those that run have callers, and are part of a stack.
+            # A frame with a caller is running, and so is part of a stack that was seen already.
             yield from (frame for frame in _frames_of_task(task) if frame.f_back is None)
 
 
 def _loops_in(thread_id: int) -> list[asyncio.AbstractEventLoop]:
-    # A task that runs in a greenlet has the loop's frames in the stack of the greenlet that this came from.
+    # Where a task runs in a greenlet, the loop's frames are in the stack of that greenlet's parent, the hub.
     hubs: list[Any] = list({id(each.parent): each.parent for each in carriers_of(thread_id)}.values())
     stacks = [sys._current_frames().get(thread_id), *(hub.gr_frame for hub in hubs if hub is not None)]
     loops: dict[int, asyncio.AbstractEventLoop] = {}
@@ -83,8 +83,8 @@ def _loops_in(thread_id: int) -> list[asyncio.AbstractEventLoop]:
 
 
 def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
-    """What the locals of a stack refer to, and attributes of these. A walk through all objects would find more, and
-    hold the interpreter for long."""
+    """The locals of a stack's frames, and the attributes of those. A search through all objects would find
+    more, and hold the interpreter for long."""
     while frame is not None:
         for value in list(frame.f_locals.values()):
             yield value
@@ -94,7 +94,7 @@ def _objects_named_in(frame: FrameType | None) -> Iterator[Any]:
 
 
 def parked_stacks(thread_id: int) -> str:
-    """Those stacks, each kind once."""
+    """The parked stacks of a thread, in words. Equal ones are shown once."""
     stacks = each_kind_once([format_frame(frame) for frame in parked_frames(thread_id)])
     shown = [
         f"{'a stack' if count == 1 else f'{count} stacks'} of the same thread, parked in a nested call:\n{text}"
@@ -104,7 +104,7 @@ def parked_stacks(thread_id: int) -> str:
 
 
 def each_kind_once(stacks: list[str]) -> list[tuple[str, int]]:
-    """The different ones, not too many, and how often each is there."""
+    """The different stacks, up to `_MOST_STACKS`, and how often each is there."""
     return list(Counter(stacks).items())[:_MOST_STACKS]
 
 
@@ -133,7 +133,7 @@ def _frames_of_task(task: asyncio.Task[Any]) -> Iterator[FrameType]:
 
 
 def _copy(read: Any, *args: Any) -> list[Any]:
-    """A list of what another thread may be changing; asks again if it did."""
+    """A list of what another thread may be changing. Reads again if it was changed meanwhile."""
     while True:
         try:
             return list(read(*args))

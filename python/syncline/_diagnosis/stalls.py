@@ -1,4 +1,4 @@
-"""A loop that does not turn."""
+"""Reports of stalls: loops that do not turn for a while."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def stall_report(
 
 def _waiting_stacks(loop_thread_id: int, waiter_thread_id: int) -> str:
     waiting = [waiter for waiter, (_, loop) in _core.long_waits().items() if loop == loop_thread_id]
-    # A list: the calling thread is one of them, and would be seen inside of what counts.
+    # Made here and not in a generator: the calling thread is one of them, and its stack would show the code
+    # that counts.
     stacks = each_kind_once([stack_of(waiter) for waiter in dict.fromkeys([waiter_thread_id, *waiting])])
     shown = [
         f"{'a waiting thread' if count == 1 else f'{count} waiting threads'}:\n{text}"

@@ -1,4 +1,5 @@
-"""What a frozen program needs of syncline and PyInstaller can't see, since the extension imports it at run time."""
+"""The modules that a frozen program needs, and that PyInstaller can't find, as the extension imports them by
+name."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from PyInstaller.utils.hooks import can_import_module, collect_submodules
 
 
 def _is_ours(name: str) -> bool:
-    # syncline.compat and syncline.jupyter are imported by name or not at all.
+    # A program that uses syncline.compat or syncline.jupyter imports them itself, where PyInstaller sees it.
     return name.startswith("syncline._") and not name.startswith("syncline._pyinstaller")
 
 

@@ -1,7 +1,8 @@
 """AnySync's names: `import syncline.compat.anysync as anysync` in the place of `import anysync`.
 
-1. `f().run()` runs in the calling thread, if no event loop runs there. Inside a running loop it runs on one background
-   thread, which is shared; called by what runs there, in a new thread each time.
+1. `f().run()` runs in the calling thread if no event loop runs there. Inside a running loop it runs on a
+   background thread, which all calls share. What runs on that may call `run()` again: such a call gets a new
+   thread.
 2. Iterators, generators and managers of sync code live on the background thread, so that what they started goes on
    between the steps; all steps of one of them are made in one task and one context.
 3. What any of them sets in contextvars stays in it: sync code doesn't see it.
@@ -46,7 +47,8 @@ Y = TypeVar("Y")
 _own = Bridge(scope="caller", name="anysync", nested="thread", context="copy")
 _background = Bridge(name="anysync", nested="thread", context="copy")
 
-# Set for what a coroutine calls that runs in the background, in whatever thread: that loop may be waiting for it.
+# True in all that a coroutine on the background thread calls, in whatever thread: that loop may be waiting
+# for it.
 _is_in_background: ContextVar[bool] = ContextVar("syncline.compat.anysync", default=False)
 
 

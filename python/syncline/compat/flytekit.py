@@ -50,7 +50,7 @@ _MANY_RUNNERS = 500
 def _selector_policy() -> Generator[None]:
     """Within it, `asyncio.new_event_loop()` makes a selector loop on Windows too. Ours need none."""
     if sys.platform != "win32":
-        # All others make selector loops anyway, and setting a policy, even the same one, is deprecated.
+        # Elsewhere selector loops are made anyway, and to set a policy is deprecated.
         yield
         return
     original = asyncio.get_event_loop_policy()
@@ -68,7 +68,8 @@ class _TaskRunner:
     """
 
     _bridge: Bridge | None = None
-    # The loop that has our handler. It may have been stopped, or be a parent's: the next one needs the handler, too.
+    # The loop that was given our handler. If it was closed, or is that of the process which forked this one,
+    # the next loop needs the handler, too.
     _loop: asyncio.AbstractEventLoop | None = None
     _closed = False
 
@@ -84,7 +85,8 @@ class _TaskRunner:
     def get_exc_handler(self) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
         """Returns the loop's exception handler, which logs what nobody else will see as an error."""
 
-        # Not asked of `self` later: a loop must not keep alive the runner without which it is to end.
+        # Read now, so that the handler has no reference to `self`: the loop ends when the runner is dropped,
+        # and must not keep it alive.
         name = "no thread" if self._bridge is None else self._bridge.name
 
         def exc_handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -107,8 +109,8 @@ class _TaskRunner:
 
     def _start(self) -> Bridge:
         name = f"{threading.current_thread().name} : loop-runner"
-        # Of several threads that come first, one wins: `setdefault` is atomic, where a lock could be held at
-        # a fork. A bridge that was never called is only an object.
+        # If several threads come here at once, one wins, as `setdefault` is atomic. A lock could be held at a
+        # fork. The other bridges were never called, and so have no threads.
         bridge: Bridge = vars(self).setdefault("_bridge", Bridge(name=name, context="copy"))
         self._loop = bridge.run_sync(_handle_errors_with, self.get_exc_handler())
         _started.add(self)
@@ -124,11 +126,12 @@ async def _handle_errors_with(
 
 
 class _Seat:
-    """A thread's place in a manager. Lives in a thread-local: it dies in that thread, when that one ends."""
+    """A thread's place in a manager. It lives in a thread-local, and so is dropped in that thread, when the
+    thread ends."""
 
     def __init__(self, manager: _AsyncLoopManager) -> None:
         self._manager = weakref.ref(manager)
-        # Kept here, as a module's globals may be gone by the time that `__del__` needs them.
+        # Kept here, as the globals of modules may be gone when `__del__` needs these.
         self._getpid = os.getpid
         self._is_finalizing = sys.is_finalizing
         self._pid = os.getpid()
@@ -136,8 +139,9 @@ class _Seat:
 
     def __del__(self) -> None:
         manager = self._manager()
-        # A forked child drops the thread-locals of threads that only its parent has. When modules are torn down, the
-        # exit hook has ended all runners, or has given up those that are blocked.
+        # Not in a forked child, which drops the thread-locals of its parent's other threads. Not at the
+        # interpreter's end either: the exit hook has ended all runners by then, or has given up those that
+        # are blocked.
         if manager is not None and self._getpid() == self._pid and not self._is_finalizing():
             manager._vacate(self.key)
 
@@ -147,7 +151,8 @@ class _Seats(threading.local):
 
 
 class _RunnerMap(dict[str, _TaskRunner]):
-    """A thread may end at any moment, and its entry with it: who goes through the keys may come too late."""
+    """A thread's entry goes when the thread ends. So that users can go through the keys, a key that is gone
+    raises no error."""
 
     def __missing__(self, key: str) -> _TaskRunner:
         return _TaskRunner()
@@ -190,7 +195,7 @@ class _AsyncLoopManager:
         if seat is None:
             seat = self._seats.mine = _Seat(self)
         runner = self._runner_map.get(seat.key)
-        # What is there may be anything with a `run`: users patch _TaskRunner.
+        # The entry may be any object with `run`, as users patch _TaskRunner.
         if runner is None or getattr(runner, "_closed", False) is True:
             runner = self._runner_map[seat.key] = _TaskRunner()
             if len(self._runner_map) > _MANY_RUNNERS:
@@ -202,7 +207,8 @@ class _AsyncLoopManager:
         return runner
 
     def _claim(self, name: str) -> str:
-        """A key that no other living thread has: the name if it is free. Takes no lock, as `_start`."""
+        """A key that no other living thread has: the name, if it is free. Takes no lock, for the reason given
+        in `_start`."""
         claim = object()
         keys = itertools.chain([name], (f"{name}#{number}" for number in itertools.count(2)))
         return next(key for key in keys if self._claims.setdefault(key, claim) is claim)
@@ -215,7 +221,7 @@ class _AsyncLoopManager:
             close()
 
     def _start_over(self) -> None:
-        """For a forked child: its parent's runners are not its own."""
+        """For a forked child, which must not use its parent's runners."""
         self._seats = _Seats()
         self._claims.clear()
         self._runner_map.clear()
@@ -238,7 +244,8 @@ def _after_fork_in_child() -> None:
 _managers: weakref.WeakSet[_AsyncLoopManager] = weakref.WeakSet()
 _started: weakref.WeakSet[_TaskRunner] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    # After syncline's own hook, by which bridges know that they are in a child.
+    # Registered after syncline's own hook, so it runs after that: bridges know by then that they are in a
+    # child.
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 loop_manager = _AsyncLoopManager()

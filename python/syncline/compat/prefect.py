@@ -4,8 +4,9 @@
 
 As there:
 
-1. Coroutines that sync code runs share one "run sync" loop on a thread of its own. What they call themselves, however
-   indirectly and in whatever thread, runs on a new loop in a new thread, as theirs may be waiting for it.
+1. Coroutines that sync code runs share one loop, "run sync", on a thread of its own. A call that one of them
+   makes from sync code, however indirectly and in whatever thread, runs on a new loop in a new thread: "run
+   sync" may be waiting for it.
 2. What a coroutine changes in context variables stays in it.
 
 Otherwise than there:
@@ -96,7 +97,7 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("syncline")
 
-# Generators that wait for the end of their loop; nobody else keeps them.
+# Async generators that wait for the end of their loop. Nobody else keeps them.
 _at_shutdown: set[AsyncGenerator[None]] = set()
 
 
@@ -125,9 +126,9 @@ class EventLoopThread(NamedTuple):
 
 
 class _RunSync(Bridge):
-    """The "run sync" loop. Through `run_sync` those within it may call, too."""
+    """The bridge of the "run sync" loop. Calls from within that loop go elsewhere (by 1)."""
 
-    # Known before anything runs there: asked on that very thread, it could not be found out any more.
+    # Asked for before anything else runs there: on the loop's own thread nobody could wait for the answer.
     place: EventLoopThread | None = None
 
     def run_sync(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -136,7 +137,7 @@ class _RunSync(Bridge):
 
 _bridge = _RunSync(name="run sync", nested="thread", context="copy")
 
-# Set for what a coroutine calls that sync code runs, in whatever thread that is (by 1).
+# True in all that a coroutine of this module calls, in whatever thread (by 1).
 _is_within: ContextVar[bool] = ContextVar("syncline.compat.prefect", default=False)
 
 
@@ -172,7 +173,8 @@ def _run(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> R:
-    """Calls a method of `Bridge`: on the "run sync" loop, or for those within in a new thread (by 1)."""
+    """Calls a method of `Bridge` for the "run sync" loop; for a call from within that, for a new thread (by
+    1)."""
     if _is_within.get() or in_run_sync_loop():
         return _run_in_new_thread(run, *args, **kwargs)
     get_run_sync_loop()

@@ -1,13 +1,15 @@
 //! Scope "caller": a thread's own loop, which that thread drives while it waits.
 //!
-//! There is no second thread, and nothing to wake: a call that never suspends costs one task. Background tasks move
-//! only during calls: each call turns the loop at least once if something is ready or scheduled.
+//! There is no second thread, and nothing to wake, so that a call which never suspends costs no more than a task.
+//! Background tasks go on during calls only. Each call turns the loop at least once if anything is ready or scheduled
+//! there.
 //!
 //! Invariants:
-//! 1. Only its own thread touches a loop, but for `call_soon_threadsafe`: a close from another thread leaves a `stop`
-//!    in it, and its own thread, which drives it or comes by later, ends it.
-//! 2. While it is driven, or a first step runs, it is the running loop of its thread, and `busy`: a call made meanwhile
-//!    (a nested one, a signal handler's) goes to a runner.
+//! 1. A loop is touched by its own thread alone, except by `call_soon_threadsafe`. A close from another thread leaves a
+//!    `stop` in the loop. Its own thread then ends it: at once if it is driving the loop, else at its next call, or its
+//!    end.
+//! 2. While the loop is driven, or a first step runs on it, it is the running loop of its thread, and `busy`. A call
+//!    made meanwhile (a nested one, one of a signal handler) goes to a runner.
 
 use crate::call::outcome::Outcome;
 use crate::call::state::{Call, Heard, TIMER_SLACK, Taker, UnderWay};
@@ -38,13 +40,15 @@ use syncline_core::latch::Latch;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 
+/// For how long the loop is turned at most before the wait looks again: some loops take no timer that is much longer.
 const LONGEST_TURN: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct CallerLoop {
     pub name: Arc<str>,
     pub epoch: u32,
     event_loop: Mutex<Option<Py<PyAny>>>,
-    /// The loop's hooks for async generators, if it is our class, which can take a first step outside of its turns.
+    /// The loop's hooks for async generators. Known for loops of our class, which can make a first step outside of
+    /// their turns.
     hooks: Option<Py<PyTuple>>,
     busy: AtomicBool,
     closing: Arc<AtomicBool>,
@@ -53,12 +57,12 @@ pub struct CallerLoop {
     driving: Driving,
 }
 
-/// By 2.
+/// While it lives, the loop is `busy` (by 2).
 struct Busy<'a>(&'a AtomicBool, Driving);
 
 impl<'a> Busy<'a> {
     fn new(own: &'a CallerLoop) -> Self {
-        // A close that does not see that is seen after this.
+        // Before `closing` is read in `run`: a close by another thread sees that the loop is busy, or we see the close.
         own.busy.store(true, SeqCst);
         Self(&own.busy, nest::drive(own.driving))
     }
@@ -66,13 +70,14 @@ impl<'a> Busy<'a> {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        // Before the bridge's `closed` is read: either that thread sees the close, or the close that it is not busy.
+        // Before `execute_at` reads the bridge's `closed`: either we see the close there and end the loop, or the close
+        // sees that the loop is not busy, and does not wait for it.
         self.0.store(false, SeqCst);
         nest::drive(self.1);
     }
 }
 
-/// However the closing went, nobody waits for it any more.
+/// Frees all who wait for the loop's end, however closing it went.
 struct Ended<'a>(&'a Latch);
 
 impl Drop for Ended<'_> {
@@ -81,8 +86,8 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// What `run_forever` does around its turns: while it lives the loop is the running one, and the one that finalizes the
-/// async generators which are begun meanwhile.
+/// Does what `run_forever` does around its turns. While it lives, the loop is the running one, and the one that
+/// finalizes the async generators that are begun meanwhile.
 struct StandingIn<'py> {
     outer_hooks: Bound<'py, PyTuple>,
 }
@@ -146,7 +151,7 @@ impl CallerLoop {
         Ok(own)
     }
 
-    /// Asks the thread that drives the loop to leave it; for any thread.
+    /// Has `run_forever` return in the thread that drives the loop; for any thread.
     pub fn stop_from_outside(&self, py: Python<'_>) {
         let Some(event_loop) = self.event_loop(py) else { return };
         signals::through(py, || {
@@ -159,7 +164,7 @@ impl CallerLoop {
         });
     }
 
-    /// Tells the thread that drives the loop to end it, without waiting for that; for any thread, by 1.
+    /// Tells the loop's own thread to end it (by 1), without waiting for that; for any thread.
     pub fn begin_closing(&self, py: Python<'_>) {
         if !self.closing.swap(true, SeqCst) {
             self.stop_from_outside(py);
@@ -174,7 +179,7 @@ impl CallerLoop {
         self.is_open() && !self.is_closing()
     }
 
-    /// In its own thread: closes a loop that another thread was told to end, and could not (by 1).
+    /// In the loop's own thread: ends the loop if another thread has asked for that (by 1).
     pub fn close_if_told(&self, py: Python<'_>) {
         let is_free = || names::running_loop(py).is_ok_and(|running| running.is_none());
         if self.is_closing() && !self.is_busy() && is_free() {
@@ -244,7 +249,7 @@ impl CallerLoop {
             return wait.decide(py, outcome, &awaited);
         }
         let result = awaited.drive(py, &mut wait);
-        // A call that is left behind must not stop the loop under a later one.
+        // If the call goes on without its caller, its end must not stop the loop for a later call.
         call.stop_when_settled(None);
         result
     }
@@ -290,7 +295,7 @@ impl CallerLoop {
         let event_loop = event_loop.bind(py);
         let _ended = Ended(&self.ended);
         let Ok(_inside) = process::enter(py) else {
-            // A daemon thread runs no cleanup any more.
+            // This is a daemon thread, and the process exits: no cleanup runs any more.
             let _inside = process::step_inside();
             return event_loop.call_method0(intern!(py, "close")).map(drop);
         };
@@ -306,7 +311,8 @@ impl CallerLoop {
         signal
     }
 
-    /// As `close`, where nothing can be raised.
+    /// As `close`, where nothing can be raised: a signal handler's exception is passed on to the main thread's next
+    /// code.
     pub fn close_quietly(&self, py: Python<'_>) {
         if let Err(error) = self.close(py) {
             let _ = signals::keep(py, error);
@@ -358,8 +364,8 @@ impl Awaited for CallerCall<'_, '_> {
 
     fn fate(&mut self, py: Python<'_>) -> Fate {
         if self.own.is_closing() {
-            // Closing the loop cancels the call among its tasks, within the time that a closing loop has. What settles the
-            // call must not break off the rest of that.
+            // Closing the loop cancels this call with all tasks, and gives them the time that a closing loop has. When
+            // the call is settled in the course of that, it must not stop the loop and break off the rest.
             self.call.stop_when_settled(None);
             if let Err(error) = self.own.close(py) {
                 let _ = signals::keep(py, error);
@@ -375,7 +381,7 @@ impl Awaited for CallerCall<'_, '_> {
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
         let stop = self.event_loop.getattr(intern!(py, "stop"))?;
         let begun = Instant::now();
-        // A span that is too long for some loop is as good as that.
+        // Nobody notices if the wait looks once in a while before it is due.
         let due = due.map(|at| at.min(begun + LONGEST_TURN));
         let timer = match due {
             Some(at) => {
@@ -391,7 +397,7 @@ impl Awaited for CallerCall<'_, '_> {
         let now = Instant::now();
         let is_due = due.is_some_and(|at| at <= now + TIMER_SLACK);
         if is_due && let Some(at) = due {
-            // Early by a little: the wait looks at the clock, too.
+            // The loop's timer may be early by a little. The wait decides by the clock, so sleep for the rest.
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
         self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();

@@ -15,14 +15,14 @@ use std::time::Instant;
 use syncline_core::sync::{lock, replace, take};
 
 impl Shared {
-    /// Tells all loops to end and waits for that; a second close waits for what the first one has told.
+    /// Tells all loops to end, and waits for that. A second close waits for the same loops.
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.closed.store(true, SeqCst);
         let begun = Instant::now();
         let runners = self.begin_closing_runners(py);
         let own_loops = self.begin_closing_own_loops(py);
         let here = current_runner();
-        // A thread can't wait for its own end, nor for one that waits for it.
+        // A thread can't wait for its own end, nor for the end of a runner that waits for this thread.
         let can_wait = |runner: &Arc<Runner>| !here.as_ref().is_some_and(|here| runner.node.leads_to(&here.node));
         let mut ending: Vec<Arc<dyn Resident>> = Vec::new();
         ending.extend(runners.into_iter().filter(can_wait).map(|runner| runner as Arc<dyn Resident>));
@@ -47,10 +47,12 @@ impl Shared {
         for runner in &told {
             runner.begin_closing(py);
         }
-        // Those that are being started end by themselves; one whose thread does not run yet never begins.
+        // Runners that are being started end by themselves, so they are waited for. One whose thread does not run yet
+        // will never begin.
         let starting = take(&self.starting);
         told.extend(starting.iter().filter_map(Weak::upgrade).filter(|runner| runner.has_begun()));
-        // The runner that a thread closes from within has not ended yet; nor has one that another close waits for.
+        // Those that an earlier close has told may not have ended yet: one that closed the bridge from its own thread,
+        // or one that another thread still waits for.
         let mut all = take(&self.closing);
         all.extend(told);
         let (ours, parents): (Vec<_>, Vec<_>) = all.into_iter().partition(|runner| runner.epoch == process::epoch());
@@ -62,7 +64,8 @@ impl Shared {
         ending
     }
 
-    /// Makes the threads that drive loops of their own for this bridge leave and close them; returns those loops.
+    /// Tells the threads that have loops of their own for this bridge to end them. Returns the loops to wait for: those
+    /// that another thread is driving.
     fn begin_closing_own_loops(&self, py: Python<'_>) -> Vec<Arc<CallerLoop>> {
         let all: Vec<_> = lock(&self.own_loops).iter().filter_map(Weak::upgrade).collect();
         let mine = loops_of_thread::known(self);
@@ -78,7 +81,8 @@ impl Shared {
                 driven.push(own);
             }
         }
-        // A thread that drives a loop can't wait for others: they may wait for it, or be in a close() of their own.
+        // A thread that drives a loop itself must not wait for such threads: they may wait for it, or close the bridge
+        // as well.
         if mine.is_some_and(|mine| mine.is_busy()) || current_runner().is_some() { Vec::new() } else { driven }
     }
 }

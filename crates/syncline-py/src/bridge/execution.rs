@@ -19,7 +19,7 @@ use crate::worker::from_thread;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
-/// How many runners may end, one after the other, each before it takes the call.
+/// How often a call looks for a place. Each time the runner that it has found may end before it takes the call.
 const MOST_ATTEMPTS: u32 = 8;
 
 impl Shared {
@@ -71,7 +71,8 @@ impl Shared {
                     // What was kept is this operation's, whatever else it raises.
                     return signals::check(py).and(written).and(heard.result);
                 }
-                // The runner ended between our finding it and our sending: there is another one, or an error.
+                // The runner has ended after it was found and before the call was sent. `place` finds another, or an
+                // error.
                 Err((returned, _)) => target = returned,
             }
             place = match self.place(py, patience) {
@@ -86,7 +87,7 @@ impl Shared {
         Err(errors::closed_meanwhile(py, &self.name))
     }
 
-    /// The same for a call that runs on a loop of this bridge. Gives target and all back if that takes no calls any more.
+    /// The same on a loop of this bridge. Gives target and `run_in` back if that loop takes no more calls.
     pub fn execute_at(
         self: &Arc<Self>,
         py: Python<'_>,
@@ -100,7 +101,8 @@ impl Shared {
                 let current = current_runner();
                 let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
                 if let Some(Err(_)) = edge {
-                    // Two threads chose each other's runner at the same moment: choose again, the edge is there now.
+                    // Two loops' threads chose each other's runner at the same moment. The other one waits for this
+                    // thread by now, which `place` sees when it chooses again.
                     return Err((target, run_in));
                 }
                 hop(py, runner, target, run_in, patience, &self.terms.stats)
@@ -124,7 +126,7 @@ impl Shared {
             target.discard(py);
             return Heard::refused(exiting);
         }
-        // Late in the interpreter's end nothing can be imported, not even asyncio.
+        // Late in the interpreter's end imports fail, also that of asyncio, and there is no loop.
         let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
         let made = if is_free { self.make_own_loop(py).ok() } else { None };
         let Some(own) = made else {

@@ -1,4 +1,5 @@
-//! The loops that bridges have for one thread: its own in scope "caller", runners in scope "thread". They go with it.
+//! The loops that bridges have for one thread: its own loops (scope "caller") and its runners (scope "thread"). They
+//! end when the thread ends.
 
 use super::caller_loop::CallerLoop;
 use super::shared::Shared;
@@ -16,6 +17,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+/// What one bridge has for this thread.
 struct OfBridge {
     bridge: u64,
     shared: Weak<Shared>,
@@ -35,7 +37,7 @@ impl Loop {
         }
     }
 
-    /// Whether there is nothing left of it, or nobody who could use it.
+    /// Whether it has ended, or nobody can use it any more.
     fn is_over(&self, shared: &Weak<Shared>) -> bool {
         let is_unused = shared.upgrade().is_none_or(|shared| shared.is_closed());
         match self {
@@ -98,14 +100,14 @@ fn take(which: impl Fn(&OfBridge) -> bool) -> Vec<OfBridge> {
     })
 }
 
-/// A parent's loop is not a child's to close, nor to free.
+/// In a forked child, drops the parent's loops from the list without closing or freeing them.
 fn forget_parents() {
     std::mem::forget(take(|each| each.what.epoch() != process::epoch()));
 }
 
 fn add(py: Python<'_>, shared: &Arc<Shared>, what: Loop) -> PyResult<()> {
     forget_parents();
-    // Of bridges that are no more: a thread that lives on would keep them for good.
+    // Ends what is left of bridges that are closed or gone: a thread that lives on would keep it for ever.
     let is_free = names::running_loop(py)?.is_none();
     for each in take(|each| is_free && each.what.is_over(&each.shared)) {
         each.what.end(py, &each.shared);
@@ -123,7 +125,7 @@ fn end_all(py: Python<'_>) {
     }
 }
 
-/// Ends the loops that this thread drives itself.
+/// Ends the loops that this thread drives itself, except those that it is driving at the moment.
 pub fn end_own(py: Python<'_>) {
     forget_parents();
     for each in take(|each| matches!(&each.what, Loop::Own(own) if !own.is_busy())) {
@@ -158,8 +160,8 @@ pub fn known(shared: &Shared) -> Option<Arc<CallerLoop>> {
     })
 }
 
-/// Closes the loop that the bridge has for this thread, if nothing runs here. Else that is left to the end of the call that
-/// drives it, to this thread's next call, or to its end.
+/// Closes this thread's own loop of the bridge, if no loop runs here. Otherwise it is closed later: at the end of the
+/// call that drives it, at this thread's next call, or when the thread ends.
 pub fn close(py: Python<'_>, shared: &Shared) -> PyResult<()> {
     forget_parents();
     let Some(own) = known(shared) else { return Ok(()) };

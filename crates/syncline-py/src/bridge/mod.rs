@@ -1,4 +1,5 @@
-//! What users hold: a bridge's options, the choice of a loop, the calling thread's own loop, calls that nobody waits for.
+//! What users hold: a bridge's options, the choice of a loop, the calling thread's own loop, calls that nobody waits
+//! for.
 
 pub mod caller_loop;
 mod closing;

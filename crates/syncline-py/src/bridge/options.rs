@@ -1,4 +1,5 @@
-//! The class that users see: its options, checked, and its methods, which placement carries out.
+//! The class `Bridge` that users see. It checks its options; its methods leave the work to placement.rs and
+//! execution.rs.
 
 use super::shared::{Hold, Scope, Shared};
 use super::submitted::Submitted;
@@ -38,7 +39,7 @@ enum Nested {
     Error,
 }
 
-/// What a bridge that runs trio needs, and what it can't have.
+/// Refuses options that don't go with backend="trio", and a program without trio.
 fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<()> {
     if has_loop_factory {
         return Err(PyTypeError::new_err("loop_factory is for asyncio's loops; backend=\"trio\" makes none"));
@@ -68,7 +69,7 @@ impl Bridge {
         Arc::clone(&self.hold.shared)
     }
 
-    /// `caller` is what messages call the function that was called.
+    /// `caller` is the name of the public function, for messages.
     fn call(
         &self,
         caller: &'static str,
@@ -77,7 +78,7 @@ impl Bridge {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let py = function.py();
-        // Before a loop is started.
+        // First of all, so that no loop is started for a call that can't be made.
         Target::refuse_uncallable(caller, function)?;
         if let Some(strand) = self.hold.shared.task_here(py)? {
             return nest::run_function(&self.hold.shared.terms, &strand, caller, function, args, kwargs);
@@ -242,9 +243,11 @@ impl Bridge {
         self.hold.shared.close(py)
     }
 
-    /// No `__clear__`: what the factory refers to has one.
+    /// There is no `__clear__`: a ring of references through here also goes through other objects of the factory, where
+    /// the collector can open it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // What a call or an iterator has, too, is not this object's alone.
+        // A call or an iterator may keep the factory as well. The collector must not take it for this object's alone
+        // then.
         let is_ours_alone = Arc::strong_count(&self.hold) == 1 && Arc::strong_count(&self.hold.shared) == 1;
         match &self.hold.shared.loop_factory {
             Some(factory) if is_ours_alone => visit.call(factory),

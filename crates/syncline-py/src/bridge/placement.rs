@@ -1,9 +1,10 @@
-//! Placement: which loop gets a call, and the loops that a bridge has.
+//! Placement: which loop gets a call. Loops that are missing are started here.
 //!
 //! Invariants:
-//! 1. A call made on a loop thread never waits for a thread that waits for it: it goes to the first runner that does
-//!    not. 2. No lock is held while a runner starts. 3. Where a call runs is decided once, by `place`; whoever has the answer
-//!    only carries it out.
+//! 1. A call made on a loop's thread never waits for a thread that waits for this one: it goes to the first runner that
+//!    doesn't.
+//! 2. No lock is held while a runner starts.
+//! 3. Where a call runs is decided once, by `place`. Whoever has the answer only carries it out.
 
 use super::caller_loop::CallerLoop;
 use super::loops_of_thread::{self, Making};
@@ -29,7 +30,7 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use syncline_core::sync::lock;
 
-/// How many runners a call starts, one after the other.
+/// How many runners a call starts, one after the other, if each ends before the call could have it.
 const MOST_STARTS: u32 = 4;
 
 /// Where a call runs.
@@ -41,7 +42,8 @@ pub enum Place {
     Runner(Arc<Runner>),
     /// On the calling thread's own loop.
     Own(Arc<CallerLoop>),
-    /// No thread can be started any more: on a loop for this one call, in this thread, for which the exit waits meanwhile.
+    /// The process exits, and no thread can be started any more: on a new loop for this one call, in this thread.
+    /// `Inside` makes the exit wait for it.
     Inline(Inside),
 }
 
@@ -56,12 +58,12 @@ impl Shared {
         if !self.is_closed() {
             return Ok(());
         }
-        // Another thread closed the bridge, and could not do this.
+        // The thread that closed the bridge could not close this thread's own loop.
         loops_of_thread::close(py, self)?;
         Err(errors::bridge_closed(py, &self.name))
     }
 
-    /// By 3.
+    /// Decides where a call runs (by 3), and starts a loop if need be.
     pub fn place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
         if self.joins_sender
             && !self.is_closed()
@@ -74,13 +76,15 @@ impl Shared {
         self.place_on_loop(py, patience)
     }
 
-    /// The task that makes the call, if it can await in place: the first answer, and the only one that a nested call needs.
+    /// The task that makes the call, if the call can await in place there. This is asked first; if it has an answer,
+    /// nothing else matters.
     pub fn task_here(&self, py: Python<'_>) -> PyResult<Option<Arc<Strand>>> {
         self.refuse_if_closed(py)?;
         Ok(nest::strand_for(py, &self.terms))
     }
 
-    /// As `place`, for what makes many steps in one place: never on the loop that sent a worker.
+    /// As `place`, but never the loop that sent this worker: for objects whose steps are all made in one place, and may
+    /// be made by other threads too.
     pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
         if let Some(strand) = self.task_here(py)? {
             return Ok(Place::InTask(strand));
@@ -98,29 +102,29 @@ impl Shared {
         }
         match self.scope {
             Scope::Process => self.process_runner(py, patience),
-            // A loop that is not ours waits while its thread waits; there the process runner serves all scopes.
+            // A thread whose own loop (not ours) this call blocks: there the process runner serves all scopes.
             Scope::Thread if names::running_loop(py)?.is_some() => self.process_runner(py, patience),
             Scope::Thread => self.thread_runner(py, patience),
             Scope::Caller => self.own_place(py, patience),
         }
     }
 
-    /// The same for a call that nobody waits for: on a loop that moves by itself. A thread's own would not, and its future
-    /// could be waited for in vain.
+    /// The same for a call of `submit`: a loop on a thread of its own. A calling thread's own loop would not turn by
+    /// itself, and whoever waits for the future could wait in vain.
     pub fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
         self.refuse_if_closed(py)?;
         if process::is_exiting() {
             return Ok(Place::inline());
         }
         match (self.scope, current_runner()) {
-            // Nothing is waited for, so the runner of this very thread will do.
+            // This thread doesn't wait, so the call can run on the loop of this very thread.
             (_, Some(current)) if current.bridge_id == self.terms.bridge => Ok(Place::Runner(current)),
             (Scope::Thread, _) => self.thread_runner(py, self.patience(None)),
             (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None)),
         }
     }
 
-    /// For a thread that drives one of our loops.
+    /// For a runner's thread, where the call can't await in place: a runner that does not wait for this thread.
     fn place_nested(self: &Arc<Self>, py: Python<'_>, current: &Arc<Runner>, patience: Patience) -> PyResult<Place> {
         let is_ours = current.bridge_id == self.terms.bridge;
         if is_ours {
@@ -133,7 +137,7 @@ impl Shared {
             self.terms.stats.nested.add(1);
         }
         let first_level = u32::from(is_ours && self.scope == Scope::Thread);
-        // By 1. Of our own runners, one whose thread is held up by a deeper call is passed over too.
+        // By 1. Of this bridge's own runners, those whose thread waits for anything at all are passed over, too.
         self.level(py, first_level, patience, |runner| {
             if is_ours {
                 runner.node.is_waiting() || Arc::ptr_eq(runner, current)
@@ -143,8 +147,8 @@ impl Shared {
         })
     }
 
-    /// For a worker thread that one of our loops waits for: by 1 its call does not go to a loop whose thread waits, in a
-    /// nested call, for that one.
+    /// For a worker thread of one of our loops, its sender. By 1 its call does not go to another loop whose thread
+    /// waits, in a nested call, for the sender.
     fn place_in_worker(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Option<Place>> {
         let sender = work::sender().and_then(|(_, inbox)| inbox.runner());
         let Some(sender) = sender.filter(|_| self.scope != Scope::Thread) else { return Ok(None) };
@@ -163,7 +167,8 @@ impl Shared {
             }
             self.terms.stats.nested.add(1);
         }
-        // trio's tasks a loop of ours would take for its own surroundings.
+        // No loop can run inside of a running loop. In a trio task, code on a loop of ours would believe to be run by
+        // trio.
         if names::running_loop(py)?.is_some() || surroundings::runs_trio(py)? {
             return self.process_runner(py, patience);
         }
@@ -237,7 +242,7 @@ impl Shared {
                 Find::Alive(runner) => return Ok(Place::Runner(runner)),
                 Find::Wait(starting) => (starting, false),
                 Find::Closed => return Err(errors::bridge_closed(py, &self.name)),
-                // Those that it has started have ended before it could have them.
+                // Each runner that this call has started ended before the call could have it.
                 Find::Start(_) if starts == MOST_STARTS => return Err(errors::closed_meanwhile(py, &self.name)),
                 Find::Start(duty) => {
                     starts += 1;
@@ -253,7 +258,7 @@ impl Shared {
                     (starting, true)
                 }
             };
-            // By 1, for a thread that is needed to start this one.
+            // By 1. The loop factory runs on the new thread, and may wait for a loop that would wait here.
             let current = current_runner();
             let edge = current.as_ref().map(|current| current.node.wait_for(&starting.node));
             if let Some(Err(_)) = edge {
@@ -270,7 +275,7 @@ impl Shared {
 
     fn note_start(&self, runner: &Arc<Runner>) {
         let mut starting = lock(&self.starting);
-        // What a weak reference frees is memory only.
+        // Nothing is dropped under the lock but memory: a weak reference runs no code.
         starting.retain(|known| known.strong_count() > 0);
         starting.push(Arc::downgrade(runner));
     }

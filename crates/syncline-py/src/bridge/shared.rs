@@ -1,7 +1,7 @@
-//! A bridge, as all that belongs to it knows it: its options, its loops, its counters.
+//! What all parts of a bridge share: its options, its loops, its counters.
 //!
 //! Invariants:
-//! 1. In a forked child a bridge starts over, with no runner.
+//! 1. In a forked child a bridge begins anew, without runners.
 
 use super::caller_loop::CallerLoop;
 use crate::call::wait::Patience;
@@ -37,7 +37,7 @@ pub struct Shared {
     pub closed: AtomicBool,
     /// With the epoch that it belongs to (by 1).
     pub registry: Mutex<(u32, Arc<Registry>)>,
-    /// Runners that were started, and may not be among the registry's yet.
+    /// Runners whose threads were started, and that the registry may not have yet.
     pub starting: Mutex<Vec<Weak<Runner>>>,
     /// Runners that `close` has told to end.
     pub closing: Mutex<Vec<Arc<Runner>>>,
@@ -45,14 +45,15 @@ pub struct Shared {
     pub own_loops: Mutex<Vec<Weak<CallerLoop>>>,
 }
 
-/// Somebody needs the bridge's loops: the object that users have, or a call that was submitted through it.
+/// Keeps the bridge's loops alive. The object that users have holds one, and so does each call of `submit` until it
+/// ends. When the last one is dropped, the loops end.
 pub struct Hold {
     pub shared: Arc<Shared>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // A bridge that nobody has any more can't be called: its threads end, and nobody waits for that.
+        // Nobody can call the bridge any more. Its threads end, and nobody waits for that.
         Python::try_attach(|py| {
             if !self.shared.is_closed() {
                 errors::keeping_raised(py, || self.shared.close_when_dropped(py));
@@ -65,7 +66,7 @@ impl Shared {
     pub fn registry(&self) -> Arc<Registry> {
         let mut registry = lock(&self.registry);
         if registry.0 != process::epoch() {
-            // By 1; the parent's runners are never freed here.
+            // By 1. The parent's runners are never freed in the child.
             let parents = std::mem::replace(&mut *registry, (process::epoch(), Registry::new()));
             std::mem::forget(parents);
         }

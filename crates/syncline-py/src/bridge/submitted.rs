@@ -1,4 +1,4 @@
-//! Calls that are started and not waited for: what `submit` does, and what its future knows.
+//! `submit`: calls that are started and not waited for, and what their futures can do with them.
 
 use super::placement::Place;
 use super::shared::{Hold, Shared};
@@ -28,11 +28,11 @@ impl Submitted {
     /// Cancels the task, on its loop.
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         if self.runner.epoch != process::epoch() {
-            // The parent's mailbox: a sender may have held its lock at the fork.
+            // The mailbox is the parent's. Another thread may have held its lock at the fork.
             return Ok(());
         }
         self.call.begin_cancelling();
-        // A runner that takes no more mail is ending, and cancels all its tasks.
+        // If the mailbox takes nothing any more, the runner is ending, and cancels all its tasks.
         let _ = self.runner.post(py, Job::Cancel(Arc::clone(&self.call)));
         signals::check(py)
     }
@@ -57,6 +57,7 @@ impl Submitted {
 }
 
 impl Submitted {
+    /// The error for a thread that the runner waits for, and that would wait for a call on the runner.
     fn circle(&self, py: Python<'_>) -> PyResult<PyErr> {
         let stack_of = py.import("syncline._diagnosis")?.getattr("stack_of")?;
         let here: String = stack_of.call1((names::get_ident(py)?.call0()?,))?.extract()?;
@@ -74,7 +75,8 @@ impl Submitted {
 }
 
 impl Shared {
-    /// Starts the call without waiting; its result goes to `future`, for which the loop lives on.
+    /// Starts the call without waiting. Its result goes to `future`; until then the call keeps the bridge's loops
+    /// alive.
     pub fn submit(
         self: &Arc<Self>,
         py: Python<'_>,

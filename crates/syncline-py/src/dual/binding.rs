@@ -1,4 +1,5 @@
-//! Where the steps of one object are made: a session on one of the bridge's loops.
+//! Where the steps of one dual object are made: in a session on one of the bridge's loops, or in the task that asks for
+//! them.
 
 use crate::bridge::caller_loop::CallerLoop;
 use crate::bridge::placement::Place;
@@ -32,11 +33,13 @@ pub struct Binding {
 
 /// Whose task makes the steps.
 enum Site {
-    /// The session's.
+    /// The session's task, on this runner.
     Runner(Arc<Runner>),
-    /// The session's, on the thread's own loop; or on one that was made for this binding alone, at the interpreter's end.
+    /// The session's task, on the thread's own loop. At the interpreter's end the loop may have been made for this
+    /// binding alone.
     Own { own: Arc<CallerLoop>, is_ours_alone: bool },
-    /// That of whoever asks: sync code in a task took the first step, and all steps await in place, on that loop.
+    /// The task that asks for the step. Sync code in a task has asked for the first one; all steps are made in sync
+    /// code of tasks of that loop, and await in place. The session lends its context only.
     Here { opener: Weak<Strand>, epoch: u32 },
 }
 
@@ -55,7 +58,7 @@ pub enum Position {
 }
 
 impl Binding {
-    /// `generator` is a native async generator, whose end is that of the session.
+    /// Chooses the place. `generator` is the native async generator whose end ends the session, if there is one.
     pub fn open(
         py: Python<'_>,
         shared: Arc<Shared>,
@@ -80,7 +83,8 @@ impl Binding {
         Ok(Self { shared, session, site, thread: thread_key() })
     }
 
-    /// Makes a step and waits for it. What it changes in contextvars, the caller sees.
+    /// Makes a step and waits for it. What it changes in context variables the caller sees, where the bridge shares
+    /// them.
     pub fn step(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
         if let Err(error) = self.check(py) {
             target.discard(py);
@@ -122,12 +126,12 @@ impl Binding {
         result
     }
 
-    /// Nothing is left to do in the session.
+    /// Ends the session, in which nothing is left to do.
     pub fn end(&self, py: Python<'_>) {
         let session = Arc::clone(&self.session);
         match &self.site {
             Site::Runner(runner) => {
-                // One that takes no more mail ends its sessions itself.
+                // If the runner takes no more mail, it is ending, and ends its sessions itself.
                 let _ = runner.post(py, Job::Do(Box::new(move |py| session.end(py))));
             }
             Site::Own { .. } | Site::Here { .. } => {
@@ -139,7 +143,7 @@ impl Binding {
         self.leave(py);
     }
 
-    /// Starts the last step without waiting for it; an error that it raises is logged.
+    /// Starts the last step without waiting for it. Its error, if it raises one, is logged.
     pub fn end_with(&self, py: Python<'_>, target: Target) {
         let runner = match &self.site {
             Site::Runner(runner) => runner,
@@ -155,12 +159,12 @@ impl Binding {
         }
     }
 
-    /// Leaves the last step to the loop's end: only the loop's thread could make it before.
+    /// Leaves the last step to the end of the loop. For where this thread can't have it made earlier.
     pub fn leave_to_loop(&self, target: Target) {
         self.session.on_shutdown(Closer::Last(target));
     }
 
-    /// Waits for something that the session's runner does.
+    /// Waits by `wait` for something that the session's runner does, unless the runner waits for this thread.
     pub fn wait<T>(&self, py: Python<'_>, runner: &Arc<Runner>, wait: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
         let current = current_runner();
         let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
@@ -170,7 +174,7 @@ impl Binding {
         wait()
     }
 
-    /// Whether the loop still takes steps, from whatever thread.
+    /// Whether the loop still makes steps, for whichever thread.
     pub fn can_go_on(&self) -> bool {
         self.is_of_this_process()
             && !self.shared.is_closed()
@@ -181,19 +185,21 @@ impl Binding {
             }
     }
 
-    /// Whether this thread can wait for a step, and holds up nobody by that; for those that must not fail.
+    /// Whether this thread can have a step made and wait for it, without an error and without blocking a loop. For the
+    /// step that closes an object which is dropped.
     pub fn can_wait(&self, py: Python<'_>) -> bool {
         let is_free = || matches!(surroundings::in_event_loop(py), Ok(false));
         match &self.site {
             Site::Runner(runner) => {
                 let current = current_runner();
-                // A loop that waited for its steps, too, waits for its end.
+                // A thread whose loop was blocked by each step may be blocked by the last one, too.
                 let may_wait = self.is_own_thread() || is_free();
                 runner.takes_calls() && may_wait && !current.is_some_and(|here| runner.node.leads_to(&here.node))
             }
             Site::Own { own, .. } => self.is_own_thread() && !own.is_busy() && own.takes_calls() && is_free(),
             Site::Here { opener, .. } => {
-                // Another task would close it in the middle of what it does itself.
+                // Only the task that began it. In another task it would be closed in the middle of what that one is
+                // doing.
                 let current = nest::strand_for(py, &self.shared.terms);
                 current.is_some_and(|current| current.can_nest() && std::ptr::eq(opener.as_ptr(), &*current))
             }
@@ -268,8 +274,8 @@ impl Binding {
         Err(errors::closed_meanwhile(py, &own.name))
     }
 
-    /// For an object that needs no more steps: its bridge was closed by another thread, which left this one's loop, and
-    /// what is open there, to this thread.
+    /// Ends this thread's own loop, with what is open there, if the bridge was closed by another thread, which could
+    /// not do that. For an object that needs no more steps.
     pub fn end_with_its_loop(&self, py: Python<'_>) {
         if let Site::Own { own, .. } = &self.site
             && self.is_of_this_process()

@@ -1,11 +1,13 @@
-//! Items fetched ahead: a producer on the loop, a consumer in sync code, and room for so many items between them.
+//! Items fetched ahead (`prefetch`): a producer on the loop, a consumer in sync code, and between them a buffer with
+//! room for so many items.
 //!
-//! Only a consumer that finds nothing waits for a hop, and only a producer that found no room is woken by one: when half
-//! of the room is free again, or at once if there is not much.
+//! Usually the consumer takes an item without waiting for the loop, and the producer puts one in without waking the
+//! consumer. A consumer that finds nothing waits. A producer that finds no room waits until half of the room is free
+//! again, or, in a small buffer, until there is room for one item.
 //!
 //! Invariants:
-//! 1. There are never more items than there is room for, and they come out in order; an error comes after the items
-//!    that were there before it. 2. A consumer that waits is woken by the first item, by the end or by an error.
+//! 1. There are never more items than there is room for. They come out in order, an error after the items before it.
+//! 2. A consumer that waits is woken by the first item, by the end, or by an error.
 //! 3. The lock is never held while Python code runs.
 
 use super::binding::Binding;
@@ -27,10 +29,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use syncline_core::sync::{Mutex, lock, replace, take};
 
-/// So many items without a pause; then the loop's other tasks have their turn.
+/// So many items are fetched at most before the loop's other tasks have their turn.
 const LONGEST_RUN: usize = 256;
 
-/// A producer for so few items is woken for each: whoever asks for a small buffer has items that take their time.
+/// In a buffer for so few items the producer is woken whenever there is room: who asks for a small buffer has items
+/// that take long to fetch, so that a wake-up for each is cheap in comparison.
 const SMALL: usize = 16;
 
 enum End {
@@ -42,11 +45,11 @@ enum End {
 struct State {
     items: VecDeque<Py<PyAny>>,
     end: Option<End>,
-    /// The consumer's wait.
+    /// The call that the consumer waits for, if it waits.
     waiter: Option<Arc<Call>>,
-    /// The producer's wait: a future of the loop's.
+    /// What wakes the producer, if it waits for room.
     room: Option<Py<PyAny>>,
-    /// The session's task, once the producer was suspended in it.
+    /// The session's task, known from the producer's first suspension on.
     task: Option<Py<PyAny>>,
     stopped: bool,
 }
@@ -54,7 +57,7 @@ struct State {
 pub struct Buffer {
     most: usize,
     state: Mutex<State>,
-    /// The producer's own call.
+    /// The call whose coroutine is the producer.
     producing: OnceLock<Arc<Call>>,
 }
 
@@ -82,7 +85,7 @@ impl Buffer {
         }
         loop {
             match self.take(py, runner) {
-                // What ended the producer may be the end of its loop.
+                // The producer may have been cancelled by the end of its loop.
                 Some(Err(error)) => {
                     return Err(explained(py, runner, error));
                 }
@@ -91,7 +94,7 @@ impl Buffer {
             }
             if let Err(error) = self.wait(py, runner, binding) {
                 if let Some(producing) = self.producing.get().filter(|_| runner.is_closing()) {
-                    // It may not have begun, and needn't.
+                    // The producer may not have begun, and now need not.
                     producing.abandon(py);
                 }
                 return Err(error);
@@ -127,7 +130,7 @@ impl Buffer {
         }
     }
 
-    /// What there is to take, if anything.
+    /// Takes an item, the error, or the end (`Ok(None)`). `None` if nothing is there yet.
     fn take(self: &Arc<Self>, py: Python<'_>, runner: &Arc<Runner>) -> Option<PyResult<Option<Py<PyAny>>>> {
         let (item, room) = {
             let mut state = lock(&self.state);
@@ -153,7 +156,7 @@ impl Buffer {
         Some(Ok(Some(item)))
     }
 
-    /// Until there is something to take, by 2.
+    /// Waits until there is something to take (by 2).
     fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
         let task = {
@@ -170,7 +173,7 @@ impl Buffer {
         binding.wait(py, runner, || wait_for(py, runner, &call, binding.shared.patience(None))).map(drop)
     }
 
-    /// Ends the producer and waits for that; what is fetched is given up.
+    /// Ends the producer and waits for its end. Items that are there are dropped.
     pub fn stop(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         self.ask_to_stop(py, runner);
         let Some(call) = self.producing.get() else { return Ok(()) };
@@ -190,7 +193,7 @@ impl Buffer {
         drop(items);
         match (room, self.producing.get()) {
             (Some(room), _) => resume(py, runner, room),
-            // It waits for an item, which nobody wants any more.
+            // The producer is fetching an item that nobody wants any more: its fetch is cancelled.
             (None, Some(call)) => {
                 call.begin_cancelling();
                 let _ = runner.post(py, Job::Cancel(Arc::clone(call)));
@@ -199,7 +202,7 @@ impl Buffer {
         }
     }
 
-    /// For the producer. True if there is room for another.
+    /// For the producer: puts an item in. True if there is room for another one.
     fn put(&self, py: Python<'_>, item: Py<PyAny>) -> bool {
         let (waiter, has_room) = {
             let mut state = lock(&self.state);
@@ -224,28 +227,28 @@ impl Buffer {
     }
 }
 
-/// Wakes the producer. One whose runner takes no more mail is ended by it.
+/// Wakes the producer, on its loop. If the runner takes no more mail, it is ending, and ends the producer.
 fn resume(py: Python<'_>, runner: &Arc<Runner>, room: Py<PyAny>) {
     let _ = runner.post(py, Job::Do(Box::new(move |py| idle::wake(py, &room))));
 }
 
-/// What fetches items ahead, as one step of a session.
+/// Where the producer gets items from.
 pub struct Supply {
     pub items: Arc<Items>,
     pub source: Py<PyAny>,
 }
 
-/// The awaitable that fetches items until there are none, or no room.
-// No `__traverse__`: a task runs it until it has ended.
+/// The producer, an awaitable: one long step of the session, which fetches items until there are no more.
+// No `__traverse__`: a task keeps it until it has ended.
 #[pyclass(frozen, module = "syncline._core")]
 struct Producer {
     buffer: Arc<Buffer>,
     supply: Supply,
     session: Arc<Session>,
     event_loop: Py<PyAny>,
-    /// The item under way.
+    /// The fetch that is under way: what `__anext__` returned, as an iterator.
     fetching: Mutex<Option<Py<PyAny>>>,
-    /// The wait for room.
+    /// The wait for room, or for the loop's other tasks.
     resting: Mutex<Option<Idling>>,
 }
 
@@ -255,7 +258,7 @@ enum Fetched<'py> {
 }
 
 impl Producer {
-    /// Goes on; `None` at the end.
+    /// The task's turn. Returns what the task waits for next, or `None` at the end.
     fn run<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let mut input = input;
         let resting = take(&self.resting);
@@ -270,7 +273,8 @@ impl Producer {
             }
         }
         for _ in 0..LONGEST_RUN {
-            // A fetch under way comes to its end first: the generator would be left in the middle of it.
+            // Not while a fetch is under way: the generator would be left in the middle of a step, and could not be
+            // closed.
             if lock(&self.fetching).is_none() && lock(&self.buffer.state).stopped {
                 self.buffer.end(py, End::Exhausted);
                 return Ok(None);
@@ -288,7 +292,7 @@ impl Producer {
                 Err(error) => return self.fail(py, error),
             }
         }
-        // The loop's other tasks have their turn.
+        // A pause of one turn, for the loop's other tasks.
         let (pause, awaited) = Idling::begin(self.event_loop.bind(py), Cancellation::Ends)?;
         idle::wake(py, &pause.waker(py))?;
         drop(replace(&self.resting, Some(pause)));
@@ -312,7 +316,7 @@ impl Producer {
         }
     }
 
-    /// The consumer gets the error. The session learns of cancellations too.
+    /// Ends the producer by an error, which the consumer gets. A cancellation is raised here as well, for the session.
     fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<Option<Py<PyAny>>> {
         let cancelled = is_cancelled(py, &error).then(|| error.clone_ref(py));
         let is_end = error.is_instance_of::<PyStopAsyncIteration>(py);
@@ -335,13 +339,13 @@ impl Producer {
             }
         };
         if consumer_was_quicker {
-            // It saw nobody to wake.
+            // It has taken an item after this one found no room, and before `room` was set: it saw nobody to wake.
             idle::wake(py, &waker)?;
         }
         Ok(awaited)
     }
 
-    /// A consumer that stops waiting cancels the task.
+    /// Tells a consumer that waits which task it waits for, so that it can cancel that when it stops waiting.
     fn remember_task(&self, py: Python<'_>) {
         if lock(&self.buffer.state).task.is_some() {
             return;

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::OnceLock;
 use syncline_core::sync::{Mutex, lock, replace};
 
-/// What messages call what this wraps.
+/// The words of messages for the object that is wrapped.
 const WHAT: &str = "a coroutine";
 
 /// What `syncline.DualCoroutine` is made of. It is a coroutine itself (`asyncio.run` and `create_task` take it).
@@ -21,7 +21,7 @@ const WHAT: &str = "a coroutine";
 #[derive(Default)]
 pub struct CoroutineBase {
     source: OnceLock<Py<PyAny>>,
-    /// What `send` and `throw` drive.
+    /// What `send` and `throw` drive: made of `source` when one of them is first called.
     driven: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -58,7 +58,7 @@ impl CoroutineBase {
             };
         };
         wrapped::check(coro, WHAT, &[intern!(coro.py(), "__await__")])?;
-        // By `__init__` alone; a second call of it changes nothing.
+        // Set once: a second call of `__init__` changes nothing.
         let _ = slf.get().source.set(coro.clone().unbind());
         Ok(())
     }
@@ -148,7 +148,7 @@ impl CoroutineBase {
         names::parametrized(class, item)
     }
 
-    /// No `__clear__`: what the coroutine refers to has one.
+    /// There is no `__clear__`: the collector opens a ring at another object that the coroutine refers to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(source) = self.source.get() {
             visit.call(source)?;

@@ -9,14 +9,15 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-/// What messages call what this wraps.
+/// The words of messages for the object that is wrapped.
 const WHAT: &str = "an async generator";
 
 /// What `syncline.DualGenerator` is made of.
 #[pyclass(frozen, subclass, extends = IteratorBase, module = "syncline._core")]
 pub struct GeneratorBase;
 
-/// The one exception that `throw(type, value, traceback)` means; several arguments are deprecated.
+/// The exception that `throw(type, value, traceback)` means. Python allows these three arguments, though it deprecates
+/// them.
 fn thrown<'py>(
     kind: &Bound<'py, PyAny>,
     value: Option<Bound<'py, PyAny>>,
@@ -50,7 +51,7 @@ impl GeneratorBase {
         let base = slf.as_super().get();
         let _in_use = base.usage.begin_sync(|| describe(slf.as_any(), base.wrapped()))?;
         if base.usage.is_finished() {
-            // As a generator that has returned: thrown errors come straight back.
+            // As with a generator that has returned: what is thrown into it is raised at once.
             return if method == "athrow" { Err(PyErr::from_value(argument)) } else { Ok(None) };
         }
         base.step(slf.as_any(), || {
@@ -141,7 +142,7 @@ impl GeneratorBase {
     fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.as_super().get().wrapped() {
             Some(_) => Self::twin(slf, "aclose", ()),
-            // As `collections.abc.AsyncGenerator` has it, by `athrow`.
+            // The mixin method of `collections.abc.AsyncGenerator`, which calls the subclass's `athrow`.
             None => slf.py().import("collections.abc")?.getattr("AsyncGenerator")?.call_method1("aclose", (slf,)),
         }
     }

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType, PyWeakrefReference};
 use std::sync::{Arc, OnceLock};
 
-/// What messages call what this wraps.
+/// The words of messages for the object that is wrapped.
 const WHAT: &str = "an async iterable (such as an async generator)";
 
 /// What `syncline.DualIterator` is made of.
@@ -38,7 +38,7 @@ impl IteratorBase {
 
     pub fn wrap(&self, source: &Bound<'_, PyAny>, prefetch: usize) -> PyResult<()> {
         wrapped::check(source, WHAT, &[intern!(source.py(), "__aiter__")])?;
-        // By `__init__` alone; a second call of it changes nothing.
+        // Set once: a second call of `__init__` changes nothing.
         let _ = self.source.set(source.clone().unbind());
         let _ = self.prefetch.set(prefetch);
         Ok(())
@@ -62,7 +62,7 @@ impl IteratorBase {
             let source = self.source.get();
             let native = source.filter(|_| is_native(py, source));
             if native.is_some() {
-                // Imported now: it may be dropped where nothing can be.
+                // Imported in time: the object may be dropped where nothing can be imported.
                 names::close_dropped(py)?;
             }
             let generator = native.map(|native| PyWeakrefReference::new(native.bind(py))).transpose()?;
@@ -96,11 +96,11 @@ impl IteratorBase {
         let items = Arc::clone(self.items(object)?);
         let prefetch = self.prefetch.get().copied().unwrap_or(0);
         let binding = self.binding(object)?;
-        // A loop that its caller drives turns during calls only: nothing can run ahead there.
+        // Only on a runner. A loop that the caller drives turns during calls only, so nothing could be fetched ahead.
         let Some(runner) = binding.runner().filter(|_| prefetch > 0) else {
             let item = self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
             if item.is_err() && !self.usage.is_finished() && !is_native(object.py(), self.source.get()) {
-                // An error ends an iteration. (An async generator knows itself whether it has ended.)
+                // An error ends the iteration. (A native async generator says itself whether it is over.)
                 self.finish(object)?;
             }
             return item;
@@ -115,7 +115,7 @@ impl IteratorBase {
         item
     }
 
-    /// The closing step of what is iterated over, if it has one.
+    /// The step that closes what is iterated over, if that can be closed.
     fn last_target(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
         let source = self.items(object)?.iterator(&self.source_or_self(object));
         match closes(&source) {
@@ -127,7 +127,7 @@ impl IteratorBase {
         }
     }
 
-    /// The same for an object that is dropped.
+    /// The same for an object that is dropped. The garbage collector may have finalized its generator, too.
     fn last_target_of_dropped(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Target>> {
         let py = object.py();
         let source = self.items(object)?.iterator(&self.source_or_self(object));
@@ -149,7 +149,7 @@ impl IteratorBase {
         }
     }
 
-    /// Its loop has ended, or ends now, and closes what it had.
+    /// For a loop that makes no more steps: leaves the closing step to the loop's end.
     fn leave_to_loop(&self, object: &Bound<'_, PyAny>, binding: &Binding, target: Option<Target>) -> PyResult<()> {
         if binding.is_of_this_process()
             && let Some(target) = target
@@ -160,13 +160,13 @@ impl IteratorBase {
         Ok(())
     }
 
-    /// The same with the binding that it had.
+    /// Ends the producer, if there is one, then makes the closing step, and waits for both.
     fn close_at(&self, object: &Bound<'_, PyAny>, binding: &Binding, target: Option<Target>) -> PyResult<()> {
         let py = object.py();
         if let (Some(buffer), Some(runner)) = (self.buffer.get(), binding.runner()) {
             buffer.stop(py, runner, binding)?;
             if binding.session.is_ending() {
-                // The cancellation of its last fetch has ended what it iterated over.
+                // The producer's last fetch was cancelled, and that has ended what it iterated over.
                 return Ok(());
             }
         }
@@ -271,7 +271,7 @@ impl IteratorBase {
         let this = slf.get();
         let Some(binding) = this.usage.finish() else { return Ok(()) };
         if !binding.is_of_this_process() {
-            // A parent's loop is not a child's to free.
+            // A forked child must not free its parent's loop.
             std::mem::forget(binding);
             return Ok(());
         }
@@ -282,7 +282,7 @@ impl IteratorBase {
         if binding.can_wait(py) && !process::is_exiting() {
             let closed = this.close_at(slf.as_any(), &binding, target);
             if closed.is_err() && !binding.can_go_on() {
-                // The bridge was closed meanwhile, which closes what its loops have.
+                // The bridge was closed meanwhile, and its loops have closed the generator.
                 binding.end_with_its_loop(py);
                 return Ok(());
             }
@@ -312,12 +312,13 @@ impl IteratorBase {
         names::parametrized(class, item)
     }
 
-    /// Not shown: items fetched ahead, which the loop's task has, too. No `__clear__`: what the source refers to has one.
+    /// Items fetched ahead are not visited: the loop's task keeps their buffer, too. There is no `__clear__`: the
+    /// collector opens a ring at another object that the source refers to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(source) = self.source.get() {
             visit.call(source)?;
         }
-        // A step under way has them, too.
+        // Not while a step is under way, which keeps them as well.
         match self.items.get() {
             Some(items) if Arc::strong_count(items) == 1 => items.traverse(&visit),
             _ => Ok(()),

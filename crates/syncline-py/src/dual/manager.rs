@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// What messages call what this wraps.
+/// The words of messages for the object that is wrapped.
 const WHAT: &str = "an async context manager";
 
 /// What `syncline.DualContextManager` is made of.
@@ -23,7 +23,7 @@ const WHAT: &str = "an async context manager";
 pub struct ManagerBase {
     source: OnceLock<Py<PyAny>>,
     usage: Usage,
-    /// A generator's, which is good for one use.
+    /// Whether it was made of a generator, which is good for one use.
     is_single_use: AtomicBool,
     was_used: AtomicBool,
 }
@@ -90,7 +90,7 @@ impl ManagerBase {
         };
         let py = slf.py();
         wrapped::check(acm, WHAT, &[intern!(py, "__aenter__"), intern!(py, "__aexit__")])?;
-        // By `__init__` alone; a second call of it changes nothing.
+        // Set once: a second call of `__init__` changes nothing.
         let _ = slf.get().source.set(acm.clone().unbind());
         Ok(())
     }
@@ -162,7 +162,8 @@ impl ManagerBase {
         let function = Self::method(slf, "__aexit__")?.unbind();
         let args = (exc_type, exc_value, traceback).into_pyobject(py)?.unbind();
         let left = binding.step(py, Target::Step { function, args }, Position::Last);
-        // One that its own thread has yet to leave (scope "caller") is still entered.
+        // Otherwise the step was refused, in scope "caller" for example to another thread: the manager is still
+        // entered.
         if binding.session.is_ending() || !binding.can_go_on() {
             this.usage.reset();
         }
@@ -198,7 +199,7 @@ impl ManagerBase {
         names::parametrized(class, item)
     }
 
-    /// No `__clear__`: what the manager refers to has one.
+    /// There is no `__clear__`: the collector opens a ring at another object that the manager refers to.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.source.get().map_or(Ok(()), |source| visit.call(source))
     }

@@ -1,4 +1,4 @@
-//! Who uses an object, and where: the first invariant of this folder.
+//! In which world an object is used, and whether a thread uses it at the moment: invariant 1 of mod.rs.
 
 use super::binding::Binding;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -25,7 +25,7 @@ struct State {
 #[derive(Default)]
 pub struct Usage(Mutex<State>);
 
-/// One step in sync code, during which no other may begin.
+/// While it lives, a step is being made in sync code, and no other may begin.
 pub struct InUse<'a>(&'a Usage);
 
 impl Drop for InUse<'_> {
@@ -35,7 +35,7 @@ impl Drop for InUse<'_> {
 }
 
 impl Usage {
-    /// For a step in sync code. `name` is what messages call the object.
+    /// Begins a step in sync code. `name` gives the words of messages for the object.
     pub fn begin_sync(&self, name: impl FnOnce() -> String) -> PyResult<InUse<'_>> {
         let mut state = lock(&self.0);
         if state.world == World::Async {
@@ -59,7 +59,7 @@ impl Usage {
         Ok(InUse(self))
     }
 
-    /// For use in async code.
+    /// Notes that the object is used in async code.
     pub fn begin_async(&self, name: impl FnOnce() -> String) -> PyResult<()> {
         let mut state = lock(&self.0);
         if state.world == World::Sync {
@@ -73,7 +73,7 @@ impl Usage {
         Ok(())
     }
 
-    /// Whether nothing in sync code is under way that another object could not go on with, nor was it used up.
+    /// Whether the object has nothing begun in sync code and is not used up: then a copy of it can take its place.
     pub fn is_at_rest(&self) -> bool {
         let state = lock(&self.0);
         !state.in_use && !state.finished && state.binding.is_none()
@@ -97,14 +97,14 @@ impl Usage {
         Ok(binding)
     }
 
-    /// No more steps; returns the binding if it was still held.
+    /// No more steps can be made. Returns the binding, the first time.
     pub fn finish(&self) -> Option<Arc<Binding>> {
         let mut state = lock(&self.0);
         state.finished = true;
         state.binding.take()
     }
 
-    /// Ready for another use, as a manager is that was left.
+    /// Makes it ready for another use: a manager may be entered again after it was left.
     pub fn reset(&self) {
         let freed = std::mem::take(&mut lock(&self.0).binding);
         drop(freed);

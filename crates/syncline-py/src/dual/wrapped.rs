@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 use std::sync::Arc;
 
-/// The object that is wrapped, if one was given. (`None` is one, and a wrong one.)
+/// The argument of a constructor: the object to wrap, if one was given. A `None` that was given counts, and is refused.
 pub struct Wrapped<'py>(pub Option<Bound<'py, PyAny>>);
 
 impl<'py> FromPyObject<'_, 'py> for Wrapped<'py> {
@@ -22,7 +22,7 @@ impl<'py> FromPyObject<'_, 'py> for Wrapped<'py> {
     }
 }
 
-/// The bridge that an object's class, or the object, says.
+/// The bridge that an object or its class names, as `bridge`.
 pub fn bridge_of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Shared>> {
     let bridge = object.getattr(intern!(object.py(), "bridge"))?;
     match bridge.cast::<Bridge>() {
@@ -34,7 +34,7 @@ pub fn bridge_of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Shared>> {
     }
 }
 
-/// What messages call an object.
+/// The words of messages for an object.
 pub fn describe(object: &Bound<'_, PyAny>, wrapped: Option<&Py<PyAny>>) -> String {
     let kind = errors::type_name(object);
     match wrapped {
@@ -61,7 +61,7 @@ pub fn redefines<T: PyTypeInfo>(object: &Bound<'_, PyAny>, method: &Bound<'_, Py
 /// Checks that what a class was given to wrap is `what`, which has these methods.
 pub fn check(given: &Bound<'_, PyAny>, what: &str, methods: &[&Bound<'_, PyString>]) -> PyResult<()> {
     for method in methods {
-        // A class has the methods of its objects, and is none of them.
+        // A class has the attributes of its objects. It is right only if its own class has the method.
         let has_it =
             given.hasattr(*method)? && (!given.is_instance_of::<PyType>() || given.get_type().hasattr(*method)?);
         if !has_it {

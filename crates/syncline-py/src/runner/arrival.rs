@@ -1,10 +1,10 @@
-//! What another thread sends to a loop, to be seen to on the loop's thread.
+//! What another thread sends to a loop, to be dealt with on the loop's thread.
 
 use pyo3::prelude::*;
 
 pub trait Arrival: Send + Sync {
-    /// On the loop's thread.
+    /// It has come; called on the loop's thread.
     fn arrive(&self, py: Python<'_>);
-    /// The loop is gone.
+    /// It will never come, as the loop is gone; called on any thread.
     fn be_lost(&self, py: Python<'_>);
 }

@@ -1,8 +1,8 @@
 //! How a runner ends: it is told to, and ends what is left on its loop.
 //!
 //! Invariants:
-//! 1. Callers that wait for a call free themselves; those who wait for a future are freed by whoever closes the runner, as
-//!    nobody looks after it for them.
+//! 1. A caller that waits for a call sees by itself that the loop is gone. Whoever waits for a future of `submit` sees
+//!    nothing of the kind, so whoever closes the runner settles those futures.
 
 use super::state::{Job, Runner};
 use crate::call::outcome::Outcome;
@@ -25,23 +25,24 @@ impl Runner {
     /// Tells the runner to end, without waiting for it.
     pub fn begin_closing(self: &Arc<Self>, py: Python<'_>) {
         self.closing.store(true, Release);
-        // One that takes no more mail is ending already.
+        // If the mailbox takes nothing any more, the runner is ending already.
         let _ = self.post(py, Job::Stop);
     }
 
-    /// Adds a submitted call to those that are told if the loop ends without them.
+    /// Adds a submitted call to those whose futures are settled if the loop ends first (by 1).
     pub fn remember_submitted(&self, call: &Arc<Call>) {
         let mut submitted = lock(&self.submitted);
         if submitted.len() == submitted.capacity() {
             submitted.retain(|known| known.strong_count() > 0);
-            // As many again: no submit pays for more than a few others.
+            // Room for as many again, so that this search comes seldom enough to cost each submit next to nothing.
             let alive = submitted.len().max(16);
             submitted.reserve(alive);
         }
         submitted.push(Arc::downgrade(call));
     }
 
-    /// Settles the futures of submitted calls that have not ended. `cleanup` if they had that long.
+    /// Settles the futures of submitted calls that have not ended. `cleanup` is the time that the calls have had to
+    /// clean up, if they had it in vain: that is reported.
     fn leave_submitted_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
         for call in take(&self.submitted).iter().filter_map(Weak::upgrade).filter(|call| !call.is_settled()) {
             if call.leave_behind(py) {
@@ -58,7 +59,7 @@ impl Runner {
                     target.discard(py);
                     call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
                 }
-                // Tasks that clean up may wait for it.
+                // Tasks that still have to clean up may wait for it.
                 Job::Arrival(arrival) => arrival.arrive(py),
                 Job::Cancel(_) | Job::Do(_) | Job::Stop => {}
             }
@@ -67,10 +68,10 @@ impl Runner {
             Backend::Asyncio => {
                 clean_up(py, event_loop, self.cleanup, &self.name, &mut Wait::begin(Patience::endless()))
             }
-            // A trio run has ended its tasks before it came to its end.
+            // A trio run ends its tasks itself, before it returns.
             Backend::Trio => Ok(()),
         };
-        // Those whose tasks refuse to end, which was logged.
+        // What is left are calls whose tasks refuse to end. That was logged, so no time is given here.
         self.leave_submitted_behind(py, None);
         let closed = event_loop.call_method0(intern!(py, "close"));
         cleaned.and(closed.map(drop))
@@ -103,7 +104,8 @@ impl Resident for Runner {
     }
 
     fn is_about_to_end(&self, py: Python<'_>) -> bool {
-        // Not `join`: called in a thread that ends itself, it would make `threading` believe that there is a new one.
+        // Not by `join`: that asks for the current thread, and `threading` would make up a new one if this thread is
+        // ending.
         let is_alive = || {
             self.thread
                 .get(py)

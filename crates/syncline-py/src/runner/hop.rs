@@ -21,15 +21,16 @@ use syncline_core::mailbox::{SendError, Sent};
 use syncline_core::spin::current_cpu;
 use syncline_core::stats::Stats;
 
-/// A waiting thread looks by itself after that time, then twice that, up to `LONGEST_TICK`: for signals that were
-/// delivered to another thread, for results that wait for a loop which does not come round, for runners that died.
+/// A waiting thread wakes up by itself after that time, then after twice that, up to `LONGEST_TICK`. It looks for
+/// signals that were delivered to another thread, for a result that lies in the outbox of a loop which does not turn,
+/// and for a runner that has died.
 const FIRST_TICK: Duration = Duration::from_millis(5);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
-/// A nested wait has to notice that the call around it is to end.
+/// The same for a call inside of another call: this thread has to notice in time that the outer one is to end.
 const LONGEST_NESTED_TICK: Duration = Duration::from_millis(10);
 
-/// Hands the target to the runner and waits for its result. Gives it back, with where it was to run, if the runner takes no
-/// more calls.
+/// Hands the target to the runner and waits for its result. Gives target and `run_in` back if the runner takes no more
+/// calls.
 pub fn hop(
     py: Python<'_>,
     runner: &Arc<Runner>,
@@ -65,7 +66,7 @@ pub fn hop(
     }
 }
 
-/// Waits for a call that will be settled on that runner.
+/// Waits for a call that was sent to that runner already.
 pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience: Patience) -> PyResult<Py<PyAny>> {
     let _masked = Masked::new();
     let mut wait = Wait::begin(patience);
@@ -73,7 +74,7 @@ pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience
     to_the_end(py, &mut wait, runner, call, patience)
 }
 
-/// Most calls have ended by now, and need nothing of all that a wait can be.
+/// The wait after the first sleep. Most calls have ended by then, and this finds the result at its first look.
 fn to_the_end(
     py: Python<'_>,
     wait: &mut Wait,
@@ -85,7 +86,8 @@ fn to_the_end(
     wait.wait_for(py, &mut awaited)
 }
 
-/// What an error means that ended something on the runner's loop: a cancellation may be the loop's end.
+/// The error to raise for one that ended something on the runner's loop. If the runner is closing, a cancellation comes
+/// from that, and RunnerClosedError says so.
 pub fn explained(py: Python<'_>, runner: &Runner, error: PyErr) -> PyErr {
     if is_cancelled(py, &error) && runner.is_closing() {
         return errors::from_cause(py, errors::closed_meanwhile(py, &runner.name), error);
@@ -93,7 +95,7 @@ pub fn explained(py: Python<'_>, runner: &Runner, error: PyErr) -> PyErr {
     error
 }
 
-/// Sends, spins, and sleeps for the first time.
+/// Sends, spins for a moment, and sleeps for the first tick; all that detached, once.
 fn first_sleep(
     py: Python<'_>,
     runner: &Runner,
@@ -145,7 +147,7 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn fate(&mut self, _py: Python<'_>) -> Fate {
-        // In a child that was forked by a signal handler of this very thread, nobody runs the call.
+        // A signal handler of this very thread may have forked during the wait: in the child nobody runs the call.
         if self.runner.has_ended() || !self.is_of_this_process() {
             Fate::Gone
         } else if self.runner.is_closing() {

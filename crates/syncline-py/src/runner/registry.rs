@@ -1,4 +1,4 @@
-//! A bridge's runners, by whom they serve.
+//! The names under which a bridge keeps its runners: what each of them is for.
 
 use super::state::Runner;
 use pyo3::PyErr;
@@ -7,9 +7,10 @@ use syncline_core::runners::{self, Runners};
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunnerKey {
-    /// 0 is the process runner; those above serve nested calls.
+    /// 0 is the process runner. Those above it are for calls that must not go to a lower one, as its thread waits for
+    /// them.
     Level(u32),
-    /// Scope "thread": by a number that no other thread ever has.
+    /// Scope "thread": the runner of one calling thread, by a number that no other thread ever has.
     Thread(u64),
 }
 

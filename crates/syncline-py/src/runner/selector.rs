@@ -1,12 +1,13 @@
-//! The selector of our loops: asyncio's own loop, which sleeps where we can wake it.
+//! The selector of a runner's loop. The loop is asyncio's own; here it sleeps where we can wake it.
 //!
-//! `asyncio.SelectorEventLoop(selector)` calls `select` once a turn. Bookkeeping of file descriptors is left to the
-//! standard `EpollSelector`; what is ours is the sleep. Before it, results are published; after it, mail is turned
-//! into tasks. As long as those end at once and leave nothing to do, `select` goes on without giving the turn back.
+//! `asyncio.SelectorEventLoop(selector)` calls `select` once a turn. The standard `EpollSelector` keeps the books about
+//! file descriptors; the sleep is ours. Before it results are published, after it mail is turned into tasks. As long as
+//! these tasks end at once and leave the loop nothing to do, `select` sleeps again without returning to asyncio.
 //!
 //! Invariants:
-//! 1. Results are published while detached (a caller woken earlier would collide with this thread), and never later
-//!    than at the next `select`. 2. The wake-up descriptor is edge-triggered and never read: each write is an edge.
+//! 1. Results are published while detached, as a caller woken earlier would only wait for this thread to let go of the
+//!    interpreter; and at the next `select` at the latest.
+//! 2. The wake-up descriptor is edge-triggered and never read: each write to it wakes the sleeper.
 //! 3. `select` returns as soon as the loop has anything else to do: ready handles, new timers, events, a stop.
 
 use crate::python::errors;
@@ -26,7 +27,7 @@ use syncline_core::spin::current_cpu;
 const MOST_EVENTS: usize = 256;
 
 /// The selector of a runner's loop. It has the methods of `selectors.BaseSelector`.
-// No `__traverse__`: a loop's `close` empties it.
+// No `__traverse__`: a loop's `close` closes `inner`, which then refers to nothing.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Selector {
     /// Weak, as the runner has the loop and the loop has its selector; the thread that selects keeps the runner.
@@ -68,10 +69,12 @@ impl Selector {
         let idle = timeout.is_none_or(|timeout| !timeout.is_zero());
         let met = idle && runner.loop_spin.attempt(runner.caller_cpu.load(Relaxed), true, || runner.mailbox.has_mail());
         if met && published > 1 {
-            // They call again, one after the other: seen to one by one, each would find this thread at the interpreter.
+            // The callers whose results were published together will call again, one after the other. If this thread
+            // took each call as it comes, it would hold the interpreter whenever the next caller needs it. So it waits
+            // for all of them.
             runner.loop_spin.linger(runner.caller_cpu.load(Relaxed), || runner.mailbox.count() >= published);
         }
-        // With mail at hand the descriptors are only looked at.
+        // If there is mail, the descriptors are only asked, without sleeping.
         let parked = idle && !met && runner.mailbox.park();
         let span = if parked { timeout } else { Some(Duration::ZERO) };
         let woken = self.wait_for_events(span);
@@ -82,7 +85,7 @@ impl Selector {
     }
 
     fn wait_for_events(&self, span: Option<Duration>) -> Woken {
-        // A span beyond what the kernel takes is as good as none.
+        // A span too long for the kernel is as good as no limit.
         let span = span.and_then(|span| Timespec::try_from(span).ok());
         let mut events = Vec::with_capacity(MOST_EVENTS);
         match epoll::wait(self.epoll(), spare_capacity(&mut events), span.as_ref()) {
@@ -153,15 +156,15 @@ impl Selector {
             let was_asked = if runner.mailbox.has_mail() {
                 let before = runner.scheduled(py)?;
                 runner.see_to_mail(py)?;
-                // By 3. A loop that hides what it has to do is given its turn.
+                // By 3. If the mail has made timers or handles, the loop has its turn.
                 before != runner.scheduled(py)? || runner.has_work(py)?
             } else {
-                // Woken for a handle or a timer of the loop, or for nothing.
+                // Woken for a handle or a timer of the loop, or without a reason: the loop looks itself.
                 true
             };
             if was_asked || !events.is_empty() || deadline.is_some_and(|at| at <= Instant::now()) {
                 if was_asked {
-                    // Tasks that ended in this turn do not wait for what else the loop has to do.
+                    // The loop may be busy until the next `select`: results that are there by now don't wait for that.
                     runner.flush_soon(py);
                 }
                 return self.report(py, &events);

@@ -1,10 +1,11 @@
 //! A runner: one event loop on one thread of its own, as other threads know it.
 //!
 //! Invariants:
-//! 1. The loop is made, driven and closed by its own thread. 2. `ended` opens after the mailbox was closed and every
-//!    call was settled or left behind, so that a waiter which sees it open finds its result or will never get one.
-//! 3. `stop`, an exception out of the loop and `close` all end in the same shutdown: mail refused, tasks cancelled,
-//!    async generators finalized, loop closed, within the cleanup time.
+//! 1. The loop is made, driven and closed by its own thread.
+//! 2. `ended` opens after the mailbox was closed and each call was settled or given up. So a waiting thread that sees
+//!    it open finds its result, or will never get one.
+//! 3. Whether the loop is stopped, raises, or is closed, its thread ends it in the same way: it refuses mail, cancels
+//!    tasks, finalizes async generators, and closes the loop (end.rs).
 
 use super::arrival::Arrival;
 use crate::call::state::{Call, Outbox, Taker};
@@ -38,7 +39,7 @@ pub enum Job {
     Start(Arc<Call>, Target, RunIn),
     Cancel(Arc<Call>),
     Arrival(Arc<dyn Arrival>),
-    /// For the loop's thread: anything short.
+    /// To be called on the loop's thread; takes no time.
     Do(Box<dyn FnOnce(Python<'_>) -> PyResult<()> + Send>),
     Stop,
 }
@@ -46,9 +47,9 @@ pub enum Job {
 /// How a sender gets the loop's attention.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Feeder {
-    /// The loop sleeps in our selector: a write to a descriptor wakes it, no interpreter needed.
+    /// A loop that sleeps in our selector: a write to a descriptor wakes it, which needs no interpreter.
     Selector,
-    /// Any other loop: `call_soon_threadsafe`, once for all mail that is there when it comes round.
+    /// Any other loop: `call_soon_threadsafe`, once for all mail that is there when the loop calls back.
     Callback,
 }
 
@@ -75,7 +76,7 @@ pub struct Runner {
     pub caller_spin: Spin,
     pub loop_spin: Spin,
     pub caller_cpu: AtomicU32,
-    /// How many wait for a result that may come soon.
+    /// How many callers are in their first sleep: one that is alone there may spin longer.
     pub callers: AtomicU32,
     pub loop_cpu: AtomicU32,
     pub cleanup: Duration,
@@ -85,7 +86,8 @@ pub struct Runner {
     is_of_thread: bool,
     /// "file:line" of the call that started it.
     pub started_at: String,
-    /// Closed with the loop: a future that somebody keeps refers to its runner for longer.
+    /// What wakes the loop. Closed when the thread ends and not when the runner is dropped: a future of `submit` may
+    /// keep that for long.
     #[cfg(target_os = "linux")]
     pub wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
     pub event_loop: Once<Py<PyAny>>,
@@ -94,13 +96,13 @@ pub struct Runner {
     wakers: AtomicU32,
     pub thread: Once<Py<PyAny>>,
     pub thread_id: AtomicU64,
-    /// The submitted calls: nobody who waits for one of their futures looks after it.
+    /// The calls of `submit`: their futures have to be settled if the loop ends (end.rs, by 1).
     pub submitted: Mutex<Vec<Weak<Call>>>,
     turns: AtomicU64,
-    /// The turn whose stall was reported last, and one more; 0 for none.
+    /// The number of the turn whose stall was reported last, plus one; 0 if none was.
     reported: AtomicU64,
     asleep: AtomicBool,
-    /// Whether its thread runs.
+    /// Whether its thread has begun to run.
     begun: AtomicBool,
     pub closing: Arc<AtomicBool>,
     pub ended: Latch,
@@ -113,7 +115,7 @@ thread_local! {
 /// The runner whose loop this thread drives.
 pub fn current_runner() -> Option<Arc<Runner>> {
     let runner = DRIVEN.with(Leaky::cloned);
-    // In a forked child the thread that forked drives nothing of ours any more.
+    // After a fork in this thread, the child has the thread-local of the parent, and drives no loop of ours.
     runner.filter(|runner| runner.epoch == process::epoch())
 }
 
@@ -123,7 +125,7 @@ pub fn drive(runner: Option<&Arc<Runner>>) {
 }
 
 impl Runner {
-    /// One that is not started yet. `node` is that of its thread.
+    /// A runner whose thread is not started yet. `node` stands for that thread in the graph of who waits for whom.
     pub fn new(py: Python<'_>, plan: &Plan, node: &Arc<Node>) -> PyResult<Arc<Self>> {
         let feeder = if plan.loop_factory.is_none() && plan.backend == Backend::Asyncio && cfg!(target_os = "linux") {
             Feeder::Selector
@@ -211,12 +213,12 @@ impl Runner {
         self.event_loop.get(py).map(|event_loop| event_loop.bind(py))
     }
 
-    /// What a bridge calls the scope that it serves.
+    /// The scope that it serves, in the word that users give to `Bridge`.
     pub fn scope(&self) -> &'static str {
         if self.is_of_thread { "thread" } else { "process" }
     }
 
-    /// Shows the descriptor to `watch`, and returns its number.
+    /// Calls `watch` with the wake-up descriptor, and returns its number.
     #[cfg(target_os = "linux")]
     pub fn watch_wake_fd(&self, watch: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> PyResult<()>) -> PyResult<i32> {
         use std::os::fd::{AsFd, AsRawFd};
@@ -266,9 +268,9 @@ impl Runner {
             })?;
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
         };
-        // A signal handler that raises may have kept the callback from being scheduled, and nobody else will do it.
+        // Tried again if a signal handler raised in the middle: the mailbox told this sender alone to wake the loop.
         signals::through(py, || match scheduled() {
-            // A loop that is closed is past its shutdown, which has settled every call.
+            // Nothing is lost if the loop is closed: its end has settled every call.
             Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
                 if !self.is_loop_closed(py) {
                     log::log(py, "error", "the loop could not be told that it is to close", Some(&error));
@@ -285,12 +287,12 @@ impl Runner {
         closed.is_none_or(|closed| closed.is_ok_and(|closed| closed.is_truthy().unwrap_or(false)))
     }
 
-    /// A callback on a loop that is not ours.
+    /// What `call_drain` has scheduled: takes all mail, on a loop without our selector.
     fn drain_batch(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         self.begin_turn();
         self.outbox.start_deferring();
         let mut seen_to = self.see_to_mail(py);
-        // Parked, for this feeder, means that no drain is scheduled.
+        // With this feeder a parked mailbox is one for which no drain is scheduled: the next sender schedules one.
         while seen_to.is_ok() && !self.mailbox.park() {
             seen_to = self.see_to_mail(py);
         }
@@ -299,7 +301,7 @@ impl Runner {
         seen_to
     }
 
-    /// Publishes results, detached if there are any.
+    /// Publishes the results that are there. Detaches for that, so nothing happens where there are none.
     pub fn flush_soon(&self, py: Python<'_>) {
         if !self.outbox.is_empty() {
             py.detach(|| _ = self.outbox.flush());

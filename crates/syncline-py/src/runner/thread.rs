@@ -1,8 +1,8 @@
 //! A runner's own thread: it makes the loop, says that it is ready, drives it and ends it.
 //!
 //! Invariants:
-//! 1. Whoever has a runner started waits as everybody else does who needs it: for the thread to say what became of the
-//!    start. Who stops waiting leaves the runner to the next caller.
+//! 1. The caller that starts a runner waits as all others do that need it, until the runner's thread says what became
+//!    of the start. If it stops waiting, the start goes on, and the next caller has the runner.
 
 use super::registry::{Start, Starting};
 use super::state::{Feeder, Plan, Runner, drive};
@@ -34,7 +34,7 @@ use syncline_core::sync::{Mutex, lock};
 /// How often a thread that waits for a start looks for signals that were delivered to another one.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Starts a runner's thread, without waiting for it. `begin` hears of the runner before.
+/// Starts a runner's thread, without waiting for it. `begin` is called with the runner first.
 pub fn start(py: Python<'_>, plan: Plan, duty: Start, begin: impl FnOnce(&Arc<Runner>)) -> PyResult<()> {
     preload(py, &plan)?;
     let runner = Runner::new(py, &plan, &duty.starting().node)?;
@@ -61,14 +61,16 @@ pub fn start(py: Python<'_>, plan: Plan, duty: Start, begin: impl FnOnce(&Arc<Ru
         move || starting.is_of_thread(threads::thread_key())
     });
     if started.is_err() {
-        // Where it runs all the same, a signal handler's exception came in the middle; by 1 it will be ready.
+        // The thread may run all the same, if the error is a signal handler's that came in the middle. Then this does
+        // nothing, and by 1 the runner is there for the next caller.
         registry.withdraw(&starting);
     }
     started.map(drop)
 }
 
-/// Where the import lock is held, this thread may be the one that holds it: it is in the middle of an import, whose signal
-/// handler makes the call. The runner's thread would wait for that lock, so this one imports what it needs.
+/// Imports what the runner's thread needs, if the import lock is held. This thread may be the one that holds it, when a
+/// signal handler makes this call in the middle of an import. The runner's thread would then wait for the lock, and
+/// this thread for that one.
 fn preload(py: Python<'_>, plan: &Plan) -> PyResult<()> {
     if !names::import_lock_held(py)?.call0()?.is_truthy()? {
         return Ok(());
@@ -83,9 +85,9 @@ fn preload(py: Python<'_>, plan: &Plan) -> PyResult<()> {
     Ok(())
 }
 
-/// Waits for a start; raises what it raised, if this thread has begun it.
+/// Waits for the end of a start. If this thread has begun the start (`is_mine`), raises the error that it failed with.
 pub fn wait_for_start(py: Python<'_>, starting: &Arc<Starting>, is_mine: bool, patience: Patience) -> PyResult<()> {
-    // There is nothing to clean up: who is to stop waiting stops at once.
+    // There is nothing to clean up, so a timeout or a signal ends this wait at once.
     let patience = Patience { cleanup: Duration::ZERO, ..patience };
     let mut awaited = RunnerStart { starting, is_mine, outer: stepped_call() };
     Wait::begin(patience).wait_for(py, &mut awaited)?;
@@ -154,17 +156,18 @@ fn tell_nobody(py: Python<'_>, error: &PyErr) {
 /// The thread's main function.
 fn main(py: Python<'_>, runner: &Arc<Runner>, plan: Plan, duty: Start) {
     process::serve();
-    // While it makes the loop: before that is among the residents, the exit would not wait for it.
+    // Held while the loop is made: until that is among the residents, nothing else makes the exit wait for this thread.
     let inside = process::step_inside();
     runner.note_begun();
     drive(Some(runner));
     let _ended = ThreadIsOver(runner);
-    // After that: a close that keeps it from beginning has seen it run, or it never begins.
+    // After `note_begun`: a close that came first has made this return false. One that comes later sees that the thread
+    // runs, and waits for it.
     if !duty.starting().begin() {
         return;
     }
     let prepared = prepare(py, runner, &plan);
-    // Its factory may refer to the bridge: this thread would keep what has to be dropped for it to end.
+    // The loop factory may refer to the bridge. This thread ends when the bridge is dropped, so it must not keep it.
     drop(plan);
     match prepared {
         Ok(event_loop) => {
@@ -182,7 +185,7 @@ fn main(py: Python<'_>, runner: &Arc<Runner>, plan: Plan, duty: Start) {
     }
 }
 
-/// However the thread came to its end, nobody waits for it any more.
+/// Frees all who wait for the thread, however it ends.
 struct ThreadIsOver<'a>(&'a Arc<Runner>);
 
 impl Drop for ThreadIsOver<'_> {

@@ -1,4 +1,4 @@
-//! What a caller that waits for long looks after: loops that do not turn, and waits that can never end.
+//! What a caller looks at when its wait is long: whether the loop turns, and whether the wait can ever end.
 
 use super::state::{Feeder, Runner};
 use crate::call::state::Call;
@@ -20,9 +20,10 @@ pub struct Watch {
     next_check: Instant,
     /// The loop's turns at the last look, and since when they have been that many.
     seen_turns: Option<(u64, Instant)>,
-    /// From the first examination on, or the first look where stalls are reported.
+    /// Makes this wait known to reports. There from the first search for deadlocks on, or, if stalls are reported, from
+    /// the first look on.
     examined: Option<LongWait>,
-    /// Whether it has been looked at what loop this caller itself may block.
+    /// Whether `report_own_stall` was called, which is done once a wait.
     told_of_own: bool,
     /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
     seen_moves: Option<u64>,
@@ -62,7 +63,7 @@ impl Watch {
         };
         self.seen_turns = Some((turns, since));
         if let Some(span) = self.stall_after {
-            // Whoever reports the stall shows the others that wait.
+            // A report of a stall shows all who wait, so this wait is made known before there is one.
             if self.examined.is_none() {
                 self.examined = LongWait::begin(py, runner.thread_id()).ok();
             }
@@ -70,7 +71,7 @@ impl Watch {
                 let waiting = call.stats.calls.get() - call.stats.ended.get();
                 report_stall(py, runner, now - since, waiting);
             }
-            // Of a call that this one is nested in, the caller reports it.
+            // Not for a nested call: there the caller of the outer call reports the stall of that loop.
             if !is_nested && now - self.begun >= span && !self.told_of_own {
                 self.told_of_own = true;
                 report_own_stall(py, runner, call, now - self.begun);
@@ -93,7 +94,8 @@ impl Watch {
         }
     }
 
-    /// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if not.
+    /// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if
+    /// not.
     fn find_deadlock(
         &mut self,
         py: Python<'_>,

@@ -1,11 +1,12 @@
 //! The coroutine that the task of one call sees: it drives the user's, and settles the call when that ends.
 //!
-//! A done callback on the task would run one loop iteration later, and would let `SystemExit` tear the loop down.
+//! A done callback on the task would tell us a turn later. And what the task raises asyncio would see too: a
+//! `SystemExit` would end the loop.
 //!
 //! Invariants:
-//! 1. Every end of the user's coroutine settles the call, exactly once, before the task learns of it.
-//! 2. The task never sees an exception but its library's own cancellation, which marks it cancelled; the caller gets the
-//!    others.
+//! 1. However the user's coroutine ends, that settles the call, once, before the task learns of it.
+//! 2. The only exception that the task sees is a cancellation of the library that runs it, so that it counts as
+//!    cancelled. All others go to the caller alone.
 
 use crate::call::outcome::{Outcome, is_cancelled_here};
 use crate::call::state::Call;
@@ -19,7 +20,7 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 
 /// The coroutine of one call through the bridge. It looks like the one it drives: name, code and frame are that one's.
-// No `__traverse__`: the call has its task until it is settled, which opens the ring.
+// No `__traverse__`: call, task and coroutine refer to each other only until the call is settled.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct BridgedCoroutine {
     execution: Execution,
@@ -43,7 +44,7 @@ impl BridgedCoroutine {
         &self.execution.call
     }
 
-    /// By 1 and 2. `None` at the end.
+    /// What the task is told after a step: what to wait for, or `None` at the end, by 1 and 2.
     fn after(&self, py: Python<'_>, step: Step) -> PyResult<Option<Py<PyAny>>> {
         let outcome = match step {
             Step::Awaits(awaited) => return Ok(Some(awaited)),
@@ -61,9 +62,9 @@ impl BridgedCoroutine {
         self.execution.inner(py).is_some()
     }
 
-    /// Its task can't go on: the call ends by that error, and what has begun is closed.
+    /// For a task that can't go on: ends the call by that error, and closes the coroutine.
     pub fn fail(&self, py: Python<'_>, error: PyErr) -> PyResult<()> {
-        // Before the coroutine is closed, which would settle it otherwise.
+        // First, as closing the coroutine would settle the call with an error that says less.
         self.execution.call.settle(py, Outcome::Raised(error));
         self.execution.close(py)
     }

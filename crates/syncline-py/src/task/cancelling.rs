@@ -15,8 +15,9 @@ fn message_of<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     args.get_item(0).ok()
 }
 
-/// Whether this comes from one of anyio's cancel scopes, which cancel again and again what awaits inside of them. What
-/// such a scope did between two steps is over; delivered late, it would hit code that the scope shields by now.
+/// Whether this cancellation comes from a cancel scope of anyio's. Such a scope cancels what awaits in it again and
+/// again, so nothing is lost if this one is dropped: it was for a wait between two steps, which is over. Delivered
+/// late, it could hit code that has shielded itself from the scope since.
 pub fn is_repeated(error: &Bound<'_, PyAny>) -> bool {
     let text = message_of(error).and_then(|message| message.extract::<String>().ok());
     text.is_some_and(|text| text.starts_with("Cancelled ") && text.contains(" cancel scope "))
@@ -32,6 +33,6 @@ pub fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
         }?
         .is_truthy()
     };
-    // What can't be cancelled gets the error itself.
+    // Where there is nothing to cancel, the caller throws the error into the step instead.
     cancel().unwrap_or(false)
 }

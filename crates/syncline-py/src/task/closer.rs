@@ -11,10 +11,10 @@ pub enum Closer {
     Nothing,
     /// `aclose()` of a generator that can't be referred to weakly.
     Close(Py<PyAny>),
-    /// The same for one that can. It is there as long as its user is, whom it may refer to: a strong reference would keep both
-    /// from ever being dropped.
+    /// `aclose()` of any other generator. It may refer to the dual object that iterates over it, and the session
+    /// belongs to that object: with a strong reference here, neither would ever be dropped.
     CloseIfAlive(Py<PyWeakrefReference>),
-    /// The last step of one that was dropped where that could not be made.
+    /// The last step of a session whose object was dropped where that step could not be made.
     Last(Target),
     /// `__aexit__` of a manager, as if the body had been cancelled.
     Leave(Py<PyAny>),

@@ -1,7 +1,7 @@
 //! What one call runs on its loop, step by step.
 //!
-//! Both coroutines that a loop's tasks see (that of one call, and that of a session) drive the user's through this, and
-//! know its end in the very step in which it ends. A done callback would run one loop iteration later.
+//! Tasks see two kinds of coroutines of ours: bridged.rs for one call, session.rs for many steps. Both drive the user's
+//! coroutine through this, and so learn of its end in the very step in which it ends.
 
 use crate::call::outcome::{Outcome, explain_loop_mixup, is_cancelled, without_trio_cancelled};
 use crate::call::state::Call;
@@ -32,12 +32,12 @@ pub struct Execution {
     strand: Arc<Strand>,
     /// Whether steps are made in the strand's greenlets, so that nested calls can await in place.
     nests: AtomicBool,
-    /// What the task was told to wait for: a wrong loop is explained by it.
+    /// What the task was told to wait for. If that belongs to a wrong loop, the error is explained by it.
     awaited: Mutex<Option<Py<PyAny>>>,
 }
 
 impl Execution {
-    /// For the loop's thread.
+    /// Made on the loop's thread, whose loop decides whether steps are made in greenlets.
     pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
         let nests = AtomicBool::new(nest::strands_here());
         Self { call, strand: Strand::new(Driven::new(target), owner), nests, awaited: Mutex::new(None) }
@@ -47,7 +47,9 @@ impl Execution {
         self.nests.load(Relaxed)
     }
 
-    /// From the step on that somebody else makes in a strand: what `stepping` sets must not stay set while that is parked.
+    /// Whether this step is made in the strand. An execution that began without its strand takes to it when a step
+    /// finds the thread in a strand of somebody else's. That one may be parked in the middle of this step, and what
+    /// `stepping` has set in thread-locals would stay set meanwhile; a hub of our own puts it back first.
     fn steps_in_strand(&self) -> bool {
         if !self.nests() && strand::is_active() {
             self.nests.store(true, Relaxed);
@@ -87,11 +89,11 @@ impl Execution {
         }
         let awaited = take(&self.awaited);
         if kind.is_instance_of::<PyRuntimeError>() {
-            // "attached to a different loop" names one of the loops, by its address: a note names both.
+            // asyncio's "attached to a different loop" shows one loop, by its address. A note names both.
             explain_loop_mixup(kind, awaited.as_ref().map(|awaited| awaited.bind(py)));
         }
         if self.inner(py).is_none() {
-            // Cancelled before its first step: what never began is never called.
+            // Cancelled before its first step: the user's function is never called.
             self.strand.source.discard(py);
             return self.end(Outcome::Raised(PyErr::from_value(kind.clone())));
         }

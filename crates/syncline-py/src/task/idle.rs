@@ -1,4 +1,5 @@
-//! A task of ours waits until it is woken: between a session's steps, or until there is room for an item.
+//! Idling: a task of ours waits until another part of ours wakes it. A session's task does so between two steps, a
+//! producer until its buffer has room for an item.
 
 use crate::call::outcome::HAS_TRIO;
 use crate::coroutine::driven::{self, Input};
@@ -11,19 +12,22 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use syncline_core::sync::{Mutex, lock};
 
-/// asyncio's task is told of a future. In trio there are none: an event is awaited, step by step.
+/// A wait under way. A task of asyncio's is given a future. trio has no futures: there a coroutine that awaits an event
+/// is driven, step by step.
 pub struct Idling {
-    /// Has `set_result`.
+    /// The future, or trio's stand-in for it (python/syncline/_trio.py). `set_result` ends the wait.
     idle: Py<PyAny>,
+    /// In trio: the coroutine that awaits the event.
     waiting: Option<Py<PyAny>>,
 }
 
 /// What a wait does about the cancellation of its task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Cancellation {
-    /// As any other.
+    /// It ends the wait, as it ends any other.
     Ends,
-    /// The task keeps it until it suspends again, as if it ran meanwhile.
+    /// The wait goes on. The task keeps the cancellation and delivers it where it suspends next, as if it were running
+    /// now.
     IsKept,
 }
 
@@ -54,12 +58,12 @@ impl Idling {
         Ok((Self { idle: idle.clone().unbind(), waiting: None }, idle.unbind()))
     }
 
-    /// What wakes the task; for the loop's thread.
+    /// What wakes the task, to be used on the loop's thread.
     pub fn waker(&self, py: Python<'_>) -> Py<PyAny> {
         self.idle.clone_ref(py)
     }
 
-    /// The task has its turn, with what it was sent or thrown; either is taken if it is for this wait.
+    /// The task has its turn, and was sent or thrown `input`. What of that is meant for this wait is taken out of it.
     pub fn go_on<'py>(&self, py: Python<'py>, input: &mut Input<'_, 'py>) -> PyResult<Idled> {
         let Some(waiting) = &self.waiting else {
             if let Input::Sent(_) = input {
@@ -74,10 +78,10 @@ impl Idling {
     }
 }
 
-/// What a session's task waits for between steps: a future as far as asyncio's tasks look, and cheaper to make.
+/// What a session's task waits for between steps: has what asyncio's tasks ask of a future, and is cheaper to make.
 ///
 /// It refuses to be cancelled. The task then keeps the cancellation until it suspends again, as if it ran meanwhile.
-// No `__traverse__`: the session has its task until it ends.
+// No `__traverse__`: session, task and this refer to each other only until the session ends.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Idle {
     event_loop: Py<PyAny>,
@@ -159,7 +163,7 @@ impl Idle {
     }
 }
 
-/// As [`wake`], and has the task take its turn before this returns: for the loop's thread, where no task runs.
+/// Wakes the task and has it take its turn before this returns. For the loop's thread, at a moment when no task runs.
 pub fn go_on(py: Python<'_>, waker: &Py<PyAny>) -> PyResult<()> {
     let Ok(idle) = waker.bind(py).cast::<Idle>() else { return wake(py, waker) };
     let Some((callback, context)) = Idle::wake_up(idle) else { return Ok(()) };
@@ -167,7 +171,7 @@ pub fn go_on(py: Python<'_>, waker: &Py<PyAny>) -> PyResult<()> {
     callback.bind(py).call1((idle,)).map(drop)
 }
 
-/// Wakes what waits; at most once.
+/// Wakes the task, which takes its turn later. Does nothing the second time.
 pub fn wake(py: Python<'_>, waker: &Py<PyAny>) -> PyResult<()> {
     if waker.call_method0(py, intern!(py, "done"))?.is_truthy(py)? {
         return Ok(());

@@ -1,7 +1,8 @@
-//! How a loop ends: open sessions left, tasks cancelled, async generators finalized, each within a bound.
+//! How a loop ends: sessions that are open do what is left to them (`Closer`), then tasks are cancelled, then async
+//! generators are finalized. Each has a limited time.
 //!
 //! Invariants:
-//! 1. The first signal is raised when the loop has been cleaned up; the second ends that.
+//! 1. What a first signal handler raises is raised when the loop has been cleaned up. A second one ends the cleanup.
 
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
@@ -21,11 +22,12 @@ use pyo3::types::{PyDict, PySet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What comes last has at least that long, as most of it ends at once when it is told to.
+/// What comes last has at least that long, even if nothing is left of the time: most of it ends as soon as it is told
+/// to.
 const LEAST_LEFT: Duration = Duration::from_millis(100);
 
-/// Ends what is left on a loop, in its own thread: within `bound` open sessions and tasks, within another one async
-/// generators. `wait` hears signals.
+/// Ends what is left on a loop, in the loop's own thread. Open sessions and tasks together have the time `bound`, async
+/// generators have that once more. `wait` keeps what signal handlers raise meanwhile.
 pub fn clean_up(
     py: Python<'_>,
     event_loop: &Bound<'_, PyAny>,
@@ -36,28 +38,31 @@ pub fn clean_up(
     let begun = Instant::now();
     let mut cleanup = Cleanup { event_loop, name, bound, known: PySet::empty(py)?, wait };
     let sessions = cleanup.end_idle_sessions()?;
-    // What they hold open may be what other tasks need to end; or it is the other way round.
+    // Other tasks may need what sessions hold open in order to end, and sessions may need those tasks. So sessions have
+    // half of the time alone; if they need longer, the tasks are cancelled while they still wait.
     cleanup.wait_for(&sessions, if cleanup.tasks()?.len() > sessions.len() { bound / 2 } else { bound })?;
     cleanup.end_tasks(sessions, bound.saturating_sub(begun.elapsed()), Told::ToEnd)?;
     let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
     let left = || (bound * 2).saturating_sub(begun.elapsed()).min(bound).max(LEAST_LEFT);
     let bounded = names::wait_for(py)?.call1((&finalized, left().as_secs_f64()))?;
     if let Err(error) = cleanup.run(bounded) {
-        // It may not have been begun.
+        // It may never have been awaited, and would be reported for that.
         finalized.call_method0(intern!(py, "close"))?;
         return Err(error);
     }
-    // asyncio closes generators that were dropped in the meantime in tasks of their own, a turn later.
+    // For generators that were dropped meanwhile asyncio starts closing tasks, a turn later: let it make them, and end
+    // those.
     cleanup.run(names::asyncio_sleep(py)?.call1((0,))?)?;
     cleanup.end_tasks(PySet::empty(py)?, left(), Told::Nothing)?;
     cleanup.wait.raise_signal(py)
 }
 
-/// What a task hears that the cleanup meets.
+/// What the cleanup does first with a task that it meets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
+    /// Cancels it, unless it closes something.
     ToEnd,
-    /// At first: it closes something.
+    /// Waits for it, for half of the time: what is there by then closes something.
     Nothing,
 }
 
@@ -65,7 +70,7 @@ struct Cleanup<'a, 'py> {
     event_loop: &'a Bound<'py, PyAny>,
     name: &'a str,
     bound: Duration,
-    /// The tasks that it has met.
+    /// The tasks that were told to end.
     known: Bound<'py, PySet>,
     wait: &'a mut Wait,
 }
@@ -76,7 +81,7 @@ impl<'py> Cleanup<'_, 'py> {
         tasks.try_iter()?.collect()
     }
 
-    /// Has sessions that are between two steps leave what they hold open.
+    /// Has those sessions that are between two steps do their closer. Returns their tasks.
     fn end_idle_sessions(&mut self) -> PyResult<Bound<'py, PySet>> {
         let idle = PySet::empty(self.event_loop.py())?;
         for task in self.tasks()? {
@@ -89,15 +94,15 @@ impl<'py> Cleanup<'_, 'py> {
         Ok(idle)
     }
 
-    /// Cancels all tasks but the sessions that leave by themselves, and waits for both; then the same for what those have
-    /// started.
+    /// Cancels all tasks but those of `sessions`, which end by themselves, and waits for both. Tasks that these have
+    /// started meanwhile are ended in the same way, until there are no new ones or the time is over.
     fn end_tasks(&mut self, sessions: Bound<'py, PySet>, left: Duration, told: Told) -> PyResult<()> {
         let py = self.event_loop.py();
         let begun = Instant::now();
         let (mut ending, mut refused) = (sessions, Vec::new());
         loop {
             let rest = || left.saturating_sub(begun.elapsed());
-            // Before the others are cancelled: some of those may work for them.
+            // Waited for before the others are cancelled: a task that closes something may need one of the others.
             let closing = self.closing_tasks(told)?;
             self.wait_for(&closing, rest() / 2)?;
             let cleaning = self.meet(&ending)?;
@@ -118,7 +123,7 @@ impl<'py> Cleanup<'_, 'py> {
         self.leave_behind(refused)
     }
 
-    /// The tasks that it has not met and that may come to their own end.
+    /// The tasks that were not told to end yet, and are given time to end by themselves.
     fn closing_tasks(&self, told: Told) -> PyResult<Bound<'py, PySet>> {
         let closing = PySet::empty(self.event_loop.py())?;
         for task in self.tasks()? {
@@ -129,8 +134,8 @@ impl<'py> Cleanup<'_, 'py> {
         Ok(closing)
     }
 
-    /// Cancels the tasks that it has not met, and adds them to `ending`. Returns those that clean up already: to be cancelled
-    /// would break that off, so they have half of the time before.
+    /// Tells all other tasks to end, and adds them to `ending`. Returns those whose call was cancelled before, and
+    /// which are cleaning up by now. A second cancellation would break that off, so they have half of the time first.
     fn meet(&self, ending: &Bound<'py, PySet>) -> PyResult<Bound<'py, PySet>> {
         let py = self.event_loop.py();
         let cleaning = PySet::empty(py)?;
@@ -152,7 +157,7 @@ impl<'py> Cleanup<'_, 'py> {
         Ok(cleaning)
     }
 
-    /// Goes on without the tasks that refuse to end.
+    /// Reports the tasks that refuse to end. The loop is closed without them.
     fn leave_behind(&self, refused: Tasks<'py>) -> PyResult<()> {
         if refused.is_empty() {
             return Ok(());
@@ -166,7 +171,7 @@ impl<'py> Cleanup<'_, 'py> {
         log::log(py, "warning", &message, None);
         for task in refused {
             nestable::close_nested(&task);
-            // Reported already. A task class that has no such attribute may report it again.
+            // So that asyncio does not report the task again. A task class without that attribute may do so.
             let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
         }
         Ok(())
@@ -185,7 +190,8 @@ impl<'py> Cleanup<'_, 'py> {
         Ok((list(0)?, list(1)?))
     }
 
-    /// `run_until_complete`, also after a stop that was still under way. By 1 it raises only what ends the cleanup.
+    /// As `run_until_complete`, but goes on if a `stop()` from before still ends the loop's turn. By 1 it raises only
+    /// what ends the cleanup.
     fn run(&mut self, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
         let task = self.event_loop.call_method1(intern!(py, "create_task"), (&coroutine,))?;
@@ -206,10 +212,10 @@ impl<'py> Cleanup<'_, 'py> {
 
 type Tasks<'py> = Vec<Bound<'py, PyAny>>;
 
-/// What asyncio closes a dropped generator by.
+/// The type of what `aclose()` of an async generator returns: asyncio makes a task of that for one that was dropped.
 const ACLOSE: &str = "async_generator_athrow";
 
-/// Whether the task makes the last step of something that was left open.
+/// Whether the task closes something that was left open: a generator that was dropped, or what `close_later` was given.
 fn closes_something(task: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = task.py();
     let coroutine = nestable::unwrapped(task.call_method0(intern!(py, "get_coro"))?);
@@ -220,7 +226,8 @@ fn closes_something(task: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(has_begun && names::closing_tasks(py)?.contains(task)?)
 }
 
-/// Cancels a task. What it waits for may raise, being the user's code: that is his to know, and others are cancelled too.
+/// Cancels a task. The `cancel` of what it waits for may be the user's code, and raise. That is logged, so that the
+/// other tasks are cancelled all the same.
 fn cancel(task: &Bound<'_, PyAny>) {
     let py = task.py();
     if let Err(error) = task.call_method0(intern!(py, "cancel")) {
@@ -228,7 +235,7 @@ fn cancel(task: &Bound<'_, PyAny>) {
     }
 }
 
-/// The loop turns until a task is done.
+/// The wait for a task of this loop: the waiting thread turns the loop until the task is done.
 struct Turns<'a, 'py> {
     event_loop: &'a Bound<'py, PyAny>,
     coroutine: Bound<'py, PyAny>,
@@ -269,14 +276,14 @@ impl Awaited for Turns<'_, '_> {
                 Ok(())
             }
             Err(error) if signals::are_handlers(py, &error) => Err(error),
-            // `SystemExit` and the like in a task.
+            // `SystemExit` and the like, raised by a task: the task's own affair, and the cleanup goes on.
             Err(error) if !signals::concerns_driver(py, &error) => {
                 log::log(py, "error", "a task or callback raised this while its loop ends", Some(&error));
                 Ok(())
             }
-            // What another thread has raised in this one.
+            // An exception that another thread has raised in this one (`PyThreadState_SetAsyncExc`).
             Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
-            // A loop that can't run any more would fail for ever.
+            // The loop itself can't run any more. It would fail again each time.
             Err(error) => {
                 self.failure = Some(error);
                 Ok(())
@@ -302,7 +309,7 @@ impl Awaited for Turns<'_, '_> {
     }
 }
 
-/// The call that a task of ours is at.
+/// The call whose coroutine a task of ours runs at the moment.
 fn call_of(task: &Bound<'_, PyAny>) -> Option<Arc<Call>> {
     if let Some(session) = session_of(task) {
         return session.get().session.current_call();
@@ -316,7 +323,7 @@ fn session_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, SessionCorouti
     coroutine.cast_into::<SessionCoroutine>().ok()
 }
 
-/// asyncio's word for `loop.stop()` during `run_until_complete`.
+/// Whether `run_until_complete` ended because of `loop.stop()`. asyncio says so by this text alone.
 fn was_stopped(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyRuntimeError>(py)
         && signals::text_of(error.value(py)).contains("stopped before Future completed")

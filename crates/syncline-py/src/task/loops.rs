@@ -1,8 +1,9 @@
-//! The event loops that bridges make, and what asyncio's own loops lack for them.
+//! The event loops that bridges make, and what bridges need of any loop.
 //!
 //! Invariants:
-//! 1. A loop of our class is asked each time a task is made there: tasks can nest, whatever task factory the user gives it.
-//! 2. A loop says that it runs while the core takes a first step on it, outside of the loop's own turns.
+//! 1. `create_task` of a loop of our class puts each coroutine into a strand, so that nested calls await in place,
+//!    whatever task factory the user gives the loop.
+//! 2. A loop of our class says that it is running also while the core makes a first step on it, outside of its turns.
 
 use crate::python::errors;
 use crate::python::names;
@@ -16,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// What the loops of bridges are besides asyncio's. What asyncio asks of a loop for each task is answered in Rust.
+/// The base class that the loops of bridges have besides asyncio's. It answers in Rust what asyncio asks for each task.
 #[pyclass(frozen, subclass, module = "syncline._core")]
 #[derive(Default)]
 pub struct BridgeLoop {
@@ -63,7 +64,7 @@ impl BridgeLoop {
     }
 }
 
-/// A loop that returns so quickly, so often in a row, does not run at all.
+/// `run_forever` that returns so quickly, that often in a row, does not run the loop at all.
 const SHORTEST_TURN: Duration = Duration::from_micros(200);
 const MOST_IDLE_STOPS: u32 = 64;
 
@@ -82,7 +83,8 @@ impl IdleStops {
     }
 }
 
-/// Turns a loop once, and raises if it does not turn: some run in the main thread only, and elsewhere return at once.
+/// Turns a loop once, and raises if it does not turn. Some loops run in the main thread only; elsewhere their
+/// `run_forever` returns at once.
 pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
     let seen = PyList::empty(py);
@@ -107,7 +109,7 @@ pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     })
 }
 
-/// By 2, while it lives.
+/// While it lives, a loop of our class says that it is running (by 2).
 pub struct Stepping<'a>(Option<&'a AtomicBool>);
 
 impl<'a> Stepping<'a> {
@@ -136,7 +138,9 @@ pub fn has_task_factory(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
 }
 
-/// Whether a task's own coroutine is there the one that the core made: another factory may put its own around that.
+/// Which task the strand of a new call belongs to. Without a task factory of the user's it is the task whose coroutine
+/// the core has made. With one, the task may have another coroutine around ours, and only the first step shows whose it
+/// is.
 pub fn owner(event_loop: &Bound<'_, PyAny>) -> Owner {
     match event_loop.cast::<BridgeLoop>() {
         Ok(ours) if !ours.get().has_task_factory.load(Relaxed) => Owner::TaskOfOurs,
@@ -144,7 +148,8 @@ pub fn owner(event_loop: &Bound<'_, PyAny>) -> Owner {
     }
 }
 
-/// One of ours alone changes nothing where what the core makes runs in a strand already.
+/// Whether a task factory has a say. One of ours without another inside has none on a loop whose tasks run in strands
+/// anyway.
 fn counts(factory: &Bound<'_, PyAny>) -> bool {
     if factory.is_none() {
         return false;
@@ -153,7 +158,8 @@ fn counts(factory: &Bound<'_, PyAny>) -> bool {
     !is_ours_alone || !nest::strands_here()
 }
 
-/// The class of a runner's loop. Made here: an import more would be one that a fork in another thread could cut in two.
+/// The class of a runner's loop. It is made here rather than in a Python module: an import under way in one thread is
+/// left half done in a child that another thread forks, and this would be one import more.
 pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CELL: Once<Py<PyAny>> = Once::new();
     let made = CELL.get_or_try_init(py, || {

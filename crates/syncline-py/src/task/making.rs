@@ -15,7 +15,8 @@ pub fn make_task<'py>(
     let options = PyDict::new(py);
     options.set_item(intern!(py, "context"), context)?;
     if loops::has_task_factory(event_loop)? {
-        // The user's factory decides, eager ones included: this is the loop's own thread.
+        // The user's factory decides how the task starts. An eager one may start it at once, as this is the loop's
+        // thread.
         return event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options));
     }
     options.set_item(intern!(py, "loop"), event_loop)?;

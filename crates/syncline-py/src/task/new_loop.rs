@@ -11,10 +11,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-/// A new loop of the factory's, which logs unhandled errors to our logger, unless the factory has seen to them.
+/// Asks the factory for a new loop. It logs unhandled errors to our logger, unless the factory has set a handler for
+/// them.
 pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = factory.py();
-    // Late in the interpreter's end this fails: before there is a loop that nobody would close.
+    // First, as this fails late in the interpreter's end: there must be no loop by then that nobody would close.
     let handler = exception_handler(py)?;
     let event_loop = factory.call0()?;
     if !event_loop.hasattr(intern!(py, "run_forever"))? {
@@ -53,8 +54,8 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         }
         let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?;
         let message = signals::text_of(&message);
-        // At the interpreter's end Python 3.11 may crash in the repr of a task, as it frees what that calls before the
-        // tasks; and from 3.13 on a traceback can't be formatted, as that imports modules.
+        // At the interpreter's end two things don't work. Python 3.11 may crash in the repr of a task: it frees what
+        // the repr calls before it frees tasks. From 3.13 on no traceback can be formatted, as that imports modules.
         let is_late = is_finalizing.call0(py)?.is_truthy(py)?;
         let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || py.version_info() >= (3, 12));
         let details = details.filter_map(|key| what.get_item(key).ok());
@@ -72,8 +73,8 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())
 }
 
-/// Whether what the handler is told of concerns a call of ours whose caller knows of it: a step that was lost, and a task
-/// that was left pending when another one took its place.
+/// Whether the caller of a call of ours knows already what the handler is told: that a step failed outside of its
+/// coroutine (which ends the call), or that a task is still pending whose call has ended.
 fn is_known_to_a_caller(what: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = what.py();
     let get = |key: &str| what.call_method1(intern!(py, "get"), (key,));

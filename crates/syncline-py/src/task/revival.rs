@@ -1,8 +1,9 @@
 //! Tasks that lost their step.
 //!
-//! A signal handler's exception may come in a few lines of asyncio's own: where a loop has taken a task's step off its queue
-//! and not made it yet, or where a task that starts eagerly asks for its next one. Then nothing will ever step that task
-//! again, and a cancellation is never delivered. A plain loop has the same window; whoever waits here must not wait in vain.
+//! What a signal handler raises may come up in the middle of asyncio's own code: after a loop has taken a task's step
+//! off its queue and before it makes the step, or where a task that starts eagerly asks for its next step. Then nothing
+//! steps that task any more, and a cancellation never gets to it. asyncio alone has this race, too; but our callers
+//! wait for the task, and must not wait in vain. So another task takes its place.
 
 use super::bridged::BridgedCoroutine;
 use super::session::SessionCoroutine;
@@ -13,8 +14,8 @@ use pyo3::exceptions::PySystemError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// What went wrong in the making of a task: asyncio's C code goes on after an error of the loop's `call_soon`, and what
-/// comes of that is a SystemError.
+/// The error that kept a task from being made. asyncio's C code overlooks an error of the loop's `call_soon`, and ends
+/// in a SystemError whose cause is the real one.
 pub fn real_error(py: Python<'_>, error: PyErr) -> PyErr {
     match error.cause(py) {
         Some(cause) if error.is_instance_of::<PySystemError>(py) => cause,
@@ -45,13 +46,13 @@ pub fn revive_if_lost(event_loop: &Bound<'_, PyAny>, call: &Call) -> PyResult<()
         return Ok(());
     }
     let coroutine = task.call_method0(intern!(py, "get_coro"))?;
-    // Python 3.12 and later.
+    // Tasks tell their context in Python 3.12 and later only.
     let context = match task.getattr_opt(intern!(py, "get_context"))? {
         Some(context) => Some(context.call0()?.unbind()),
         None => None,
     };
     let new = go_on_in_new_task(event_loop, &coroutine, context.as_ref())?;
-    // It is pending for good, which nobody needs to be told.
+    // The old task stays pending for ever. asyncio would report that when it is dropped.
     let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
     if let Ok(session) = coroutine.cast::<SessionCoroutine>() {
         session.get().session.goes_on_in(&new);
@@ -60,7 +61,7 @@ pub fn revive_if_lost(event_loop: &Bound<'_, PyAny>, call: &Call) -> PyResult<()
     Ok(())
 }
 
-/// Whether a task waits for nothing, and no step of it is due.
+/// Whether a task waits for nothing, and no step of it lies in the loop's queue.
 fn is_lost(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = task.py();
     let (Some(ready), Some(waiter)) =
@@ -88,8 +89,9 @@ fn stepped_by<'py>(handle: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     }
 }
 
-/// A step of a call's task that failed outside of its coroutine (Python's stack was used up, for instance): the call has
-/// ended by that. For the loop's exception handler, which is given the handle. True if it was one.
+/// For the loop's exception handler, which is given the handle that failed. If that was the step of a call's task, it
+/// failed outside of the coroutine (Python's stack was used up, for instance): ends the call by the error, and returns
+/// true.
 pub fn settle_lost_step(handle: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<bool> {
     let py = handle.py();
     let Some(task) = stepped_by(handle)? else { return Ok(false) };

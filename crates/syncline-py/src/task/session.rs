@@ -3,15 +3,16 @@
 //! Contextvars' tokens, cancel scopes, `asyncio.timeout` and task groups belong to a task. So all steps of a generator,
 //! and the entering and leaving of a manager, are made in one: that of a session. Between steps the task sleeps.
 //!
-//! A step begins outside of the task's own turns, by a thread that entered the task as asyncio does before each of them:
-//! one that never suspends costs no turn of the loop. If it suspends, the task is woken and told what it waits for.
+//! A step begins outside of the task's own turns. The loop's thread enters the task for it, as asyncio does before each
+//! turn. So a step that never suspends costs no turn of the loop. If it suspends, the task is woken and told what to
+//! wait for.
 //!
 //! Invariants:
-//! 1. All of it happens on the loop's thread; a session makes one step at a time.
-//! 2. Between steps the task waits for a future that refuses to be cancelled. A cancellation is then kept by the task and
-//!    delivered where the next step suspends, as with code that does not await in between.
-//! 3. The task of a session never ends by an error, and ends with the session: after its last step, or, where a loop
-//!    shuts down, after what the session left for that case.
+//! 1. All steps are made on the loop's thread, one at a time.
+//! 2. Between steps the task waits for a future that refuses to be cancelled. The task then keeps a cancellation, and
+//!    delivers it where the next step suspends, as it does for code that runs without awaiting.
+//! 3. The task ends with the session, and never by an error: after the last step, or, if the loop ends first, after
+//!    what the session has left to be done in that case (its closer).
 
 use super::cancelling::{cancels, is_cancelled_error, is_repeated};
 use super::closer::Closer;
@@ -39,10 +40,10 @@ use syncline_core::sync::{Mutex, lock};
 #[derive(Default)]
 struct State {
     task: Option<Py<PyAny>>,
-    /// By 2: the wait between steps.
+    /// The wait between two steps (2).
     idle: Option<Idling>,
     current: Option<Arc<Execution>>,
-    /// What the current step waits for, until the task is told.
+    /// What the current step waits for, until the task has been told.
     handed_over: Option<Py<PyAny>>,
     closer: Option<Closer>,
     /// Whether the last step returned.
@@ -54,9 +55,10 @@ struct State {
 
 pub struct Session {
     pub context: Py<PyAny>,
-    /// Tokens that unset variables which the caller has from this session.
+    /// Tokens that unset the context variables which steps of this session have set for the caller.
     pub unset: Py<PyDict>,
-    /// The native generator whose end, by whatever error, is the session's. Weak, as in `Closer`.
+    /// The native async generator that is iterated over: when it ends, by whatever error, the session does. Weak, for
+    /// the reason that `Closer::CloseIfAlive` gives.
     generator: Option<Py<PyWeakrefReference>>,
     state: Mutex<State>,
 }
@@ -80,7 +82,7 @@ impl Session {
         lock(&self.state).returned
     }
 
-    /// What is to happen if the loop shuts down before the session ends; for any thread.
+    /// Sets the closer: what is to be done if the loop ends before the session. For any thread.
     pub fn on_shutdown(&self, closer: Closer) {
         let replaced = lock(&self.state).closer.replace(closer);
         drop(replaced);
@@ -105,7 +107,8 @@ impl Session {
         lock(&self.state).current.as_ref().map(|execution| Arc::clone(&execution.call))
     }
 
-    /// Makes a step. `enters` where the thread can stand in for the task: its loop runs, and no task does.
+    /// Makes a step. `enters` says whether it may begin right here, in the task's stead: the loop counts as running in
+    /// this thread, and no task is in the middle of a step. Otherwise the task is woken, and makes it in its next turn.
     pub fn begin(
         self: &Arc<Self>,
         event_loop: &Bound<'_, PyAny>,
@@ -121,7 +124,7 @@ impl Session {
             return Ok(());
         }
         if is_last && call.is_abandoned() && self.current_call().is_some() {
-            // Its object was dropped while the loop fetched ahead.
+            // The object was dropped while its producer is in the middle of a step: the last step comes after that one.
             self.on_shutdown(Closer::Last(target));
             self.end_after_this_step();
             return Ok(());
@@ -164,12 +167,12 @@ impl Session {
         self.wake(py)
     }
 
-    /// For a loop that shuts down: no step follows the current one but what the session left for that case.
+    /// For a loop that ends: after the current step nothing follows but the closer.
     pub fn end_after_this_step(&self) {
         lock(&self.state).ending = true;
     }
 
-    /// The same for a session that is idle.
+    /// The same for a session between two steps: its task wakes up and does the closer.
     pub fn end_by_closer(&self, py: Python<'_>) -> PyResult<()> {
         self.end_after_this_step();
         self.wake(py)
@@ -213,20 +216,20 @@ impl Session {
         step
     }
 
-    /// Has the task take its turn at once; no task runs.
+    /// Has the task take its turn at once. For a moment when no task runs.
     fn go_on(&self, py: Python<'_>) -> PyResult<()> {
         let waker = lock(&self.state).idle.as_ref().map(|idle| idle.waker(py));
         waker.map_or(Ok(()), |waker| idle::go_on(py, &waker))
     }
 
-    /// Lets the task take its turn.
+    /// Has the task take its turn later.
     fn wake(&self, py: Python<'_>) -> PyResult<()> {
         let waker = lock(&self.state).idle.as_ref().map(|idle| idle.waker(py));
-        // Without one it has not had its first turn yet, or takes one now.
+        // If it doesn't wait, it has not had its first turn yet or is having one, and will see by itself what to do.
         waker.map_or(Ok(()), |waker| idle::wake(py, &waker))
     }
 
-    /// Whether no step can follow one that raised this.
+    /// Whether no step can follow the one that raised this: the iterator or the generator is at its end.
     pub fn is_over_by(&self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance_of::<PyStopAsyncIteration>(py)
             || self
@@ -236,7 +239,7 @@ impl Session {
                 .is_some_and(|generator| generator.getattr(intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none()))
     }
 
-    /// The step is over. The caller may send the next one as soon as it is settled.
+    /// The step is over. Its call is settled last: from then on the caller may send the next step.
     fn settle(&self, py: Python<'_>, execution: &Execution, outcome: Outcome) {
         let is_over = matches!(&outcome, Outcome::Raised(error) if self.is_over_by(py, error));
         let (task, freed) = {
@@ -248,8 +251,8 @@ impl Session {
             (state.task.as_ref().map(|task| task.clone_ref(py)), freed)
         };
         drop(freed);
-        // Cancellations of ours concern that step only: scopes of later steps would take them for theirs. A trio loop that
-        // ends has cancelled it as well.
+        // Our cancellations were meant for this step alone, so they are taken back: in later steps, timeouts and cancel
+        // scopes would take them for their own. The same goes for the one cancellation by a trio loop that ends.
         let cancelled_by_loop = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error)).into();
         for _ in 0..execution.call.take_cancellations().max(cancelled_by_loop) {
             if let Some(task) = &task
@@ -273,7 +276,7 @@ impl Session {
                     return Ok(Some(awaited));
                 }
                 Ok(Idled::Over) => {}
-                // trio's run ends, and does not wait any longer.
+                // The trio run ends, and cancels even this wait.
                 Err(error) => {
                     self.abort(py)?;
                     return Err(error);
@@ -298,7 +301,7 @@ impl Session {
                 continue;
             };
             let step = match (handed_over, std::mem::replace(&mut input, Input::Nothing)) {
-                // Cancelled before the task knew what it waits for: as a task does, cancel that.
+                // Cancelled before the task was told what to wait for. A task cancels what it waits for; so does this.
                 (Some(awaited), Input::Thrown(error)) if is_cancelled_error(error) => {
                     let is_stale = is_repeated(error) || !self.is_cancelling(py);
                     if is_stale || cancels(awaited.bind(py), error) {
@@ -319,7 +322,7 @@ impl Session {
         }
     }
 
-    /// By 3: what is still to be done once no more steps come.
+    /// What is still to be done once no more steps come: the closer (3).
     fn next_of_its_own(&self, py: Python<'_>) -> Option<Execution> {
         let closer = {
             let mut state = lock(&self.state);
@@ -340,23 +343,23 @@ impl Session {
                 return None;
             }
         };
-        // Not one that is to end with its loop: this is what the loop waits for.
+        // This call does not count as one of the loop that ends: its cleanup must not cancel what it waits for itself.
         let call = Call::for_nobody(&"a loop that shuts down".into());
         Some(Execution::new(call, target, Owner::WhoeverSteps))
     }
 
-    /// By 2.
+    /// Begins the wait for the next step, by 2. Returns what the task is told to wait for.
     fn rest(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let (idle, awaited) = Idling::begin(event_loop, Cancellation::IsKept)?;
         lock(&self.state).idle = Some(idle);
         Ok(awaited)
     }
 
-    /// Whether the task has been asked to end and not been told to stay since. (Before Python 3.13 it delivers what was
-    /// taken back, too.)
+    /// Whether the task was cancelled and that has not been taken back by `uncancel`. Before Python 3.13 a task throws
+    /// a cancellation even if it was taken back.
     fn is_cancelling(&self, py: Python<'_>) -> bool {
         let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
-        // trio's tasks don't say.
+        // Our tasks in trio have no such method: there the answer is no.
         asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
     }
 
@@ -371,13 +374,13 @@ impl Session {
         lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
     }
 
-    /// A task that has ended keeps its coroutine, which keeps the session.
+    /// Opens a ring: a task keeps its coroutine even when it has ended, and the coroutine keeps the session.
     fn forget_task(&self) {
         let task = lock(&self.state).task.take();
         drop(task);
     }
 
-    /// The task is gone, whatever the session still had to do.
+    /// The task is gone, and with it all that the session still had to do. Its current step is closed.
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
         let (current, freed) = {
             let mut state = lock(&self.state);
@@ -391,7 +394,7 @@ impl Session {
 }
 
 /// The coroutine of a session's task.
-// No `__traverse__`: the session has its task until it ends, which opens the ring.
+// No `__traverse__`: session, task and coroutine refer to each other only until the session ends.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct SessionCoroutine {
     pub session: Arc<Session>,
@@ -403,7 +406,7 @@ impl SessionCoroutine {
         Kind {
             class: py.get_type::<Self>().unbind(),
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.runs_in(strand)),
-            // Each step decides.
+            // Here yes; `runs_in` then asks the current step.
             nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
         }
@@ -471,7 +474,7 @@ impl SessionCoroutine {
 
 impl Drop for SessionCoroutine {
     fn drop(&mut self) {
-        // A loop that was closed with this task pending: whoever waits for a step is told.
+        // The loop may have been closed with this task pending: whoever waits for a step has to be told.
         Python::try_attach(|py| {
             errors::keeping_raised(py, || {
                 if let Err(error) = self.session.abort(py) {

@@ -21,7 +21,7 @@ pub enum RunIn {
 }
 
 impl RunIn {
-    /// Whether it is begun though nobody waits any more: its last step is what ends a session.
+    /// Whether it is begun even if nobody waits for it any more. A session's last step is: it ends the session.
     fn is_due_anyway(&self) -> bool {
         matches!(self, Self::Session { is_last: true, .. })
     }
@@ -31,12 +31,13 @@ impl RunIn {
     }
 }
 
-/// Starts the call in a task of `event_loop`, which runs in this thread. The first step is over when this returns: of a
-/// task where tasks can start eagerly, of a session's if `enters` (see there). What goes wrong settles the call.
+/// Starts the call in a task of `event_loop`, which runs in this thread. When this returns, the first step has been
+/// made if tasks can start eagerly (Python 3.12 and later), a session's step if `enters` (see `Session::begin`). An
+/// error settles the call.
 pub fn start_call(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, run_in: RunIn, enters: bool) {
     let py = event_loop.py();
     if call.is_abandoned() && !run_in.is_due_anyway() {
-        // Its caller is gone, and what it was told is that the call did not end.
+        // Its caller has gone on without it, and been told that the call did not end: so it must not begin now.
         target.discard(py);
         call.settle(py, Outcome::Raised(cancelled_error(py)));
         return;
@@ -61,7 +62,8 @@ fn start_task(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, c
         Err(error) => {
             let error = real_error(py, error);
             if signals::are_handlers(py, &error) && coroutine.get().has_begun(py) {
-                // It is the caller's, whose wait cancels what has begun: which needs a task for that.
+                // What a signal handler has raised is for the caller, whose wait keeps it, and cancels what has begun.
+                // To be cancelled the coroutine needs a task.
                 let task = go_on_in_new_task(event_loop, coroutine.as_any(), Some(context))?;
                 call.suspended_in(task);
                 let _ = signals::keep(py, error);

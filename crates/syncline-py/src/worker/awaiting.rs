@@ -1,11 +1,11 @@
 //! What a task awaits that another thread brings to its end.
 //!
-//! One awaitable for all of them. On asyncio's loops it shows the task a future, which is woken when the end comes; in trio
-//! a few lines of Python do the same with an event, and observe trio's rules for checkpoints.
+//! There is one awaitable for all such operations. In asyncio it gives the task a future, which is settled at the end.
+//! In trio `wait_for` in _trio.py does the same with an event, and keeps trio's rules for checkpoints.
 //!
 //! Invariants:
-//! 1. All of it happens on the loop's thread; only `Waker`s are passed on, and they wake the task there too. 2. An operation that has
-//!    begun ends once: by `end`, or by `cancel` if the task went away before.
+//! 1. All of it happens on the loop's thread, the waking of the task included.
+//! 2. An operation that has begun ends once: by `end`, or by `cancel` if the task stops waiting first.
 
 use super::inbox::{Inbox, here};
 use crate::coroutine::driven::{self, Input};
@@ -22,7 +22,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use syncline_core::sync::{Mutex, lock, replace};
 
-/// Wakes a task.
+/// What wakes the task that awaits an operation, once that is known.
 #[derive(Default)]
 pub struct Waker(Mutex<Option<Py<PyAny>>>);
 
@@ -48,17 +48,17 @@ impl Waker {
 /// What became of an operation at its beginning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Started {
-    /// The waker rings at its end.
+    /// It goes on. The waker wakes the task at its end.
     Waits,
-    /// It is over. The task waits for its next turn, as it would have for the waker.
+    /// Its end has come already, in a meeting. The task goes on in its next turn, so that other tasks have theirs.
     Met,
-    /// It is over, and the task goes on.
+    /// It is over, and the task goes on at once.
     Over,
 }
 
 pub trait Operation: Send + Sync {
     fn waker(&self) -> &Waker;
-    /// Sets it going.
+    /// Starts it. `inbox` is that of the loop that the task runs on.
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started>;
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
     fn cancel(&self, py: Python<'_>);
@@ -67,13 +67,13 @@ pub trait Operation: Send + Sync {
 enum State {
     New,
     InAsyncio,
-    /// Python's part, as an iterator.
+    /// With the iterator of `wait_for` in _trio.py.
     InTrio(Py<PyAny>),
     Over,
 }
 
 /// An awaitable. It can be awaited once.
-// No `__traverse__`: it is awaited where it is made, and has nothing when that is over.
+// No `__traverse__`: it is awaited where it is made, and refers to nothing afterwards.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Pending {
     operation: Arc<dyn Operation>,
@@ -100,7 +100,7 @@ impl Pending {
         }
     }
 
-    /// By 2.
+    /// The task stops waiting: cancels the operation, if it has begun and not ended (by 2).
     fn cancel(&self, py: Python<'_>) {
         drop(self.operation.waker().take());
         let has_begun = self.has_begun.swap(false, Relaxed);
@@ -199,7 +199,7 @@ impl Pending {
         self.cancel(py);
     }
 
-    /// For trio's part: sets it going, with what to call when it is over. True if it is over already.
+    /// For _trio.py: starts the operation, and has `waker` told when it is over. True if it is over already.
     fn begin_in_trio(&self, py: Python<'_>, waker: Py<PyAny>) -> PyResult<bool> {
         let waits = self.begin(py, true)? == Started::Waits;
         if waits {

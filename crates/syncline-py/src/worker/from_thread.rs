@@ -1,9 +1,11 @@
-//! A worker thread runs an async function on the loop that sent it there, and waits; and what a worker can ask.
+//! A worker thread runs an async function on its sender (the loop that sent it), and waits; and `check_cancelled`.
 //!
 //! Invariants:
-//! 1. The wait ends also when the loop does, or if nobody drives it any more, or when the task that waits for the worker was
-//!    cancelled. 2. No worker attaches once the exit has come far enough. 3. The coroutine is a task of its own on the loop;
-//!    its contextvars are those of the worker's call, and changes come back.
+//! 1. The wait ends also when the loop ends, when nobody drives it any more, or when the task that waits for the worker
+//!    was cancelled.
+//! 2. The coroutine runs in a task of its own, with the context variables of the worker's call, and what it changes in
+//!    them comes back.
+//! 3. The wait goes by `process::sleep`: once the exit has come far enough, no worker attaches.
 
 use super::inbox::{Health, Inbox};
 use super::work::{self, OnCancel, Work, sender};
@@ -27,7 +29,8 @@ use std::time::{Duration, Instant};
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, take};
 
-/// A waiting worker looks by itself that often, and examines the limiter that often.
+/// A waiting worker wakes up by itself after the first time, then after twice that, up to the longest. Every
+/// `CHECK_INTERVAL` it looks whether it waits in vain.
 const FIRST_TICK: Duration = Duration::from_millis(5);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,7 +101,8 @@ pub fn run_there(
         moves: None,
     };
     let result = Wait::begin(patience).wait_for(py, &mut awaited).map_err(|error| {
-        // The coroutine may have been told, and ended, before this thread looked.
+        // The await of this worker was cancelled, and with it the coroutine, which may have ended before this thread
+        // saw that.
         let is_told = work.is_given_up() && is_cancelled(py, &error);
         if is_told { as_cancelled_here(py, error) } else { error }
     });
@@ -107,7 +111,7 @@ pub fn run_there(
     signals::check(py).and(written).and(result)
 }
 
-/// While it lives the work's function waits for the call.
+/// While it lives, the work counts as waiting for the call.
 struct WaitingHere<'a>(&'a Work);
 
 impl<'a> WaitingHere<'a> {
@@ -133,7 +137,8 @@ fn not_a_worker(function: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
-/// A call on its way to its loop: closed properly if it never gets there.
+/// A call on its way to its loop. If it never gets there, the coroutine is closed, and the call says that the loop is
+/// gone.
 struct SentCall {
     call: Arc<Call>,
     inbox: Weak<Inbox>,
@@ -155,7 +160,8 @@ impl Arrival for SentCall {
             self.call.settle(py, Outcome::Raised(error));
         } else if let Some(event_loop) = event_loop {
             start_call(&event_loop, &self.call, target, RunIn::Task(context), false);
-            // Its first step may have cancelled the task that waits for the worker.
+            // The first step may itself have cancelled the task that waits for the worker, when this call had no task
+            // yet.
             cancel_if_asked(py, &self.call);
         }
     }
@@ -168,7 +174,7 @@ impl Arrival for SentCall {
     }
 }
 
-/// A cancel on its way to its loop.
+/// A cancellation on its way to its loop.
 struct SentCancel(Arc<Call>);
 
 impl Arrival for SentCancel {
@@ -198,12 +204,12 @@ struct SendersCall<'a> {
     work: &'a Arc<Work>,
     inbox: &'a Arc<Inbox>,
     call: &'a Arc<Call>,
-    /// Whether it was noticed that the await which sent the worker is cancelled.
+    /// Whether this thread knows that the await which sent it was cancelled.
     is_told: bool,
     tick: Duration,
     next_check: Instant,
     stands_since: Option<Instant>,
-    /// From the first examination on.
+    /// Makes this wait known to reports, from the first search for deadlocks on.
     examined: Option<LongWait>,
     /// How often tokens of its limiter had changed hands at the last check.
     moves: Option<u64>,
@@ -251,7 +257,7 @@ impl Awaited for SendersCall<'_> {
     }
 
     fn cancel(&mut self, py: Python<'_>) {
-        // The cancelled await has told the coroutine itself.
+        // If the await was cancelled, it has cancelled the coroutine itself.
         if !self.is_told {
             self.call.begin_cancelling();
             self.inbox.deliver(py, Arc::new(SentCancel(Arc::clone(self.call))));
@@ -280,7 +286,7 @@ impl Awaited for SendersCall<'_> {
         loop_is_gone(py)
     }
 
-    /// By its loop's end rather than by its task's.
+    /// Whether the loop has ended, rather than the task that waits for the worker.
     fn is_closing(&self, py: Python<'_>) -> bool {
         !self.work.is_given_up()
             && (self.inbox.runner().is_some_and(|runner| runner.is_closing())

@@ -1,15 +1,16 @@
 //! Where results of other threads come back to a loop: one inbox for each loop, one wake-up for each batch.
 //!
-//! `call_soon_threadsafe` once a result writes to a socket once a result, under the interpreter lock, and the loop then
-//! reads it dry. Here a result is laid into the loop's mailbox; who finds that the loop has not been told of any mail tells
-//! it, and everything that is there when the loop comes round is seen to in one callback. Where the loop can watch a
-//! descriptor, telling it is one write, which needs no interpreter lock. A runner's loop has a mailbox already.
+//! With `call_soon_threadsafe` each result would cost a write to a socket, under the interpreter lock, and a read by
+//! the loop. Here results are laid into a mailbox. Only a sender that finds it parked tells the loop, which then takes
+//! all that is there in one callback. If the loop can watch a descriptor, telling it is one write to that, without the
+//! interpreter. A runner's loop has a mailbox of its own, which serves for this too.
 //!
 //! Invariants:
-//! 1. The mailbox is parked while no callback is due that will empty it. 2. Only its loop's thread empties an inbox. 3. An
-//!    inbox closes with its loop; what lies in it then, or comes later, is lost, and told so. 4. An inbox refers to its loop
-//!    weakly: the loop owns what it calls, and that owns the inbox. 5. In a forked child an inbox of the parent is not
-//!    used: its descriptor is the parent's.
+//! 1. The mailbox is parked as long as no callback is due that will empty it.
+//! 2. Only its loop's thread empties an inbox.
+//! 3. An inbox closes with its loop. What lies in it then, or comes later, is lost, and is told so (`be_lost`).
+//! 4. An inbox refers to its loop weakly, as the loop owns its callbacks, and these own the inbox.
+//! 5. A forked child does not use its parent's inboxes: their descriptors are shared with the parent.
 
 use super::notice::{Notice, Recipient};
 use crate::call::outcome::HAS_TRIO;
@@ -33,18 +34,19 @@ use syncline_core::mailbox::{Mailbox, Sent};
 use syncline_core::spin::{Spin, usable_cores};
 
 enum Route {
-    /// A loop with our selector: through its own mailbox.
+    /// A loop with our selector: through the runner's own mailbox.
     Runner(Arc<Runner>),
+    /// A loop that can watch a descriptor: this one.
     #[cfg(target_os = "linux")]
     Descriptor(std::os::fd::OwnedFd),
-    /// `call_soon_threadsafe`, or trio's equivalent.
+    /// Any other: `call_soon_threadsafe`, or what trio has for it.
     Callback,
 }
 
 /// What runs the loop's coroutines.
 enum Host {
     Asyncio,
-    /// With those methods of an event loop that the core uses.
+    /// With a `TrioGuest`, which has those methods of an event loop that the core uses.
     Trio(Py<PyAny>),
 }
 
@@ -52,7 +54,7 @@ enum Host {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     Runs,
-    /// Open, and nobody drives it.
+    /// It is open, and nobody drives it at the moment.
     Stands,
     Gone,
 }
@@ -67,14 +69,15 @@ pub struct Inbox {
     /// The identifier of the loop's thread.
     pub thread_id: u64,
     mail: Mailbox<Arc<dyn Arrival>>,
-    /// For results of worker threads that may come at once.
+    /// For meetings: how long the loop's thread waits for a result of a worker that may come at once.
     spin: Spin,
 }
 
 thread_local! {
-    /// By 4 weak. The inbox of the loop that this thread asked for last.
+    /// The inbox that this thread asked for last. Weak, as by 4 its loop keeps it.
     static HERE: Leaky<Weak<Inbox>> = const { Leaky::new() };
-    /// That of the runner's loop which this thread drives: nothing else keeps it between two calls.
+    /// The inbox of the runner whose loop this thread drives. That loop has no callback that would keep it between two
+    /// calls.
     static OF_RUNNER: Leaky<Arc<Inbox>> = const { Leaky::new() };
     static END: Deferred = const { Deferred::new() };
 }
@@ -105,7 +108,7 @@ pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
         return Ok(inbox);
     }
     let inbox = if in_trio { Inbox::in_trio(&anchor)? } else { Inbox::in_asyncio(&anchor)? };
-    // A weak reference that is left with its thread keeps a little memory.
+    // The weak reference may be left behind when the thread ends, and then keeps some memory, which is all.
     drop(HERE.with(|here| here.replace(Some(Arc::downgrade(&inbox)))));
     Ok(inbox)
 }
@@ -113,7 +116,7 @@ pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
 impl Inbox {
     fn new(anchor: &Bound<'_, PyAny>, host: Host, route: Route) -> PyResult<Arc<Self>> {
         let mail = Mailbox::new();
-        // By 1.
+        // By 1: nothing is due yet.
         mail.park();
         Ok(Arc::new(Self {
             epoch: process::epoch(),
@@ -161,7 +164,7 @@ impl Inbox {
         let number = fd.as_raw_fd();
         let inbox = Self::new(event_loop, Host::Asyncio, Route::Descriptor(fd))?;
         let drain = Drain { inbox: Arc::clone(&inbox), stays: true, ran: AtomicBool::new(false) };
-        // In an empty context: the loop keeps the one that the reader is added in, and with it all that is in there.
+        // In an empty context: the loop keeps the context in which the reader is added, with all values in it.
         let context = names::context(py)?.call0()?;
         let add_reader = event_loop.getattr(intern!(py, "add_reader"))?;
         match context.call_method1(intern!(py, "run"), (add_reader, number, drain)) {
@@ -179,7 +182,7 @@ impl Inbox {
 
     fn is_closed(&self) -> bool {
         match &self.route {
-            // What comes while it ends is brought by `late`.
+            // While it ends its mailbox is closed, but late.rs still brings what comes.
             Route::Runner(runner) => runner.has_ended(),
             _ => self.mail.is_closed(),
         }
@@ -189,13 +192,13 @@ impl Inbox {
         self.runner.as_ref().and_then(Weak::upgrade)
     }
 
-    /// Whether its loop spins before it sleeps, and lets go of the interpreter when it says.
+    /// Whether its loop sleeps in our selector, which spins by itself.
     pub fn spins(&self) -> bool {
         matches!(self.route, Route::Runner(_))
     }
 
-    /// Waits for a moment, detached, for what another thread is about to bring; for the loop's thread, if its loop does not
-    /// spin itself.
+    /// The loop's thread waits for a moment, detached, for what another thread is about to bring. For loops that don't
+    /// spin by themselves.
     pub fn spin(&self, py: Python<'_>, other_cpu: u32, before: impl FnOnce() + Send, done: impl Fn() -> bool + Send) {
         let detached_until = py.detach(|| {
             before();
@@ -217,7 +220,7 @@ impl Inbox {
         }
     }
 
-    /// As `put`, and sends.
+    /// Lays something into the inbox, and tells the loop.
     pub fn deliver(self: &Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) {
         if let Some(notice) = Arc::clone(self).put(py, arrival) {
             notice.send_now(py);
@@ -240,13 +243,13 @@ impl Inbox {
         for arrival in mail {
             arrival.arrive(py);
         }
-        // By 1. For what has come meanwhile the loop comes round again: its other tasks have their turn.
+        // By 1. What has come meanwhile is left to another callback, so that other tasks have their turn first.
         if !self.mail.park() {
             Notice::Wake(Arc::<Self>::clone(self)).send_now(py);
         }
     }
 
-    /// By 3.
+    /// The loop is gone: what lies in the inbox is lost (by 3).
     fn close(&self, py: Python<'_>) {
         let mail = self.mail.close();
         if self.epoch != process::epoch() {
@@ -258,7 +261,7 @@ impl Inbox {
         }
     }
 
-    /// For other threads that wait for something on this loop.
+    /// How the loop does, for another thread that waits for something on it.
     pub fn health(&self, py: Python<'_>) -> PyResult<Health> {
         if self.epoch != process::epoch() || self.is_closed() {
             return Ok(Health::Gone);
@@ -299,7 +302,7 @@ impl Recipient for Inbox {
         }
         let drain = Drain { inbox: Arc::clone(&self), stays: false, ran: AtomicBool::new(false) };
         let scheduled = self.event_loop(py).map(|event_loop| {
-            // If that fails the loop is closed, and so is the inbox: the drain has been dropped unused.
+            // If this fails, the loop is closed.
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
         });
         if scheduled.is_none_or(|scheduled| scheduled.is_err()) {
@@ -317,12 +320,12 @@ impl Recipient for Inbox {
     }
 }
 
-/// What the loop calls. Dropped before that, the loop is gone.
-// No `__traverse__`: what lies in the box is for tasks that wait.
+/// The callback by which the loop empties the inbox. If it is dropped without having been called, the loop is gone.
+// No `__traverse__`: what lies in the inbox is kept by tasks that wait for it.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Drain {
     inbox: Arc<Inbox>,
-    /// A reader's: called again and again, and dropped with the loop.
+    /// Whether the loop keeps it as a reader's callback: then it is called many times, and dropped with the loop.
     stays: bool,
     ran: AtomicBool,
 }

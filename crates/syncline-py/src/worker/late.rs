@@ -1,7 +1,9 @@
-//! What comes for a runner's loop while it ends: its mailbox takes nothing any more, but tasks that clean up may wait for it.
+//! What comes for a runner's loop while that ends. The mailbox is closed by then, but tasks may wait for it in their
+//! cleanup. So it goes by `call_soon_threadsafe`.
 //!
 //! Invariants:
-//! 1. The loop's thread brings it, or it is lost when the loop is closed: whoever waits for it is told in either case.
+//! 1. Either the loop calls back, and it arrives; or the loop is closed first, and it is told that it is lost. Whoever
+//!    waits for it is told in both cases.
 
 use crate::python::errors;
 use crate::python::once::intern;
@@ -12,7 +14,7 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, take};
 
-/// What the loop calls.
+/// The callback that the loop makes for one arrival.
 #[pyclass(frozen, module = "syncline._core")]
 struct Late(Mutex<Option<Arc<dyn Arrival>>>);
 
@@ -32,7 +34,7 @@ impl Late {
 
 impl Drop for Late {
     fn drop(&mut self) {
-        // By 1.
+        // Not called before: the loop is closed (by 1).
         if let Some(arrival) = take(&self.0) {
             Python::try_attach(|py| errors::keeping_raised(py, || arrival.be_lost(py)));
         }
@@ -43,6 +45,6 @@ pub fn bring(py: Python<'_>, runner: &Runner, arrival: Arc<dyn Arrival>) {
     let Some(event_loop) = runner.event_loop(py) else { return arrival.be_lost(py) };
     let scheduled = Bound::new(py, Late(Mutex::new(Some(arrival))))
         .and_then(|late| event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (late,)));
-    // Closed already: the callback has been dropped, and so told.
+    // If the loop is closed already, the callback has been dropped by now, and has told the arrival (by 1).
     drop(scheduled);
 }

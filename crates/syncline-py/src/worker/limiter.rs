@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 use syncline_core::limiter::Refused;
 
-/// As anyio: an int, or `math.inf`.
+/// The number that a user gave: as for anyio's limiter an int, or `math.inf` for no limit.
 fn total_of(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     if let Ok(number) = value.extract::<f64>()
         && number == f64::INFINITY
@@ -29,7 +29,7 @@ fn total_of(value: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
 }
 
 /// How many worker threads may be busy at once.
-// No `__traverse__`: it has borrowers until they give their tokens back.
+// No `__traverse__`: it refers to borrowers only until they give their tokens back.
 #[pyclass(frozen, subclass, weakref, module = "syncline._core")]
 pub struct LimiterBase {
     limits: Arc<Limits>,
@@ -80,7 +80,7 @@ impl LimiterBase {
     fn available_tokens(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let counts = self.limits.counts();
         match counts.total {
-            // Below zero where the total was lowered meanwhile.
+            // Less than zero if the total was lowered while more were borrowed.
             Some(total) => {
                 let available = i128::try_from(total).unwrap_or(i128::MAX) - counts.borrowed as i128;
                 Ok(available.into_pyobject(py)?.into_any().unbind())

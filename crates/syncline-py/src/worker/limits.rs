@@ -1,11 +1,11 @@
 //! How many worker threads may be busy at once, for any number of loops.
 //!
-//! A call that finds no token is not sent back to its loop when one comes free: whoever gives a token back hands the call
-//! to a worker at once. A task that waits for a token by itself is told through its loop's inbox.
+//! A call that finds no token queues. Whoever gives a token back hands the next call to a worker at once, without a way
+//! round by that call's loop. A task that waits for a token of its own is told through its loop's inbox.
 //!
 //! Invariants:
-//! 1. A forked child starts with all tokens: the parent's borrowers are not there. 2. A token that was handed to a task
-//!    which no longer waits goes on to the next.
+//! 1. A forked child starts with all tokens free: the parent's borrowers do not exist there.
+//! 2. A token that was given to a task which does not wait any more goes on to the next in the queue.
 
 use super::awaiting::{Operation, Started, Waker};
 use super::inbox::Inbox;
@@ -25,10 +25,11 @@ use syncline_core::sync::{Mutex, lock};
 
 /// A call in a worker thread, as its limiter knows it.
 pub trait Claim: Send + Sync {
-    /// Among all calls.
+    /// A number that no other call has.
     fn number(&self) -> u64;
-    /// Whether it can never end: it waits, through one task after the other, for a token of a limiter whose tokens are all
-    /// held by such. `seen` are the numbers of those that were asked already.
+    /// Whether it can never end. That is so if it waits, directly or through other calls, for a token of a limiter all
+    /// of whose tokens are held by calls that can never end either. `seen` are the numbers of those that were asked
+    /// already.
     fn is_stuck(&self, seen: &mut Vec<u64>) -> bool;
     /// Whether its function waits for a coroutine.
     fn is_waiting(&self) -> bool;
@@ -44,7 +45,7 @@ pub trait Claim: Send + Sync {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TokenKey {
     Claim(u64),
-    /// By address.
+    /// The borrower's address.
     Object(usize),
 }
 
@@ -105,7 +106,7 @@ impl Limits {
         self.tokens().withdraw(&TokenKey::Claim(number)).is_some()
     }
 
-    /// Returns those who have a token now.
+    /// Gives a call's token back. Returns those from the queue who have a token now: `serve` them.
     pub fn give_back(&self, _py: Python<'_>, number: u64) -> Vec<InQueue> {
         self.tokens().release(&TokenKey::Claim(number)).map_or_else(Vec::new, |(_, waiters)| waiters)
     }
@@ -121,7 +122,8 @@ impl Limits {
             Borrower::Claim(claim) => Ok(Arc::clone(claim)),
             Borrower::Object(task) => Err(task.as_ptr() as usize),
         });
-        // A total of 0 is somebody's way to hold calls up, and can be raised.
+        // Without borrowers nobody is stuck: a total of 0 is a way to hold calls up for a while, until somebody raises
+        // it.
         !borrowers.is_empty()
             && borrowers.into_iter().all(|borrower| match borrower {
                 Ok(claim) => claim.is_stuck(seen),
@@ -131,9 +133,10 @@ impl Limits {
             })
     }
 
-    /// All tokens are held by workers that wait for coroutines, and nothing has moved for long: a call that comes from
-    /// one of those goes beyond the limit. (That such a coroutine waits for the call can't be known for sure, as tasks
-    /// of its own may be in between; else there would be an error.)
+    /// Lets one call go beyond the limit, if all tokens are held by workers that wait for coroutines: the first in the
+    /// queue that comes from a worker. Called when no token has changed hands for a while. The coroutines probably wait
+    /// for calls in the queue. That can't be known for sure, as there may be tasks in between; so this is no
+    /// DeadlockError.
     pub fn relieve(&self, py: Python<'_>) {
         let tokens = self.tokens();
         let all_wait = tokens.borrowers(|borrower| matches!(borrower, Borrower::Claim(claim) if claim.is_waiting()));
@@ -164,7 +167,7 @@ impl Limits {
     }
 }
 
-/// Sees to those who have got a token.
+/// Lets those go on who have got a token: calls in a worker, tasks on their loop.
 pub fn serve(py: Python<'_>, served: Vec<InQueue>) {
     for each in served {
         match each {
@@ -205,7 +208,7 @@ impl Turn {
         }
     }
 
-    /// By 2.
+    /// Gives a token back that nobody waits for any more (by 2).
     fn pass_on(&self, py: Python<'_>) {
         let released = self.key.get().and_then(|key| self.limits.tokens().release(key));
         if let Some((borrower, waiters)) = released {
@@ -252,7 +255,7 @@ impl Operation for Turn {
 
 impl Arrival for Turn {
     fn arrive(&self, py: Python<'_>) {
-        // Given up since: `cancel` has found it out of the queue, and passed its token on.
+        // If the task has given up, `cancel` has passed the token on already.
         if !self.given_up.load(SeqCst) {
             self.waker.wake(py);
         }

@@ -1,7 +1,7 @@
 //! How a loop is told that something has come for it.
 //!
-//! A loop that spins comes at once, and would collide with a thread that still holds the interpreter. So what needs the
-//! interpreter comes first (`prepare`), and the rest when the telling thread has let go of it (`send`).
+//! A loop that spins reacts at once, and then needs the interpreter, which the telling thread would still hold. So what
+//! needs the interpreter is done first (`prepare`), and the rest when the telling thread has let go of it (`send`).
 
 use super::late;
 use crate::runner::arrival::Arrival;
@@ -13,13 +13,13 @@ use syncline_core::mailbox::{SendError, Sent};
 use syncline_core::meeting::Meeting;
 use syncline_core::spin::current_cpu;
 
-/// A loop that is told by a notice.
+/// The inbox of a loop that is told by notices. (A trait, as notices are below inboxes.)
 pub trait Recipient: Send + Sync {
-    /// Lays something into its inbox; attached. What comes back is to be sent.
+    /// Lays something into it; attached. The notice that it returns has to be sent.
     fn put(self: Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) -> Option<Notice>;
-    /// Has the loop come round, if that takes the interpreter. True if nothing is left to do.
+    /// Schedules a callback on the loop, if the loop can only be told that way. True if it did: the loop is told.
     fn is_scheduled(self: Arc<Self>, py: Python<'_>) -> bool;
-    /// The same if it does not.
+    /// Wakes a loop that can be told without the interpreter.
     fn wake(&self);
 }
 
@@ -29,16 +29,16 @@ pub enum Notice {
     Mail(Arc<Runner>, Option<Arc<dyn Arrival>>),
     /// There is mail in the inbox.
     Wake(Arc<dyn Recipient>),
-    /// The loop's thread waits there at this moment, detached.
+    /// The loop's thread waits for this arrival at this moment, detached: it is met there.
     Meeting(Arc<Meeting>, Arc<dyn Recipient>, Arc<dyn Arrival>),
-    /// It has gone, and is to be told in the usual way.
+    /// It has left the meeting, and is to be told in the usual way.
     Missed(Arc<dyn Recipient>, Arc<dyn Arrival>),
-    /// The runner takes no mail any more: it ends.
+    /// The runner is ending, and its mailbox takes nothing any more.
     Late(Arc<Runner>, Arc<dyn Arrival>),
 }
 
 impl Notice {
-    /// What of it needs the interpreter. `None` if nothing is left to do.
+    /// Does what needs the interpreter. `None` if nothing is left to do.
     pub fn prepare(self, py: Python<'_>) -> Option<Self> {
         match self {
             Self::Wake(inbox) if Arc::clone(&inbox).is_scheduled(py) => None,
@@ -51,8 +51,8 @@ impl Notice {
         }
     }
 
-    /// Once; for any thread, attached or not. What comes back is to be sent attached, and this to be dropped so: it may be
-    /// the last that refers to Python's objects.
+    /// Does the rest; to be called once, attached or not. What it returns has to be sent while attached. The notice
+    /// itself has to be dropped while attached, as it may have the last reference to Python objects.
     pub fn send(&mut self) -> Option<Self> {
         match self {
             Self::Mail(runner, arrival) => {

@@ -1,9 +1,11 @@
 //! One call of a sync function in a worker thread, as its task, its limiter and its worker see it.
 //!
 //! Invariants:
-//! 1. What is to run is taken once: by the worker that runs it, or by a task that no longer waits. 2. The token is given
-//!    back when the function has ended, not when its task stops waiting: the limit is one of threads. 3. A result has one
-//!    taker; an error that nobody takes is logged. 4. No Python object is dropped while detached.
+//! 1. What is to run is taken once: by the worker that runs it, or by a task that stops waiting before it has begun.
+//! 2. The token is given back when the function has ended, not when its task stops waiting: what is limited are
+//!    threads.
+//! 3. A result is taken once. An error that nobody takes is logged.
+//! 4. No Python object is dropped while detached.
 
 use super::awaiting::{Operation, Started, Waker};
 use super::inbox::Inbox;
@@ -42,10 +44,11 @@ type Function = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
 
 pub struct Work {
     me: Weak<Work>,
-    /// Among all calls.
+    /// A number that no other call has.
     number: u64,
-    /// As it was asked for, until it is awaited.
+    /// What the user asked for, until it is awaited.
     function: Mutex<Option<Function>>,
+    /// The same from then on, as the worker is to call it, until it has begun.
     payload: Mutex<Option<Payload>>,
     carried: Mutex<Option<Carried>>,
     outcome: Mutex<Option<Outcome>>,
@@ -53,13 +56,15 @@ pub struct Work {
     given_up: AtomicBool,
     has_ended: AtomicBool,
     waker: Waker,
-    /// Where the loop's thread may wait for it.
+    /// Where the loop's thread may wait for the result.
     meeting: Arc<Meeting>,
     inbox: OnceLock<Arc<Inbox>>,
     limits: Arc<Limits>,
-    /// The calls that its function waits for, one inside the other, and which of them end with the task's interest.
+    /// The calls that its function waits for, each made inside of the one before, and what becomes of them if the task
+    /// stops waiting.
     waits_for: Mutex<Vec<(Arc<Call>, OnCancel)>>,
-    /// What that call's own task, or one of a loop that its function runs itself, awaits in turn, if it is another worker.
+    /// Another work that was asked for on behalf of this one and is awaited: by the task of a call that the function
+    /// waits for, or on a loop that the function runs itself.
     awaits: Mutex<Weak<Work>>,
     /// The work whose function asked for this one.
     parent: OnceLock<Weak<Work>>,
@@ -114,7 +119,7 @@ impl Work {
 
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, args, kwargs)) = take(&self.function) else { return Ok(()) };
-        // Inherited by all that the function calls, and by the tasks that this starts.
+        // The mark `origin` is inherited by all that the function calls, and by the tasks that it starts.
         let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
         let run = carried.context(py).getattr(py, intern!(py, "run"))?;
         let args = args.bind(py);
@@ -126,12 +131,13 @@ impl Work {
         Ok(())
     }
 
-    /// By 1.
+    /// What is to run, unless it was taken (by 1).
     fn take_payload(&self) -> Option<Payload> {
         take(&self.payload)
     }
 
-    /// Returns those who have its token now, and what is to be told.
+    /// The function has ended, or will never run. Returns those who have a token now, and the notice for the task's
+    /// loop.
     fn end_job(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<InQueue>, Option<Notice>) {
         drop(replace(&self.outcome, outcome));
         self.has_ended.store(true, SeqCst);
@@ -155,10 +161,10 @@ impl Work {
         serve(py, next);
     }
 
-    /// By 3.
+    /// Logs the error of a call whose task has stopped waiting (by 3).
     fn report(&self, py: Python<'_>) {
         let late = take(&self.outcome);
-        // At exit `SystemExit` is what ends a daemon thread.
+        // At exit, `SystemExit` is raised in daemon threads to end them.
         let is_usual = |error: &PyErr| {
             is_cancelled(py, error) || process::is_exiting() && error.is_instance_of::<PySystemExit>(py)
         };
@@ -169,7 +175,7 @@ impl Work {
         }
     }
 
-    /// The function begins to wait. False if the task has gone away.
+    /// The function begins to wait for a call. False if the task has stopped waiting for the function.
     pub fn begin_waiting_for(&self, call: &Arc<Call>, on_cancel: OnCancel) -> bool {
         let me: Weak<Self> = Weak::clone(&self.me);
         call.set_waiter(me);
@@ -177,28 +183,30 @@ impl Work {
         !self.is_given_up()
     }
 
-    /// Whether anybody who holds a token can be waiting for this: a look that costs nothing, since most calls that queue
-    /// only wait for others.
+    /// Whether anyone who holds a token may be waiting for this call. A cheap look, before `is_stuck` searches: most
+    /// calls that queue just wait for their turn.
     fn may_close_a_circle(&self) -> bool {
         self.parent.get().is_some() || self.limits.is_borrowed_by(self.task.load(Relaxed))
     }
 
-    /// Notes on whose behalf this is, for `is_stuck`.
+    /// Notes which other work waits for this one, if any does, for `is_stuck`.
     fn join(&self) {
         let waiting = stepped_call().and_then(|call| call.waiter()).and_then(of);
-        // Or a worker's function runs this loop itself.
+        // Either its function waits for the call that runs here, or it runs this loop itself, in this thread.
         let Some(parent) = waiting.or_else(current) else { return };
         drop(replace(&parent.awaits, Weak::clone(&self.me)));
         let _ = self.parent.set(Arc::downgrade(&parent));
     }
 
+    /// Undoes `join`.
     fn part(&self) {
         if let Some(parent) = self.parent.get().and_then(Weak::upgrade) {
             drop(replace(&parent.awaits, Weak::new()));
         }
     }
 
-    /// Has the call made by a worker. If one spins for it, that may take less time than to go to sleep for the result.
+    /// Gives the call to a worker. If one spins for work, the loop's thread waits a moment for the result: that may
+    /// take less time than it takes to go to sleep.
     fn submit_and_wait(&self, py: Python<'_>, me: &Arc<Self>) -> Started {
         let Some(inbox) = self.inbox.get().filter(|inbox| !inbox.spins()) else {
             workers::submit(py, &as_job(me));
@@ -224,7 +232,7 @@ fn as_job(work: &Arc<Work>) -> Arc<dyn WorkerJob> {
     Arc::<Work>::clone(work)
 }
 
-/// The work, if that is what the job is.
+/// The job that waits for a call, as a `Work`, which all such jobs are.
 fn of(job: Arc<dyn Any + Send + Sync>) -> Option<Arc<Work>> {
     job.downcast().ok()
 }
@@ -251,7 +259,8 @@ impl Waiter for Work {
         drop(ended);
     }
 
-    /// Where all workers wait, and nothing moves, one more may be needed: see `Limits::relieve`.
+    /// If no token has changed hands since the last look, and calls queue, one more worker may be needed
+    /// (`Limits::relieve`).
     fn look_after(&self, py: Python<'_>, seen: &mut Option<u64>) {
         let counts = self.limits.counts();
         if *seen == Some(counts.moves) && counts.waiting > 0 {
@@ -389,7 +398,7 @@ impl Operation for Work {
             drop(self.take_payload());
             return;
         }
-        // Not begun: a worker finds nothing to run, and gives the token back.
+        // If it has not begun, its worker finds nothing to run, and gives the token back.
         drop(self.take_payload());
         let calls = lock(&self.waits_for).clone();
         for (call, _) in calls.iter().filter(|(_, on_cancel)| *on_cancel == OnCancel::End) {

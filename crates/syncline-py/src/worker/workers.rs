@@ -1,13 +1,15 @@
 //! The worker threads: real `threading.Thread`s, made on demand, that wait for work detached.
 //!
-//! Their target is a loop of a few lines in Python, which asks a `Worker` for the next call and tells it what became of
-//! it. Not one in Rust: before Python 3.14 the interpreter ends daemon threads at its own end by unwinding their stacks
-//! wherever they next need it, and a worker may be busy then. Below a call of the user's there is no frame of ours.
+//! Their target is a loop of a few lines in Python (_workers.py), which asks a `Worker` for the next call and tells it
+//! what became of that. It is not written in Rust for this reason: before Python 3.14 the ending interpreter kills a
+//! daemon thread by unwinding its stack as soon as the thread needs the interpreter, and frames of Rust can't be
+//! unwound. A worker may be busy at that moment, and then no frame of ours is below the user's function.
 //!
 //! Invariants:
-//! 1. A worker that waits holds nothing of the calls that it made: it has let go of them while attached. 2. Marks and
-//!    whatever else belongs to a call end with it. 3. Once the exit has come far enough no worker attaches. 4. A forked
-//!    child has no workers, and does not touch the parent's pool, whose lock one may have held.
+//! 1. A worker that waits keeps nothing of the calls that it has made: it has let go of them while attached.
+//! 2. Marks and whatever else belongs to a call end with it.
+//! 3. Once the exit has come far enough no worker attaches.
+//! 4. A forked child has no workers. It leaves the parent's pool alone, whose lock a worker may have held at the fork.
 
 use super::notice::Notice;
 use crate::call::outcome::Outcome;
@@ -33,7 +35,7 @@ use syncline_core::pool::{Announcement, Desk, Need, Pool};
 use syncline_core::spin::usable_cores;
 use syncline_core::sync::{Mutex, lock, replace, take};
 
-/// An idle worker goes inbox after that time.
+/// A worker thread that was idle for that long ends.
 const LONGEST_IDLE: Duration = Duration::from_secs(10);
 
 /// What a worker calls: `run(*args, **kwargs)`.
@@ -45,19 +47,19 @@ pub struct Payload {
 
 /// What a worker thread does.
 pub trait WorkerJob: Send + Sync {
-    /// What is to be called, once; this thread does the job from now on. `None` if nobody wants that any more.
+    /// This thread takes the job. Returns what is to be called, or `None` if nobody wants that any more.
     fn begin(self: Arc<Self>) -> Option<Payload>;
-    /// The function has ended, or will never run. Returns the job that this thread may do next, and what is to be told.
+    /// The function has ended, or will never run. Returns a job that this thread may do next, and the notice to send.
     fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>);
-    /// In this very thread, where no other can be started any more.
+    /// Does the job in the calling thread, at a time when no thread can be started any more.
     fn run_here(&self, py: Python<'_>);
-    /// No worker will ever do it.
+    /// No worker will ever do the job, as no thread could be started.
     fn fail(&self, py: Python<'_>, error: PyErr);
 }
 
 type Works = Pool<Arc<dyn WorkerJob>>;
 
-/// By 4.
+/// One for each process (by 4).
 static POOL: PerProcess<Arc<Works>> = PerProcess::new();
 static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
 
@@ -70,7 +72,7 @@ pub fn is_marked() -> bool {
     MARKED.get()
 }
 
-/// Returns what it was.
+/// Marks this thread as a worker, or takes the mark off; returns whether it had one.
 pub fn mark(marked: bool) -> bool {
     MARKED.replace(marked)
 }
@@ -84,14 +86,15 @@ pub fn counts() -> (usize, usize) {
     pool().counts()
 }
 
-/// Has the call made by a worker.
+/// Gives the job to a worker.
 pub fn submit(py: Python<'_>, job: &Arc<dyn WorkerJob>) {
     if let Some((announcement, _)) = submit_to_come(py, job) {
         announce(announcement);
     }
 }
 
-/// The same. If a worker spins for it, returns how to tell it, and where it runs.
+/// Gives the job to a worker. If that one spins, it is not told yet: returns what tells it, and the core that it runs
+/// on.
 pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>) -> Option<(Announcement, u32)> {
     if process::has_left() {
         job.run_here(py);
@@ -108,7 +111,8 @@ pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>) -> Option<(Annou
     announcement.map(|announcement| (announcement, pool.worker_cpu()))
 }
 
-/// `job` is the one that needs a thread, if there is one for which nobody else may come.
+/// Does what the pool needs: nothing, calling a worker, or starting one. `job` is the job that was just submitted, if
+/// one was: if no thread can be started, nobody else may ever come for it.
 fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, job: Option<&Arc<dyn WorkerJob>>) {
     match need {
         Need::Nobody => {}
@@ -124,13 +128,15 @@ fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, job: Option<&Arc<dyn Work
             match pool.not_started(is_mine) {
                 Some(job) if errors::is_too_late(py, &error) => job.run_here(py),
                 Some(job) => job.fail(py, error),
-                // Those who work will see to what is left.
+                // Either the job was taken meanwhile, or workers are busy, and look for more when they are done.
                 None => {}
             }
         }
     }
 }
 
+/// Tells a worker that spins. On a runner's thread that is put off until the thread lets go of the interpreter, which
+/// the worker needs.
 fn announce(announcement: Announcement) {
     match current_runner().filter(|runner| runner.feeder() == Feeder::Selector) {
         Some(runner) => runner.outbox.announce(announcement),
@@ -152,7 +158,7 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
 }
 
 /// What a worker thread asks for work.
-// No `__traverse__`: its thread has it, and it has one call at a time.
+// No `__traverse__`: its thread keeps it, and it refers to one call at a time.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Worker {
     pool: Arc<Works>,
@@ -164,7 +170,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// By 1 and 2: lets go of the last call.
+    /// Lets go of the last call and of what belongs to it (by 1 and 2). Returns the notice for the loop that waits.
     fn finish(&self, py: Python<'_>) -> Option<Notice> {
         MARKED.set(false);
         drop(waiter::enter(None));
@@ -176,7 +182,7 @@ impl Worker {
     fn finish_with(&self, py: Python<'_>, job: &dyn WorkerJob, outcome: Option<Outcome>) -> Option<Notice> {
         let (next, notice) = job.finish(py, outcome);
         if let Some(next) = next {
-            // Nobody has to be woken for what this thread does next.
+            // Kept for this thread, which looks for work next: no other has to be woken.
             self.pool.keep(next);
         }
         notice
@@ -188,7 +194,7 @@ impl Worker {
     /// What to call next, as (function, args, kwargs); `None` if this thread is to end.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         if self.epoch != process::epoch() {
-            // The child of a call that forked.
+            // The function has forked, and this is the child (by 4).
             std::mem::forget((take(&self.current), take(&self.outcome), waiter::enter(None)));
             return Ok(None);
         }
@@ -203,7 +209,7 @@ impl Worker {
         let mut notice = self.finish(py);
         loop {
             while let Some((job, need)) = self.pool.take() {
-                // Whoever waits for the last result does not wait for this call too.
+                // The last result must not wait for the end of the next call.
                 if let Some(notice) = notice.take() {
                     notice.send_now(py);
                 }
@@ -217,7 +223,7 @@ impl Worker {
             if !self.pool.sit_down(&self.desk) {
                 continue;
             }
-            // Told after that: if the task has more work at once, it finds this thread ready for it.
+            // Sent only when this thread has sat down: if the task has more work at once, it finds this thread free.
             let mut prepared = notice.take().and_then(|notice| notice.prepare(py));
             drop(inside.take());
             let (stays, back) = loop {
@@ -247,7 +253,7 @@ impl Worker {
     }
 
     fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        // The frame that called us is of no interest to anybody.
+        // The outermost entry of the traceback is the loop in _workers.py, which tells users nothing.
         let traceback = error.getattr(intern!(py, "__traceback__"))?;
         if !traceback.is_none() {
             error.setattr(intern!(py, "__traceback__"), traceback.getattr(intern!(py, "tb_next"))?)?;
