@@ -91,6 +91,11 @@ try:
     result = bridge.run_sync(interrupts)
 except syncline.RunnerClosedError:
     result = "closed"
+except RuntimeError as error:
+    # Python 3.11's asyncio forgets the running loop in a child, and says so to the coroutine's sleep.
+    if os.getpid() == parent or "no running event loop" not in str(error):
+        raise
+    result = "closed"
 if os.getpid() == parent:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print(result, status, flush=True)

@@ -393,7 +393,7 @@ def test_a_forked_child_does_not_report_its_parents_tasks() -> None:
     finished = run_script(
         """
     import asyncio, os, syncline, warnings
-    from syncline import _nestable
+    from syncline._carriers import _carriers
     warnings.simplefilter("ignore", DeprecationWarning)
     bridge = syncline.Bridge(nested="switch")
 
@@ -406,10 +406,10 @@ def test_a_forked_child_does_not_report_its_parents_tasks() -> None:
         await asyncio.sleep(0)
 
     bridge.run_sync(main)
-    assert _nestable._carriers
+    assert _carriers
     child = os.fork()
     if child == 0:
-        os._exit(len(_nestable._carriers))
+        os._exit(len(_carriers))
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     )
