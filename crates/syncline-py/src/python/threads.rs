@@ -11,6 +11,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use syncline_core::sync::{Mutex, lock};
 
 /// The modules that can patch a process so that its threads are greenlets.
 const PATCHERS: [&str; 2] = ["gevent.monkey", "eventlet.patcher"];
@@ -87,10 +88,13 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'st
         return Ok(false);
     };
     let Ok(limbo) = limbo.cast_into::<PyDict>() else { return Ok(false) };
-    let bootstrap = bootstrap.unbind();
+    let bootstrap = Mutex::new(Some(bootstrap.unbind()));
     let bootstrap = PyCFunction::new_closure(py, None, None, move |args, _| {
         first();
-        bootstrap.call0(args.py())
+        // Taken out, so that the thread frees it: what a closure still has when it is freed itself, PyO3 frees in
+        // whichever thread comes next, also in the middle of a call of the main thread's.
+        let bootstrap = lock(&bootstrap).take();
+        bootstrap.map_or_else(|| Ok(args.py().None()), |bootstrap| bootstrap.call0(args.py()))
     })?;
     let joinable = threading.getattr_opt(intern!(py, "_start_joinable_thread"))?;
     let plain = threading.getattr_opt(intern!(py, "_start_new_thread"))?;
