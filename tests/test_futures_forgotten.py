@@ -156,3 +156,22 @@ def test_what_the_exit_cuts_short_is_not_logged() -> None:
         syncline.submit(asyncio.sleep, 60)
     """
     run_script(script, flags=DEV).assert_clean()
+
+
+def test_a_call_that_another_bridge_refuses_at_exit_is_not_logged() -> None:
+    """A submitted task uses a second bridge, which the exit closes, too; whichever is closed first."""
+    # The task calls the other bridge all the time: so it does when the exit comes.
+    script = """
+        import asyncio, syncline
+        one, two = syncline.Bridge(name="one"), syncline.Bridge(name="two")
+
+        async def calls_two():
+            while True:
+                two.run_sync(asyncio.sleep, 0.0001)
+                await asyncio.sleep(0)
+
+        future = one.submit(calls_two)
+        one.run_sync(asyncio.sleep, 0.05)
+    """
+    for _ in range(3):
+        run_script(script, flags=DEV).assert_clean()

@@ -3,6 +3,7 @@
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::process;
 use crate::python::residents;
 use crate::python::surroundings::is_in_trio_task;
 use pyo3::exceptions::{PyBaseExceptionGroup, PyRuntimeError};
@@ -107,7 +108,13 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
     }
     match outcome {
         Outcome::Returned(value) => future.call_method1(intern!(py, "set_result"), (value,)),
-        Outcome::Raised(error) => future.call_method1(intern!(py, "set_exception"), (error.value(py),)),
+        Outcome::Raised(error) => {
+            if process::is_exiting() && errors::are_of_exit(py, error) {
+                // The exit has cut the call short. Nobody is to be told of that.
+                future.setattr(intern!(py, "_is_retrieved"), true)?;
+            }
+            future.call_method1(intern!(py, "set_exception"), (error.value(py),))
+        }
     }
     .map(drop)
 }

@@ -91,11 +91,18 @@ pub fn nested(name: &str) -> PyErr {
     ))
 }
 
+const SHUTTING_DOWN: &str = "the interpreter is shutting down and no loop can run any more; make the call earlier, \
+                             for instance in a `with` block or a function registered with atexit";
+
 pub fn shutting_down() -> PyErr {
-    PyRuntimeError::new_err(
-        "the interpreter is shutting down and no loop can run any more; make the call earlier, for instance in a \
-         `with` block or a function registered with atexit",
-    )
+    PyRuntimeError::new_err(SHUTTING_DOWN)
+}
+
+/// Whether this is what calls raise that the exit refuses or cuts short.
+pub fn are_of_exit(py: Python<'_>, error: &PyErr) -> bool {
+    let says_so = || error.value(py).str().is_ok_and(|text| text.to_cow().is_ok_and(|text| text == SHUTTING_DOWN));
+    error.is_instance_of::<PyRuntimeError>(py)
+        && (runtime(py, &CLOSED).is_ok_and(|closed| error.is_instance(py, &closed)) || says_so())
 }
 
 /// For a function that was given to `run_sync` or the like (`caller`), and returned `made`, which is no awaitable.

@@ -36,13 +36,17 @@ pub fn thread_key() -> u64 {
     })
 }
 
-/// Starts a thread that is called `name` and calls `target(*args)`. `first` runs in it before any Python code does.
+/// What runs in a new thread before any Python code does. Then the thread's lowest frame is ours, which it must not be where
+/// the exit may unwind the thread (before Python 3.14).
+pub type First = Box<dyn Fn() + Send + Sync>;
+
+/// Starts a thread that is called `name` and calls `target(*args)`.
 pub fn start(
     py: Python<'_>,
     name: &str,
     target: Bound<'_, PyAny>,
     args: Bound<'_, PyTuple>,
-    first: impl Fn() + Send + Sync + 'static,
+    first: Option<First>,
 ) -> PyResult<Py<PyAny>> {
     check_for_greenlets(py)?;
     let options = PyDict::new(py);
@@ -79,7 +83,7 @@ pub fn start(
 /// Does what `Thread.start()` does, but does not wait for the thread to run. No Python code runs here, in which a
 /// signal handler could raise and leave the thread, or the locks of its event, half changed. False where this version
 /// of Python lacks the private functions that this uses.
-fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'static) -> PyResult<bool> {
+fn start_at_once(thread: &Bound<'_, PyAny>, first: Option<First>) -> PyResult<bool> {
     let py = thread.py();
     let threading = py.import(intern!(py, "threading"))?;
     let (Some(limbo), Some(bootstrap)) =
@@ -88,14 +92,10 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'st
         return Ok(false);
     };
     let Ok(limbo) = limbo.cast_into::<PyDict>() else { return Ok(false) };
-    let bootstrap = Mutex::new(Some(bootstrap.unbind()));
-    let bootstrap = PyCFunction::new_closure(py, None, None, move |args, _| {
-        first();
-        // Taken out, so that the thread frees it: what a closure still has when it is freed itself, PyO3 frees in
-        // whichever thread comes next, also in the middle of a call of the main thread's.
-        let bootstrap = lock(&bootstrap).take();
-        bootstrap.map_or_else(|| Ok(args.py().None()), |bootstrap| bootstrap.call0(args.py()))
-    })?;
+    let bootstrap = match first {
+        Some(first) => preceded(&bootstrap, first)?.into_any(),
+        None => bootstrap,
+    };
     let joinable = threading.getattr_opt(intern!(py, "_start_joinable_thread"))?;
     let plain = threading.getattr_opt(intern!(py, "_start_new_thread"))?;
     let handle = thread.getattr_opt(intern!(py, "_handle"))?;
@@ -116,6 +116,19 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: impl Fn() + Send + Sync + 'st
         limbo.del_item(thread)?;
     }
     started
+}
+
+/// A function that calls `first`, and then `bootstrap`, once.
+fn preceded<'py>(bootstrap: &Bound<'py, PyAny>, first: First) -> PyResult<Bound<'py, PyCFunction>> {
+    let py = bootstrap.py();
+    let bootstrap = Mutex::new(Some(bootstrap.clone().unbind()));
+    PyCFunction::new_closure(py, None, None, move |args, _| {
+        first();
+        // Taken out, so that the thread frees it: what a closure still has when it is freed itself, PyO3 frees in
+        // whichever thread comes next, also in the middle of a call of the main thread's.
+        let bootstrap = lock(&bootstrap).take();
+        bootstrap.map_or_else(|| Ok(args.py().None()), |bootstrap| bootstrap.call0(args.py()))
+    })
 }
 
 /// Raises RuntimeError where gevent or eventlet has replaced threads by greenlets: a loop's thread would be a

@@ -58,7 +58,7 @@ pub fn start(py: Python<'_>, plan: Plan, duty: Start, begin: impl FnOnce(&Arc<Ru
     };
     let started = threads::start(py, &name, main.into_any(), PyTuple::empty(py), {
         let starting = Arc::clone(&starting);
-        move || starting.is_of_thread(threads::thread_key())
+        Some(Box::new(move || starting.is_of_thread(threads::thread_key())))
     });
     if started.is_err() {
         // The thread may run all the same, if the error is a signal handler's that came in the middle. Then this does

@@ -154,7 +154,7 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
         outcome: Mutex::new(None),
     };
     let name = format!("syncline-worker-{}", NEXT_NAME.fetch_add(1, Relaxed));
-    threads::start(py, &name, names::work(py)?.clone(), PyTuple::new(py, [worker])?, || ()).map(drop)
+    threads::start(py, &name, names::work(py)?.clone(), PyTuple::new(py, [worker])?, None).map(drop)
 }
 
 /// What a worker thread asks for work.
