@@ -28,6 +28,8 @@ extensions = [
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 nitpicky = True
+# The inventory that is kept here has no such names.
+nitpick_ignore = [("py:class", "threading.Thread"), ("py:class", "asyncio.events.AbstractEventLoop")]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -12,8 +12,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import re
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +36,7 @@ INVENTORIES = Path(__file__).parent.parent / "inventories"
 SEEN_TYPES = {
     "Synced": "syncline._synced.Synced",
     "SyncCompatible": "syncline._compatible.SyncCompatible",
-    "ThreadLimiterStatistics": "syncline._workers.ThreadLimiterStatistics",
+    "ThreadLimiterStatistics": "syncline._limits.ThreadLimiterStatistics",
 }
 TYPE_VARIABLE = re.compile(r"(syncline\.[\w.]+\.)?_?(P(\.args|\.kwargs)?|R|R_co|S|T|Y|A|Args|Self|MP|MR|MA)")
 
@@ -123,6 +125,25 @@ def _linked(code: str) -> str:
     return f":py:obj:`{code} <syncline.{name}>`" if is_public else _code(code)
 
 
+def show_seen_types() -> None:
+    """Gives the modules the classes that only type checkers see in them."""
+    for name in SEEN_TYPES.values():
+        module_name, _, class_name = name.rpartition(".")
+        module = importlib.import_module(module_name)
+        if hasattr(module, class_name):
+            continue
+        spec = importlib.util.find_spec(module_name)
+        assert spec is not None
+        assert spec.loader is not None
+        as_checked = importlib.util.module_from_spec(spec)
+        typing.TYPE_CHECKING = True
+        try:
+            spec.loader.exec_module(as_checked)
+        finally:
+            typing.TYPE_CHECKING = False
+        setattr(module, class_name, getattr(as_checked, class_name))
+
+
 def copy_overloads() -> None:
     """Those of `Bridge`'s methods, for the functions that they are, too (by 3)."""
     analyzer = ModuleAnalyzer.for_module("syncline._bridge")
@@ -170,6 +191,7 @@ def check_that_all_is_there(app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    show_seen_types()
     copy_overloads()
     app.connect("autodoc-process-signature", signature)
     app.connect("autodoc-process-docstring", docstring)
