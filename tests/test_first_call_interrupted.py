@@ -3,6 +3,8 @@ raised, the next call works, and nothing is left."""
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from child import run_script
@@ -143,6 +145,9 @@ for each in wrong:
 
 
 def check(kind: str, raises: str, **options: str) -> None:
+    if options.get("scope") == "caller" and sys.version_info < (3, 12):
+        # A session's task, or the exception, can be lost there: see "Open ends" in CONTRIBUTING.md.
+        pytest.skip("scope caller does not hold this on Python 3.11 yet")
     words = " ".join(f"{name}={value}" for name, value in {"raises": raises, **options}.items())
     script = f"import sys\nsys.argv[1:] = {[kind, *words.split()]!r}\n{SCRIPT}"
     end = run_script(script, limit=60)

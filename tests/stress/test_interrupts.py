@@ -23,9 +23,10 @@ SEED = int(os.environ.get("SYNCLINE_SEED", random.SystemRandom().randrange(2**32
 SECONDS = 5.0 if FULL else 0.12
 SCRIPT = Path(__file__).with_name("interrupts.py")
 BRIDGES = ("run_sync", "run", "run_late", "synced", "enter", "dual", "nested", "first", "close", "in_a_loop")
-USERS = ("asyncio", "new_loop", "to_thread", "from_thread")
+USERS = ("asyncio", "to_thread", "from_thread")
 CASES = [(BRIDGES, "process"), (BRIDGES, "thread"), (BRIDGES, "caller"), (USERS, "process")]
 KNOWN = {
+    "new_loop": "about one in 1,500 interrupts is lost: see Open ends in CONTRIBUTING.md",
     "iterate": "dropped by a finalizer in Python, DualIterator.__del__: what is raised there is lost",
     "iterate_ahead": "the same",
     "iterate_left": "the same",
