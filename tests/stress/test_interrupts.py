@@ -26,7 +26,7 @@ BRIDGES = ("run_sync", "run", "run_late", "synced", "enter", "dual", "nested", "
 USERS = ("asyncio", "to_thread", "from_thread")
 CASES = [(BRIDGES, "process"), (BRIDGES, "thread"), (BRIDGES, "caller"), (USERS, "process")]
 KNOWN = {
-    "new_loop": "about one in 1,500 interrupts is lost: see Open ends in CONTRIBUTING.md",
+    "new_loop": "about one in 600 interrupts is lost: see Open ends in CONTRIBUTING.md",
     "iterate": "dropped by a finalizer in Python, DualIterator.__del__: what is raised there is lost",
     "iterate_ahead": "the same",
     "iterate_left": "the same",
