@@ -113,8 +113,7 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
                 // The exit has cut the call short. Nobody is to be told of that.
                 future.setattr(intern!(py, "_is_retrieved"), true)?;
             }
-            // With its traceback, which before Python 3.12 is not in the value.
-            future.call_method1(intern!(py, "set_exception"), (error.clone_ref(py).into_value(py),))
+            future.call_method1(intern!(py, "set_exception"), (errors::object(py, error),))
         }
     }
     .map(drop)

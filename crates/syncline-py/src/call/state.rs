@@ -299,9 +299,7 @@ impl Call {
 
     fn look_at_error(&self, py: Python<'_>, error: &PyErr) {
         if error.is_instance_of::<PyRuntimeError>(py) {
-            // Before Python 3.12 the exception object gets its traceback only when it is raised again.
-            let _ = error.value(py).setattr(intern!(py, "__traceback__"), error.traceback(py));
-            explain_loop_mixup(error.value(py).as_any(), None);
+            explain_loop_mixup(errors::object(py, error).as_any(), None);
         }
         if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
             log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));

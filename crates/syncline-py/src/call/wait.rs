@@ -369,7 +369,7 @@ fn interrupted<T>(py: Python<'_>, signal: PyErr, outcome: Outcome<T>) -> PyErr {
         && !is_cancelled(py, &error)
         && !error.value(py).is(signal.value(py))
     {
-        let _ = signal.value(py).setattr(intern!(py, "__context__"), error.value(py));
+        let _ = signal.value(py).setattr(intern!(py, "__context__"), errors::object(py, &error));
     }
     signal
 }

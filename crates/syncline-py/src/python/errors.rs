@@ -2,8 +2,7 @@
 
 use crate::python::once::{Once, intern};
 #[cfg(target_os = "linux")]
-use pyo3::exceptions::PyOSError;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyException, PyOSError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 
@@ -187,6 +186,12 @@ pub fn from_errno(errno: rustix::io::Errno) -> PyErr {
     let text = std::io::Error::from(errno).to_string();
     let words = text.split(" (os error").next().unwrap_or_default().to_owned();
     PyOSError::new_err((errno.raw_os_error(), words))
+}
+
+/// The exception object, with its traceback. Before Python 3.12 PyO3 keeps the traceback apart, and the object has none
+/// until it is raised.
+pub fn object<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseException> {
+    error.clone_ref(py).into_value(py).into_bound(py)
 }
 
 /// Sets `error.__cause__`, as `raise error from cause` does.

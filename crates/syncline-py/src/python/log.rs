@@ -1,5 +1,6 @@
 //! What syncline logs, to the logger "syncline".
 
+use crate::python::errors;
 use crate::python::names;
 use crate::python::once::Once;
 use crate::python::signals;
@@ -29,7 +30,7 @@ pub fn log_to(logger: &Bound<'_, PyAny>, level: &str, message: &str, error: Opti
     let write = || {
         let extra = PyDict::new(py);
         if let Some(error) = error {
-            extra.set_item("exc_info", error.value(py))?;
+            extra.set_item("exc_info", errors::object(py, error))?;
         }
         // The text is an argument of "%s", as it may hold a "%" of its own.
         logger.call_method(level, ("%s", message), Some(&extra))
