@@ -229,9 +229,8 @@ impl CallerLoop {
         py: Python<'_>,
         event_loop: &Bound<'_, PyAny>,
         call: &Arc<Call>,
-        wait: Wait,
+        mut wait: Wait,
     ) -> PyResult<Py<PyAny>> {
-        let mut wait = wait;
         let mut awaited = CallerCall {
             own: self,
             event_loop,
@@ -248,7 +247,8 @@ impl CallerLoop {
             }
             return wait.decide(py, outcome, &awaited);
         }
-        let result = awaited.drive(py, &mut wait);
+        call.stop_when_settled(Some(event_loop.clone().unbind()));
+        let result = wait.wait_for(py, &mut awaited);
         // If the call goes on without its caller, its end must not stop the loop for a later call.
         call.stop_when_settled(None);
         result
@@ -344,13 +344,6 @@ struct CallerCall<'a, 'py> {
     /// It did so again, and that was no signal handler's.
     is_broken: bool,
     idle_stops: IdleStops,
-}
-
-impl CallerCall<'_, '_> {
-    fn drive(&mut self, py: Python<'_>, wait: &mut Wait) -> PyResult<Py<PyAny>> {
-        self.call.stop_when_settled(Some(self.event_loop.clone().unbind()));
-        wait.wait_for(py, self)
-    }
 }
 
 impl Awaited for CallerCall<'_, '_> {

@@ -305,8 +305,8 @@ fn factory_calls_its_bridge(py: Python<'_>, name: &str) -> PyErr {
     errors::deadlock(
         py,
         format!(
-            "the loop_factory of the bridge {name:?}, or what ran in the middle of it, made a call that waits for the very loop which it is to make; make \
-             the call before, or through another bridge"
+            "the loop_factory of the bridge {name:?}, or what ran in the middle of it, made a call that waits for the \
+             very loop which it is to make; make the call before, or through another bridge"
         ),
     )
 }

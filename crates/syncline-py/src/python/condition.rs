@@ -1,10 +1,11 @@
 //! A condition that a signal handler's exception can't leave locked.
 //!
-//! The standard library's is Python code. What a handler raises in the middle of it leaves its lock taken for good, or given
-//! away twice, and whoever needs that lock next is stuck: a new thread that says that it runs, the loop of all callers that
-//! settles a future.
+//! The standard library's is Python code. What a handler raises in the middle of it leaves its lock taken for good, or
+//! given away twice, and whoever needs that lock next is stuck: a new thread that says that it runs, the loop of all
+//! callers that settles a future.
 
-use crate::python::once::{Once, intern};
+use crate::python::names;
+use crate::python::once::intern;
 use crate::python::process;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -27,9 +28,7 @@ pub struct Condition {
 impl Condition {
     #[new]
     pub fn new(py: Python<'_>) -> PyResult<Self> {
-        static CELL: Once<Py<PyAny>> = Once::new();
-        let class = CELL.get_or_try_init(py, || PyResult::Ok(py.import("_thread")?.getattr("RLock")?.unbind()))?;
-        Ok(Self { lock: class.call0(py)?, sleepers: Mutex::default() })
+        Ok(Self { lock: names::rlock(py)?.call0()?.unbind(), sleepers: Mutex::default() })
     }
 
     #[pyo3(signature = (blocking=true, timeout=-1.0))]
@@ -50,7 +49,8 @@ impl Condition {
         self.release(py)
     }
 
-    /// Whether it was notified before `timeout` seconds were over. What a handler raises is raised with the lock taken again.
+    /// Whether it was notified before `timeout` seconds were over. What a handler raises is raised with the lock taken
+    /// again.
     #[pyo3(signature = (timeout=None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let span = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)));

@@ -32,6 +32,7 @@ lazy! {
     base_set_task_factory = "asyncio"."BaseEventLoop.set_task_factory";
     base_is_running = "asyncio"."BaseEventLoop.is_running";
     base_set_debug = "asyncio"."BaseEventLoop.set_debug";
+    rlock = "_thread"."RLock";
     get_asyncgen_hooks = "sys"."get_asyncgen_hooks";
     set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
     set_running_loop = "asyncio.events"."_set_running_loop";

@@ -36,8 +36,8 @@ pub fn thread_key() -> u64 {
     })
 }
 
-/// What runs in a new thread before any Python code does. Then the thread's lowest frame is ours, which it must not be where
-/// the exit may unwind the thread (before Python 3.14).
+/// What runs in a new thread before any Python code does. Then the thread's lowest frame is ours, which it must not be
+/// where the exit may unwind the thread (before Python 3.14).
 pub type First = Box<dyn Fn() + Send + Sync>;
 
 /// Starts a thread that is called `name` and calls `target(*args)`.
