@@ -15,6 +15,13 @@ import syncline
 from neutral import turn
 
 R = TypeVar("R")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "process": {},
+    "thread": {"scope": "thread"},
+    "caller": {"scope": "caller"},
+    "uvloop": {"loop_factory": uvloop.new_event_loop},
+}
+"""What bridges are made with, of each scope and on another kind of loop."""
 
 
 def in_asyncio(body: Callable[[], R]) -> R:

@@ -12,16 +12,13 @@ from typing import Any
 
 import anyio
 import pytest
-import uvloop
 
 import syncline
 from child import eventually, run_script
+from places import OPTIONS
 
 KINDS: dict[str, dict[str, Any]] = {
-    "process": {},
-    "thread": {"scope": "thread"},
-    "caller": {"scope": "caller"},
-    "uvloop": {"loop_factory": uvloop.new_event_loop},
+    **OPTIONS,
     "trio": {"backend": "trio"},
 }
 kinds = pytest.mark.parametrize("kind", KINDS)

@@ -12,13 +12,11 @@ import pytest
 import uvloop
 
 import syncline
+from places import OPTIONS
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")]
 PLACES: dict[str, dict[str, Any]] = {
-    "process": {},
-    "thread": {"scope": "thread"},
-    "caller": {"scope": "caller"},
-    "uvloop": {"loop_factory": uvloop.new_event_loop},
+    **OPTIONS,
     "caller on uvloop": {"scope": "caller", "loop_factory": uvloop.new_event_loop},
     "trio": {"backend": "trio"},
     "sender": {"in_worker": "sender"},

@@ -22,10 +22,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-import uvloop
 
 import syncline
 from child import eventually, open_descriptors
+from places import OPTIONS
 
 Operation = Callable[[syncline.Bridge], object]
 
@@ -202,10 +202,7 @@ CHEAP: dict[str, Operation] = {
 DEAR = {"is_too_late": is_too_late, "limits": limits}
 
 KINDS: dict[str, dict[str, Any]] = {
-    "process": {},
-    "thread": {"scope": "thread"},
-    "caller": {"scope": "caller"},
-    "uvloop": {"loop_factory": uvloop.new_event_loop},
+    **OPTIONS,
     "nested=thread": {"nested": "thread"},
     "context=copy": {"context": "copy"},
     "trio": {"backend": "trio"},

@@ -12,13 +12,11 @@ import uvloop
 
 import syncline
 from child import eventually, run_script
+from places import OPTIONS
 
 pytestmark = pytest.mark.timeout(60)
 PLACES: dict[str, dict[str, Any]] = {
-    "process": {},
-    "thread": {"scope": "thread"},
-    "caller": {"scope": "caller"},
-    "uvloop": {"loop_factory": uvloop.new_event_loop},
+    **OPTIONS,
     "caller on uvloop": {"scope": "caller", "loop_factory": uvloop.new_event_loop},
 }
 
