@@ -29,13 +29,8 @@ impl Shared {
             let patience = self.patience(timeout);
             self.place(py, patience).map(|place| (place, patience))
         });
-        match place {
-            Ok((place, patience)) => self.execute(py, place, target, patience),
-            Err(error) => {
-                target.discard(py);
-                Err(error)
-            }
-        }
+        let (target, (place, patience)) = target.with(py, place)?;
+        self.execute(py, place, target, patience)
     }
 
     /// Runs the target and waits for its result.
@@ -57,15 +52,9 @@ impl Shared {
                 }
                 Place::Runner(_) | Place::Own(_) | Place::Inline(_) => Carried::from_caller(py),
             };
-            let carried = match carried {
-                Ok(carried) => carried,
-                Err(error) => {
-                    target.discard(py);
-                    return Err(error);
-                }
-            };
+            let (ready, carried) = target.with(py, carried)?;
             let run_in = RunIn::Task(carried.context(py));
-            match self.execute_at(py, &place, target, run_in, patience) {
+            match self.execute_at(py, &place, ready, run_in, patience) {
                 Ok(heard) => {
                     let written = if shares_context { carried.write_back(py, heard.has_ended) } else { Ok(()) };
                     // What was kept is this operation's, whatever else it raises.
@@ -75,13 +64,7 @@ impl Shared {
                 // error.
                 Err((returned, _)) => target = returned,
             }
-            place = match self.place(py, patience) {
-                Ok(place) => place,
-                Err(error) => {
-                    target.discard(py);
-                    return Err(error);
-                }
-            };
+            (target, place) = target.with(py, self.place(py, patience))?;
         }
         target.discard(py);
         Err(errors::closed_meanwhile(py, &self.name))

@@ -97,7 +97,8 @@ impl Shared {
             let promised = Promised { future: future.clone_ref(py), keeps };
             let call = runner.new_call(Taker::Future(Mutex::new(Some(promised))), &self.terms.stats);
             runner.remember_submitted(&call);
-            let job = Job::Start(Arc::clone(&call), target, RunIn::Task(context::copy(py)?));
+            let (ready, context) = target.with(py, context::copy(py))?;
+            let job = Job::Start(Arc::clone(&call), ready, RunIn::Task(context));
             match runner.post(py, job) {
                 Ok(()) => return signals::check(py).map(|()| Submitted { call, runner }),
                 Err(error) => match error.0 {

@@ -198,6 +198,18 @@ impl Target {
             error.write_unraisable(py, None);
         }
     }
+
+    /// The target and what its beginning needs; or the error for which there is no such thing, and the target is given
+    /// up.
+    pub fn with<T>(self, py: Python<'_>, needed: PyResult<T>) -> PyResult<(Self, T)> {
+        match needed {
+            Ok(needed) => Ok((self, needed)),
+            Err(error) => {
+                self.discard(py);
+                Err(error)
+            }
+        }
+    }
 }
 
 /// `Ok`: the iterator that drives this awaitable. `Err`: the object itself, which is none.

@@ -167,13 +167,7 @@ fn awaited(
     context: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<PyAny>> {
     counted(terms, py, context, || {
-        let (_level, depth) = match Nesting::enter(strand) {
-            Ok(entered) => entered,
-            Err(error) => {
-                target.discard(py);
-                return Err(error);
-            }
-        };
+        let (target, (_level, depth)) = target.with(py, Nesting::enter(strand))?;
         let target = match timeout {
             None => target,
             Some(timeout) => within(py, target, timeout)?,

@@ -71,13 +71,7 @@ pub fn run_there(
     shares_context: bool,
     stats: &Arc<Stats>,
 ) -> PyResult<Py<PyAny>> {
-    let carried = match Carried::fresh(py) {
-        Ok(carried) => carried,
-        Err(error) => {
-            target.discard(py);
-            return Err(error);
-        }
-    };
+    let (target, carried) = target.with(py, Carried::fresh(py))?;
     let call = Call::new(Taker::SleeperOfOthers, &"the loop of a worker thread".into(), &Arc::default(), stats);
     let _under_way = UnderWay(stats);
     let waiting = WaitingHere::begin(work, &call);
