@@ -24,8 +24,8 @@ async def cleanup(seconds=0.01):
     else:
         await sleep(seconds)
 
-def when_still():
-    # Returns when the main thread has not moved for a while: it waits.
+def say_when_still(line):
+    # Says it when the main thread has not moved for a while: it waits.
     seen, times = None, 0
     while times < 5:
         frame = sys._current_frames()[threading.main_thread().ident]
@@ -36,13 +36,13 @@ def when_still():
         # Not while the main thread is still in ready(), which starts this thread, or in a handler that called it.
         seen, times = now, times + 1 if now == seen and names.isdisjoint(("ready", "interrupt")) else 0
         time.sleep(0.01)
-    print("ready", flush=True)
+    print(line, flush=True)
 
-def ready(still=bridge.scope == "caller"):
+def ready(line="ready", still=bridge.scope == "caller"):
     if still:
-        threading.Thread(target=when_still, daemon=True).start()
+        threading.Thread(target=say_when_still, args=(line,), daemon=True).start()
     else:
-        print("ready", flush=True)
+        print(line, flush=True)
 
 async def work():
     try:
@@ -86,7 +86,8 @@ async def refuses():
         try:
             await wait(3600)
         except BaseException:
-            print("refused", flush=True)
+            # In scope "caller" a signal that came before it waits again would be raised here, and refused as well.
+            ready("refused")
             wait = cleanup
 """
 
