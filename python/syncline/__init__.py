@@ -12,8 +12,10 @@ from __future__ import annotations
 from ._bridge import Bridge
 from ._core import DeadlockError, RunnerClosedError, SynclineError, __version__
 from ._default import (
+    configure,
     contextmanager,
     coroutine,
+    default_bridge,
     enter,
     generator,
     iterate,
@@ -36,6 +38,7 @@ from ._groups import (
 from ._kinds import is_async_fn, is_async_gen_fn
 from ._nestable import install, nestable, no_switch, run_nestable
 from ._new_loop import run_in_new_loop
+from ._options import BridgeOptions
 from ._stats import BridgeStats
 from ._threads import (
     ThreadLimiter,
@@ -53,6 +56,7 @@ from ._threads import (
 
 __all__ = [
     "Bridge",
+    "BridgeOptions",
     "BridgeStats",
     "DeadlockError",
     "DualContextManager",
@@ -69,10 +73,12 @@ __all__ = [
     "__version__",
     "call_with_mark",
     "check_cancelled",
+    "configure",
     "contextmanager",
     "coroutine",
     "create_gather_task_group",
     "create_task",
+    "default_bridge",
     "enter",
     "from_thread",
     "gather",

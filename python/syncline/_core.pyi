@@ -29,6 +29,7 @@ __all__ = [
     "CoroutineBase",
     "DeadlockError",
     "Drain",
+    "FutureBase",
     "GeneratorBase",
     "IteratorBase",
     "LimiterBase",

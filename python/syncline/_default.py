@@ -5,14 +5,39 @@ from __future__ import annotations
 from ._bridge import Bridge
 from ._dual import DualContextManager, DualCoroutine, DualIterator
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Unpack
+
+    from ._options import BridgeOptions
+
 _default = Bridge()
 
 
-def _default_bridge() -> Bridge:
+def default_bridge() -> Bridge:
+    """The bridge of the module's functions, and of all that they decorate: the same object at each call.
+
+    Its loop starts with the first call. `default_bridge().stats()` counts, and `default_bridge().close()` ends its
+    loops for good: calls that come later raise RunnerClosedError. May be called from any thread.
+    """
     return _default
 
 
-_default._found_by = _default_bridge
+def configure(**options: Unpack[BridgeOptions]) -> None:
+    """Gives the default bridge options, those of `Bridge(...)`, before its first use. For programs, not for libraries.
+
+        syncline.configure(scope="thread", stall_after=5)
+
+    What was imported or decorated before has them, too. Options that are not named keep what an earlier `configure` has
+    given them. A forked child has its parent's. Raises RuntimeError once the default bridge has been used, and what
+    `Bridge` raises for bad options; then nothing has changed. May be called from any thread.
+    """
+    all_options: Any = {**_default._options, **options}
+    _default._configure(Bridge(**all_options))
+    _default._options = all_options
+
+
+_default._found_by = default_bridge
 for _kind in (DualContextManager, DualCoroutine, DualIterator):
     _kind.bridge = _default
 

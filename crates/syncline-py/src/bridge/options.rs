@@ -13,7 +13,7 @@ use crate::python::threads::next_id;
 use crate::runner::registry::Registry;
 use crate::switch::greenlets;
 use crate::switch::nest::{self, Terms};
-use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -66,7 +66,7 @@ pub struct Bridge {
 
 impl Bridge {
     pub fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.hold.shared)
+        Arc::clone(self.hold.shared())
     }
 
     /// `caller` is the name of the public function, for messages.
@@ -80,13 +80,14 @@ impl Bridge {
         let py = function.py();
         // First of all, so that no loop is started for a call that can't be made.
         Target::refuse_uncallable(caller, function)?;
-        if let Some(strand) = self.hold.shared.task_here(py)? {
-            return nest::run_function(&self.hold.shared.terms, &strand, caller, function, args, kwargs);
+        let shared = self.hold.shared();
+        if let Some(strand) = shared.task_here(py)? {
+            return nest::run_function(&shared.terms, &strand, caller, function, args, kwargs);
         }
-        let patience = self.hold.shared.patience(None);
-        let place = self.hold.shared.place(py, patience)?;
+        let patience = shared.patience(None);
+        let place = shared.place(py, patience)?;
         let target = Target::from_function(caller, function, args, kwargs)?;
-        self.hold.shared.execute(py, place, target, patience)
+        shared.execute(py, place, target, patience)
     }
 }
 
@@ -127,29 +128,27 @@ impl Bridge {
         }
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
-            hold: Arc::new(Hold {
-                shared: Arc::new(Shared {
-                    terms: Terms {
-                        bridge: next_id(),
-                        backend,
-                        switches: matches!(nested, Nested::Switch | Nested::Auto),
-                        shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
-                        stats: Arc::default(),
-                    },
-                    name: name.unwrap_or_else(|| "syncline".to_owned()),
-                    scope: choose("scope", scope, &scopes)?,
-                    nested_is_error: nested == Nested::Error,
-                    joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
-                    loop_factory: loop_factory.map(Bound::unbind),
-                    cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
-                    stall_after: seconds("stall_after", stall_after)?,
-                    closed: AtomicBool::new(false),
-                    registry: Mutex::new((process::epoch(), Registry::new())),
-                    starting: Mutex::default(),
-                    closing: Mutex::default(),
-                    own_loops: Mutex::default(),
-                }),
-            }),
+            hold: Arc::new(Hold::new(Arc::new(Shared {
+                terms: Terms {
+                    bridge: next_id(),
+                    backend,
+                    switches: matches!(nested, Nested::Switch | Nested::Auto),
+                    shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                    stats: Arc::default(),
+                },
+                name: name.unwrap_or_else(|| "syncline".to_owned()),
+                scope: choose("scope", scope, &scopes)?,
+                nested_is_error: nested == Nested::Error,
+                joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+                loop_factory: loop_factory.map(Bound::unbind),
+                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
+                stall_after: seconds("stall_after", stall_after)?,
+                closed: AtomicBool::new(false),
+                registry: Mutex::new((process::epoch(), Registry::new())),
+                starting: Mutex::default(),
+                closing: Mutex::default(),
+                own_loops: Mutex::default(),
+            }))),
         })
     }
 
@@ -191,7 +190,7 @@ impl Bridge {
     /// `run_sync`.
     #[pyo3(signature = (awaitable, *, timeout=None))]
     fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        self.hold.shared.run(py, Target::from_awaitable(awaitable)?, timeout)
+        self.hold.shared().run(py, Target::from_awaitable(awaitable)?, timeout)
     }
 
     fn _submit(
@@ -203,7 +202,17 @@ impl Bridge {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
         let target = Target::from_function("submit", r#fn, args, kwargs)?;
-        self.hold.shared.submit(py, &self.hold, target, &future)
+        self.hold.shared().submit(py, &self.hold, target, &future)
+    }
+
+    /// Takes the options of another bridge that is not used, or raises RuntimeError: this one has been used.
+    fn _configure(&self, other: &Self) -> PyResult<()> {
+        self.hold.plan(other.hold.look()).map_err(|_| {
+            PyRuntimeError::new_err(
+                "configure() came after the default bridge's first use, and changes nothing any more; call it at the \
+                 program's start, or make a Bridge(...) of your own",
+            )
+        })
     }
 
     /// Cancels what runs, closes the loops and ends their threads. Calls that run or come later raise
@@ -213,12 +222,12 @@ impl Bridge {
     /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
     /// closed by that thread, at its next call on the bridge or at its end.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.hold.shared.close(py)
+        self.hold.shared().close(py)
     }
 
     /// Counters of this bridge, read at about the same time; see `BridgeStats`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let shared = &self.hold.shared;
+        let shared = self.hold.look();
         let runners = if shared.is_closed() { Vec::new() } else { shared.registry().alive() };
         let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
@@ -240,7 +249,7 @@ impl Bridge {
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.hold.shared.close(py)
+        self.hold.shared().close(py)
     }
 
     /// There is no `__clear__`: a ring of references through here also goes through other objects of the factory, where
@@ -248,8 +257,10 @@ impl Bridge {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // A call or an iterator may keep the factory as well. The collector must not take it for this object's alone
         // then.
-        let is_ours_alone = Arc::strong_count(&self.hold) == 1 && Arc::strong_count(&self.hold.shared) == 1;
-        match &self.hold.shared.loop_factory {
+        let shared = self.hold.look();
+        let ours = self.hold.references() + 1;
+        let is_ours_alone = Arc::strong_count(&self.hold) == 1 && Arc::strong_count(&shared) == ours;
+        match &shared.loop_factory {
             Some(factory) if is_ours_alone => visit.call(factory),
             _ => Ok(()),
         }
@@ -257,14 +268,14 @@ impl Bridge {
 
     /// The name, as threads and messages have it.
     #[getter]
-    fn name(&self) -> &str {
-        &self.hold.shared.name
+    fn name(&self) -> String {
+        self.hold.look().name.clone()
     }
 
     /// Which loop gets a call: "process", "thread" or "caller".
     #[getter]
     fn scope(&self) -> &'static str {
-        match self.hold.shared.scope {
+        match self.hold.look().scope {
             Scope::Process => "process",
             Scope::Thread => "thread",
             Scope::Caller => "caller",
@@ -274,16 +285,16 @@ impl Bridge {
     /// Whether it was closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.hold.shared.is_closed()
+        self.hold.look().is_closed()
     }
 
     #[getter]
     fn _shares_context(&self) -> bool {
-        self.hold.shared.terms.shares_context
+        self.hold.look().terms.shares_context
     }
 
     fn __repr__(&self) -> String {
         let closed = if self.closed() { ", closed" } else { "" };
-        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.hold.shared.name, self.scope())
+        format!("<syncline.Bridge {:?}, scope {:?}{closed}>", self.name(), self.scope())
     }
 }

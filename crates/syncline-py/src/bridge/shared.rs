@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! 1. In a forked child a bridge begins anew, without runners.
+//! 2. Until a bridge is used first, its options may be replaced; from then on they stay.
 
 use super::caller_loop::CallerLoop;
 use crate::call::wait::Patience;
@@ -13,7 +14,7 @@ use crate::switch::nest::Terms;
 use pyo3::prelude::*;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Acquire;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 
@@ -48,15 +49,55 @@ pub struct Shared {
 /// Keeps the bridge's loops alive. The object that users have holds one, and so does each call of `submit` until it
 /// ends. When the last one is dropped, the loops end.
 pub struct Hold {
-    pub shared: Arc<Shared>,
+    /// Filled from `planned` by the first use (by 2).
+    used: OnceLock<Arc<Shared>>,
+    planned: Mutex<Arc<Shared>>,
+}
+
+impl Hold {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { used: OnceLock::new(), planned: Mutex::new(shared) }
+    }
+
+    /// What the bridge works with. Whoever asks for it uses the bridge.
+    pub fn shared(&self) -> &Arc<Shared> {
+        self.used.get().unwrap_or_else(|| {
+            // The lock is held until `used` is filled: nobody replaces what has just been read.
+            let planned = lock(&self.planned);
+            self.used.get_or_init(|| Arc::clone(&planned))
+        })
+    }
+
+    /// The same to look at, which is no use.
+    pub fn look(&self) -> Arc<Shared> {
+        Arc::clone(self.used.get().unwrap_or(&lock(&self.planned)))
+    }
+
+    /// How many references to that it has itself.
+    pub fn references(&self) -> usize {
+        1 + usize::from(self.used.get().is_some())
+    }
+
+    /// Takes the place of what was planned. Gives it back if the bridge has been used (by 2).
+    pub fn plan(&self, shared: Arc<Shared>) -> Result<(), Arc<Shared>> {
+        let mut planned = lock(&self.planned);
+        if self.used.get().is_some() {
+            return Err(shared);
+        }
+        let old = std::mem::replace(&mut *planned, shared);
+        drop(planned);
+        drop(old);
+        Ok(())
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        let Some(shared) = self.used.get() else { return };
         // Nobody can call the bridge any more. Its threads end, and nobody waits for that.
         Python::try_attach(|py| {
-            if !self.shared.is_closed() {
-                errors::keeping_raised(py, || self.shared.close_when_dropped(py));
+            if !shared.is_closed() {
+                errors::keeping_raised(py, || shared.close_when_dropped(py));
             }
         });
     }

@@ -1,0 +1,23 @@
+"""What `Bridge(...)` and `configure(...)` take."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal, TypedDict
+
+    class BridgeOptions(TypedDict, total=False):
+        """The options of a bridge, as keywords; `Bridge` says what each means."""
+
+        scope: Literal["process", "thread", "caller"]
+        nested: Literal["switch", "thread", "error"] | None
+        context: Literal["share", "copy"]
+        loop_factory: Callable[[], Any] | None
+        name: str | None
+        cleanup_timeout: float
+        stall_after: float | None
+        backend: Literal["asyncio", "trio"]
+        in_worker: Literal["own", "sender"]
+else:  # importing typing would cost more than the rest of `import syncline`
+    BridgeOptions = dict
