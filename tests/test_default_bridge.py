@@ -78,7 +78,7 @@ configure(scope="caller")
 print(run_sync(where), bridge.scope, bridge.stats()["calls"])
 """
     )
-    looked = "syncline process False 0 <syncline.Bridge \"syncline\", scope \"process\">"
+    looked = 'syncline process False 0 <syncline.Bridge "syncline", scope "process">'
     assert finished.lines == [looked, "True", "MainThread caller 1"], finished.err
 
 

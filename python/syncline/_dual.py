@@ -54,8 +54,7 @@ class DualIterator(_core.IteratorBase[Y]):
     def __reduce__(self) -> Any:
         return _remade, (DualIterator, type(self), self._held()), self.__getstate__()
 
-    def __del__(self) -> None:
-        self._drop()
+    __del__ = _core.IteratorBase._drop
 
 
 class DualGenerator(_core.GeneratorBase[Y, S], DualIterator[Y]):

@@ -6,7 +6,7 @@ import logging
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
-from ._core import Condition
+from ._core import Condition, FutureBase
 
 if TYPE_CHECKING:
     from ._core import Submitted
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class SubmittedFuture(Future[R]):
+class SubmittedFuture(FutureBase, Future[R]):
     """Cancelling it cancels the task; a wait for it that could never end raises DeadlockError; an error that nobody
     asks for is logged."""
 
@@ -57,7 +57,9 @@ class SubmittedFuture(Future[R]):
             self._submitted.wait(super().exception, timeout)
         self._is_retrieved = True
 
-    def __del__(self) -> None:
+    __del__ = FutureBase._drop
+
+    def _report_if_forgotten(self) -> None:
         if not hasattr(self, "_done_callbacks"):
             return  # its making was interrupted
         if self._is_retrieved or not self.done() or self.cancelled():

@@ -26,7 +26,7 @@ mod _core {
     #[pymodule_export]
     use crate::bridge::options::Bridge;
     #[pymodule_export]
-    use crate::bridge::submitted::Submitted;
+    use crate::bridge::submitted::{FutureBase, Submitted};
     #[pymodule_export]
     use crate::dual::coroutine::CoroutineBase;
     #[pymodule_export]

@@ -7,6 +7,7 @@ use crate::coroutine::target::Target;
 use crate::python::context;
 use crate::python::errors;
 use crate::python::names;
+use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
 use crate::runner::state::{Job, Runner, current_runner};
@@ -53,6 +54,24 @@ impl Submitted {
             return Err(self.circle(py)?);
         }
         Ok(wait.call1((timeout,))?.unbind())
+    }
+}
+
+/// What `SubmittedFuture` has besides Python's future.
+#[pyclass(frozen, subclass, module = "syncline._core")]
+pub struct FutureBase;
+
+#[pymethods]
+impl FutureBase {
+    #[new]
+    fn new() -> Self {
+        Self
+    }
+
+    /// Serves as `__del__`, without a frame of Python's, in which an error that a signal handler raises would be lost.
+    fn _drop(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        signals::in_finalizer(py, || slf.call_method0(intern!(py, "_report_if_forgotten")).map(drop))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::residents;
+use crate::python::signals;
 use crate::python::surroundings::is_in_trio_task;
 use pyo3::exceptions::{PyBaseExceptionGroup, PyRuntimeError};
 use pyo3::prelude::*;
@@ -82,7 +83,7 @@ pub fn cancelled_here(py: Python<'_>) -> PyErr {
 
 /// Whether this is a cancellation of the library that runs the calling code: then its task ends by it as cancelled.
 pub fn is_cancelled_here(py: Python<'_>, error: &PyErr) -> bool {
-    is_cancelled(py, error) && is_trio_cancelled(py, error) == is_in_trio_task(py).unwrap_or(false)
+    is_cancelled(py, error) && is_trio_cancelled(py, error) == signals::ask(py, || is_in_trio_task(py))
 }
 
 /// Turns a cancellation that came from another loop, which another library may run, into one of the library that runs
@@ -130,9 +131,8 @@ pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, P
         return;
     }
     let explain = || -> PyResult<()> {
-        // The text of an error may be made by the user's code, and that may fail.
-        let text = error.str().and_then(|text| text.extract::<String>());
-        if !text.is_ok_and(|text| MIXUPS.iter().any(|known| text.contains(known))) {
+        let text = signals::text_if_any(error);
+        if !text.is_some_and(|text| MIXUPS.iter().any(|known| text.contains(known))) {
             return Ok(());
         }
         let explain = py.import("syncline._diagnosis")?.getattr("explain_loop_mixup")?;

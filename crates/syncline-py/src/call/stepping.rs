@@ -3,6 +3,7 @@
 use super::state::Call;
 use crate::python::leaky::Leaky;
 use crate::python::process;
+use crate::python::signals;
 use crate::python::surroundings;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub fn stepped_call() -> Option<Arc<Call>> {
 pub fn outer_ends(py: Python<'_>, outer: Option<&Arc<Call>>, now: Instant) -> bool {
     let Some(outer) = outer.filter(|outer| outer.is_to_be_cancelled(now)) else { return false };
     outer.take_over_cancelling();
-    if !surroundings::is_in_trio_task(py).unwrap_or(false) {
+    if !signals::ask(py, || surroundings::is_in_trio_task(py)) {
         return true;
     }
     // Code in trio may raise `Cancelled` only where a scope around it is cancelled, so the task is cancelled first.

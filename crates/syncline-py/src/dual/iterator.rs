@@ -9,6 +9,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::signals;
 use crate::task::closer::Closer;
 use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -178,6 +179,39 @@ impl IteratorBase {
             }
         }
     }
+
+    /// What was begun in sync code and not ended is closed now, on its loop, and waited for if possible.
+    fn end_dropped(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let Some(binding) = this.usage.finish() else { return Ok(()) };
+        if !binding.is_of_this_process() {
+            // A forked child must not free its parent's loop.
+            std::mem::forget(binding);
+            return Ok(());
+        }
+        if !binding.can_go_on() {
+            return this.leave_to_loop(slf.as_any(), &binding, this.last_target_of_dropped(slf.as_any())?);
+        }
+        let target = this.last_target_of_dropped(slf.as_any())?;
+        if binding.can_wait(py) && !process::is_exiting() {
+            let closed = this.close_at(slf.as_any(), &binding, target);
+            if closed.is_err() && !binding.can_go_on() {
+                // The bridge was closed meanwhile, and its loops have closed the generator.
+                binding.end_with_its_loop(py);
+                return Ok(());
+            }
+            return closed;
+        }
+        if let (Some(buffer), Some(runner)) = (this.buffer.get(), binding.runner()) {
+            buffer.ask_to_stop(py, runner);
+        }
+        match target {
+            Some(target) => binding.end_with(py, target),
+            None => binding.end(py),
+        }
+        Ok(())
+    }
 }
 
 /// Whether this is a native async generator.
@@ -265,37 +299,9 @@ impl IteratorBase {
         this.items(slf.as_any())?.next(source.bind(slf.py()))
     }
 
-    /// For `__del__`: what was begun in sync code and not ended is closed now, on its loop, and waited for if possible.
+    /// Serves as `__del__`. It has no frame of Python's, in which an error that a signal handler raises would be lost.
     fn _drop(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let this = slf.get();
-        let Some(binding) = this.usage.finish() else { return Ok(()) };
-        if !binding.is_of_this_process() {
-            // A forked child must not free its parent's loop.
-            std::mem::forget(binding);
-            return Ok(());
-        }
-        if !binding.can_go_on() {
-            return this.leave_to_loop(slf.as_any(), &binding, this.last_target_of_dropped(slf.as_any())?);
-        }
-        let target = this.last_target_of_dropped(slf.as_any())?;
-        if binding.can_wait(py) && !process::is_exiting() {
-            let closed = this.close_at(slf.as_any(), &binding, target);
-            if closed.is_err() && !binding.can_go_on() {
-                // The bridge was closed meanwhile, and its loops have closed the generator.
-                binding.end_with_its_loop(py);
-                return Ok(());
-            }
-            return closed;
-        }
-        if let (Some(buffer), Some(runner)) = (this.buffer.get(), binding.runner()) {
-            buffer.ask_to_stop(py, runner);
-        }
-        match target {
-            Some(target) => binding.end_with(py, target),
-            None => binding.end(py),
-        }
-        Ok(())
+        signals::in_finalizer(slf.py(), || Self::end_dropped(slf))
     }
 
     fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {

@@ -99,9 +99,8 @@ pub fn shutting_down() -> PyErr {
 
 /// Whether this is what calls raise that the exit refuses or cuts short.
 pub fn are_of_exit(py: Python<'_>, error: &PyErr) -> bool {
-    let says_so = || error.value(py).str().is_ok_and(|text| text.to_cow().is_ok_and(|text| text == SHUTTING_DOWN));
-    error.is_instance_of::<PyRuntimeError>(py)
-        && (runtime(py, &CLOSED).is_ok_and(|closed| error.is_instance(py, &closed)) || says_so())
+    runtime(py, &CLOSED).is_ok_and(|closed| error.is_instance(py, &closed))
+        || is_runtime_error(py, error, SHUTTING_DOWN)
 }
 
 /// For a function that was given to `run_sync` or the like (`caller`), and returned `made`, which is no awaitable.
@@ -202,8 +201,14 @@ pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
 
 /// Whether a thread could not be started since the interpreter is shutting down (Python 3.12 and later).
 pub fn is_too_late(py: Python<'_>, error: &PyErr) -> bool {
-    let text = || error.value(py).str()?.extract::<String>();
-    error.is_instance_of::<PyRuntimeError>(py) && text().is_ok_and(|text| text.contains("interpreter shutdown"))
+    is_runtime_error(py, error, "interpreter shutdown")
+}
+
+/// Whether this is a RuntimeError whose message has these words. Its `str` is not asked: there Python looks after
+/// signals, and what a handler raised would be lost.
+pub fn is_runtime_error(py: Python<'_>, error: &PyErr, words: &str) -> bool {
+    let message = || error.value(py).getattr(intern!(py, "args"))?.get_item(0)?.extract::<String>();
+    error.is_instance_of::<PyRuntimeError>(py) && message().is_ok_and(|message| message.contains(words))
 }
 
 /// Runs `work` in a destructor. An exception that travels up the stack meanwhile is put aside: it is neither lost,

@@ -25,8 +25,12 @@ use std::ffi::{c_int, c_void};
 /// So often a short step is tried that exceptions of signal handlers break off.
 const MOST_TRIES: u32 = 8;
 
+/// So often the interpreter is asked to call again later, in the code that it runs by then.
+const LONGEST_POSTPONED: u32 = 10_000;
+
 thread_local! {
     static KEPT: Leaky<PyErr> = const { Leaky::new() };
+    static PASSING: Leaky<Passing> = const { Leaky::new() };
 }
 
 /// For an error out of Python code of ours that raises nothing by itself: so in the main thread it is a signal
@@ -66,11 +70,17 @@ pub fn through<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> Option<T> {
     None
 }
 
+/// The answer to a question that should not fail: no, if it does. Keeps what a signal handler raises in it, and asks
+/// again.
+pub fn ask(py: Python<'_>, question: impl Fn() -> PyResult<bool>) -> bool {
+    if process::is_main_thread(py) { through(py, question) } else { question().ok() }.unwrap_or(false)
+}
+
 /// Whether a signal handler raised this error, which came out of a loop that the main thread drives, and may come
 /// from a background task as well. `KeyboardInterrupt` always counts as a handler's; for others the traceback tells.
 pub fn are_handlers(py: Python<'_>, error: &PyErr) -> bool {
     process::is_main_thread(py)
-        && (error.is_instance_of::<PyKeyboardInterrupt>(py) || runs_through_handler(py, error).unwrap_or(false))
+        && (error.is_instance_of::<PyKeyboardInterrupt>(py) || ask(py, || runs_through_handler(py, error)))
 }
 
 /// Whether the error's traceback shows a handler's frame.
@@ -94,25 +104,39 @@ fn traceback_shows(
     Ok(false)
 }
 
-/// The text of an object. To make it runs Python code, in which signal handlers may raise: see
-/// `keep_unless_exception`.
+/// The text of an object. While it is made, signal handlers may raise: see `keep_unless_exception`. Then it is made
+/// again.
 pub fn text_of(object: &Bound<'_, PyAny>) -> String {
-    shown(object, object.str())
+    shown(object, || object.str())
+}
+
+/// The same for an object that may have none. Then nothing is reported.
+pub fn text_if_any(object: &Bound<'_, PyAny>) -> Option<String> {
+    text_from(object.py(), || object.str()).ok()
 }
 
 /// The same for its `repr`.
 pub fn repr_of(object: &Bound<'_, PyAny>) -> String {
-    shown(object, object.repr())
+    shown(object, || object.repr())
 }
 
-fn shown(object: &Bound<'_, PyAny>, text: PyResult<Bound<'_, PyString>>) -> String {
-    match text {
-        Ok(text) => text.to_string_lossy().into_owned(),
-        Err(error) => {
-            keep_unless_exception(object.py(), error);
-            errors::type_name(object)
+fn shown<'py>(object: &Bound<'py, PyAny>, text: impl Fn() -> PyResult<Bound<'py, PyString>>) -> String {
+    text_from(object.py(), text).unwrap_or_else(|error| {
+        keep_unless_exception(object.py(), error);
+        errors::type_name(object)
+    })
+}
+
+fn text_from<'py>(py: Python<'py>, text: impl Fn() -> PyResult<Bound<'py, PyString>>) -> PyResult<String> {
+    for _ in 0..MOST_TRIES {
+        match text() {
+            Err(error) if process::is_main_thread(py) && !error.is_instance_of::<PyException>(py) => {
+                let _ = keep(py, error);
+            }
+            text => return Ok(text?.to_string_lossy().into_owned()),
         }
     }
+    Ok(text()?.to_string_lossy().into_owned())
 }
 
 /// Whether something waits to be raised.
@@ -147,7 +171,7 @@ pub fn check_all(py: Python<'_>) -> PyResult<()> {
 /// and SystemExit out. A signal handler or another thread may have raised these, too, so the traceback has to tell.
 pub fn concerns_driver(py: Python<'_>, error: &PyErr) -> bool {
     let is_usual = error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py);
-    !is_usual || are_handlers(py, error) || !comes_from_callback(py, error).unwrap_or(true)
+    !is_usual || are_handlers(py, error) || !ask(py, || comes_from_callback(py, error))
 }
 
 /// Whether the traceback shows the frame in which asyncio, or uvloop, runs callbacks.
@@ -160,21 +184,74 @@ fn comes_from_callback(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
 /// By 1: passes what is kept on to the interpreter, at the end of an operation that can't raise it.
 pub fn pass_on(py: Python<'_>) {
     if are_kept() {
-        // SAFETY: attached; `raise_pending` has the signature of a pending call and uses no argument.
-        let failed = unsafe { ffi::Py_AddPendingCall(Some(raise_pending), std::ptr::null_mut()) };
-        if failed != 0
-            && let Some(error) = KEPT.with(Leaky::take)
-        {
-            // The interpreter has room for a fixed number of pending calls, and none was free.
-            error.write_unraisable(py, None);
-        }
+        let passing = running_frame(py).ok().map(|frame| Passing { frame: frame.unbind(), postponed: 0 });
+        drop(PASSING.with(|known| known.replace(passing)));
+        add_pending(py);
     }
+}
+
+/// For a finalizer, which can't raise anything: what a signal handler raises in its work is passed on.
+pub fn in_finalizer(py: Python<'_>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    match work() {
+        Err(error) if are_handlers(py, &error) => {
+            let _ = keep(py, error);
+            pass_on(py);
+            Ok(())
+        }
+        ended => ended,
+    }
+}
+
+/// The frame of Python code that runs now, or has called what runs now.
+fn running_frame(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    names::getframe(py)?.call0()
+}
+
+fn add_pending(py: Python<'_>) {
+    // SAFETY: attached; `raise_pending` has the signature of a pending call and uses no argument.
+    let failed = unsafe { ffi::Py_AddPendingCall(Some(raise_pending), std::ptr::null_mut()) };
+    if failed != 0
+        && let Some(error) = KEPT.with(Leaky::take)
+    {
+        // The interpreter has room for a fixed number of pending calls, and none was free.
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Where what is kept was passed on.
+struct Passing {
+    /// The frame whose code ran then.
+    frame: Py<PyAny>,
+    postponed: u32,
+}
+
+/// Whether the code that runs now was called, in the middle of one operation, by the code that ran when the error was
+/// passed on: such as the callback of a weak reference, out of which Python lets no error. It soon returns.
+fn is_to_be_postponed(py: Python<'_>) -> bool {
+    let Some(Passing { frame, postponed }) = PASSING.with(Leaky::take) else { return false };
+    let is_below = || -> PyResult<bool> {
+        let top = running_frame(py)?;
+        let mut at = top.clone();
+        while !at.is_none() && !at.is(&frame) {
+            at = at.getattr(intern!(py, "f_back"))?;
+        }
+        Ok(at.is(&frame) && !top.is(&frame))
+    };
+    if postponed == LONGEST_POSTPONED || !is_below().unwrap_or(false) {
+        return false;
+    }
+    drop(PASSING.with(|known| known.replace(Some(Passing { frame, postponed: postponed + 1 }))));
+    true
 }
 
 /// Raises what is kept; the interpreter calls it in the main thread, as one of its pending calls.
 extern "C" fn raise_pending(_: *mut c_void) -> c_int {
     // SAFETY: the interpreter makes its pending calls attached.
     let py = unsafe { Python::assume_attached() };
+    if are_kept() && is_to_be_postponed(py) {
+        add_pending(py);
+        return 0;
+    }
     match KEPT.with(Leaky::take) {
         Some(error) => {
             error.restore(py);

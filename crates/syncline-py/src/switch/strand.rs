@@ -21,6 +21,7 @@ use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::signals;
 use crate::python::surroundings::{self, Backend};
 use crate::python::threads::thread_key;
 use pyo3::Borrowed;
@@ -267,7 +268,7 @@ impl Strand {
     /// Which library runs the strand's task. To be called by code of that task.
     pub fn backend(&self, py: Python<'_>) -> Backend {
         let has_asyncio_task = self.stepper.get().is_some_and(|stepper| matches!(stepper.task.get(), Some(Some(_))));
-        if !has_asyncio_task && surroundings::is_in_trio_task(py).unwrap_or(false) {
+        if !has_asyncio_task && signals::ask(py, || surroundings::is_in_trio_task(py)) {
             Backend::Trio
         } else {
             Backend::Asyncio

@@ -16,7 +16,7 @@ use crate::switch::nestable;
 use crate::task::bridged::BridgedCoroutine;
 use crate::task::loops::IdleStops;
 use crate::task::session::SessionCoroutine;
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet};
 use std::sync::Arc;
@@ -269,13 +269,14 @@ impl Awaited for Turns<'_, '_> {
         let turned = self.event_loop.call_method1(intern!(py, "run_until_complete"), (&self.task,));
         match turned {
             Ok(_) => Ok(()),
+            // First of all: it may come when the task is done, in the turn that is left.
+            Err(error) if signals::are_handlers(py, &error) => Err(error),
             Err(_) if self.is_done() => Ok(()),
             Err(error) if was_stopped(py, &error) => {
                 self.idle_stops.note(begun.elapsed());
                 self.failure = self.idle_stops.are_too_many().then_some(error);
                 Ok(())
             }
-            Err(error) if signals::are_handlers(py, &error) => Err(error),
             // `SystemExit` and the like, raised by a task: the task's own affair, and the cleanup goes on.
             Err(error) if !signals::concerns_driver(py, &error) => {
                 log::log(py, "error", "a task or callback raised this while its loop ends", Some(&error));
@@ -325,8 +326,7 @@ fn session_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, SessionCorouti
 
 /// Whether `run_until_complete` ended because of `loop.stop()`. asyncio says so by this text alone.
 fn was_stopped(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyRuntimeError>(py)
-        && signals::text_of(error.value(py)).contains("stopped before Future completed")
+    errors::is_runtime_error(py, error, "stopped before Future completed")
 }
 
 fn report_failure(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
