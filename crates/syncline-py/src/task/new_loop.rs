@@ -2,6 +2,7 @@
 
 use super::bridged::BridgedCoroutine;
 use super::revival::settle_lost_step;
+use super::session::SessionCoroutine;
 use crate::python::errors;
 use crate::python::log;
 use crate::python::main_end;
@@ -49,7 +50,7 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         let py = args.py();
         let what = args.get_item(1)?;
-        if is_known_to_a_caller(&what)? {
+        if is_for_the_driver(&args.get_item(0)?, &what)? || is_known_to_a_caller(&what)? {
             return Ok(());
         }
         let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?;
@@ -73,6 +74,20 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(PyCFunction::new_closure(py, Some(c"syncline_exception_handler"), None, handler)?.into_any())
 }
 
+/// Whether a signal handler raised the error, in the main thread, which drives the loop: asyncio takes it for an error
+/// of the callback that it interrupts. It is kept, and the loop stopped, so that the wait raises it.
+fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = what.py();
+    let get = |key: &str| what.call_method1(intern!(py, "get"), (key,));
+    let error = get("exception")?;
+    if error.is_none() || get("handle")?.is_none() || !signals::are_handlers(py, &PyErr::from_value(error.clone())) {
+        return Ok(false);
+    }
+    let _ = signals::keep(py, PyErr::from_value(error));
+    event_loop.call_method0(intern!(py, "stop"))?;
+    Ok(true)
+}
+
 /// Whether the caller of a call of ours knows already what the handler is told: that a step failed outside of its
 /// coroutine (which ends the call), or that a task is still pending whose call has ended.
 fn is_known_to_a_caller(what: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -86,5 +101,9 @@ fn is_known_to_a_caller(what: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(false);
     }
     let coroutine = task.call_method0(intern!(py, "get_coro"))?;
+    if let Ok(session) = coroutine.cast::<SessionCoroutine>() {
+        // The task was never made to its end: what broke that off is known.
+        return Ok(!session.get().session.is_task(&task));
+    }
     Ok(coroutine.cast::<BridgedCoroutine>().is_ok_and(|coroutine| coroutine.get().call().is_settled()))
 }

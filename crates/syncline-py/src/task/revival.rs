@@ -40,10 +40,19 @@ pub fn go_on_in_new_task<'py>(
 
 /// If the call's task has lost its step, another one takes its place.
 pub fn revive_if_lost(event_loop: &Bound<'_, PyAny>, call: &Call) -> PyResult<()> {
+    if let Some(task) = call.task(event_loop.py())
+        && let Some(new) = revived(event_loop, &task)?
+    {
+        call.suspended_in(new);
+    }
+    Ok(())
+}
+
+/// The task that takes the place of one that has lost its step; `None` if it has not.
+pub fn revived<'py>(event_loop: &Bound<'py, PyAny>, task: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = event_loop.py();
-    let Some(task) = call.task(py) else { return Ok(()) };
-    if !is_lost(event_loop, &task)? {
-        return Ok(());
+    if !is_lost(event_loop, task)? {
+        return Ok(None);
     }
     let coroutine = task.call_method0(intern!(py, "get_coro"))?;
     // Tasks tell their context in Python 3.12 and later only.
@@ -57,11 +66,10 @@ pub fn revive_if_lost(event_loop: &Bound<'_, PyAny>, call: &Call) -> PyResult<()
     if let Ok(session) = coroutine.cast::<SessionCoroutine>() {
         session.get().session.goes_on_in(&new);
     }
-    call.suspended_in(new);
-    Ok(())
+    Ok(Some(new))
 }
 
-/// Whether a task waits for nothing, and no step of it lies in the loop's queue.
+/// Whether a task waits for nothing any more, and no step of it lies in the loop's queue.
 fn is_lost(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = task.py();
     let (Some(ready), Some(waiter)) =
@@ -69,7 +77,12 @@ fn is_lost(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<b
     else {
         return Ok(false);
     };
-    if !waiter.is_none() || task.call_method0(intern!(py, "done"))?.is_truthy()? {
+    // What it waits for may be done, and the step that was to follow lost.
+    let is_over = match waiter.getattr_opt(intern!(py, "done"))? {
+        Some(done) => done.call0()?.is_truthy()?,
+        None => waiter.is_none(),
+    };
+    if !is_over || task.call_method0(intern!(py, "done"))?.is_truthy()? {
         return Ok(false);
     }
     for handle in ready.try_iter()? {

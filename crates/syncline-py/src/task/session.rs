@@ -363,6 +363,10 @@ impl Session {
         asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
     }
 
+    pub fn is_task(&self, task: &Bound<'_, PyAny>) -> bool {
+        lock(&self.state).task.as_ref().is_some_and(|known| known.is(task))
+    }
+
     /// Another task takes the place of the session's, which lost its step.
     pub fn goes_on_in(&self, task: &Bound<'_, PyAny>) {
         let replaced = lock(&self.state).task.replace(task.clone().unbind());
