@@ -95,8 +95,6 @@ check()
 @pytest.mark.parametrize("place", ["process", "thread", "caller", "process on uvloop"])
 def test_a_call_at_the_recursion_limit_fails_or_works_and_the_next_one_works(place: str) -> None:
     """Each kind of call, as a bridge's first one and later, begun 1 to 12 frames below the limit; and closing there."""
-    if place == "process on uvloop" and sys.version_info < (3, 12):
-        pytest.skip("hangs there on Python 3.11: see Open ends in CONTRIBUTING.md")
     # The recursion limit makes asyncio's and our own code fail at each of its lines in turn.
     end = run_script(f"PLACE = {place!r}\n{SCRIPT}")
     assert end.status == 0, f"{end.out}\n{end.err}"

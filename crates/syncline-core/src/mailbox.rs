@@ -6,7 +6,7 @@
 //!
 //! Invariants:
 //! 1. The queue, `parked` and `closed` change under one lock only. So no job is queued after `close`, and where a
-//!    parked loop has mail, one sender was told to wake it.
+//!    parked loop has mail, one sender was told to wake it, or has failed to.
 //! 2. `count` is the queue's length. It is written under the lock, and read without it by a loop that spins.
 //!
 //! A lock and not a lock-free queue: it is held for some 20 ns, and with it closing is easy to get right.
@@ -102,6 +102,11 @@ impl<T> Mailbox<T> {
         lock(&self.state).parked = false;
     }
 
+    /// Says that the sender which was told to wake the loop could not do it: the next one is told, too.
+    pub fn wake_failed(&self) {
+        lock(&self.state).parked = true;
+    }
+
     /// Refuses all further mail, and returns what was left.
     pub fn close(&self) -> VecDeque<T> {
         let mut state = lock(&self.state);
@@ -132,6 +137,19 @@ mod tests {
         mail.clear();
         assert!(mailbox.drain(&mut mail));
         assert_eq!(mail, [2, 3]);
+    }
+
+    #[test]
+    fn after_a_wake_that_failed_the_next_sender_wakes_the_loop() {
+        let mailbox = Mailbox::new();
+        assert!(mailbox.park());
+        assert_eq!(mailbox.send(1), Ok(Sent::WakeTheLoop));
+        mailbox.wake_failed();
+        assert_eq!(mailbox.send(2), Ok(Sent::WakeTheLoop));
+        assert_eq!(mailbox.send(3), Ok(Sent::LoopIsAwake));
+        let mut mail = VecDeque::new();
+        assert!(mailbox.drain(&mut mail));
+        assert_eq!(mail, [1, 2, 3]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::{Once, intern};
 use crate::python::process;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyRecursionError, PySystemExit};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -73,7 +73,11 @@ pub fn through<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> Option<T> {
 /// The answer to a question that should not fail: no, if it does. Keeps what a signal handler raises in it, and asks
 /// again.
 pub fn ask(py: Python<'_>, question: impl Fn() -> PyResult<bool>) -> bool {
-    if process::is_main_thread(py) { through(py, question) } else { question().ok() }.unwrap_or(false)
+    let answer = || match question() {
+        Err(error) if error.is_instance_of::<PyRecursionError>(py) => Ok(false),
+        answer => answer,
+    };
+    if process::is_main_thread(py) { through(py, answer) } else { answer().ok() }.unwrap_or(false)
 }
 
 /// Whether a signal handler raised this error, which came out of a loop that the main thread drives, and may come

@@ -20,7 +20,7 @@ use crate::python::signals;
 use crate::python::surroundings::Backend;
 use crate::task::loops::Stepping;
 use crate::task::start::{RunIn, start_call};
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyRecursionError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::collections::VecDeque;
@@ -251,6 +251,25 @@ impl Runner {
     }
 
     fn call_drain(self: &Arc<Self>, py: Python<'_>) {
+        if self.schedule_drain(py) {
+            return;
+        }
+        // This thread is at its recursion limit. Another one isn't.
+        let (runner, inside) = (Arc::clone(self), process::step_inside());
+        let wake = move || {
+            let told = Python::try_attach(|py| runner.schedule_drain(py));
+            drop(inside);
+            if told != Some(true) {
+                runner.mailbox.wake_failed();
+            }
+        };
+        if std::thread::Builder::new().spawn(wake).is_err() {
+            self.mailbox.wake_failed();
+        }
+    }
+
+    /// Whether this thread could do it.
+    fn schedule_drain(self: &Arc<Self>, py: Python<'_>) -> bool {
         self.wakers.fetch_add(1, Relaxed);
         let scheduled = || -> PyResult<()> {
             let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
@@ -269,17 +288,23 @@ impl Runner {
             event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
         };
         // Tried again if a signal handler raised in the middle: the mailbox told this sender alone to wake the loop.
-        signals::through(py, || match scheduled() {
+        let told = signals::through(py, || match scheduled() {
             // Nothing is lost if the loop is closed: its end has settled every call.
             Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
                 if !self.is_loop_closed(py) {
                     log::log(py, "error", "the loop could not be told that it is to close", Some(&error));
                 }
-                Ok(())
+                Ok(true)
             }
-            scheduled => scheduled,
+            Err(error) if error.is_instance_of::<PyRecursionError>(py) => Ok(false),
+            scheduled => scheduled.map(|()| true),
         });
         self.wakers.fetch_sub(1, Relaxed);
+        told.unwrap_or_else(|| {
+            // The error was reported. The mail waits for the next sender.
+            self.mailbox.wake_failed();
+            true
+        })
     }
 
     fn is_loop_closed(&self, py: Python<'_>) -> bool {
