@@ -3,8 +3,6 @@ raised, the next call works, and nothing is left."""
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from child import run_script
