@@ -106,8 +106,8 @@ class GatherTaskGroup:
 
         Raises TypeError for a coroutine, and RuntimeError outside of the `async with` block.
         """
-        _check_function("start_soon", func)
-        name = _name_of(func) if name is None else name
+        check_function("start_soon", func)
+        name = name_of(func) if name is None else name
         key: GatherKey[R] = self._make_key(str(name))
         self._results[key] = None  # before the task is there: it may be done when start_soon returns
         try:
@@ -124,7 +124,7 @@ class GatherTaskGroup:
     async def _run(self, key: Any, func: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         result: Any = func(*args)
         if not hasattr(result, "__await__"):
-            name = _name_of(func)
+            name = name_of(func)
             raise TypeError(
                 f"a group runs async functions, and the sync function {name!r} returned {type(result).__name__}; call "
                 f"it directly, or in a worker thread: group.start_soon(syncline.to_thread, {name})"
@@ -204,7 +204,7 @@ def create_gather_task_group(*, unwrap: bool = False) -> GatherTaskGroup:
     Where tasks fail, the others are cancelled and an ExceptionGroup of all errors is raised; with `unwrap`, if there is
     only one error, that error itself. Raises ImportError if anyio is not there.
     """
-    return GatherTaskGroup(_anyio("create_gather_task_group").create_task_group(), unwrap=unwrap)
+    return GatherTaskGroup(import_anyio("create_gather_task_group").create_task_group(), unwrap=unwrap)
 
 
 async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> list[R]:
@@ -214,18 +214,18 @@ async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> li
     """
     try:
         for call in calls:
-            _check_function("gather", call)
+            check_function("gather", call)
     except TypeError:
         for call in calls:
             _close(call)
         raise
-    group = GatherTaskGroup(_anyio("gather").create_task_group(), unwrap=unwrap)
+    group = GatherTaskGroup(import_anyio("gather").create_task_group(), unwrap=unwrap)
     async with group:
         keys = [group.start_soon(call) for call in calls]
     return [group.get_result(key) for key in keys]
 
 
-def _anyio(who: str) -> ModuleType:
+def import_anyio(who: str) -> ModuleType:
     """Imports anyio (by 4), and registers our groups as its task groups. `who` is the function that needs
     it."""
     try:
@@ -239,10 +239,10 @@ def _anyio(who: str) -> ModuleType:
     return anyio
 
 
-def _check_function(who: str, func: Any) -> None:
+def check_function(who: str, func: Any) -> None:
     if callable(func):
         return
-    name = _name_of(func)
+    name = name_of(func)
     _close(func)
     if hasattr(func, "__await__"):
         raise TypeError(
@@ -260,7 +260,7 @@ def _close(unwanted: Any) -> None:
         unwanted.close()
 
 
-def _name_of(func: Any) -> str:
+def name_of(func: Any) -> str:
     func = getattr(func, "func", func)  # of a partial
     return str(getattr(func, "__name__", type(func).__name__))
 
