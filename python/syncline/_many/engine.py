@@ -158,9 +158,13 @@ class Engine:
         finally:
             self._stops = self._is_closing = True
             self.inputs.clear()
-            left = [*self._running] if puller is None else [*self._running, puller]
-            for task in left:
-                task.cancel()
+            left = list(self._running)
+            for task, call in self._running.items():
+                if not call.is_dropped:  # a second cancellation would break off its cleanup
+                    task.cancel()
+            if puller is not None:
+                puller.cancel()
+                left.append(puller)
             await tasks.all_end(left)
 
     def _taken_error(self) -> BaseException:
