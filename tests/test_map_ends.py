@@ -272,7 +272,9 @@ def test_closing_the_bridge_ends_it(make_bridge: Callable[..., syncline.Bridge])
     assert sleepers.cleaned == sleepers.begun - 1 > 0
 
 
-def test_a_dropped_map_leaves_nothing(leaks_nothing: None, make_bridge: Callable[..., syncline.Bridge]) -> None:
+def test_a_dropped_map_leaves_nothing(
+    leaks_nothing: None, make_bridge: Callable[..., syncline.Bridge]
+) -> None:
     """Neither its items nor its calls; also if it was never begun."""
 
     class Item:

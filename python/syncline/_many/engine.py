@@ -77,6 +77,8 @@ class Engine:
         self._stops = False
         """Whether no more calls are to begin."""
         self._is_closing = False
+        self._run = 0
+        """How many calls have begun since the loop's other tasks had their turn."""
         self._reported = 0.0
         self._tasks: Tasks | None = None
         self._thread = 0
@@ -133,6 +135,9 @@ class Engine:
                 if self._source is not None:
                     self._room_made.ring()
                 has_more = self._begin()
+                if has_more:
+                    await tasks.turn()
+                    self._run = 0
                 if self._ready:
                     batch, self._ready = self._ready, []
                     self._given += len(batch)
@@ -144,7 +149,7 @@ class Engine:
                     await tasks.turn()
                     yield []
                 elif has_more:
-                    await tasks.turn()
+                    continue
                 elif self._running or (puller is not None and not self.is_fed):
                     await self._news.wait()
                     if self._options.progress and not self._ready:
@@ -197,13 +202,14 @@ class Engine:
 
     def _begin(self) -> bool:
         """Begins as many calls as may run. True if there are more, and the loop's other tasks should come first."""
-        for _ in range(LONGEST_RUN):
+        while self._run < LONGEST_RUN:
             if self._stops or len(self._running) >= self._options.limit:
                 return False
             try:
                 args = self.inputs.popleft()
             except IndexError:
                 return False
+            self._run += 1
             self._call(args)
         return bool(self.inputs)
 
@@ -258,6 +264,7 @@ class Engine:
             return
         if not call.is_dropped:
             self._settle(call, error)
+        self._run = 0
         has_more = self._begin()
         if has_more or self._ready or self._error is not None or not self._running:
             self._news.ring()

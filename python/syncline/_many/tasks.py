@@ -83,9 +83,19 @@ class OnAsyncio:
         await asyncio.sleep(0)
 
     async def all_end(self, tasks: Iterable[Any]) -> None:
-        left = [task for task in tasks if not task.done()]
-        if left:
-            await asyncio.wait(left)
+        left = {task for task in tasks if not task.done()}
+        cancelled = None
+        while left:  # whoever cancels this wait has it end when they have ended, as with asyncio's own groups
+            try:
+                await asyncio.wait(left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+            left = {task for task in left if not task.done()}
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                del cancelled
 
 
 class AsyncioBell:
