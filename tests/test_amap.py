@@ -75,9 +75,13 @@ def test_an_error_cancels_the_others_and_comes_in_its_place(anywhere: Anywhere) 
 
     async def main() -> None:
         got = []
-        with pytest.raises(ValueError, match="3"):
+
+        async def take() -> None:
             async for result in syncline.amap(call, itertools.count(), limit=10):
                 got.append(result)
+
+        with pytest.raises(ValueError, match="3"):
+            await take()
         assert got == [0, 1, 2]
         assert cleaned >= 8
 

@@ -62,7 +62,7 @@ def test_an_error_comes_after_the_results_before_it(each_bridge: syncline.Bridge
 
         results = each_bridge.map(call, range(1000), limit=10)
         assert [next(results) for _ in range(3)] == [0, 1, 2]
-        with pytest.raises(ValueError, match="^3$"):
+        with pytest.raises(ValueError, match=r"^3$"):
             next(results)
         assert sleepers.cleaned == sleepers.begun - 1
         assert list(results) == []
@@ -84,17 +84,16 @@ def test_of_two_errors_the_first_items_counts(each_bridge: syncline.Bridge) -> N
             failed[0].set()
         raise ValueError(item)
 
-    with pytest.raises(ValueError, match="^0$"):
+    with pytest.raises(ValueError, match=r"^0$"):
         list(each_bridge.map(call, range(2)))
 
 
 def test_without_order_an_error_cancels_all(each_bridge: syncline.Bridge) -> None:
     """Results that were there come first."""
     sleepers = Sleepers(fails=(5,), ends=(1,))
-    got = []
+    got: list[int] = []
     with pytest.raises(ValueError, match="5"):
-        for result in each_bridge.map(sleepers.call, range(100), limit=10, ordered=False):
-            got.append(result)
+        got.extend(each_bridge.map(sleepers.call, range(100), limit=10, ordered=False))
     assert got == [1]
     assert sleepers.begun <= 11
     assert sleepers.cleaned == sleepers.begun - 2
@@ -103,10 +102,10 @@ def test_without_order_an_error_cancels_all(each_bridge: syncline.Bridge) -> Non
 def test_an_error_is_the_same_object_and_leaves_no_ring(make_bridge: Callable[..., syncline.Bridge]) -> None:
     """Nothing that a failed map held is left to the garbage collector."""
 
-    class Mine(Exception):
+    class MineError(Exception):
         pass
 
-    mine = Mine()
+    mine = MineError()
 
     class Item:
         pass
@@ -120,7 +119,7 @@ def test_an_error_is_the_same_object_and_leaves_no_ring(make_bridge: Callable[..
     gc.collect()
     gc.disable()
     try:
-        with pytest.raises(Mine) as raised:
+        with pytest.raises(MineError) as raised:
             list(make_bridge().map(fail, [item]))
         assert raised.value is mine
         del item, raised

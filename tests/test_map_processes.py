@@ -35,7 +35,7 @@ async def call(item):
 @SCOPES
 @pytest.mark.parametrize("progress", [False, True])
 def test_ctrl_c_in_the_wait_for_a_result_cancels_all(options: str, progress: bool) -> None:
-    """Each call has cleaned up before KeyboardInterrupt is raised, and nothing is printed but the bar, which is closed."""
+    """Each call has cleaned up before KeyboardInterrupt is raised, nothing is printed, and the bar is closed."""
     script = f"""{CALLS}
 bridge = syncline.Bridge({options})
 class Bar:

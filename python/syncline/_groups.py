@@ -204,7 +204,7 @@ def create_gather_task_group(*, unwrap: bool = False) -> GatherTaskGroup:
     Where tasks fail, the others are cancelled and an ExceptionGroup of all errors is raised; with `unwrap`, if there is
     only one error, that error itself. Raises ImportError if anyio is not there.
     """
-    return GatherTaskGroup(import_anyio("create_gather_task_group").create_task_group(), unwrap=unwrap)
+    return GatherTaskGroup(_anyio("create_gather_task_group").create_task_group(), unwrap=unwrap)
 
 
 async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> list[R]:
@@ -219,13 +219,13 @@ async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> li
         for call in calls:
             _close(call)
         raise
-    group = GatherTaskGroup(import_anyio("gather").create_task_group(), unwrap=unwrap)
+    group = GatherTaskGroup(_anyio("gather").create_task_group(), unwrap=unwrap)
     async with group:
         keys = [group.start_soon(call) for call in calls]
     return [group.get_result(key) for key in keys]
 
 
-def import_anyio(who: str) -> ModuleType:
+def _anyio(who: str) -> ModuleType:
     """Imports anyio (by 4), and registers our groups as its task groups. `who` is the function that needs
     it."""
     try:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._nested import within
 from .progress import MapProgress
-from .tasks import here
+from .tasks import error_of, here
 
 if TYPE_CHECKING:
     from .options import Options
@@ -230,11 +230,11 @@ class Engine:
             if self._options.ordered:
                 self._in_order.append(call)
             task.add_done_callback(self._ended, context=self._context)
-        elif self._in_order or _error_of(task) is not None:
+        elif self._in_order or error_of(task) is not None:
             call = Call(args, task)
             if self._options.ordered:
                 self._in_order.append(call)
-            self._settle(call, _error_of(task))
+            self._settle(call, error_of(task))
         else:  # the short way for what did not suspend
             self._done += 1
             result = task.result()
@@ -255,7 +255,7 @@ class Engine:
     def _ended(self, task: Task) -> None:
         """Called by the loop for each call that did not end at once."""
         call = self._running.pop(task)
-        error = _error_of(task)
+        error = error_of(task)
         if self._is_closing:
             if error is not None and not task.cancelled() and not call.is_dropped:
                 logging.getLogger("syncline").error(
@@ -315,13 +315,6 @@ class Engine:
             call.is_dropped = True
             if call.task is not None:
                 call.task.cancel()
-
-
-def _error_of(task: Task) -> BaseException | None:
-    try:
-        return task.exception()
-    except asyncio.CancelledError as error:
-        return error
 
 
 async def _awaited(awaitable: Awaitable[Any], seconds: float | None) -> Any:

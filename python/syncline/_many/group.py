@@ -1,20 +1,21 @@
-"""`with syncline.group() as group:` a task group for sync code, on anyio's.
+"""`with syncline.group() as group:` a task group for sync code.
 
-1. anyio's group lives in a task of its own, the host, which waits until the block ends. So a child that fails cancels
-   the host and the other children, and never the task that enters and leaves the block: that one may wait for sync code
-   meanwhile, which can't be cancelled.
-2. Sync code, in whatever thread, tells the loop what to do, and waits for a future if it has to.
-3. Each task's future is settled when the task ends, however that is; one that never began is cancelled.
+It is not built on asyncio's or anyio's: those cancel the task that has entered the group when a call fails, and anyio's
+on asyncio cancels again and again, which breaks off cleanup. Here that task waits for sync code, which can't be cancelled.
+
+1. Only the loop's thread touches the children. Sync code, in whatever thread, tells the loop what to do, and waits for
+   a future if it has to.
+2. Each child's future is settled when the child ends, however that is; that of one which never began is cancelled.
+3. A child is cancelled once.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, overload
@@ -22,8 +23,8 @@ from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, overload
 from .._core import Bridge, RunnerClosedError
 from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
-from .._groups import check_function, import_anyio, name_of
-from .tasks import here
+from .._groups import check_function, name_of
+from .tasks import Task, error_of, here
 
 R = TypeVar("R")
 Args = TypeVarTuple("Args")
@@ -36,7 +37,8 @@ class GroupTask(Generic[R]):
         self._group = group
         self._name = name
         self._future: SafeFuture[R] = SafeFuture()
-        self._scope: Any = None
+        self._task: Task | None = None
+        self._is_cancelled = False
 
     def result(self, timeout: float | None = None) -> R:
         """Waits for the result, for at most `timeout` seconds.
@@ -65,10 +67,12 @@ class GroupTask(Generic[R]):
         self._group._tell(self._cancel)
 
     def _cancel(self) -> None:
-        if self._scope is None:
+        """On the loop (by 3)."""
+        if self._task is None:
             self._future.cancel()
-        else:
-            self._scope.cancel()
+        elif not self._is_cancelled:
+            self._task.cancel()
+        self._is_cancelled = True
 
     def __await__(self) -> Generator[Any, Any, R]:
         yield from _arrival(self._future).__await__()
@@ -83,14 +87,15 @@ class Group(DualContextManager["Group"]):
     """Calls that end together; see `syncline.group`. For `with` and for `async with`; used once."""
 
     def __init__(self, bridge: Bridge, timeout: float | None) -> None:
-        self._anyio = import_anyio("group")
         super().__init__()
         self._timeout = timeout
         self._is_open = False
-        self._block_is_over = False
-        self._was_cancelled = False
-        self._error: BaseException | None = None
-        self._to_begin: deque[tuple[GroupTask[Any], Callable[[], None]]] = deque()
+        self._is_cancelled = False
+        self._was_told_to_cancel = False
+        self._has_timed_out = False
+        self._unbegun: set[GroupTask[Any]] = set()
+        self._children: dict[Task, GroupTask[Any]] = {}
+        self._errors: list[BaseException] = []
         run_by(bridge, self)
 
     @overload
@@ -137,14 +142,13 @@ class Group(DualContextManager["Group"]):
                 "start() works inside of the group's block: with syncline.group() as group: ..."
             )
         task: GroupTask[Any] = GroupTask(self, name or name_of(fn))
-        carry = self._carry_until_started if wait_started else self._carry
-        self._to_begin.append((task, partial(copy_context().run, self._begin, task, carry, fn, args)))
-        self._tell(self._begin_all_soon)
+        self._unbegun.add(task)
+        self._tell(partial(self._begin, task, self._carry(task, fn, args, wait_started), copy_context()))
         return task.result() if wait_started else task
 
     def cancel(self) -> None:
         """Cancels all calls of the group. The block then ends without an error, unless one of them fails meanwhile."""
-        self._was_cancelled = True
+        self._was_told_to_cancel = True
         self._tell(self._cancel)
 
     def _tell(self, callback: Callable[[], object]) -> None:
@@ -173,73 +177,64 @@ class Group(DualContextManager["Group"]):
             raise RuntimeError("a group is used once; make another one: syncline.group()")
         self._process = os.getpid()
         self._tasks = here()
-        event = self._anyio.Event
-        self._opened, self._ended, self._news = event(), event(), self._tasks.new_bell()
-        self._host = self._tasks.start(self._run(), copy_context())
-        await self._opened.wait()
+        self._news = self._tasks.new_bell()
+        if self._timeout is not None:
+            self._end_timer = self._tasks.call_later(self._timeout, self._time_out)
         self._is_open = True
         return self
 
-    async def _run(self) -> None:
-        """The host (by 1)."""
-        try:
-            with self._anyio.move_on_after(self._timeout) as deadline:
-                async with self._anyio.create_task_group() as self._task_group:
-                    self._opened.set()
-                    while self._to_begin or not self._block_is_over:
-                        if self._to_begin:
-                            self._to_begin.popleft()[1]()
-                        else:
-                            await self._news.wait()
-            if deadline.cancelled_caught:
-                self._error = TimeoutError(
-                    f"the group did not end within {self._timeout} s; its calls were cancelled"
-                )
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._opened.set()
-            self._ended.set()
-            self._begin_none()
-
-    def _begin_all_soon(self) -> None:
-        self._news.ring()
-        if self._ended.is_set():
-            self._begin_none()
-
-    def _begin_none(self) -> None:
-        while self._to_begin:
-            self._to_begin.popleft()[0]._future.cancel()
-
-    def _begin(self, task: GroupTask[Any], carry: Callable[..., Any], fn: Any, args: tuple[Any, ...]) -> None:
-        if not task.cancelled():
-            task._scope = self._anyio.CancelScope()
-            self._task_group.start_soon(carry, task, fn, args, name=task._name)
-
-    async def _carry(self, task: GroupTask[Any], fn: Any, args: tuple[Any, ...]) -> None:
-        """Runs one task of the group."""
-        try:
-            with task._scope:
-                made = fn(*args)
-                if not hasattr(made, "__await__"):
-                    raise TypeError(_sync_function(fn, made))
-                task._future.set_result(await made)
-        except Exception as error:
-            task._future.set_exception(error)
-            raise
-        finally:
-            task._future.cancel()  # if nothing else has settled it
-
-    async def _carry_until_started(self, task: GroupTask[Any], fn: Any, args: tuple[Any, ...]) -> None:
-        try:
-            task._future.set_result(await self._task_group.start(fn, *args, name=task._name))
-        except Exception as error:  # for whoever waits, and not for the group
-            task._future.set_exception(error)
-        finally:
+    def _begin(self, task: GroupTask[Any], coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        self._unbegun.discard(task)
+        if self._is_cancelled or task.cancelled():
+            coroutine.close()
             task._future.cancel()
+        else:
+            started = task._task = self._tasks.start(coroutine, context)
+            self._children[started] = task
+            if started.done():
+                self._child_ended(started)
+            else:
+                started.add_done_callback(self._child_ended, context=context)
+        self._news.ring()
+
+    async def _carry(self, task: GroupTask[Any], fn: Any, args: tuple[Any, ...], wait_started: bool) -> None:
+        """Runs one call of the group."""
+        future = task._future
+        try:
+            made = fn(*args, task_status=Starting(future)) if wait_started else fn(*args)
+            if not hasattr(made, "__await__"):
+                raise TypeError(_sync_function(fn, made))
+            result = await made
+            if not wait_started:
+                future.set_result(result)
+            elif not future.done():
+                name = name_of(fn)
+                raise RuntimeError(f"{name!r} has ended without a call of task_status.started()")
+        except Exception as error:
+            if future.done():
+                raise
+            future.set_exception(error)
+            if not wait_started:  # else `start` raises it
+                raise
+        finally:
+            future.cancel()  # if nothing else has settled it
+
+    def _child_ended(self, child: Task) -> None:
+        del self._children[child]
+        error = error_of(child)
+        if error is not None and not child.cancelled():
+            self._errors.append(error)
+            self._cancel()
+        self._news.ring()
 
     def _cancel(self) -> None:
-        self._task_group.cancel_scope.cancel()
+        self._is_cancelled = True
+        for task in self._children.values():
+            task._cancel()
+
+    def _time_out(self) -> None:
+        self._has_timed_out = True
+        self._cancel()
 
     async def __aexit__(
         self,
@@ -247,30 +242,51 @@ class Group(DualContextManager["Group"]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._is_open = False
-        self._block_is_over = True
-        self._news.ring()
         if exc_value is not None:
             self._cancel()
         try:
-            await self._ended.wait()
+            while self._unbegun or self._children:
+                await self._news.wait()
         except BaseException:
             self._cancel()
-            with self._anyio.CancelScope(shield=True):
-                await self._ended.wait()
+            await self._tasks.all_end(list(self._children))
             raise
-        error, self._error = self._error, None
-        if exc_value is None or isinstance(exc_value, CancelledError):
-            # Of a body that has waited for a call which was cancelled with the group: the reason is what counts.
-            if error is not None:
-                raise error
-            return exc_value is not None and self._was_cancelled
-        if not isinstance(exc_value, Exception):
+        finally:
+            self._is_open = False
+            if self._timeout is not None:
+                self._end_timer()
+        errors, self._errors = self._errors, []
+        fatal = [error for error in errors if not isinstance(error, Exception)]
+        if fatal:
+            raise fatal[0]
+        if exc_value is not None and not isinstance(exc_value, Exception):
             return False
-        errors = _errors(error)
-        if not any(each is exc_value for each in _leaves(errors)):
-            errors = [exc_value, *errors]
-        raise BaseExceptionGroup("unhandled errors in a group", errors)
+        if isinstance(exc_value, CancelledError) and (
+            errors or self._has_timed_out or self._was_told_to_cancel
+        ):
+            exc_value = (
+                None  # of a body that has waited for what was cancelled with the group: what counts is why
+            )
+        if exc_value is not None and not any(error is exc_value for error in errors):
+            errors.insert(0, exc_value)
+        if errors:
+            raise BaseExceptionGroup("unhandled errors in a group", errors)
+        if self._has_timed_out:
+            raise TimeoutError(f"the group did not end within {self._timeout} s; its calls were cancelled")
+        return True
+
+
+class Starting:
+    """The `task_status` of a call that `start` waits for."""
+
+    def __init__(self, future: SafeFuture[Any]) -> None:
+        self._future = future
+
+    def started(self, value: Any = None) -> None:
+        """Ends the wait of `start`, which returns the value."""
+        if self._future.done():
+            raise RuntimeError("task_status.started() was called before")
+        self._future.set_result(value)
 
 
 async def _arrival(future: SafeFuture[Any]) -> None:
@@ -284,19 +300,6 @@ async def _arrival(future: SafeFuture[Any]) -> None:
 
     future.add_done_callback(ring)
     await bell.wait()
-
-
-def _errors(error: BaseException | None) -> list[BaseException]:
-    if error is None:
-        return []
-    return list(error.exceptions) if isinstance(error, BaseExceptionGroup) else [error]
-
-
-def _leaves(errors: list[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in errors:
-        found += _leaves(list(error.exceptions)) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 def _sync_function(fn: Any, made: object) -> str:

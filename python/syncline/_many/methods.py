@@ -279,12 +279,10 @@ class ManyCalls:
                 second = group.start(fetch, 2)
             print(first.result(), second.result())
 
-        The block ends when all calls have. The first error cancels the others, and all errors come in one
-        ExceptionGroup. It is built on anyio's task groups, and needs the extra `syncline[anyio]`.
+        The block ends when all calls have. The first error, also one of the block itself, cancels the others; all errors
+        come in one ExceptionGroup, when all have cleaned up. So does Ctrl-C, which comes as itself.
 
         timeout: seconds that the block may take; then its calls are cancelled, and it raises TimeoutError.
-
-        Raises ImportError if anyio is not there.
         """
         from .group import Group
 

@@ -20,6 +20,8 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
+        if speed is None and task.elapsed:  # it was too quick for samples
+            speed = task.completed / task.elapsed
         return Text("" if speed is None else f"{speed:.1f}/s")
 
 

@@ -44,6 +44,9 @@ class Tasks(Protocol):
     def call_soon(self, callback: Callable[[], object]) -> None:
         """From any thread. Raises RuntimeError where the loop has ended."""
 
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        """On the loop. Returns a function that keeps it from being called."""
+
     def new_bell(self) -> Bell:
         """What one task waits for, and code of this loop rings."""
 
@@ -52,6 +55,14 @@ class Tasks(Protocol):
 
     async def all_end(self, tasks: Iterable[Task]) -> None:
         """Waits until these tasks have ended."""
+
+
+def error_of(task: Task) -> BaseException | None:
+    """What a task that has ended has raised, its cancellation too."""
+    try:
+        return task.exception()
+    except asyncio.CancelledError as error:
+        return error
 
 
 def here() -> Tasks:
@@ -75,6 +86,9 @@ class OnAsyncio:
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        return self._loop.call_later(seconds, callback).cancel
 
     def new_bell(self) -> Bell:
         return AsyncioBell(self._loop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
 
 import trio
@@ -18,6 +18,13 @@ class OnTrio:
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         self._token.run_sync_soon(callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        async def wait() -> None:
+            await trio.sleep(seconds)
+            callback()
+
+        return TrioTask(wait(), copy_context()).cancel
 
     def new_bell(self) -> TrioBell:
         return TrioBell()

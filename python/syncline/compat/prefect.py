@@ -382,7 +382,7 @@ class GatherTaskGroup(_groups.GatherTaskGroup):
     """A task group that keeps results; its keys are UUIDs. Made by `create_gather_task_group`."""
 
     def __init__(self, task_group: TaskGroup) -> None:
-        _groups.import_anyio("GatherTaskGroup")  # makes it one of anyio's task groups
+        _groups._anyio("GatherTaskGroup")  # makes it one of anyio's task groups
         super().__init__(task_group)
 
     async def start(self, func: object, *args: object, name: object = None, **kwargs: object) -> NoReturn:
@@ -406,7 +406,7 @@ class GatherTaskGroup(_groups.GatherTaskGroup):
 
 def create_gather_task_group() -> GatherTaskGroup:
     """Makes a task group that keeps results. Errors come as an ExceptionGroup."""
-    return GatherTaskGroup(_groups.import_anyio("create_gather_task_group").create_task_group())
+    return GatherTaskGroup(_groups._anyio("create_gather_task_group").create_task_group())
 
 
 async def gather(*calls: Callable[[], Coroutine[Any, Any, T]]) -> list[T]:
