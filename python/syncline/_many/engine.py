@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .options import Options
     from .tasks import Task, Tasks
 
+COROUTINE: Any = CoroutineType
 LONGEST_RUN = 256
 """So many calls are begun at most before the loop's other tasks have their turn."""
 REPORT_EVERY = 0.1
@@ -217,11 +218,11 @@ class Engine:
         coroutine: Any = None
         try:
             coroutine = self._options.fn(*args)
-            if type(coroutine) is not CoroutineType or self._options.timeout is not None:
+            if type(coroutine) is not COROUTINE or self._options.timeout is not None:
                 coroutine = self._awaiting(coroutine)
             task = self._start_task(coroutine, self._context.copy())
         except BaseException as error:  # of what makes no coroutine, or ends the program
-            if type(coroutine) is CoroutineType:
+            if type(coroutine) is COROUTINE:
                 coroutine.close()
             self._settle(Call(args), error)
             return
@@ -295,7 +296,7 @@ class Engine:
                 self._drop(self._running.values())
             return
         if call.error is not None:
-            later = []
+            later: list[Call] = []
             while self._in_order[-1] is not call:
                 later.append(self._in_order.pop())
             self._drop(later)

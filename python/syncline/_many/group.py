@@ -1,7 +1,8 @@
 """`with syncline.group() as group:` a task group for sync code.
 
-It is not built on asyncio's or anyio's: those cancel the task that has entered the group when a call fails, and anyio's
-on asyncio cancels again and again, which breaks off cleanup. Here that task waits for sync code, which can't be cancelled.
+It is not built on the groups of asyncio, anyio or trio: where a call fails, those cancel the task that has entered the
+group, which waits for sync code here and can't be cancelled; and anyio's on asyncio cancels again and again, which
+breaks off cleanup.
 
 1. Only the loop's thread touches the children. Sync code, in whatever thread, tells the loop what to do, and waits for
    a future if it has to.
@@ -12,7 +13,7 @@ on asyncio cancels again and again, which breaks off cleanup. Here that task wai
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -31,7 +32,7 @@ Args = TypeVarTuple("Args")
 
 
 class GroupTask(Generic[R]):
-    """A call that `Group.start` has begun. Sync code waits by `result()`, async code by `await`."""
+    """A call that `Group.start` has begun. May be used by any thread."""
 
     def __init__(self, group: Group, name: str) -> None:
         self._group = group
@@ -74,17 +75,13 @@ class GroupTask(Generic[R]):
             self._task.cancel()
         self._is_cancelled = True
 
-    def __await__(self) -> Generator[Any, Any, R]:
-        yield from _arrival(self._future).__await__()
-        return self._future.result()
-
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else "done" if self.done() else "pending"
         return f"<GroupTask {self._name}: {state}>"
 
 
 class Group(DualContextManager["Group"]):
-    """Calls that end together; see `syncline.group`. For `with` and for `async with`; used once."""
+    """Calls that end together; see `syncline.group`. Used once."""
 
     def __init__(self, bridge: Bridge, timeout: float | None) -> None:
         super().__init__()

@@ -84,9 +84,10 @@ class ManyCalls:
     def map(
         self,
         fn: Callable[..., Awaitable[R]],
-        iterable: Iterable[Any] | AsyncIterable[Any],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
         /,
-        *iterables: Iterable[Any] | AsyncIterable[Any],
+        *others: Iterable[Any],
         return_exceptions: Literal[False] = False,
         with_input: Literal[False] = False,
         **options: Unpack[MapOptions],
@@ -95,9 +96,10 @@ class ManyCalls:
     def map(
         self,
         fn: Callable[..., Awaitable[Any]],
-        iterable: Iterable[Any] | AsyncIterable[Any],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
         /,
-        *iterables: Iterable[Any] | AsyncIterable[Any],
+        *others: Iterable[Any],
         return_exceptions: bool = False,
         with_input: bool = False,
         **options: Unpack[MapOptions],
@@ -212,9 +214,10 @@ class ManyCalls:
     def amap(
         self,
         fn: Callable[..., Awaitable[R]],
-        iterable: Iterable[Any] | AsyncIterable[Any],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
         /,
-        *iterables: Iterable[Any] | AsyncIterable[Any],
+        *others: Iterable[Any],
         return_exceptions: Literal[False] = False,
         with_input: Literal[False] = False,
         **options: Unpack[MapOptions],
@@ -223,9 +226,10 @@ class ManyCalls:
     def amap(
         self,
         fn: Callable[..., Awaitable[Any]],
-        iterable: Iterable[Any] | AsyncIterable[Any],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
         /,
-        *iterables: Iterable[Any] | AsyncIterable[Any],
+        *others: Iterable[Any],
         return_exceptions: bool = False,
         with_input: bool = False,
         **options: Unpack[MapOptions],
@@ -279,8 +283,8 @@ class ManyCalls:
                 second = group.start(fetch, 2)
             print(first.result(), second.result())
 
-        The block ends when all calls have. The first error, also one of the block itself, cancels the others; all errors
-        come in one ExceptionGroup, when all have cleaned up. So does Ctrl-C, which comes as itself.
+        The block ends when all calls have. The first error, also one of the block itself, cancels the others; all
+        errors come in one ExceptionGroup, when all have cleaned up. Ctrl-C cancels them, too, and comes as itself.
 
         timeout: seconds that the block may take; then its calls are cancelled, and it raises TimeoutError.
         """

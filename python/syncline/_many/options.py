@@ -42,13 +42,8 @@ class Options:
                 kind = type(iterable).__name__
                 raise TypeError(f"{who}() takes items from an iterable or an async one, not {kind}{hint}")
         self._check_count("limit", self.limit, "how many calls run at once")
-        timeout: object = self.timeout
-        if timeout is not None:
-            meaning = f"timeout of {who}() is the seconds that each call may take, not {timeout!r}"
-            if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-                raise TypeError(meaning)
-            if timeout < 0 or math.isnan(timeout):
-                raise ValueError(meaning)
+        if self.timeout is not None:
+            self._check_seconds(self.timeout)
         if self.chunk is not None:
             self._check_count("chunk", self.chunk, "how many items an executor is given at a time")
             if self.executor is None:
@@ -64,3 +59,10 @@ class Options:
             raise TypeError(f"{name} of {self.who}() is {meaning}, a whole number, not {value!r}")
         if value < 1:
             raise ValueError(f"{name} of {self.who}() is {meaning}, 1 or more, not {value!r}")
+
+    def _check_seconds(self, value: object) -> None:
+        meaning = f"timeout of {self.who}() is the seconds that each call may take, not {value!r}"
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(meaning)
+        if value < 0 or math.isnan(value):
+            raise ValueError(meaning)

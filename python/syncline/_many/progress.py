@@ -30,7 +30,7 @@ class MapProgress(NamedTuple):
 class Display(Protocol):
     """Where progress is shown."""
 
-    def show(self, now: MapProgress) -> object: ...
+    def show(self, now: MapProgress, /) -> object: ...
     def close(self) -> None: ...
 
 
@@ -57,8 +57,10 @@ def display(who: str, progress: Progress, total: int | None) -> Display | None:
 
 def _found(who: str, total: int | None) -> Display:
     """The bar of whichever library is there."""
+    bar: Any = None
     with suppress(ModuleNotFoundError):
         bar = import_module("tqdm.auto").tqdm  # in a notebook, its form for notebooks
+    if bar is not None:
         return TqdmBar(bar(total=total), is_ours=True)
     try:
         from .rich_bars import bars
@@ -87,7 +89,7 @@ class TqdmBar:
         self._is_ours = is_ours
         self._done = 0
 
-    def show(self, now: MapProgress) -> None:
+    def show(self, now: MapProgress, /) -> None:
         self._bar.set_postfix(failed=now.failed, running=now.in_flight, refresh=False)
         self._bar.update(now.done - self._done)
         self._done = now.done
@@ -109,7 +111,7 @@ class RichBar:
         if is_ours:
             bars.start()
 
-    def show(self, now: MapProgress) -> None:
+    def show(self, now: MapProgress, /) -> None:
         self._bars.update(self._task, completed=now.done, failed=now.failed, running=now.in_flight)
 
     def close(self) -> None:

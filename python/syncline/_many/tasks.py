@@ -40,15 +40,18 @@ class Tasks(Protocol):
     @property
     def start(self) -> Callable[[Coroutine[Any, Any, Any], Context], Task]:
         """Starts a task. On Python 3.12 and newer, asyncio's makes its first step now, and may have ended."""
+        ...
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """From any thread. Raises RuntimeError where the loop has ended."""
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
         """On the loop. Returns a function that keeps it from being called."""
+        ...
 
     def new_bell(self) -> Bell:
         """What one task waits for, and code of this loop rings."""
+        ...
 
     async def turn(self) -> None:
         """Lets the others have their turn."""
@@ -97,7 +100,7 @@ class OnAsyncio:
         await asyncio.sleep(0)
 
     async def all_end(self, tasks: Iterable[Any]) -> None:
-        left = {task for task in tasks if not task.done()}
+        left: set[Any] = {task for task in tasks if not task.done()}
         cancelled = None
         while left:  # whoever cancels this wait has it end when they have ended, as with asyncio's own groups
             try:
