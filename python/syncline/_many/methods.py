@@ -105,10 +105,10 @@ class ManyCalls:
         **options: Unpack[MapOptions],
     ) -> MapIterator[Any]: ...
     def map(
-        self: Any,
-        fn: Any,
+        self,
+        fn: Callable[..., Awaitable[Any]],
         /,
-        *iterables: Any,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
         limit: int = 100,
         ordered: bool = True,
         timeout: float | None = None,
@@ -117,7 +117,7 @@ class ManyCalls:
         progress: Progress = None,
         executor: Executor | None = None,
         chunk: int | None = None,
-    ) -> Any:
+    ) -> MapIterator[Any]:
         """Calls the async function `fn` for each item, many at a time, and iterates over the results.
 
             for page in syncline.map(fetch, urls, limit=50):
@@ -164,7 +164,8 @@ class ManyCalls:
             executor,
             chunk,
         )
-        return mapped(self, options)
+        bridge: Bridge = self  # type: ignore[assignment]
+        return mapped(bridge, options)
 
     @overload
     def amap(
@@ -235,10 +236,10 @@ class ManyCalls:
         **options: Unpack[MapOptions],
     ) -> AsyncGenerator[Any, None]: ...
     def amap(
-        self: Any,
-        fn: Any,
+        self,
+        fn: Callable[..., Awaitable[Any]],
         /,
-        *iterables: Any,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
         limit: int = 100,
         ordered: bool = True,
         timeout: float | None = None,
@@ -247,7 +248,7 @@ class ManyCalls:
         progress: Progress = None,
         executor: Executor | None = None,
         chunk: int | None = None,
-    ) -> Any:
+    ) -> AsyncGenerator[Any, None]:
         """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it.
 
             async with contextlib.aclosing(syncline.amap(fetch, urls, limit=50)) as pages:
