@@ -34,6 +34,11 @@ PACKAGE = Path(syncline.__file__).parent
 INVENTORIES = Path(__file__).parent.parent / "inventories"
 # What functions return, and nobody makes or imports.
 SEEN_TYPES = {
+    "GroupTask": "syncline._many.group.GroupTask",
+    "Group": "syncline._many.group.Group",
+    "MapIterator": "syncline._many.results.MapIterator",
+    "Progress": "syncline._many.progress.Progress",
+    "MapProgress": "syncline._many.progress.MapProgress",
     "Synced": "syncline._synced.Synced",
     "SyncCompatible": "syncline._compatible.SyncCompatible",
     "ThreadLimiterStatistics": "syncline._limits.ThreadLimiterStatistics",

@@ -6,6 +6,7 @@ Imports nothing heavy: `import syncline` has to be cheap, and asyncio comes with
 from __future__ import annotations
 
 from . import _core
+from ._many.methods import ManyCalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ else:
             return inspect.signature(_core.Bridge)
 
 
-class Bridge(_core.Bridge):
+class Bridge(ManyCalls, _core.Bridge):
     """Decides where coroutines run that synchronous code calls.
 
     scope: which loop gets a call. "process": one loop, on a thread of its own, for all threads. "thread": one loop, on

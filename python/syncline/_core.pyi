@@ -12,6 +12,7 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import Context
 from types import CodeType, FrameType, GenericAlias, TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final, overload
 from weakref import WeakSet
@@ -52,6 +53,7 @@ __all__ = [
     "mark_as_worker_thread",
     "no_switch",
     "serve",
+    "start_task",
     "worker_counts",
 ]
 
@@ -332,6 +334,9 @@ def in_worker_thread() -> bool:
 
 def serve() -> None:
     """Says that this thread is one of ours: at the exit it ends quietly."""
+
+def start_task(event_loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+    """Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step."""
 
 def in_event_loop() -> bool:
     """Whether an event loop, asyncio's or trio's, runs in this thread."""

@@ -61,3 +61,6 @@ generator = _default.generator
 contextmanager = _default.contextmanager
 iterate = _default.iterate
 enter = _default.enter
+map = _default.map
+amap = _default.amap
+group = _default.group

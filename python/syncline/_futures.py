@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class SubmittedFuture(FutureBase, Future[R]):
+class SafeFuture(Future[R]):
+    """A Ctrl-C in the middle of a wait does not leave it locked: whoever has its result would wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        vars(self)["_condition"] = Condition()
+
+
+class SubmittedFuture(FutureBase, SafeFuture[R]):
     """Cancelling it cancels the task; a wait for it that could never end raises DeadlockError; an error that nobody
     asks for is logged."""
 
     _submitted: Submitted
     # True until it is bound: if Ctrl-C comes before that, there is no call whose error could be lost.
     _is_retrieved = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        # A Ctrl-C in the middle of a wait must not leave it locked: the loop would wait for it.
-        vars(self)["_condition"] = Condition()
 
     def bind(self, submitted: Submitted) -> None:
         self._submitted = submitted

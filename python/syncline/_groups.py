@@ -106,8 +106,8 @@ class GatherTaskGroup:
 
         Raises TypeError for a coroutine, and RuntimeError outside of the `async with` block.
         """
-        _check_function("start_soon", func)
-        name = _name_of(func) if name is None else name
+        check_function("start_soon", func)
+        name = name_of(func) if name is None else name
         key: GatherKey[R] = self._make_key(str(name))
         self._results[key] = None  # before the task is there: it may be done when start_soon returns
         try:
@@ -124,7 +124,7 @@ class GatherTaskGroup:
     async def _run(self, key: Any, func: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         result: Any = func(*args)
         if not hasattr(result, "__await__"):
-            name = _name_of(func)
+            name = name_of(func)
             raise TypeError(
                 f"a group runs async functions, and the sync function {name!r} returned {type(result).__name__}; call "
                 f"it directly, or in a worker thread: group.start_soon(syncline.to_thread, {name})"
@@ -214,7 +214,7 @@ async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> li
     """
     try:
         for call in calls:
-            _check_function("gather", call)
+            check_function("gather", call)
     except TypeError:
         for call in calls:
             _close(call)
@@ -239,10 +239,10 @@ def _anyio(who: str) -> ModuleType:
     return anyio
 
 
-def _check_function(who: str, func: Any) -> None:
+def check_function(who: str, func: Any) -> None:
     if callable(func):
         return
-    name = _name_of(func)
+    name = name_of(func)
     _close(func)
     if hasattr(func, "__await__"):
         raise TypeError(
@@ -260,7 +260,7 @@ def _close(unwanted: Any) -> None:
         unwanted.close()
 
 
-def _name_of(func: Any) -> str:
+def name_of(func: Any) -> str:
     func = getattr(func, "func", func)  # of a partial
     return str(getattr(func, "__name__", type(func).__name__))
 

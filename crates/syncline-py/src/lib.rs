@@ -53,6 +53,8 @@ mod _core {
     #[pymodule_export]
     use crate::task::loops::BridgeLoop;
     #[pymodule_export]
+    use crate::task::making::start_task;
+    #[pymodule_export]
     use crate::worker::awaiting::Pending;
     #[pymodule_export]
     use crate::worker::from_thread::{check_cancelled, from_thread};

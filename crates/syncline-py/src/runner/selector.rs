@@ -16,7 +16,7 @@ use crate::runner::state::Runner;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
@@ -86,7 +86,16 @@ impl Selector {
 
     fn wait_for_events(&self, span: Option<Duration>) -> Woken {
         // A span too long for the kernel is as good as no limit.
-        let span = span.and_then(|span| Timespec::try_from(span).ok());
+        let mut span = span.and_then(|span| Timespec::try_from(span).ok());
+        if let Some(exact) = span.filter(|span| span.tv_sec == 0 && span.tv_nsec > 0) {
+            // epoll counts whole milliseconds, so that timers of a millisecond would come after up to two. poll is
+            // exact, and takes the epoll descriptor itself.
+            let mut descriptor = [PollFd::from_borrowed_fd(self.epoll(), PollFlags::IN)];
+            match poll(&mut descriptor, Some(&exact)) {
+                Ok(_) | Err(Errno::INTR) => span = Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
+                Err(errno) => return Woken::Failed(errno),
+            }
+        }
         let mut events = Vec::with_capacity(MOST_EVENTS);
         match epoll::wait(self.epoll(), spare_capacity(&mut events), span.as_ref()) {
             // Python runs its signal handlers when we attach; the loop may turn once for nothing.

@@ -3,6 +3,8 @@
 use super::loops;
 use crate::python::names;
 use crate::python::once::intern;
+use crate::switch::nest;
+use crate::switch::nestable;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -24,4 +26,15 @@ pub fn make_task<'py>(
         options.set_item(intern!(py, "eager_start"), true)?;
     }
     names::task(py)?.call((coroutine,), Some(&options))
+}
+
+/// Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step.
+#[pyfunction]
+pub fn start_task<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    coroutine: Bound<'py, PyAny>,
+    context: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let coroutine = if nest::strands_here() { nestable::wrapped(coroutine)? } else { coroutine };
+    make_task(event_loop, &coroutine, &context.unbind())
 }

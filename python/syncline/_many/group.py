@@ -1,0 +1,307 @@
+"""`with syncline.group() as group:` a task group for sync code.
+
+It is not built on the groups of asyncio, anyio or trio: where a call fails, those cancel the task that has entered the
+group, which waits for sync code here and can't be cancelled; and anyio's on asyncio cancels again and again, which
+breaks off cleanup.
+
+1. Only the loop's thread touches the children. Sync code, in whatever thread, tells the loop what to do, and waits for
+   a future if it has to.
+2. Each child's future is settled when the child ends, however that is; that of one which never began is cancelled.
+3. A child is cancelled once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, overload
+
+from .._core import Bridge, RunnerClosedError
+from .._dual import DualContextManager, run_by
+from .._futures import SafeFuture
+from .._groups import check_function, name_of
+from .tasks import Task, error_of, here
+
+R = TypeVar("R")
+Args = TypeVarTuple("Args")
+
+
+class GroupTask(Generic[R]):
+    """A call that `Group.start` has begun. May be used by any thread."""
+
+    def __init__(self, group: Group, name: str) -> None:
+        self._group = group
+        self._name = name
+        self._future: SafeFuture[R] = SafeFuture()
+        self._task: Task | None = None
+        self._is_cancelled = False
+
+    def result(self, timeout: float | None = None) -> R:
+        """Waits for the result, for at most `timeout` seconds.
+
+        Raises what the call raises, which ends the group as well; `concurrent.futures.CancelledError` where it was
+        cancelled; TimeoutError.
+        """
+        self._group._wait(self._future, timeout)
+        return self._future.result()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As `result`, but returns what the call raises, or None."""
+        self._group._wait(self._future, timeout)
+        return self._future.exception()
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._future.done()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._future.cancelled()
+
+    def cancel(self) -> None:
+        """Cancels this call; the others of the group go on. Does not wait for its cleanup."""
+        self._group._tell(self._cancel)
+
+    def _cancel(self) -> None:
+        """On the loop (by 3)."""
+        if self._task is None:
+            self._future.cancel()
+        elif not self._is_cancelled:
+            self._task.cancel()
+        self._is_cancelled = True
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else "done" if self.done() else "pending"
+        return f"<GroupTask {self._name}: {state}>"
+
+
+class Group(DualContextManager["Group"]):
+    """Calls that end together; see `syncline.group`. Used once."""
+
+    def __init__(self, bridge: Bridge, timeout: float | None) -> None:
+        super().__init__()
+        self._timeout = timeout
+        self._is_open = False
+        self._is_cancelled = False
+        self._was_told_to_cancel = False
+        self._has_timed_out = False
+        self._unbegun: set[GroupTask[Any]] = set()
+        self._children: dict[Task, GroupTask[Any]] = {}
+        self._errors: list[BaseException] = []
+        run_by(bridge, self)
+
+    @overload
+    def start(
+        self,
+        fn: Callable[[*Args], Awaitable[R]],
+        /,
+        *args: *Args,
+        wait_started: Literal[False] = False,
+        name: str | None = None,
+    ) -> GroupTask[R]: ...
+    @overload
+    def start(
+        self,
+        fn: Callable[..., Awaitable[Any]],
+        /,
+        *args: object,
+        wait_started: Literal[True],
+        name: str | None = None,
+    ) -> Any: ...
+    def start(
+        self,
+        fn: Callable[..., Awaitable[Any]],
+        /,
+        *args: object,
+        wait_started: bool = False,
+        name: str | None = None,
+    ) -> Any:
+        """Starts the async function `fn` in the group; returns a `GroupTask`, whose `result()` waits for it.
+
+        wait_started: waits until `fn` says that it has started, and returns what it says: it is called with a
+            `task_status`, as by anyio's and trio's groups, and calls `task_status.started(value)`.
+        name: for messages.
+
+        It sees the caller's context variables. May be called from any thread, and by the group's own calls, while the
+        block runs. For keyword arguments take `functools.partial`.
+
+        Raises TypeError for what is no function, RuntimeError outside of the block, and with `wait_started` what `fn`
+        raises before it has started.
+        """
+        check_function("start", fn)
+        if not self._is_open:
+            raise RuntimeError(
+                "start() works inside of the group's block: with syncline.group() as group: ..."
+            )
+        task: GroupTask[Any] = GroupTask(self, name or name_of(fn))
+        self._unbegun.add(task)
+        self._tell(partial(self._begin, task, self._carry(task, fn, args, wait_started), copy_context()))
+        return task.result() if wait_started else task
+
+    def cancel(self) -> None:
+        """Cancels all calls of the group. The block then ends without an error, unless one of them fails meanwhile."""
+        self._was_told_to_cancel = True
+        self._tell(self._cancel)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        """Has the group's loop call this, soon (by 2)."""
+        self._check_process()
+        try:
+            self._tasks.call_soon(callback)
+        except RuntimeError:
+            raise RunnerClosedError("the group's loop has ended") from None
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise RunnerClosedError(
+                "the group is of the process that this one was forked from, whose loop has it; make a new one here"
+            )
+
+    def _wait(self, future: SafeFuture[Any], timeout: float | None) -> None:
+        if not future.done():
+            self._check_process()
+            self.bridge.run(_arrival(future), timeout=timeout)
+
+    # On the loop
+
+    async def __aenter__(self) -> Self:
+        if hasattr(self, "_process"):
+            raise RuntimeError("a group is used once; make another one: syncline.group()")
+        self._process = os.getpid()
+        self._tasks = here()
+        self._news = self._tasks.new_bell()
+        if self._timeout is not None:
+            self._end_timer = self._tasks.call_later(self._timeout, self._time_out)
+        self._is_open = True
+        return self
+
+    def _begin(self, task: GroupTask[Any], coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        self._unbegun.discard(task)
+        if self._is_cancelled or task.cancelled():
+            coroutine.close()
+            task._future.cancel()
+        else:
+            started = task._task = self._tasks.start(coroutine, context)
+            self._children[started] = task
+            if started.done():
+                self._child_ended(started)
+            else:
+                started.add_done_callback(self._child_ended, context=context)
+        self._news.ring()
+
+    async def _carry(self, task: GroupTask[Any], fn: Any, args: tuple[Any, ...], wait_started: bool) -> None:
+        """Runs one call of the group."""
+        future = task._future
+        try:
+            made = fn(*args, task_status=Starting(future)) if wait_started else fn(*args)
+            if not hasattr(made, "__await__"):
+                raise TypeError(_sync_function(fn, made))
+            result = await made
+            if not wait_started:
+                future.set_result(result)
+            elif not future.done():
+                name = name_of(fn)
+                raise RuntimeError(f"{name!r} has ended without a call of task_status.started()")
+        except Exception as error:
+            if future.done():
+                raise
+            future.set_exception(error)
+            if not wait_started:  # else `start` raises it
+                raise
+        finally:
+            future.cancel()  # if nothing else has settled it
+
+    def _child_ended(self, child: Task) -> None:
+        del self._children[child]
+        error = error_of(child)
+        if error is not None and not child.cancelled():
+            self._errors.append(error)
+            self._cancel()
+        self._news.ring()
+
+    def _cancel(self) -> None:
+        self._is_cancelled = True
+        for task in self._children.values():
+            task._cancel()
+
+    def _time_out(self) -> None:
+        self._has_timed_out = True
+        self._cancel()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if exc_value is not None:
+            self._cancel()
+        try:
+            while self._unbegun or self._children:
+                await self._news.wait()
+        except BaseException:
+            self._cancel()
+            await self._tasks.all_end(list(self._children))
+            raise
+        finally:
+            self._is_open = False
+            if self._timeout is not None:
+                self._end_timer()
+        errors, self._errors = self._errors, []
+        fatal = [error for error in errors if not isinstance(error, Exception)]
+        if fatal:
+            raise fatal[0]
+        if exc_value is not None and not isinstance(exc_value, Exception):
+            return False
+        if isinstance(exc_value, CancelledError) and (
+            errors or self._has_timed_out or self._was_told_to_cancel
+        ):
+            exc_value = (
+                None  # of a body that has waited for what was cancelled with the group: what counts is why
+            )
+        if exc_value is not None and not any(error is exc_value for error in errors):
+            errors.insert(0, exc_value)
+        if errors:
+            raise BaseExceptionGroup("unhandled errors in a group", errors)
+        if self._has_timed_out:
+            raise TimeoutError(f"the group did not end within {self._timeout} s; its calls were cancelled")
+        return True
+
+
+class Starting:
+    """The `task_status` of a call that `start` waits for."""
+
+    def __init__(self, future: SafeFuture[Any]) -> None:
+        self._future = future
+
+    def started(self, value: Any = None) -> None:
+        """Ends the wait of `start`, which returns the value."""
+        if self._future.done():
+            raise RuntimeError("task_status.started() was called before")
+        self._future.set_result(value)
+
+
+async def _arrival(future: SafeFuture[Any]) -> None:
+    """Waits until a future of another thread is done. Cancelling the wait leaves the future alone."""
+    tasks = here()
+    bell = tasks.new_bell()
+
+    def ring(_: object) -> None:
+        with suppress(RuntimeError):  # the loop that waits has ended, and the wait with it
+            tasks.call_soon(bell.ring)
+
+    future.add_done_callback(ring)
+    await bell.wait()
+
+
+def _sync_function(fn: Any, made: object) -> str:
+    name = name_of(fn)
+    return (
+        f"a group runs async functions, and the sync function {name!r} returned {type(made).__name__}; call it "
+        f"directly, or in a worker thread: group.start(syncline.to_thread, {name})"
+    )

@@ -1,0 +1,295 @@
+"""The public signatures of `map`, `amap` and `group`, as methods of a bridge. Imports nothing heavy."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+    from concurrent.futures import Executor
+    from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+
+    from .._core import Bridge
+    from .group import Group
+    from .progress import Progress
+    from .results import MapIterator
+
+    class MapOptions(TypedDict, total=False):
+        """The options that say nothing about what `map` gives."""
+
+        limit: int
+        ordered: bool
+        timeout: float | None
+        progress: Progress
+        executor: Executor | None
+        chunk: int | None
+
+    T = TypeVar("T")
+    R = TypeVar("R")
+else:
+
+    def overload(function):
+        return function
+
+
+class ManyCalls:
+    """What a bridge does with many calls at once."""
+
+    __slots__ = ()
+
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[False] = False,
+        with_input: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> MapIterator[R]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[False] = False,
+        with_input: Literal[True],
+        **options: Unpack[MapOptions],
+    ) -> MapIterator[tuple[T, R]]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[True],
+        with_input: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> MapIterator[R | Exception]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[True],
+        with_input: Literal[True],
+        **options: Unpack[MapOptions],
+    ) -> MapIterator[tuple[T, R | Exception]]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Awaitable[R]],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
+        /,
+        *others: Iterable[Any],
+        return_exceptions: Literal[False] = False,
+        with_input: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> MapIterator[R]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Awaitable[Any]],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
+        /,
+        *others: Iterable[Any],
+        return_exceptions: bool = False,
+        with_input: bool = False,
+        **options: Unpack[MapOptions],
+    ) -> MapIterator[Any]: ...
+    def map(
+        self,
+        fn: Callable[..., Awaitable[Any]],
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        limit: int = 100,
+        ordered: bool = True,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        with_input: bool = False,
+        progress: Progress = None,
+        executor: Executor | None = None,
+        chunk: int | None = None,
+    ) -> MapIterator[Any]:
+        """Calls the async function `fn` for each item, many at a time, and iterates over the results.
+
+            for page in syncline.map(fetch, urls, limit=50):
+                ...
+
+        The calls begin with the first `next`, and run on the bridge's loop. Several iterables give `fn` an argument
+        each, as the builtin `map`; the shortest one ends it. Iterables are advanced in the calling thread, whenever it
+        asks for a result: they may be endless, block, and call the bridge. One async iterable is advanced on the loop,
+        meanwhile; so take one where items come late and results are wanted at once.
+
+        limit: how many calls run at once. At most twice as many items are under way between source and consumer:
+            further ones are fetched when results are taken.
+        ordered: results come in the order of the items; False: in the order in which the calls end.
+        timeout: seconds that each call may take (not all of them together). Then it is cancelled, cleans up, and ends
+            with TimeoutError.
+        return_exceptions: an error of a call is its result, and the others go on. By default the first error ends the
+            iteration: the results before it come, calls after it are cancelled, and it is raised when they have
+            cleaned up.
+        with_input: the results are pairs `(item, result)`; of several iterables, `((a, b), result)`.
+        progress: True shows a bar, tqdm's or rich's (the extra `syncline[progress]`). Or a bar of yours, or a function
+            that is called with a `MapProgress`.
+        executor: a `concurrent.futures.Executor`, whose workers make the calls: other processes or machines.
+        chunk: with an executor, how many items it is given at a time.
+
+        The iterator belongs to one thread at a time. The last result, an error, `close()` and being dropped (a `break`
+        out of the `for`) end it: what runs is cancelled, and waited for until it has cleaned up; so does Ctrl-C.
+
+        Raises what `fn` or the source raises; TypeError or ValueError for what is wrong with the arguments;
+        RunnerClosedError where the loop or the bridge ends before; ImportError where there is no bar to show.
+        """
+        from .options import Options
+        from .results import mapped
+
+        options = Options(
+            "map",
+            fn,
+            iterables,
+            limit,
+            ordered,
+            timeout,
+            return_exceptions,
+            with_input,
+            progress,
+            executor,
+            chunk,
+        )
+        bridge: Bridge = self  # type: ignore[assignment]
+        return mapped(bridge, options)
+
+    @overload
+    def amap(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[False] = False,
+        with_input: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[R, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[False] = False,
+        with_input: Literal[True],
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[tuple[T, R], None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[True],
+        with_input: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[R | Exception, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        iterable: Iterable[T] | AsyncIterable[T],
+        /,
+        *,
+        return_exceptions: Literal[True],
+        with_input: Literal[True],
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[tuple[T, R | Exception], None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[..., Awaitable[R]],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
+        /,
+        *others: Iterable[Any],
+        return_exceptions: Literal[False] = False,
+        with_input: Literal[False] = False,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[R, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[..., Awaitable[Any]],
+        iterable: Iterable[Any],
+        other: Iterable[Any],
+        /,
+        *others: Iterable[Any],
+        return_exceptions: bool = False,
+        with_input: bool = False,
+        **options: Unpack[MapOptions],
+    ) -> AsyncGenerator[Any, None]: ...
+    def amap(
+        self,
+        fn: Callable[..., Awaitable[Any]],
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        limit: int = 100,
+        ordered: bool = True,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        with_input: bool = False,
+        progress: Progress = None,
+        executor: Executor | None = None,
+        chunk: int | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it.
+
+            async with contextlib.aclosing(syncline.amap(fetch, urls, limit=50)) as pages:
+                async for page in pages:
+                    ...
+
+        Iterables are advanced by the task that asks for results, so that one which blocks blocks the loop. As with any
+        async generator, what a `break` leaves behind ends when it is closed: `aclosing` does that at once.
+        """
+        from .options import Options
+        from .results import amapped
+
+        options = Options(
+            "amap",
+            fn,
+            iterables,
+            limit,
+            ordered,
+            timeout,
+            return_exceptions,
+            with_input,
+            progress,
+            executor,
+            chunk,
+        )
+        return amapped(options)
+
+    def group(self, *, timeout: float | None = None) -> Group:
+        """Makes a group of calls that end together, for `with`:
+
+            with syncline.group() as group:
+                first = group.start(fetch, 1)
+                second = group.start(fetch, 2)
+            print(first.result(), second.result())
+
+        The block ends when all calls have. The first error, also one of the block itself, cancels the others; all
+        errors come in one ExceptionGroup, when all have cleaned up. Ctrl-C cancels them, too, and comes as itself.
+
+        timeout: seconds that the block may take; then its calls are cancelled, and it raises TimeoutError.
+        """
+        from .group import Group
+
+        bridge: Bridge = self  # type: ignore[assignment]
+        return Group(bridge, timeout)

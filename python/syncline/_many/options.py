@@ -1,0 +1,68 @@
+"""What `map` and `amap` were given. Mistakes are named here, before anything begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from .progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The arguments of `map` or `amap`."""
+
+    who: str
+    """Which of the two it is."""
+    fn: Callable[..., Any]
+    iterables: tuple[Any, ...]
+    limit: int
+    ordered: bool
+    timeout: float | None
+    return_exceptions: bool
+    with_input: bool
+    progress: Progress
+    executor: Executor | None
+    chunk: int | None
+
+    def __post_init__(self) -> None:
+        who, name = self.who, self.name
+        if not callable(self.fn):
+            raise TypeError(f"{who}() takes an async function and items to call it with, not {name}")
+        if not self.iterables:
+            raise TypeError(f"{who}() needs items to call {name!r} with: {who}({name}, items)")
+        for iterable in self.iterables:
+            if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__aiter__")):
+                hint = "; call it" if callable(iterable) else ""
+                kind = type(iterable).__name__
+                raise TypeError(f"{who}() takes items from an iterable or an async one, not {kind}{hint}")
+        self._check_count("limit", self.limit, "how many calls run at once")
+        if self.timeout is not None:
+            self._check_seconds(self.timeout)
+        if self.chunk is not None:
+            self._check_count("chunk", self.chunk, "how many items an executor is given at a time")
+            if self.executor is None:
+                raise TypeError(f"{who}() got a chunk and no executor to give it to: executor=...")
+
+    @property
+    def name(self) -> str:
+        """The function's, or its type's."""
+        return str(getattr(self.fn, "__name__", type(self.fn).__name__))
+
+    def _check_count(self, name: str, value: object, meaning: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} of {self.who}() is {meaning}, a whole number, not {value!r}")
+        if value < 1:
+            raise ValueError(f"{name} of {self.who}() is {meaning}, 1 or more, not {value!r}")
+
+    def _check_seconds(self, value: object) -> None:
+        meaning = f"timeout of {self.who}() is the seconds that each call may take, not {value!r}"
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(meaning)
+        if value < 0 or math.isnan(value):
+            raise ValueError(meaning)

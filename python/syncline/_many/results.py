@@ -1,0 +1,136 @@
+"""What users of `map` and `amap` iterate over: it feeds the engine, and gives its batches out one by one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from .._dual import DualIterator, run_by
+from .engine import Engine
+from .progress import Display, display
+from .source import Feed, async_source, total
+
+if TYPE_CHECKING:
+    from .._core import Bridge
+    from .options import Options
+
+R = TypeVar("R")
+
+
+def mapped(bridge: Bridge, options: Options) -> MapIterator[Any]:
+    """What `map` returns."""
+    if options.executor is not None:
+        raise NotImplementedError("map(executor=...) is not there yet")
+    return MapIterator(bridge, options)
+
+
+def amapped(options: Options) -> AsyncGenerator[Any, None]:
+    """What `amap` returns."""
+    if options.executor is not None:
+        raise NotImplementedError("amap(executor=...) is not there yet")
+    return _results(options, *_source_of(options))
+
+
+def _source_of(options: Options) -> tuple[Engine, Feed | None]:
+    source = async_source(options)
+    engine = Engine(options, source, total(options))
+    return engine, Feed(options.iterables, engine) if source is None else None
+
+
+class MapIterator(Iterator[R]):
+    """The results of `map`, for one thread at a time. Also a context manager: leaving it closes it."""
+
+    def __init__(self, bridge: Bridge, options: Options) -> None:
+        self._engine, self._feed = _source_of(options)
+        self._display = display(options.who, options.progress, self._engine.total)
+        self._batches = run_by(bridge, DualIterator(self._engine.batches()))
+        self._results: deque[R] = deque()
+        self._next = self._results.popleft
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> R:
+        try:
+            return self._next()
+        except IndexError:
+            pass
+        self._fetch()
+        return self._next()
+
+    def _fetch(self) -> None:
+        """Gets the next results, at least one; StopIteration at the end."""
+        engine = self._engine
+        try:
+            while not self._results:
+                engine.use_up()
+                if self._feed is not None:
+                    self._feed.feed()
+                self._results.extend(next(self._batches))
+                if self._display is not None:
+                    self._display.show(engine.progress)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Cancels what runs, and waits until it has cleaned up. Does nothing the second time."""
+        self._results.clear()
+        try:
+            self._batches.close()
+        finally:
+            self._end_display()
+
+    def _end_display(self) -> None:
+        if self._display is not None:
+            shown, self._display = self._display, None
+            _last_look(shown, self._engine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # The engine's calls are ended by `_batches`, which is dropped as well.
+        if getattr(self, "_display", None) is not None:
+            self._end_display()
+
+
+async def _results(options: Options, engine: Engine, feed: Feed | None) -> AsyncGenerator[Any, None]:
+    shown = display(options.who, options.progress, engine.total)
+    batches = engine.batches()
+    try:
+        while True:
+            engine.use_up()
+            if feed is not None:
+                feed.feed()
+            try:
+                batch = await anext(batches)
+            except StopAsyncIteration:
+                return
+            if shown is not None:
+                shown.show(engine.progress)
+            for result in batch:
+                yield result
+    finally:
+        try:
+            await batches.aclose()
+        finally:
+            if shown is not None:
+                _last_look(shown, engine)
+
+
+def _last_look(shown: Display, engine: Engine) -> None:
+    try:
+        shown.show(engine.progress)
+    finally:
+        shown.close()

@@ -1,0 +1,138 @@
+"""What the engine needs of the loop that it runs on: tasks, waking up, and their end. For asyncio; trio's is
+`trio_tasks`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context
+from functools import partial
+from typing import Any, Protocol
+
+from .. import _core
+
+
+class Task(Protocol):
+    """As much of `asyncio.Task` as both have."""
+
+    def done(self) -> bool: ...
+    def cancel(self) -> object: ...
+    def cancelled(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def result(self) -> Any: ...
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> object: ...
+
+
+class Bell(Protocol):
+    """Wakes the one task that waits for it."""
+
+    def ring(self) -> None:
+        """Ends the wait, or the next one if there is none."""
+
+    async def wait(self) -> None:
+        """Waits until it rings."""
+
+
+class Tasks(Protocol):
+    """The loop that is running."""
+
+    @property
+    def start(self) -> Callable[[Coroutine[Any, Any, Any], Context], Task]:
+        """Starts a task. On Python 3.12 and newer, asyncio's makes its first step now, and may have ended."""
+        ...
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """From any thread. Raises RuntimeError where the loop has ended."""
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        """On the loop. Returns a function that keeps it from being called."""
+        ...
+
+    def new_bell(self) -> Bell:
+        """What one task waits for, and code of this loop rings."""
+        ...
+
+    async def turn(self) -> None:
+        """Lets the others have their turn."""
+
+    async def all_end(self, tasks: Iterable[Task]) -> None:
+        """Waits until these tasks have ended."""
+
+
+def error_of(task: Task) -> BaseException | None:
+    """What a task that has ended has raised, its cancellation too."""
+    try:
+        return task.exception()
+    except asyncio.CancelledError as error:
+        return error
+
+
+def here() -> Tasks:
+    """The loop, or trio run, that the calling task belongs to."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        from .trio_tasks import OnTrio
+
+        return OnTrio()
+    return OnAsyncio()
+
+
+class OnAsyncio:
+    """A loop of asyncio's or of uvloop's."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.start: Callable[[Coroutine[Any, Any, Any], Context], Task] = partial(
+            _core.start_task, self._loop
+        )
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        return self._loop.call_later(seconds, callback).cancel
+
+    def new_bell(self) -> Bell:
+        return AsyncioBell(self._loop)
+
+    async def turn(self) -> None:
+        await asyncio.sleep(0)
+
+    async def all_end(self, tasks: Iterable[Any]) -> None:
+        left: set[Any] = {task for task in tasks if not task.done()}
+        cancelled = None
+        while left:  # whoever cancels this wait has it end when they have ended, as with asyncio's own groups
+            try:
+                await asyncio.wait(left)
+            except asyncio.CancelledError as error:
+                cancelled = error
+            left = {task for task in left if not task.done()}
+        if cancelled is not None:
+            try:
+                raise cancelled
+            finally:
+                del cancelled
+
+
+class AsyncioBell:
+    """A future that is made when somebody waits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiter: asyncio.Future[None] | None = None
+        self._has_rung = False
+
+    def ring(self) -> None:
+        self._has_rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        if not self._has_rung:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._has_rung = False

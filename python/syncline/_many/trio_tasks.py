@@ -1,0 +1,99 @@
+"""`tasks` for trio. Imported where trio runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context, copy_context
+from typing import Any
+
+import trio
+
+
+class OnTrio:
+    """The run. Its tasks are system tasks: an async generator can't keep a nursery open, to which they could belong."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self.start: Callable[[Coroutine[Any, Any, Any], Context], TrioTask] = TrioTask
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self._token.run_sync_soon(callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
+        async def wait() -> None:
+            await trio.sleep(seconds)
+            callback()
+
+        return TrioTask(wait(), copy_context()).cancel
+
+    def new_bell(self) -> TrioBell:
+        return TrioBell()
+
+    async def turn(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def all_end(self, tasks: Iterable[Any]) -> None:
+        with trio.CancelScope(shield=True):
+            for task in tasks:
+                await task.ended.wait()
+
+
+class TrioBell:
+    """An event for each wait."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+class TrioTask:
+    """A system task of trio's, with the methods of asyncio's."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
+        self.ended = trio.Event()
+        self._scope = trio.CancelScope()
+        self._callbacks: list[Callable[[TrioTask], object]] = []
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._was_cancelled = True
+        trio.lowlevel.spawn_system_task(self._carry, coroutine, name=repr(coroutine), context=context)
+
+    async def _carry(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            with self._scope:
+                try:
+                    self._value = await coroutine
+                    self._was_cancelled = False
+                except trio.Cancelled:
+                    raise
+                except BaseException as error:  # it would end the whole run
+                    self._error = error
+                    self._was_cancelled = False
+        finally:
+            self.ended.set()
+            for callback in self._callbacks:
+                callback(self)
+
+    def done(self) -> bool:
+        return bool(self.ended.is_set())
+
+    def cancel(self) -> None:
+        self._scope.cancel()
+
+    def cancelled(self) -> bool:
+        return self._was_cancelled
+
+    def exception(self) -> BaseException | None:
+        return self._error
+
+    def result(self) -> Any:
+        return self._value
+
+    def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> None:
+        self._callbacks.append(callback)
