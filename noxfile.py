@@ -2,7 +2,7 @@
 
 1. Python code is tested as users get it: a wheel built from this tree is installed, never the tree itself.
 2. Plain `nox` runs what has to hold for every commit, on the Python that runs nox. `nox -s tests` runs the
-   tests on every supported Python that is on this machine.
+   tests on every supported Python that is on this machine, `nox -s jit` with the compiler of those that have one.
 3. Nothing but Python with pip, and Rust, is needed; a check that can't run here says what is missing.
 """
 
@@ -29,6 +29,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = list(dict.fromkeys(["3.11", "3.12", "3.13", "3.14", "3.15", CURRENT]))
+WITH_JIT = [version for version in PYTHONS if version >= "3.14"]
 
 nox.options.sessions = [
     "rust",
@@ -41,12 +42,16 @@ nox.options.sessions = [
 ]
 
 MANYLINUX = "manylinux_2_17"
+ORDINARY = ["--ignore=tests/stress", "--ignore=tests/recipes", "--ignore=tests/gui", "tests"]
 
 built: dict[str, Path] = {}
 
 
 def find_pythons() -> None:
-    """Puts the Pythons that pyenv has, but doesn't show, at the end of PATH, where nox finds them."""
+    """Puts where Pythons are on PATH, where nox finds them: the folders that SYNCLINE_PYTHONS names in front, those of
+    the Pythons that pyenv has, but doesn't show, at the end."""
+    if named := os.environ.get("SYNCLINE_PYTHONS"):
+        os.environ["PATH"] = named + os.pathsep + os.environ["PATH"]
     if (pyenv := shutil.which("pyenv")) is None:
         return
     root = subprocess.run([pyenv, "root"], capture_output=True, text=True, check=False).stdout.strip()
@@ -160,8 +165,16 @@ def miri(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The Python tests, against the built wheel. Arguments go to pytest."""
-    large = ["--ignore=tests/stress", "--ignore=tests/recipes", "--ignore=tests/gui"]
-    pytest(session, *(session.posargs or [*large, "tests"]))
+    pytest(session, *(session.posargs or ORDINARY))
+
+
+@nox.session(python=WITH_JIT)
+def jit(session: nox.Session) -> None:
+    """The same with the interpreter's compiler on. A Python that was built without one is skipped."""
+    available = "import sys; sys.exit(not sys._jit.is_available())"
+    if not has_component(str(Path(session.bin) / "python"), "-c", available):
+        session.skip("this Python was built without its JIT compiler")
+    pytest(session, *(session.posargs or ORDINARY), env={"PYTHON_JIT": "1"})
 
 
 @nox.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -26,9 +27,14 @@ R = TypeVar("R")
 ROOT = Path(__file__).parent.parent
 
 
-def pytest_report_header() -> str:
-    """Which syncline is tested."""
-    return f"syncline: {Path(syncline.__file__).parent}"
+def pytest_report_header() -> list[str]:
+    """Which syncline is tested, and whether the interpreter compiles (Python 3.14 and later, PYTHON_JIT=1)."""
+    jit = getattr(sys, "_jit", None)
+    is_on = jit is not None and jit.is_enabled()
+    return [
+        f"syncline: {Path(syncline.__file__).parent}",
+        f"interpreter's compiler: {'on' if is_on else 'off'}",
+    ]
 
 
 def pytest_configure() -> None:

@@ -49,7 +49,7 @@ def _frame_of_worker() -> FrameType | None:
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code is not _WORKER.__code__:
         frame = frame.f_back
-    known = frame is not None and {"executor_reference", "work_queue"} <= frame.f_locals.keys()
+    known = frame is not None and all(name in frame.f_locals for name in ("executor_reference", "work_queue"))
     return frame if known else None
 
 

@@ -66,7 +66,8 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
             && py.version_info() >= (3, 13)
             && let Some(error) = error.take()
         {
-            message = format!("{message}: {}", signals::text_of(error.value(py)));
+            let error = error.value(py);
+            message = format!("{message}: {}: {}", errors::type_name(error), signals::text_of(error));
         }
         log::log_to(logger.bind(py), "error", &message, error.as_ref());
         Ok(())
