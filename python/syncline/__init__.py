@@ -12,6 +12,7 @@ from __future__ import annotations
 from ._bridge import Bridge
 from ._core import DeadlockError, RunnerClosedError, SynclineError, __version__
 from ._default import (
+    call,
     contextmanager,
     coroutine,
     enter,
@@ -19,6 +20,7 @@ from ._default import (
     iterate,
     iterator,
     run,
+    run_async,
     run_sync,
     submit,
     sync_compatible,
@@ -67,6 +69,7 @@ __all__ = [
     "ThreadLimiter",
     "WouldBlock",
     "__version__",
+    "call",
     "call_with_mark",
     "check_cancelled",
     "contextmanager",
@@ -88,6 +91,7 @@ __all__ = [
     "nestable",
     "no_switch",
     "run",
+    "run_async",
     "run_in_new_loop",
     "run_nestable",
     "run_sync",
