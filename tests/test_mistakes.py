@@ -167,8 +167,39 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: made.contextmanager(Client),
         "contextmanager() got the class 'Client'",
     ),
-    "a class for enter": (lambda: made.enter(Client), "not type; call it: Client(...)"),
-    "a manager's function for enter": (lambda: made.enter(session), "call it: session(...)"),
+    "a sync function for enter": (
+        lambda: made.enter(load).__enter__(),
+        "enter() got 'load', which was called and returned str, no async context manager",
+    ),
+    "arguments for a manager, for enter": (
+        lambda: made.enter(Client(), 1),
+        "enter() got arguments for a function, and Client is none",
+    ),
+    "an async function for call": (
+        lambda: made.call(client.get, "key"),
+        'call() takes sync functions, and "get" is async (it was not called); use run_sync(get, ...)',
+    ),
+    "an async function behind another one, for call": (
+        lambda: made.call(lambda: client.get("key")),
+        "(what it returned is a coroutine, of which nothing has run)",
+    ),
+    "a coroutine for call": (
+        lambda: made.call(client.get("key")),
+        "call() takes a sync function and its arguments, and got a coroutine; use run_sync(get, ...)",
+    ),
+    "a generator function for call": (
+        lambda: made.call(rows),
+        'call() got the sync generator function "rows", whose code has not run',
+    ),
+    "a number for call": (lambda: made.call(5), "call() takes a sync function and its arguments, not int"),
+    "a sync function for run_async": (
+        lambda: asyncio.run(made.run_async(load)),
+        'run_async() got the sync function "load"; call it directly: load(...). This call of it has run',
+    ),
+    "a coroutine for run_async": (
+        lambda: asyncio.run(made.run_async(client.get("key"))),
+        "give it the async function and its arguments: run_async(get, ...)",
+    ),
     "a generator function for iterate": (lambda: made.iterate(client.items), "call it: items(...)"),
     "a scope without its keyword": (lambda: made.Bridge("thread"), 'Bridge(scope="thread")'),
     "any option without its keyword": (

@@ -13,6 +13,7 @@ from ._bridge import Bridge
 from ._core import DeadlockError, RunnerClosedError, SynclineError, __version__
 from ._default import (
     amap,
+    call,
     configure,
     contextmanager,
     coroutine,
@@ -24,6 +25,7 @@ from ._default import (
     iterator,
     map,
     run,
+    run_async,
     run_sync,
     submit,
     sync_compatible,
@@ -75,6 +77,7 @@ __all__ = [
     "WouldBlock",
     "__version__",
     "amap",
+    "call",
     "call_with_mark",
     "check_cancelled",
     "configure",
@@ -100,6 +103,7 @@ __all__ = [
     "nestable",
     "no_switch",
     "run",
+    "run_async",
     "run_in_new_loop",
     "run_nestable",
     "run_sync",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypeVar, overload
 
-    from . import _compatible, _dual, _futures, _mistakes, _synced
+    from . import _compatible, _dual, _futures, _made, _mistakes, _synced
     from ._compatible import SyncCompatible
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
     from ._futures import SubmittedFuture
@@ -56,6 +56,7 @@ else:
     _compatible = _Lazy("_compatible")
     _dual = _Lazy("_dual")
     _futures = _Lazy("_futures")
+    _made = _Lazy("_made")
     _mistakes = _Lazy("_mistakes")
     _synced = _Lazy("_synced")
 
@@ -139,6 +140,21 @@ class Bridge(ManyCalls, _core.Bridge):
         future.bind(self._submit(future, fn, args, kwargs or None))
         return future
 
+    async def run_async(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Awaits the async function `fn` on the bridge's loop, from a task of any other loop (asyncio, uvloop, trio).
+
+            rows = await bridge.run_async(pool.fetch, query)
+
+        For what lives on the bridge's loop, such as a client that sync code uses, too. No thread waits, and no loop is
+        blocked. `fn` sees the task's context variables, and what it changes the task sees afterwards. If the task is
+        cancelled, so is the coroutine, and the task waits for its cleanup (at most `cleanup_timeout`).
+
+        On the bridge's own loop it is awaited in the task itself. In scope "caller" the process runner runs it. Raises
+        what `fn` raises, as the same object; RunnerClosedError where the loop or the bridge ends before.
+        """
+        result: R = await self._run_async(fn, args, kwargs or None)
+        return result
+
     @overload  # What is narrower comes first: an async generator is an async iterator, a coroutine an awaitable.
     def synced(  # pyright: ignore[reportOverlappingOverload]
         self, fn: Callable[P, AsyncGenerator[Y, S]], /
@@ -220,8 +236,31 @@ class Bridge(ManyCalls, _core.Bridge):
         """
         return _dual.run_by(self, _dual.DualIterator(aiterable, prefetch=prefetch))
 
-    def enter(self, acm: AbstractAsyncContextManager[Y, Any], /) -> DualContextManager[Y]:
-        """Uses any async context manager in sync code: `with bridge.enter(client.stream("GET", url)) as response`."""
+    @overload
+    def enter(self, acm: AbstractAsyncContextManager[Y, Any], /) -> DualContextManager[Y]: ...
+    @overload
+    def enter(
+        self, fn: Callable[P, AbstractAsyncContextManager[Y, Any]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> DualContextManager[Y]: ...
+    @overload
+    def enter(
+        self,
+        fn: Callable[P, Awaitable[AbstractAsyncContextManager[Y, Any]]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> DualContextManager[Y]: ...
+    def enter(self, acm: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Uses any async context manager in sync code: `with bridge.enter(client.stream("GET", url)) as response`.
+
+        Given a function (or class) and its arguments, it calls that where the manager is entered, on the loop, for what
+        can be made only there: `with bridge.enter(aiohttp.ClientSession) as session`. What it returns is awaited first
+        if it is no manager itself: `with bridge.enter(asyncio.start_server, serve, "127.0.0.1", 0) as server`.
+        """
+        if args or kwargs or (callable(acm) and not hasattr(type(acm), "__aenter__")):
+            if not callable(acm):
+                raise TypeError(f"enter() got arguments for a function, and {type(acm).__name__} is none")
+            acm = _made.Made(acm, args, kwargs)
         return _dual.run_by(self, _dual.DualContextManager(acm))
 
 

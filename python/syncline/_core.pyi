@@ -110,6 +110,19 @@ class Bridge:
         At the end of its time the awaitable is cancelled, cleans up, and TimeoutError is raised. Otherwise as
         `run_sync`.
         """
+    def call(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Calls the sync function (or class) `fn` on the bridge's loop, and returns what it returns.
+
+            session = bridge.call(aiohttp.ClientSession)
+
+        For code that needs the loop and does not wait for anything: constructors, `event.set`, `task.cancel`. It blocks
+        the loop while it runs. On the loop's own thread it is called at once.
+
+        Raises what `fn` raises; TypeError for an async function; otherwise as `run_sync`.
+        """
+    def _run_async(
+        self, fn: Callable[..., Awaitable[_R]], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Awaitable[_R]: ...
     def _submit(
         self,
         future: Future[Any],
@@ -393,6 +406,7 @@ class Pending:
     def throw(self, error: Any, _value: Any = None, _traceback: Any = None) -> Any: ...
     def close(self) -> None: ...
     def begin_in_trio(self, waker: Any) -> bool: ...
+    def tell_in_trio(self, error: BaseException, waker: Any) -> float | None: ...
 
 @final
 class Worker:

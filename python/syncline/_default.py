@@ -41,7 +41,7 @@ _default._found_by = default_bridge
 for _kind in (DualContextManager, DualCoroutine, DualIterator):
     _kind.bridge = _default
 
-# These two are methods of the core's class. Their docstrings stand here too, for editors.
+# Some of these are methods of the core's class. Their docstrings stand here too, for editors.
 run_sync = _default.run_sync
 """Calls the async function `fn`, waits, and returns its result; from any thread, inside or outside a running loop.
 
@@ -52,6 +52,9 @@ run = _default.run
 
 Raises what it raises, TimeoutError (after its cleanup), RunnerClosedError or DeadlockError.
 """
+call = _default.call
+"""Calls the sync function `fn`, or makes an object of that class, on the bridge's loop; returns what it returns."""
+run_async = _default.run_async
 submit = _default.submit
 synced = _default.synced
 sync_compatible = _default.sync_compatible

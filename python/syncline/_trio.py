@@ -83,8 +83,16 @@ async def wait_for(pending: Pending) -> None:
     idle = Idle()
     if pending.begin_in_trio(idle):
         await trio.lowlevel.cancel_shielded_checkpoint()
-    else:
+        return
+    try:
         await idle
+    except trio.Cancelled as cancelled:
+        idle = Idle()
+        seconds = pending.tell_in_trio(cancelled, idle)
+        if seconds is None:
+            raise
+        with trio.move_on_after(seconds, shield=True):
+            await idle
 
 
 _raise_cancelled: list[Callable[[], NoReturn]] = []

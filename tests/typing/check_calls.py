@@ -23,7 +23,16 @@ assert_type(syncline.run(fetch("url")), bytes)
 assert_type(syncline.run(fetch("url"), timeout=1), bytes)
 assert_type(syncline.submit(fetch, "url"), Future[bytes])
 assert_type(syncline.Bridge(scope="caller").run_sync(fetch, "url"), bytes)
+assert_type(syncline.call(len, "url"), int)
+assert_type(syncline.call(dict, name=1), dict[str, int])
 
+
+async def elsewhere() -> None:
+    assert_type(await syncline.run_async(fetch, "url", retries=2), bytes)
+    await syncline.run_async(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+syncline.call(len, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 syncline.run_sync(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 syncline.run_sync(fetch, "url", retry=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 syncline.Bridge(scope="planet")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -128,8 +128,10 @@ assert_type(list(syncline.iterate(agen(), prefetch=10)), list[int])
 assert_type(syncline.enter(undecorated()), DualContextManager[int])
 with syncline.enter(undecorated()) as one:
     assert_type(one, int)
+with syncline.enter(undecorated) as made:
+    assert_type(made, int)
 syncline.iterate([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-syncline.enter(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+syncline.enter(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 bridge = syncline.Bridge(scope="caller")
 other = assert_type(bridge.coroutine(fetch)(), DualCoroutine[bytes])

@@ -21,3 +21,4 @@ pub mod spin;
 pub mod stats;
 pub mod sync;
 pub mod waits;
+pub mod weak_list;

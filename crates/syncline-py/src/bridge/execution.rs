@@ -5,7 +5,7 @@ use super::placement::Place;
 use super::shared::Shared;
 use crate::call::state::Heard;
 use crate::call::wait::{Patience, seconds};
-use crate::coroutine::target::Target;
+use crate::coroutine::target::{Target, refuse_all_but_sync};
 use crate::python::context::Carried;
 use crate::python::errors;
 use crate::python::names;
@@ -17,6 +17,7 @@ use crate::switch::nest;
 use crate::task::start::RunIn;
 use crate::worker::from_thread;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 
 /// How often a call looks for a place. Each time the runner that it has found may end before it takes the call.
@@ -31,6 +32,23 @@ impl Shared {
         });
         let (target, (place, patience)) = target.with(py, place)?;
         self.execute(py, place, target, patience)
+    }
+
+    /// Calls a sync function on the bridge's loop.
+    pub fn call_plain(
+        self: &Arc<Self>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = function.py();
+        refuse_all_but_sync(function)?;
+        if self.runs_here(py)? {
+            return nest::call_plain(&self.terms, function, args, kwargs);
+        }
+        let patience = self.patience(None);
+        let place = self.place(py, patience)?;
+        self.execute(py, place, Target::plain(function, args, kwargs), patience)
     }
 
     /// Runs the target and waits for its result.

@@ -7,5 +7,6 @@ mod execution;
 pub mod loops_of_thread;
 pub mod options;
 pub mod placement;
+mod remote;
 pub mod shared;
 pub mod submitted;

@@ -70,7 +70,7 @@ impl Bridge {
     }
 
     /// `caller` is the name of the public function, for messages.
-    fn call(
+    fn run_function(
         &self,
         caller: &'static str,
         function: &Bound<'_, PyAny>,
@@ -168,7 +168,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.call("run_sync", r#fn, args, kwargs)
+        self.run_function("run_sync", r#fn, args, kwargs)
     }
 
     /// The same for what `synced` made.
@@ -179,7 +179,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.call("synced", r#fn, args, kwargs)
+        self.run_function("synced", r#fn, args, kwargs)
     }
 
     /// Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
@@ -191,6 +191,35 @@ impl Bridge {
     #[pyo3(signature = (awaitable, *, timeout=None))]
     fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         self.hold.shared().run(py, Target::from_awaitable(awaitable)?, timeout)
+    }
+
+    /// Calls the sync function (or class) `fn` on the bridge's loop, and returns what it returns.
+    ///
+    ///     session = bridge.call(aiohttp.ClientSession)
+    ///
+    /// For code that needs the loop and does not wait for anything: constructors, `event.set`, `task.cancel`. It blocks
+    /// the loop while it runs. On the loop's own thread it is called at once.
+    ///
+    /// Raises what `fn` raises; TypeError for an async function; otherwise as `run_sync`.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn call(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.hold.shared.call_plain(r#fn, args, kwargs)
+    }
+
+    fn _run_async(
+        &self,
+        py: Python<'_>,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        let target = Target::from_function("run_async", r#fn, args, kwargs)?;
+        self.hold.shared.run_async(py, &self.hold, target)
     }
 
     fn _submit(

@@ -83,6 +83,14 @@ impl Shared {
         Ok(nest::strand_for(py, &self.terms))
     }
 
+    /// Whether the calling thread drives a loop of this bridge, or its code runs in a task that takes this bridge's
+    /// calls.
+    pub fn runs_here(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.task_here(py)?.is_some()
+            || current_runner().is_some_and(|current| current.bridge_id == self.terms.bridge)
+            || loops_of_thread::known(self).is_some_and(|own| own.is_busy()))
+    }
+
     /// As `place`, but never the loop that sent this worker: for objects whose steps are all made in one place, and may
     /// be made by other threads too.
     pub fn place_on_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
@@ -109,18 +117,22 @@ impl Shared {
         }
     }
 
-    /// The same for a call of `submit`: a loop on a thread of its own. A calling thread's own loop would not turn by
-    /// itself, and whoever waits for the future could wait in vain.
-    pub fn place_for_submit(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
+    /// The runner for a call that no thread waits for: one of `submit`, or one that a task of another loop awaits. A
+    /// calling thread's own loop would not turn by itself, and whoever waits for the call could wait in vain.
+    pub fn runner_for_others(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<Runner>> {
         self.refuse_if_closed(py)?;
         if process::is_exiting() {
-            return Ok(Place::inline());
+            return Err(errors::shutting_down());
         }
-        match (self.scope, current_runner()) {
+        let place = match (self.scope, current_runner()) {
             // This thread doesn't wait, so the call can run on the loop of this very thread.
-            (_, Some(current)) if current.bridge_id == self.terms.bridge => Ok(Place::Runner(current)),
-            (Scope::Thread, _) => self.thread_runner(py, self.patience(None)),
-            (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None)),
+            (_, Some(current)) if current.bridge_id == self.terms.bridge => return Ok(current),
+            (Scope::Thread, _) => self.thread_runner(py, self.patience(None))?,
+            (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None))?,
+        };
+        match place {
+            Place::Runner(runner) => Ok(runner),
+            Place::InTask(_) | Place::Sender(..) | Place::Own(_) | Place::Inline(_) => Err(errors::shutting_down()),
         }
     }
 

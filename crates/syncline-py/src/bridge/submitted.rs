@@ -1,6 +1,5 @@
 //! `submit`: calls that are started and not waited for, and what their futures can do with them.
 
-use super::placement::Place;
 use super::shared::{Hold, Shared};
 use crate::call::state::{Call, Promised, Taker};
 use crate::coroutine::target::Target;
@@ -105,17 +104,12 @@ impl Shared {
     ) -> PyResult<Submitted> {
         let mut target = target;
         loop {
-            let runner = match self.place_for_submit(py) {
-                Ok(Place::Runner(runner)) => runner,
-                placed => {
-                    target.discard(py);
-                    return Err(placed.err().unwrap_or_else(errors::shutting_down));
-                }
-            };
+            let (found, runner) = target.with(py, self.runner_for_others(py))?;
+            target = found;
             let keeps = Arc::<Hold>::clone(hold);
             let promised = Promised { future: future.clone_ref(py), keeps };
             let call = runner.new_call(Taker::Future(Mutex::new(Some(promised))), &self.terms.stats);
-            runner.remember_submitted(&call);
+            runner.tell_of_end(&call);
             let (ready, context) = target.with(py, context::copy(py))?;
             let job = Job::Start(Arc::clone(&call), ready, RunIn::Task(context));
             match runner.post(py, job) {

@@ -30,7 +30,7 @@ use syncline_core::sync::{Mutex, lock, replace, take};
 /// deadline counts as reached by that much earlier.
 pub const TIMER_SLACK: Duration = Duration::from_millis(10);
 
-pub type Outbox = syncline_core::outbox::Outbox<Arc<Call>>;
+pub type Outbox = syncline_core::outbox::Outbox<Arc<dyn Publish + Send + Sync>>;
 
 /// Who gets the outcome, and how it is told.
 pub enum Taker {
@@ -44,6 +44,15 @@ pub enum Taker {
     Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant> },
     /// A future, of `submit`.
     Future(Mutex<Option<Promised>>),
+    /// A task of another loop, until it is told or stops waiting. It is told when the loop's thread lets go of the
+    /// interpreter.
+    Task { receiver: Mutex<Option<Arc<dyn Receiver>>>, outbox: Arc<Outbox> },
+}
+
+/// A task of another loop that awaits a call.
+pub trait Receiver: Publish + Send + Sync {
+    /// The outcome is there. What is left to do without the interpreter, to tell the task's loop, follows by `publish`.
+    fn receive(self: Arc<Self>, py: Python<'_>, outcome: Outcome);
 }
 
 /// What a submitted call is to settle.
@@ -57,6 +66,10 @@ pub struct Promised {
 impl Taker {
     pub fn sleeper(outbox: &Arc<Outbox>) -> Self {
         Self::Sleeper { outbox: Arc::clone(outbox), waits_long: AtomicBool::new(false) }
+    }
+
+    pub fn task(receiver: Arc<dyn Receiver>, outbox: &Arc<Outbox>) -> Self {
+        Self::Task { receiver: Mutex::new(Some(receiver)), outbox: Arc::clone(outbox) }
     }
 }
 
@@ -266,10 +279,20 @@ impl Call {
         if let Outcome::Raised(error) = &outcome {
             self.look_at_error(py, error);
         }
-        if let Taker::Future(future) = &self.taker {
-            let outcome = self.explained(py, outcome);
-            self.settle_future(py, future, outcome);
-            return;
+        match &self.taker {
+            Taker::Future(future) => {
+                let outcome = self.explained(py, outcome);
+                self.settle_future(py, future, outcome);
+                return;
+            }
+            Taker::Task { receiver, outbox } => {
+                if let Some(receiver) = take(receiver) {
+                    Arc::clone(&receiver).receive(py, self.explained(py, outcome));
+                    outbox.add(receiver);
+                }
+                return;
+            }
+            Taker::Sleeper { .. } | Taker::SleeperOfOthers | Taker::Driver { .. } => {}
         }
         // By 1 there is nothing in the slot yet.
         let _ = self.slot.fill(outcome);
@@ -282,8 +305,8 @@ impl Call {
             // This is read after the slot was filled, and the taker looks into the slot after it has set it: so
             // either it finds the result by itself, or we see here that it waits.
             Taker::Sleeper { waits_long, .. } if waits_long.load(SeqCst) => self.slot.publish(),
-            Taker::Sleeper { outbox, .. } => outbox.add(Arc::clone(self)),
-            Taker::SleeperOfOthers | Taker::Future(_) => self.slot.publish(),
+            Taker::Sleeper { outbox, .. } => outbox.add(Arc::<Self>::clone(self)),
+            Taker::SleeperOfOthers | Taker::Future(_) | Taker::Task { .. } => self.slot.publish(),
             Taker::Driver { driven, .. } => {
                 if let Some(event_loop) = take(driven) {
                     let stopped = signals::through(py, || finish(event_loop.bind(py)));
@@ -315,16 +338,25 @@ impl Call {
         true
     }
 
-    /// The loop of a submitted call was closed, or is left behind as something blocks it, before the call has ended.
-    /// Lets the future raise an error that says so. False if the future was settled before.
+    /// The loop of a call was closed, or is left behind as something blocks it, before the call has ended. Lets the
+    /// future, or the task, that waits for it raise an error that says so. False if it was told before.
     pub fn leave_behind(&self, py: Python<'_>) -> bool {
-        let Taker::Future(future) = &self.taker else { return false };
-        // Before the future is taken: a `settle` that comes after that finds no future, and has to log an error.
+        let closed = || Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name));
+        // Before the taker is taken: a `settle` that comes after that finds none, and has to log an error.
         self.abandon(py);
-        self.settle_future(py, future, Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name)))
+        match &self.taker {
+            Taker::Future(future) => self.settle_future(py, future, closed()),
+            Taker::Task { receiver, .. } => {
+                let Some(receiver) = take(receiver) else { return false };
+                Arc::clone(&receiver).receive(py, closed());
+                receiver.publish();
+                true
+            }
+            Taker::Sleeper { .. } | Taker::SleeperOfOthers | Taker::Driver { .. } => false,
+        }
     }
 
-    /// If a submitted call was cancelled by the closing of its loop, an error that says so; else the outcome as it is.
+    /// If such a call was cancelled by the closing of its loop, an error that says so; else the outcome as it is.
     fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
         let is_closing = self.closing.load(Relaxed);
         match outcome {
@@ -344,6 +376,13 @@ impl Call {
     pub fn abandon(&self, _py: Python<'_>) {
         self.abandoned.store(true, SeqCst);
         drop(self.slot.take());
+    }
+
+    /// The same for a call that a task awaits.
+    pub fn lose_receiver(&self) {
+        if let Taker::Task { receiver, .. } = &self.taker {
+            drop(take(receiver));
+        }
     }
 
     /// The caller goes on without it. If it was cancelled and has not ended in the time for cleanup, that is logged.

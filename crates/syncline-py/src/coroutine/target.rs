@@ -3,6 +3,7 @@
 //! The coroutine of a plain async function is made in the caller's thread, which runs none of its code. Anything else
 //! that is callable is called on the loop, as a part of the task: it may need the running loop (`asyncio.gather`).
 
+use super::returned::Returned;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
@@ -24,6 +25,8 @@ pub enum Target {
     Awaitable(Py<PyAny>),
     /// To be called on the loop; what it returns is awaited.
     Function { function: Py<PyAny>, args: Py<PyTuple>, kwargs: Option<Py<PyDict>>, caller: &'static str },
+    /// A sync function. What it returns is the result.
+    Plain { function: Py<PyAny>, args: Py<PyTuple>, kwargs: Option<Py<PyDict>> },
     /// The same for a step of an async iterator or manager: `__anext__`, `__aexit__`. Called on the loop, as the
     /// first step of an async generator calls a hook of the running loop's, which closes it later if nobody else does.
     Step { function: Py<PyAny>, args: Py<PyTuple> },
@@ -93,6 +96,15 @@ impl Target {
             kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
             caller,
         })
+    }
+
+    /// For `call(function, ...)`, whose function is sync.
+    pub fn plain(function: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::Plain {
+            function: function.clone().unbind(),
+            args: args.clone().unbind(),
+            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+        }
     }
 
     /// Raises TypeError for what can't be called, and says what to do with it instead.
@@ -176,6 +188,10 @@ impl Target {
                 let made = function.bind(py).call(args.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
                 iterator_of(made)?.map_err(|made| errors::not_async(caller, function.bind(py), &made))
             }
+            Self::Plain { function, args, kwargs } => {
+                let made = call_plain(function.bind(py), args.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
+                Ok(Bound::new(py, Returned::new(made))?.into_any().unbind())
+            }
             Self::Next { items, source } => {
                 let made = items.next(source.bind(py))?;
                 iterator_of(made)?.map_err(|made| errors::not_awaitable("__anext__", &made))
@@ -192,7 +208,9 @@ impl Target {
     pub fn discard(self, py: Python<'_>) {
         let closed = match self {
             Self::Coroutine(coroutine) => coroutine.call_method0(py, intern!(py, "close")).map(drop),
-            Self::Awaitable(_) | Self::Function { .. } | Self::Step { .. } | Self::Next { .. } => Ok(()),
+            Self::Awaitable(_) | Self::Function { .. } | Self::Plain { .. } | Self::Step { .. } | Self::Next { .. } => {
+                Ok(())
+            }
         };
         if let Err(error) = closed {
             error.write_unraisable(py, None);
@@ -246,6 +264,43 @@ pub fn call<'py>(
         }
     })?;
     iterator_of(made)?.map_err(|made| errors::not_async(caller, function, &made))
+}
+
+/// Raises TypeError for what `call` can't call, or should not.
+pub fn refuse_all_but_sync(function: &Bound<'_, PyAny>) -> PyResult<()> {
+    let flags = flags_of(function);
+    if flags & CO_COROUTINE != 0 {
+        return Err(errors::not_sync(function, "it was not called"));
+    }
+    if flags & CO_GENERATOR != 0 {
+        return Err(PyTypeError::new_err(errors::sync_generator("call", &errors::name_of(function))));
+    }
+    if function.is_callable() {
+        return Ok(());
+    }
+    if is_coroutine(function) {
+        let name = errors::name_of(function);
+        function.call_method0(intern!(function.py(), "close"))?;
+        return Err(PyTypeError::new_err(format!(
+            "call() takes a sync function and its arguments, and got a coroutine; use run_sync({name}, ...)"
+        )));
+    }
+    let kind = errors::type_name(function);
+    Err(PyTypeError::new_err(format!("call() takes a sync function and its arguments, not {kind}")))
+}
+
+/// Calls a sync function. Raises TypeError if it has made a coroutine, of which nothing would ever run.
+pub fn call_plain(
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Py<PyAny>> {
+    let made = function.call(args, kwargs)?;
+    if is_coroutine(&made) {
+        made.call_method0(intern!(made.py(), "close"))?;
+        return Err(errors::not_sync(function, "what it returned is a coroutine, of which nothing has run"));
+    }
+    Ok(made.unbind())
 }
 
 /// The code flags (`co_flags`) of a function or method, also behind `functools.partial`; 0 for other objects. Where

@@ -116,9 +116,17 @@ pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyA
     } else {
         format!(
             "{caller}() got the sync function {name:?}; call it directly: {name}(...). This call of it has run: what it \
-             returns had to be seen, and was no awaitable but {kind}"
+             returns had to be seen, and was no awaitable but {kind}. Where it needs the bridge's loop: call({name}, ...)"
         )
     })
+}
+
+/// For an async function that was given to `call`.
+pub fn not_sync(function: &Bound<'_, PyAny>, became: &str) -> PyErr {
+    let name = name_of(function);
+    PyTypeError::new_err(format!(
+        "call() takes sync functions, and {name:?} is async ({became}); use run_sync({name}, ...)"
+    ))
 }
 
 /// The message for an async generator, which `run_sync` and the like can't run.

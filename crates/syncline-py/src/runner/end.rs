@@ -1,8 +1,8 @@
 //! How a runner ends: it is told to, and ends what is left on its loop.
 //!
 //! Invariants:
-//! 1. A caller that waits for a call sees by itself that the loop is gone. Whoever waits for a future of `submit` sees
-//!    nothing of the kind, so whoever closes the runner settles those futures.
+//! 1. A thread that waits for a call sees by itself that the loop is gone. Whoever waits for a future of `submit`, and a
+//!    task that awaits `run_async`, see nothing of the kind, so whoever closes the runner tells them.
 
 use super::state::{Job, Runner};
 use crate::call::outcome::Outcome;
@@ -15,11 +15,10 @@ use crate::python::signals;
 use crate::python::surroundings::Backend;
 use crate::task::loop_cleanup::clean_up;
 use pyo3::prelude::*;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 use syncline_core::latch::Latch;
-use syncline_core::sync::{lock, take};
 
 impl Runner {
     /// Tells the runner to end, without waiting for it.
@@ -29,22 +28,15 @@ impl Runner {
         let _ = self.post(py, Job::Stop);
     }
 
-    /// Adds a submitted call to those whose futures are settled if the loop ends first (by 1).
-    pub fn remember_submitted(&self, call: &Arc<Call>) {
-        let mut submitted = lock(&self.submitted);
-        if submitted.len() == submitted.capacity() {
-            submitted.retain(|known| known.strong_count() > 0);
-            // Room for as many again, so that this search comes seldom enough to cost each submit next to nothing.
-            let alive = submitted.len().max(16);
-            submitted.reserve(alive);
-        }
-        submitted.push(Arc::downgrade(call));
+    /// Adds a call to those whose takers are told if the loop ends first (by 1).
+    pub fn tell_of_end(&self, call: &Arc<Call>) {
+        self.told_of_end.add(Arc::downgrade(call));
     }
 
-    /// Settles the futures of submitted calls that have not ended. `cleanup` is the time that the calls have had to
+    /// Tells the takers of such calls that have not ended. `cleanup` is the time that the calls have had to
     /// clean up, if they had it in vain: that is reported.
-    fn leave_submitted_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
-        for call in take(&self.submitted).iter().filter_map(Weak::upgrade).filter(|call| !call.is_settled()) {
+    fn leave_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
+        for call in self.told_of_end.take().iter().filter(|call| !call.is_settled()) {
             if call.leave_behind(py) {
                 call.leave_alone(py, cleanup);
             }
@@ -72,7 +64,7 @@ impl Runner {
             Backend::Trio => Ok(()),
         };
         // What is left are calls whose tasks refuse to end. That was logged, so no time is given here.
-        self.leave_submitted_behind(py, None);
+        self.leave_behind(py, None);
         let closed = event_loop.call_method0(intern!(py, "close"));
         cleaned.and(closed.map(drop))
     }
@@ -119,6 +111,6 @@ impl Resident for Runner {
     }
 
     fn free_waiters(&self, py: Python<'_>) {
-        self.leave_submitted_behind(py, Some(self.cleanup));
+        self.leave_behind(py, Some(self.cleanup));
     }
 }

@@ -47,10 +47,8 @@ pub fn hop(
     let job = Job::Start(Arc::clone(&call), target, run_in);
     let sent = match runner.feeder() {
         Feeder::Selector => first_sleep(py, runner, &call, patience, || {
-            let sent = runner.mailbox.send(job)?;
-            if sent == Sent::WakeTheLoop {
+            if runner.send(job)? == Sent::WakeTheLoop {
                 stats.wakes.add(1);
-                runner.wake();
             }
             Ok(())
         }),

@@ -24,9 +24,9 @@ use pyo3::exceptions::{PyException, PyRecursionError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 use syncline_core::latch::Latch;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
@@ -34,6 +34,7 @@ use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::Node;
+use syncline_core::weak_list::WeakList;
 
 pub enum Job {
     Start(Arc<Call>, Target, RunIn),
@@ -96,8 +97,8 @@ pub struct Runner {
     wakers: AtomicU32,
     pub thread: Once<Py<PyAny>>,
     pub thread_id: AtomicU64,
-    /// The calls of `submit`: their futures have to be settled if the loop ends (end.rs, by 1).
-    pub submitted: Mutex<Vec<Weak<Call>>>,
+    /// The calls of `submit` and `run_async`: whoever waits for them has to be told if the loop ends (end.rs, by 1).
+    pub told_of_end: WeakList<Call>,
     turns: AtomicU64,
     /// The number of the turn whose stall was reported last, plus one; 0 if none was.
     reported: AtomicU64,
@@ -158,7 +159,7 @@ impl Runner {
             wakers: AtomicU32::new(0),
             thread: Once::new(),
             thread_id: AtomicU64::new(0),
-            submitted: Mutex::default(),
+            told_of_end: WeakList::default(),
             turns: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
@@ -235,6 +236,15 @@ impl Runner {
             // Fails only if the counter is full, and then the loop is awake.
             let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
         }
+    }
+
+    /// Sends a job to a loop with our selector, and wakes it if need be; attached or not.
+    pub fn send(&self, job: Job) -> Result<Sent, SendError<Job>> {
+        let sent = self.mailbox.send(job)?;
+        if sent == Sent::WakeTheLoop {
+            self.wake();
+        }
+        Ok(sent)
     }
 
     /// Sends a job and wakes the loop if need be; attached. Gives the job back if the runner takes no more.

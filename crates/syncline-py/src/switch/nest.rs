@@ -136,6 +136,16 @@ pub fn run_function(
     })
 }
 
+/// Calls a sync function, in a thread that drives a loop of that bridge: there is nothing to wait for.
+pub fn call_plain(
+    terms: &Terms,
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Py<PyAny>> {
+    counted(terms, function.py(), None, || target::call_plain(function, args, kwargs))
+}
+
 /// Awaits the target in place, and raises TimeoutError if that takes too long.
 pub fn run(
     py: Python<'_>,

@@ -6,10 +6,15 @@
 //! Invariants:
 //! 1. All of it happens on the loop's thread, the waking of the task included.
 //! 2. An operation that has begun ends once: by `end`, or by `cancel` if the task stops waiting first.
+//! 3. Some operations clean up before they end: if the task is cancelled, it tells them, and goes on waiting for their
+//!    end, for a limited time. Cancelled again, it does the same: to tell them twice would break off the cleanup.
 
 use super::inbox::{Inbox, here};
+use crate::call::outcome::is_cancelled;
+use crate::call::wait::FOR_EVER;
 use crate::coroutine::driven::{self, Input};
 use crate::python::errors;
+use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::surroundings::is_in_trio_task;
@@ -20,7 +25,8 @@ use pyo3::types::iterator::PySendResult;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use syncline_core::sync::{Mutex, lock, replace};
+use std::time::Duration;
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 /// What wakes the task that awaits an operation, once that is known.
 #[derive(Default)]
@@ -62,11 +68,23 @@ pub trait Operation: Send + Sync {
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started>;
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
     fn cancel(&self, py: Python<'_>);
+    /// Whether the end has come, and `end` finds it.
+    fn has_ended(&self) -> bool {
+        false
+    }
+    /// The task was cancelled. Tells the operation to end, and returns for how long the task is to wait for that (by
+    /// 3); `None` if not at all. If the time is over before the operation, `end` is called all the same.
+    fn tell(&self, py: Python<'_>) -> Option<Duration> {
+        let _ = py;
+        None
+    }
 }
 
 enum State {
     New,
     InAsyncio,
+    /// The task was cancelled, and waits for the cleanup; for a limited time, if there is a limit.
+    CleaningUp(Option<Limit>),
     /// With the iterator of `wait_for` in _trio.py.
     InTrio(Py<PyAny>),
     Over,
@@ -79,11 +97,18 @@ pub struct Pending {
     operation: Arc<dyn Operation>,
     state: Mutex<State>,
     has_begun: AtomicBool,
+    /// What cancelled the task, while it waits for the cleanup (3).
+    cancelled_by: Mutex<Option<Py<PyAny>>>,
 }
 
 impl Pending {
     pub fn new(operation: Arc<dyn Operation>) -> Self {
-        Self { operation, state: Mutex::new(State::New), has_begun: AtomicBool::new(false) }
+        Self {
+            operation,
+            state: Mutex::new(State::New),
+            has_begun: AtomicBool::new(false),
+            cancelled_by: Mutex::new(None),
+        }
     }
 
     fn begin(&self, py: Python<'_>, in_trio: bool) -> PyResult<Started> {
@@ -94,9 +119,12 @@ impl Pending {
 
     fn end(&self, py: Python<'_>) -> PyErr {
         self.has_begun.store(false, Relaxed);
-        match self.operation.end(py) {
-            Ok(value) => PyStopIteration::new_err((value,)),
-            Err(error) => error,
+        let cancelled_by = take(&self.cancelled_by);
+        match (self.operation.end(py), cancelled_by) {
+            (Ok(value), _) => PyStopIteration::new_err((value,)),
+            // Libraries know their cancellations by the object.
+            (Err(error), Some(ours)) if is_cancelled(py, &error) => PyErr::from_value(ours.into_bound(py)),
+            (Err(error), _) => error,
         }
     }
 
@@ -116,11 +144,25 @@ impl Pending {
         match (state, input) {
             (State::New, Input::Thrown(error)) => Err(PyErr::from_value(error.clone())),
             (State::New, _) => this.first_turn(slf),
-            (State::InAsyncio, Input::Thrown(error)) => {
-                this.cancel(py);
-                Err(PyErr::from_value(error.clone()))
-            }
+            (State::InAsyncio, Input::Thrown(error)) => this.end_or_clean_up(py, error),
             (State::InAsyncio, _) => Err(this.end(py)),
+            // The task may have been cancelled again just when it was woken: then nothing would wake it any more.
+            (State::CleaningUp(limit), Input::Thrown(error))
+                if is_cancellation(error)
+                    && !this.operation.has_ended()
+                    && !limit.as_ref().is_some_and(|limit| limit.is_over(py)) =>
+            {
+                this.wait_in_asyncio(py, State::CleaningUp(limit))
+            }
+            (State::CleaningUp(limit), input) => {
+                if let Some(limit) = limit {
+                    limit.timer.call_method0(py, intern!(py, "cancel"))?;
+                }
+                match input {
+                    Input::Thrown(error) if !is_cancellation(error) => this.give_up(error),
+                    _ => Err(this.end(py)),
+                }
+            }
             (State::InTrio(waiting), input) => this.turn_in_trio(py, waiting, input),
             (State::Over, _) => Err(PyRuntimeError::new_err("this has been awaited already; make the call again")),
         }
@@ -129,7 +171,7 @@ impl Pending {
     fn first_turn(&self, slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         if is_in_trio_task(py)? {
-            let waiting = crate::python::names::trio_wait(py)?.call1((slf,))?.call_method0(intern!(py, "__await__"))?;
+            let waiting = names::trio_wait(py)?.call1((slf,))?.call_method0(intern!(py, "__await__"))?;
             return self.turn_in_trio(py, waiting.unbind(), Input::Nothing);
         }
         match self.begin(py, false)? {
@@ -140,13 +182,37 @@ impl Pending {
             }
             Started::Waits => {}
         }
-        let event_loop = crate::python::names::running_loop(py)?;
-        let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("no event loop runs in this thread"))?;
-        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        self.wait_in_asyncio(py, State::InAsyncio)
+    }
+
+    /// What the task is told to wait for, in that state.
+    fn wait_in_asyncio(&self, py: Python<'_>, state: State) -> PyResult<Py<PyAny>> {
+        let future = event_loop(py)?.call_method0(intern!(py, "create_future"))?;
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         self.operation.waker().set(future.clone().unbind());
-        drop(replace(&self.state, State::InAsyncio));
+        drop(replace(&self.state, state));
         Ok(future.unbind())
+    }
+
+    fn give_up(&self, error: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.cancel(error.py());
+        Err(PyErr::from_value(error.clone()))
+    }
+
+    /// The task was thrown an error while it waited: it ends by that, or waits for the cleanup (by 3).
+    fn end_or_clean_up(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let Some(time) = is_cancellation(error).then(|| self.operation.tell(py)).flatten() else {
+            return self.give_up(error);
+        };
+        drop(replace(&self.cancelled_by, Some(error.clone().unbind())));
+        let waited_for = self.wait_in_asyncio(py, State::CleaningUp(None))?;
+        if time < FOR_EVER {
+            let at_end = Bound::new(py, TimeIsOver { operation: Arc::clone(&self.operation), came: false.into() })?;
+            let timer = event_loop(py)?.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), &at_end))?;
+            let limit = Limit { timer: timer.unbind(), at_end: at_end.unbind() };
+            drop(replace(&self.state, State::CleaningUp(Some(limit))));
+        }
+        Ok(waited_for)
     }
 
     fn turn_in_trio<'py>(&self, py: Python<'py>, waiting: Py<PyAny>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
@@ -161,6 +227,42 @@ impl Pending {
                 Err(error)
             }
         }
+    }
+}
+
+fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
+    is_cancelled(error.py(), &PyErr::from_value(error.clone()))
+}
+
+fn event_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    names::running_loop(py)?.ok_or_else(|| PyRuntimeError::new_err("no event loop runs in this thread"))
+}
+
+/// The callback of a loop's timer that ends the wait for an operation's cleanup.
+// No `__traverse__`: the timer is cancelled when the wait ends.
+#[pyclass(frozen, module = "syncline._core")]
+struct TimeIsOver {
+    operation: Arc<dyn Operation>,
+    came: AtomicBool,
+}
+
+#[pymethods]
+impl TimeIsOver {
+    fn __call__(&self, py: Python<'_>) {
+        self.came.store(true, Relaxed);
+        self.operation.waker().wake(py);
+    }
+}
+
+/// The end of the time for cleanup, on a loop of asyncio's kind.
+struct Limit {
+    timer: Py<PyAny>,
+    at_end: Py<TimeIsOver>,
+}
+
+impl Limit {
+    fn is_over(&self, py: Python<'_>) -> bool {
+        self.at_end.bind(py).get().came.load(Relaxed)
     }
 }
 
@@ -206,6 +308,15 @@ impl Pending {
             self.operation.waker().set(waker);
         }
         Ok(!waits)
+    }
+
+    /// For _trio.py: the task was cancelled by that error. If it has to wait for the operation's cleanup, `waker` is
+    /// told when that is over, and the result is for how many seconds at most.
+    fn tell_in_trio(&self, py: Python<'_>, error: Py<PyAny>, waker: Py<PyAny>) -> Option<f64> {
+        let time = self.operation.tell(py)?;
+        drop(replace(&self.cancelled_by, Some(error)));
+        self.operation.waker().set(waker);
+        Some(time.as_secs_f64())
     }
 }
 

@@ -32,6 +32,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 use syncline_core::mailbox::{Mailbox, Sent};
 use syncline_core::spin::{Spin, usable_cores};
+use syncline_core::weak_list::WeakList;
 
 enum Route {
     /// A loop with our selector: through the runner's own mailbox.
@@ -69,6 +70,8 @@ pub struct Inbox {
     /// The identifier of the loop's thread.
     pub thread_id: u64,
     mail: Mailbox<Arc<dyn Arrival>>,
+    /// Those that are to be told when the loop is gone, though nothing of theirs lies here.
+    told_of_end: WeakList<dyn Arrival>,
     /// For meetings: how long the loop's thread waits for a result of a worker that may come at once.
     spin: Spin,
 }
@@ -126,6 +129,7 @@ impl Inbox {
             runner: current_runner().map(|runner| Arc::downgrade(&runner)),
             thread_id: names::get_ident(anchor.py())?.call0()?.extract()?,
             mail,
+            told_of_end: WeakList::default(),
             spin: Spin::new(usable_cores()),
         }))
     }
@@ -227,6 +231,11 @@ impl Inbox {
         }
     }
 
+    /// Has that told when the loop is gone (`be_lost`), wherever it is by then.
+    pub fn tell_of_end(&self, arrival: Weak<dyn Arrival>) {
+        self.told_of_end.add(arrival);
+    }
+
     fn empty(self: &Arc<Self>, py: Python<'_>) {
         // By 5.
         if self.epoch != process::epoch() {
@@ -257,6 +266,9 @@ impl Inbox {
             return;
         }
         for arrival in mail {
+            arrival.be_lost(py);
+        }
+        for arrival in self.told_of_end.take() {
             arrival.be_lost(py);
         }
     }

@@ -9,7 +9,7 @@ use crate::runner::state::{Job, Runner};
 use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use syncline_core::mailbox::{SendError, Sent};
+use syncline_core::mailbox::SendError;
 use syncline_core::meeting::Meeting;
 use syncline_core::spin::current_cpu;
 
@@ -57,9 +57,8 @@ impl Notice {
         match self {
             Self::Mail(runner, arrival) => {
                 runner.caller_cpu.store(current_cpu(), Relaxed);
-                match runner.mailbox.send(Job::Arrival(arrival.take()?)) {
-                    Ok(Sent::WakeTheLoop) => runner.wake(),
-                    Ok(Sent::LoopIsAwake) => {}
+                match runner.send(Job::Arrival(arrival.take()?)) {
+                    Ok(_) => {}
                     Err(SendError(Job::Arrival(arrival))) => {
                         return Some(Self::Late(Arc::clone(runner), arrival));
                     }

@@ -1,0 +1,222 @@
+"""How an await of `run_async` ends when a loop, its bridge or the process does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+import syncline
+from child import eventually, run_script
+from remote_code import Anywhere, Cleaning, answer, come
+
+
+def test_cleanup_that_takes_too_long_is_left_behind(
+    anywhere: Anywhere, make_bridge: Callable[..., syncline.Bridge], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After `cleanup_timeout`, and that is logged."""
+    bridge = make_bridge(cleanup_timeout=0.05)
+    go_on = bridge.call(asyncio.Event)
+
+    async def refuse() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await go_on.wait()
+
+    async def main() -> None:
+        with anyio.move_on_after(0.01):
+            await bridge.run_async(refuse)
+
+    anywhere(main)
+    assert "has not ended 0.05 s after it was cancelled" in caplog.text
+    bridge.call(go_on.set)
+    assert eventually(lambda: bridge.stats()["active"] == 0)
+
+
+def test_closing_the_bridge_ends_it(anywhere: Anywhere, each_bridge: syncline.Bridge) -> None:
+    """The task learns that the bridge was closed, after the coroutine's cleanup; so does whoever comes later."""
+    cleaning = Cleaning()
+
+    async def close() -> None:
+        await cleaning.began()
+        await syncline.to_thread(each_bridge.close)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(close)
+            with pytest.raises(syncline.RunnerClosedError):
+                await each_bridge.run_async(cleaning)
+        with pytest.raises(syncline.RunnerClosedError, match="is closed"):
+            await each_bridge.run_async(answer)
+
+    anywhere(main)
+    assert cleaning.is_clean
+
+
+def test_a_loop_that_is_blocked_while_it_closes_frees_the_task(
+    make_bridge: Callable[..., syncline.Bridge], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread can't tell anybody."""
+    bridge = make_bridge(cleanup_timeout=0.05)
+    blocks, go_on = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        blocks.set()
+        go_on.wait(20)
+
+    async def main() -> None:
+        task = asyncio.create_task(bridge.run_async(block))
+        await come(blocks)
+        await syncline.to_thread(bridge.close)
+        with pytest.raises(syncline.RunnerClosedError):
+            await task
+
+    asyncio.run(main())
+    go_on.set()
+    assert "something blocks it" in caplog.text
+
+
+def test_a_stopped_loop_ends_it(make_bridge: Callable[..., syncline.Bridge]) -> None:
+    """Somebody calls `loop.stop()` on the bridge's loop; the next call has a new one."""
+    bridge = make_bridge()
+
+    async def stop() -> None:
+        asyncio.get_running_loop().stop()
+        await asyncio.Event().wait()
+
+    async def main() -> int:
+        with pytest.raises(syncline.RunnerClosedError):
+            await bridge.run_async(stop)
+        return await bridge.run_async(answer)
+
+    assert asyncio.run(main()) == 42
+
+
+def test_an_awaiting_loop_that_is_closed_cancels_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody can be told any more; what it raises then is logged."""
+    cleaning = Cleaning()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(syncline.run_async(cleaning))
+    loop.run_until_complete(cleaning.began())
+    loop.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    assert eventually(lambda: cleaning.is_clean)
+    assert not [record for record in caplog.records if record.name == "syncline"]
+
+
+def test_a_forgotten_bridge_lives_until_its_call_has_ended() -> None:
+    """The await keeps its loop."""
+
+    async def main() -> int:
+        return await syncline.Bridge().run_async(answer, 3)
+
+    assert asyncio.run(main()) == 42
+
+
+def test_ctrl_c_cancels_it_and_its_cleanup_runs() -> None:
+    """In a real process, by a real signal: asyncio cancels the main task."""
+    script = """
+        import asyncio, os, signal, syncline
+
+        async def wait():
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.05)
+                print("clean", flush=True)
+
+        try:
+            asyncio.run(syncline.run_async(wait))
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    done = run_script(script)
+    done.assert_clean()
+    assert done.lines == ["clean", "interrupted"]
+
+
+def test_a_forked_child_has_loops_of_its_own() -> None:
+    """The parent's await goes on, and the child makes calls of its own."""
+    script = """
+        import asyncio, os, syncline, warnings
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        async def where():
+            await asyncio.sleep(0)
+            return os.getpid()
+
+        async def main():
+            assert await syncline.run_async(where) == os.getpid()
+            pid = os.fork()
+            if not pid:
+                return
+            assert await syncline.run_async(where) == os.getpid()
+            assert os.waitpid(pid, 0)[1] == 0
+
+        parent = os.getpid()
+        asyncio.run(main())
+        if os.getpid() != parent:
+            assert asyncio.run(syncline.run_async(where)) == os.getpid()
+    """
+    run_script(script).assert_clean()
+
+
+def test_at_exit_what_is_awaited_is_cancelled() -> None:
+    """A daemon thread's loop awaits when the process ends."""
+    script = """
+        import asyncio, syncline, threading
+
+        waits = threading.Event()
+
+        async def wait():
+            try:
+                waits.set()
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                print("clean", flush=True)
+
+        async def main():
+            try:
+                await syncline.run_async(wait)
+            except syncline.RunnerClosedError:
+                pass
+
+        threading.Thread(target=asyncio.run, args=(main(),), daemon=True).start()
+        waits.wait()
+    """
+    done = run_script(script)
+    done.assert_clean()
+    assert done.lines == ["clean"]
+
+
+def test_an_error_that_comes_too_late_is_logged(
+    make_bridge: Callable[..., syncline.Bridge], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the task has gone on without it."""
+    bridge = make_bridge(cleanup_timeout=0.01)
+    go_on = bridge.call(asyncio.Event)
+
+    async def refuse() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await go_on.wait()
+            raise LookupError("late")
+
+    async def main() -> None:
+        with anyio.move_on_after(0.01):
+            await bridge.run_async(refuse)
+
+    asyncio.run(main())
+    bridge.call(go_on.set)
+    assert eventually(lambda: any(record.levelno == logging.ERROR for record in caplog.records))
+    assert "LookupError: late" in caplog.text
