@@ -48,6 +48,7 @@ from ._threads import (
     mark_as_worker_thread,
     thread_limiter,
     threaded,
+    to_caller,
     to_thread,
 )
 
@@ -96,6 +97,7 @@ __all__ = [
     "synced",
     "thread_limiter",
     "threaded",
+    "to_caller",
     "to_thread",
 ]
 
