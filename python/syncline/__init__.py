@@ -56,6 +56,7 @@ from ._threads import (
     mark_as_worker_thread,
     thread_limiter,
     threaded,
+    to_caller,
     to_thread,
 )
 
@@ -112,6 +113,7 @@ __all__ = [
     "synced",
     "thread_limiter",
     "threaded",
+    "to_caller",
     "to_thread",
 ]
 

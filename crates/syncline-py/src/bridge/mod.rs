@@ -9,4 +9,5 @@ pub mod options;
 pub mod placement;
 mod remote;
 pub mod shared;
+mod standing_in;
 pub mod submitted;

@@ -208,7 +208,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.hold.shared.call_plain(r#fn, args, kwargs)
+        self.hold.shared().call_plain(r#fn, args, kwargs)
     }
 
     fn _run_async(
@@ -219,7 +219,7 @@ impl Bridge {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let target = Target::from_function("run_async", r#fn, args, kwargs)?;
-        self.hold.shared.run_async(py, &self.hold, target)
+        self.hold.shared().run_async(py, &self.hold, target)
     }
 
     fn _submit(

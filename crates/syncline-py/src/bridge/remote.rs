@@ -93,7 +93,7 @@ impl Remote {
     fn leave(&self) -> Option<(Arc<Call>, Arc<Runner>)> {
         let left = take(&self.under_way)?;
         left.0.lose_receiver();
-        self.hold.shared.terms.stats.ended.add(1);
+        self.hold.shared().terms.stats.ended.add(1);
         drop(take(&self.notice));
         Some(left)
     }
@@ -120,7 +120,7 @@ impl Operation for Remote {
     }
 
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started> {
-        let shared = &self.hold.shared;
+        let shared = self.hold.shared();
         let (Some(mut target), Some(me)) = (take(&self.target), self.me.upgrade()) else { return Ok(Started::Waits) };
         let inbox = self.inbox.get_or_init(|| inbox);
         let known: Weak<Self> = Weak::clone(&self.me);
@@ -148,11 +148,11 @@ impl Operation for Remote {
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(outcome) = take(&self.outcome) else {
             // The time for its cleanup is over.
-            self.abandon(py, Some(self.hold.shared.cleanup));
+            self.abandon(py, Some(self.hold.shared().cleanup));
             return Err(cancelled_error(py));
         };
         self.leave();
-        let carried = take(&self.carried).filter(|_| self.hold.shared.terms.shares_context);
+        let carried = take(&self.carried).filter(|_| self.hold.shared().terms.shares_context);
         carried.map_or(Ok(()), |carried| carried.write_back(py, false))?;
         outcome.into_result()
     }
@@ -178,7 +178,7 @@ impl Operation for Remote {
         if !self.is_told.swap(true, Relaxed) {
             tell(py, &call, &runner);
         }
-        Some(self.hold.shared.cleanup)
+        Some(self.hold.shared().cleanup)
     }
 }
 

@@ -37,7 +37,7 @@ pub fn clean_up(
     wait: &mut Wait,
 ) -> PyResult<()> {
     let begun = Instant::now();
-    let mut cleanup = Cleanup { event_loop, name, bound, known: PySet::empty(py)?, replaced: PySet::empty(py)?, wait };
+    let mut cleanup = Cleanup { event_loop, name, bound, known: PySet::empty(py)?, wait };
     let sessions = cleanup.end_idle_sessions()?;
     // Other tasks may need what sessions hold open in order to end, and sessions may need those tasks. So sessions have
     // half of the time alone; if they need longer, the tasks are cancelled while they still wait.
@@ -73,8 +73,6 @@ struct Cleanup<'a, 'py> {
     bound: Duration,
     /// The tasks that were told to end.
     known: Bound<'py, PySet>,
-    /// Tasks that had lost their step, and in whose place others go on.
-    replaced: Bound<'py, PySet>,
     wait: &'a mut Wait,
 }
 
@@ -83,16 +81,7 @@ impl<'py> Cleanup<'_, 'py> {
         let mut tasks = Vec::new();
         for task in names::all_tasks(self.event_loop.py())?.call1((self.event_loop,))?.try_iter()? {
             let task = task?;
-            if self.replaced.contains(&task)? {
-                continue;
-            }
-            match revived(self.event_loop, &task)? {
-                Some(new) => {
-                    self.replaced.add(task)?;
-                    tasks.push(new);
-                }
-                None => tasks.push(task),
-            }
+            tasks.push(revived(self.event_loop, &task)?.unwrap_or(task));
         }
         Ok(tasks)
     }

@@ -10,6 +10,7 @@
 //!    end, for a limited time. Cancelled again, it does the same: to tell them twice would break off the cleanup.
 
 use super::inbox::{Inbox, here};
+use crate::call::outcome::Outcome;
 use crate::call::outcome::is_cancelled;
 use crate::call::wait::FOR_EVER;
 use crate::coroutine::driven::{self, Input};
@@ -17,6 +18,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::signals;
 use crate::python::surroundings::is_in_trio_task;
 use crate::task::idle;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
@@ -46,7 +48,8 @@ impl Waker {
         if let Some(waker) = self.take()
             && let Err(error) = idle::wake(py, &waker)
         {
-            error.write_unraisable(py, None);
+            // A signal handler's exception, in the loop's own code, is for whoever drives the loop.
+            signals::keep_unless_exception(py, error);
         }
     }
 }
@@ -77,6 +80,21 @@ pub trait Operation: Send + Sync {
     fn tell(&self, py: Python<'_>) -> Option<Duration> {
         let _ = py;
         None
+    }
+}
+
+/// What the function returned or raised that another thread has called for a task.
+pub fn result_of(py: Python<'_>, outcome: Option<Outcome>) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Some(Outcome::Returned(value)) => Ok(value),
+        Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
+            let explained = PyRuntimeError::new_err(
+                "a function in another thread raised StopIteration, which can't be raised in a coroutine",
+            );
+            Err(errors::from_cause(py, explained, error))
+        }
+        Some(Outcome::Raised(error)) => Err(error),
+        None => Err(PyRuntimeError::new_err("the task was woken before the function had ended")),
     }
 }
 
