@@ -76,7 +76,8 @@ def completed(loop: Loop, future: Awaitable[T]) -> T:
         return result
     if not hasattr(future, "__await__") and not asyncio.iscoroutine(future):
         raise TypeError("An asyncio.Future, a coroutine or an awaitable is required")
-    return _made_and_awaited(loop, future, None)
+    made: T = _made_and_awaited(loop, future, None)
+    return made
 
 
 def _made_and_awaited(loop: Loop, awaitable: Awaitable[T], context: contextvars.Context | None) -> T:
