@@ -35,6 +35,7 @@ INVENTORIES = Path(__file__).parent.parent / "inventories"
 # What functions return, and nobody makes or imports.
 SEEN_TYPES = {
     "Synced": "syncline._synced.Synced",
+    "Finalizer": "syncline._finalizing.Finalizer",
     "SyncCompatible": "syncline._compatible.SyncCompatible",
     "ThreadLimiterStatistics": "syncline._limits.ThreadLimiterStatistics",
 }

@@ -26,6 +26,7 @@ __all__ = [
     "Bridge",
     "BridgeLoop",
     "BridgedCoroutine",
+    "Collected",
     "Condition",
     "CoroutineBase",
     "DeadlockError",
@@ -143,6 +144,14 @@ class Bridge:
         """Whether it was closed."""
     @property
     def _shares_context(self) -> bool: ...
+    def _drives_here(self) -> bool: ...
+
+@final
+class Collected:
+    """The callback of a weak reference, which calls a function that may be called again."""
+
+    def __new__(cls, step: Callable[[], object], /) -> Self: ...
+    def __call__(self, _reference: object, /) -> None: ...
 
 @final
 class Condition:

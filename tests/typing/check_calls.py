@@ -23,8 +23,11 @@ assert_type(syncline.run(fetch("url")), bytes)
 assert_type(syncline.run(fetch("url"), timeout=1), bytes)
 assert_type(syncline.submit(fetch, "url"), Future[bytes])
 assert_type(syncline.Bridge(scope="caller").run_sync(fetch, "url"), bytes)
+assert_type(syncline.finalize(object(), fetch, "url")(), bytes | None)
+assert_type(syncline.Bridge().finalize(object(), fetch, "url", retries=2)(), bytes | None)
 
 syncline.run_sync(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+syncline.finalize(object(), fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 syncline.run_sync(fetch, "url", retry=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 syncline.Bridge(scope="planet")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

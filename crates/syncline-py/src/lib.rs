@@ -36,6 +36,8 @@ mod _core {
     #[pymodule_export]
     use crate::dual::manager::ManagerBase;
     #[pymodule_export]
+    use crate::python::collected::Collected;
+    #[pymodule_export]
     use crate::python::condition::Condition;
     #[pymodule_export]
     use crate::python::long_waits::long_waits;
