@@ -101,8 +101,9 @@ def test_run_until_complete_takes_futures_tasks_and_awaitables(host: str) -> Non
         assert loop.run_until_complete(Custom()) == "custom"  # type: ignore[type-var]
         with pytest.raises(TypeError, match="awaitable is required"):
             loop.run_until_complete(1)  # type: ignore[arg-type]
+        assert asyncio.run(asyncio.gather(turns(1), turns(2))) == [1, 2]  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="coroutine was expected"):
-            asyncio.run(future)
+            asyncio.run(1)  # type: ignore[arg-type]
         other = asyncio.new_event_loop()
         with pytest.raises(ValueError, match="different loop"):
             loop.run_until_complete(other.create_future())

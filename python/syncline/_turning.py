@@ -48,6 +48,7 @@ class _Cancelling:
 
     def __init__(self, task: Any) -> None:
         self._task = task
+        self._kind: Any = type(task)
         self._waits: list[_Wait] = []
         self._count = 0
         task.cancel, task.cancelling, task.uncancel = self.cancel, self.cancelling, self.uncancel
@@ -68,18 +69,18 @@ class _Cancelling:
         if self._waits and self._waits[-1].future.cancel(msg):
             self._count += 1
             return True
-        cancelled: bool = type(self._task).cancel(self._task, msg)
+        cancelled: bool = self._kind.cancel(self._task, msg)
         return cancelled
 
     def cancelling(self) -> int:
-        count: int = type(self._task).cancelling(self._task)
+        count: int = self._kind.cancelling(self._task)
         return count + self._count
 
     def uncancel(self) -> int:
         if self._count > 0:
             self._count -= 1
         else:
-            type(self._task).uncancel(self._task)
+            self._kind.uncancel(self._task)
         left = self.cancelling()
         self._release()
         return left

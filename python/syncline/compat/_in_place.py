@@ -17,7 +17,7 @@ from .. import _core, _turning
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Coroutine, Generator
+    from collections.abc import Awaitable, Generator
 
 T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
@@ -60,11 +60,12 @@ async def _guarded(awaitable: Awaitable[T]) -> T | _Raised:
         return _Raised(error)
 
 
-def run_in(loop: Loop, coro: Coroutine[Any, Any, T], context: contextvars.Context | None) -> T:
-    """As `asyncio.run`, in the running loop."""
-    if not asyncio.iscoroutine(coro):
+def run_in(loop: Loop, coro: Awaitable[T], context: contextvars.Context | None) -> T:
+    """As `asyncio.run`, in the running loop. As with nest_asyncio, it may be any awaitable."""
+    if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
         raise ValueError(f"a coroutine was expected, got {coro!r}")
-    return _made_and_awaited(loop, coro, context)
+    made: T = _made_and_awaited(loop, coro, context)
+    return made
 
 
 def completed(loop: Loop, future: Awaitable[T]) -> T:

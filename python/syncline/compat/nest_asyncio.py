@@ -197,14 +197,16 @@ class _Patches:
         self._undo.callback(undo)
 
 
-def _code_of_run(main, *, debug=None, loop_factory=None):  # type: ignore[no-untyped-def]
+def _code_of_run(main: Any, *, debug: Any = None, loop_factory: Any = None) -> Any:
     # Runs with the globals of asyncio.runners.
     from syncline.compat.nest_asyncio import _run
 
     return _run(main, debug, loop_factory)
 
 
-def _run(main: Coroutine[Any, Any, T], debug: bool | None, loop_factory: Callable[[], Loop] | None) -> T:
+def _run(  # pyright: ignore[reportUnusedFunction] -- see above
+    main: Coroutine[Any, Any, T], debug: bool | None, loop_factory: Callable[[], Loop] | None
+) -> T:
     if (loop := events._get_running_loop()) is not None:
         return run_in(loop, main, None)
     (patches,) = _applied
