@@ -40,6 +40,7 @@ SEEN_TYPES = {
     "Progress": "syncline._many.progress.Progress",
     "MapProgress": "syncline._many.progress.MapProgress",
     "Synced": "syncline._synced.Synced",
+    "Finalizer": "syncline._finalizing.Finalizer",
     "SyncCompatible": "syncline._compatible.SyncCompatible",
     "ThreadLimiterStatistics": "syncline._limits.ThreadLimiterStatistics",
 }

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypeVar, overload
 
-    from . import _compatible, _dual, _futures, _made, _mistakes, _synced
+    from . import _compatible, _dual, _finalizing, _futures, _made, _mistakes, _synced
     from ._compatible import SyncCompatible
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
+    from ._finalizing import Finalizer
     from ._futures import SubmittedFuture
     from ._synced import Synced
 
@@ -55,6 +56,7 @@ else:
 
     _compatible = _Lazy("_compatible")
     _dual = _Lazy("_dual")
+    _finalizing = _Lazy("_finalizing")
     _futures = _Lazy("_futures")
     _made = _Lazy("_made")
     _mistakes = _Lazy("_mistakes")
@@ -154,6 +156,27 @@ class Bridge(ManyCalls, _core.Bridge):
         """
         result: R = await self._run_async(fn, args, kwargs or None)
         return result
+
+    def finalize(
+        self, owner: object, afn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Finalizer[R]:
+        """Has `afn(*args, **kwargs)` awaited on the bridge's loop when `owner` is collected, or at the exit.
+
+            class Reader:
+                def __init__(self) -> None:
+                    self.client = bridge.run_sync(connect)
+                    self._cleanup = bridge.finalize(self, self.client.aclose)
+
+        As `weakref.finalize`: neither the function nor an argument may refer to the object. What comes first does it,
+        once: the object is collected, the loop ends (as by `close()`), the interpreter exits, or somebody calls what
+        this returns, which also has `alive`, `detach()` and `await ....aio()`. It is a task of its own, so nothing
+        waits for it and no loop stands still; in the context of this call. An error is logged by "syncline".
+
+        The loop is the one that a call from here gets: started now, if it does not run yet. A forked child does none of
+        its parent's. Raises TypeError for what can't be referred to weakly, or would be kept alive by `afn`.
+        """
+        made: Finalizer[R] = _finalizing.finalize(self, self._drives_here(), owner, afn, args, kwargs)
+        return made
 
     @overload  # What is narrower comes first: an async generator is an async iterator, a coroutine an awaitable.
     def synced(  # pyright: ignore[reportOverlappingOverload]

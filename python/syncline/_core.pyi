@@ -23,10 +23,12 @@ from ._limits import ThreadLimiterStatistics
 from ._stats import BridgeStats
 
 __all__ = [
+    "Aside",
     "Bridge",
     "BridgeLoop",
     "BridgedCoroutine",
     "Caller",
+    "Collected",
     "Condition",
     "CoroutineBase",
     "DeadlockError",
@@ -45,13 +47,16 @@ __all__ = [
     "TaskFactory",
     "Worker",
     "__version__",
+    "await_here",
     "call_with_mark",
+    "can_await_here",
     "check_cancelled",
     "errand",
     "from_thread",
     "in_event_loop",
     "in_worker_thread",
     "long_waits",
+    "made_nestable",
     "mark_as_worker_thread",
     "no_switch",
     "note_trio_task",
@@ -157,6 +162,14 @@ class Bridge:
         """Whether it was closed."""
     @property
     def _shares_context(self) -> bool: ...
+    def _drives_here(self) -> bool: ...
+
+@final
+class Collected:
+    """The callback of a weak reference, which calls a function that may be called again."""
+
+    def __new__(cls, step: Callable[[], object], /) -> Self: ...
+    def __call__(self, _reference: object, /) -> None: ...
 
 @final
 class Caller:
@@ -453,6 +466,23 @@ class Nestable(Coroutine[Any, Any, _R]):
     def close(self) -> None: ...
     __name__: str
     __qualname__: str
+
+def made_nestable(coroutine: Coroutine[Any, Any, _R], /) -> Coroutine[Any, Any, _R]:
+    """A coroutine that awaits nested calls in place, if this one does not yet."""
+
+def can_await_here() -> bool:
+    """Whether the present code runs in a task that can await in place."""
+
+def await_here(awaitable: Awaitable[_R], /) -> _R:
+    """Awaits in place, in the task that the present code runs in, whichever bridge there is."""
+
+@final
+class Aside:
+    """While it is entered, the present stack holds neither a context nor a task's strand."""
+
+    def __new__(cls) -> Self: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_exc_info: object) -> None: ...
 
 @disjoint_base
 class BridgeLoop:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from ._bridge import Bridge
+from ._core import in_event_loop
 from ._dual import DualContextManager, DualCoroutine, DualIterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Unpack
+    from collections.abc import Awaitable, Callable
+    from typing import Any, ParamSpec, TypeVar, Unpack
 
+    from ._finalizing import Finalizer
     from ._options import BridgeOptions
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 _default = Bridge()
 
@@ -35,6 +41,25 @@ def configure(**options: Unpack[BridgeOptions]) -> None:
     all_options: Any = {**_default._options, **options}
     _default._configure(Bridge(**all_options))
     _default._options = all_options
+
+
+def finalize(
+    owner: object, afn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+) -> Finalizer[R]:
+    """Has `afn(*args, **kwargs)` awaited when `owner` is collected, when its loop ends, or at the exit.
+
+        class Reader:
+            def __init__(self) -> None:
+                self.client = Client()
+                self._cleanup = syncline.finalize(self, self.client.aclose)
+
+    On the running loop, if this is called where one runs; else on the default bridge's. All else is as with
+    `Bridge.finalize`. It works on asyncio's and uvloop's loops; on trio's it raises RuntimeError.
+    """
+    from . import _finalizing
+
+    made: Finalizer[R] = _finalizing.finalize(_default, in_event_loop(), owner, afn, args, kwargs)
+    return made
 
 
 _default._found_by = default_bridge

@@ -25,6 +25,8 @@ assert_type(syncline.submit(fetch, "url"), Future[bytes])
 assert_type(syncline.Bridge(scope="caller").run_sync(fetch, "url"), bytes)
 assert_type(syncline.call(len, "url"), int)
 assert_type(syncline.call(dict, name=1), dict[str, int])
+assert_type(syncline.finalize(object(), fetch, "url")(), bytes | None)
+assert_type(syncline.Bridge().finalize(object(), fetch, "url", retries=2)(), bytes | None)
 
 
 async def elsewhere() -> None:
@@ -34,6 +36,7 @@ async def elsewhere() -> None:
 
 syncline.call(len, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 syncline.run_sync(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+syncline.finalize(object(), fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 syncline.run_sync(fetch, "url", retry=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 syncline.Bridge(scope="planet")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -38,6 +38,8 @@ mod _core {
     #[pymodule_export]
     use crate::dual::manager::ManagerBase;
     #[pymodule_export]
+    use crate::python::collected::Collected;
+    #[pymodule_export]
     use crate::python::condition::Condition;
     #[pymodule_export]
     use crate::python::long_waits::long_waits;
@@ -49,7 +51,9 @@ mod _core {
     #[pymodule_export]
     use crate::runner::selector::Selector;
     #[pymodule_export]
-    use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory};
+    use crate::switch::aside::{Aside, await_here, can_await_here};
+    #[pymodule_export]
+    use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory, made_nestable};
     #[pymodule_export]
     use crate::task::bridged::BridgedCoroutine;
     #[pymodule_export]

@@ -12,7 +12,7 @@ use crate::python::surroundings::Backend;
 use crate::python::threads::next_id;
 use crate::runner::registry::Registry;
 use crate::switch::greenlets;
-use crate::switch::nest::{self, Terms};
+use crate::switch::nest::{self, Driving, Terms};
 use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -320,6 +320,11 @@ impl Bridge {
     #[getter]
     fn _shares_context(&self) -> bool {
         self.hold.look().terms.shares_context
+    }
+
+    /// Whether this thread drives one of its loops just now.
+    fn _drives_here(&self) -> bool {
+        matches!(nest::driving(), Driving::Ours { bridge, .. } if bridge == self.hold.shared().terms.bridge)
     }
 
     fn __repr__(&self) -> String {

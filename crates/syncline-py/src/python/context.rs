@@ -359,3 +359,18 @@ impl Drop for Entered<'_> {
         }
     }
 }
+
+/// Leaves a context, as its `run` does at its end. False if it is not the current one, or was not entered.
+pub fn leave(context: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached, and only contexts come here.
+    let is_left = unsafe { ffi::PyContext_Exit(context.as_ptr()) } == 0;
+    if !is_left {
+        drop(PyErr::take(context.py()));
+    }
+    is_left
+}
+
+/// Enters a context that `leave` has left.
+pub fn enter_again(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    Entered::new(context).map(std::mem::forget)
+}

@@ -1,6 +1,7 @@
 //! What we need of the interpreter: names that are looked up once, errors, logging, signals, contexts, threads, the
 //! state of the process, and the list of the loops that live in it. Nothing here knows of calls.
 
+pub mod collected;
 pub mod collecting;
 pub mod condition;
 pub mod context;

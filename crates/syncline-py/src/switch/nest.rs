@@ -176,17 +176,26 @@ fn awaited(
     timeout: Option<Duration>,
     context: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Py<PyAny>> {
-    counted(terms, py, context, || {
-        let (target, (_level, depth)) = target.with(py, Nesting::enter(strand))?;
-        let target = match timeout {
-            None => target,
-            Some(timeout) => within(py, target, timeout)?,
-        };
-        if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
-            return descend(py, strand, target);
-        }
-        to_the_end(strand, target.begin(py)?.bind(py))
-    })
+    counted(terms, py, context, || in_place(py, strand, target, timeout))
+}
+
+fn in_place(py: Python<'_>, strand: &Strand, target: Target, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
+    let (target, (_level, depth)) = target.with(py, Nesting::enter(strand))?;
+    let target = match timeout {
+        None => target,
+        Some(timeout) => within(py, target, timeout)?,
+    };
+    if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
+        return descend(py, strand, target);
+    }
+    to_the_end(strand, target.begin(py)?.bind(py))
+}
+
+/// Awaits the target in place for a caller who has no bridge.
+pub fn run_without_bridge(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny>> {
+    let result = in_place(py, strand, target, None);
+    signals::raise_kept()?;
+    result
 }
 
 /// Counts the call, makes it in the context that 1 asks for, and raises what signal handlers raised meanwhile.

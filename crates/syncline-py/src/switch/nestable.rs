@@ -145,6 +145,14 @@ pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
 }
 
+/// A coroutine that awaits nested calls in place, if this is one that does not yet; else the same object (by 2).
+#[pyfunction]
+#[pyo3(signature = (coroutine, /))]
+pub fn made_nestable<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    greenlets::load(coroutine.py()).map_err(|error| greenlets::missing(coroutine.py(), error))?;
+    wrapped(coroutine)
+}
+
 /// The user's coroutine, if this is a `Nestable` around it; else the same object.
 pub fn unwrapped(coroutine: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
     match coroutine.cast_into::<Nestable>() {
