@@ -51,6 +51,7 @@ from ._threads import (
     mark_as_worker_thread,
     thread_limiter,
     threaded,
+    to_caller,
     to_thread,
 )
 
@@ -102,6 +103,7 @@ __all__ = [
     "synced",
     "thread_limiter",
     "threaded",
+    "to_caller",
     "to_thread",
 ]
 

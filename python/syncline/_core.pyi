@@ -12,6 +12,7 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import Context
 from types import CodeType, FrameType, GenericAlias, TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final, overload
 from weakref import WeakSet
@@ -25,6 +26,7 @@ __all__ = [
     "Bridge",
     "BridgeLoop",
     "BridgedCoroutine",
+    "Caller",
     "Condition",
     "CoroutineBase",
     "DeadlockError",
@@ -45,12 +47,14 @@ __all__ = [
     "__version__",
     "call_with_mark",
     "check_cancelled",
+    "errand",
     "from_thread",
     "in_event_loop",
     "in_worker_thread",
     "long_waits",
     "mark_as_worker_thread",
     "no_switch",
+    "note_trio_task",
     "serve",
     "worker_counts",
 ]
@@ -139,6 +143,17 @@ class Bridge:
         """Whether it was closed."""
     @property
     def _shares_context(self) -> bool: ...
+
+@final
+class Caller:
+    def waits(self) -> bool:
+        """Whether the thread still waits."""
+    def drives(self) -> bool:
+        """Whether it drives the call's loop itself."""
+    def hand_over(
+        self, future: Future[_R], fn: Callable[..., _R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Has the thread call `fn` and settle the future. False if it does not wait any more."""
 
 @final
 class Condition:
@@ -321,6 +336,13 @@ def from_thread(fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P
     that loop has ended; RuntimeError in a thread that no loop has sent.
     """
 
+def errand(
+    fn: Callable[..., _R], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> Awaitable[_R] | None:
+    """The call of `fn` by the thread that waits for this coroutine, as an awaitable. None where that is this thread:
+    then the function is to be called at once.
+    """
+
 def check_cancelled() -> None:
     """Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
 
@@ -344,6 +366,9 @@ def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs)
 
 def long_waits() -> dict[int, tuple[int, int]]:
     """Maps each thread that has waited for a while to its wait's number and the thread of the loop it waits for."""
+
+def note_trio_task(context: Context) -> None:
+    """The same for a task of trio's that has just been made, with its context."""
 
 def worker_counts() -> tuple[int, int]: ...
 

@@ -70,6 +70,7 @@ class ThreadLimiter(_core.LimiterBase):
 
 _limiter = ThreadLimiter(250)
 _call = _limiter._call
+_errand = _core.errand
 
 
 def thread_limiter() -> ThreadLimiter:
@@ -94,6 +95,28 @@ async def to_thread(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) ->
     all threads that the limiter allows wait for this one.
     """
     return await _call(fn, args, kwargs or None)
+
+
+async def to_caller(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Has the sync function `fn` called by the thread that waits for this coroutine, and returns its result.
+
+        async def save(connection: sqlite3.Connection, row: Row) -> None:  # run_sync(save, connection, row)
+            await syncline.to_caller(connection.execute, INSERT, await fetch(row))
+
+    For what belongs to that thread: sqlite3 connections, a database transaction, a GUI, thread-locals. The thread runs
+    it while it waits for the call (`run_sync` and all others that wait; `from_thread` in a worker); so it works in the
+    call's coroutine and in the tasks that this starts. Below a nested call that awaits in place the waiting code is in
+    the loop's own thread, and `fn` is called there at once.
+
+    What one call sends runs one by one, in order. `fn` may call the bridge again. It sees this task's context
+    variables, and what it sets in them the task sees afterwards. Cancelling the await withdraws a function that has not
+    begun; one that has begun runs to its end, and its result is dropped.
+
+    Raises what `fn` raises (RuntimeError for StopIteration), and RuntimeError where no sync code waits: the task was
+    started by a loop or by `submit`, or the call that it comes from has ended.
+    """
+    pending = _errand(fn, args, kwargs or None)
+    return fn(*args, **kwargs) if pending is None else await pending
 
 
 @overload

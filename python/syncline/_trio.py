@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 import trio
 
 from ._carriers import carry
-from ._core import Nestable, TaskFactory
+from ._core import Nestable, TaskFactory, note_trio_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -130,8 +130,7 @@ class TrioLoop:
     async def _main(self) -> None:
         self._stopped = trio.Event()
         self._changed = trio.Event()
-        if self._switches:
-            install_in_run(of_bridge=True)
+        trio.lowlevel.add_instrument(_Installed(of_bridge=True, nests=self._switches))
         with self._lock:
             self._token = trio.lowlevel.current_trio_token()
             early, self._early = self._early, []
@@ -272,26 +271,30 @@ async def _protected(coroutine: Coroutine[Any, Any, R]) -> R:
 
 class _Installed(trio.abc.Instrument):
     """Makes the tasks of a run nestable, by replacing the coroutine of each new task. trio allows that: it
-    calls `task_spawned` before it looks up the coroutine's `send`. greenback does the same."""
+    calls `task_spawned` before it looks up the coroutine's `send`. greenback does the same. Each new task also learns
+    for whom it works (`to_caller`)."""
 
-    def __init__(self, *, of_bridge: bool) -> None:
+    def __init__(self, *, of_bridge: bool, nests: bool = True) -> None:
         self.is_undone = False
         self._of_bridge = of_bridge
+        self._nests = nests
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         coroutine = cast("object", task.coro)
         # Left alone is what runs in greenlets anyway: a task that another `install()` has changed, and in a
         # bridge's run what the core drives itself.
         is_cores = self._of_bridge and getattr(coroutine, "cr_code", None) is _CARRY
+        if not is_cores:
+            note_trio_task(task.context)
         is_done = is_cores or type(coroutine) is Nestable
-        if not self.is_undone and not is_done:
+        if self._nests and not self.is_undone and not is_done:
             task.coro = cast("Any", Nestable(task.coro))
 
 
-def install_in_run(*, of_bridge: bool = False) -> Callable[[], None]:
+def install_in_run() -> Callable[[], None]:
     """`install()`, in a trio run."""
     TaskFactory()  # raises ImportError where greenlet is missing; trio would log what an instrument raises
-    installed = _Installed(of_bridge=of_bridge)
+    installed = _Installed(of_bridge=False)
     trio.lowlevel.add_instrument(installed)
 
     def undo() -> None:

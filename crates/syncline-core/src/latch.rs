@@ -1,26 +1,31 @@
-//! A latch: closed at first, opened once, waited for by any number of threads.
+//! A latch: closed at first, opened once, waited for by any number of threads. As long as it is closed, whoever waits can
+//! be roused: the wait comes back, and may be made again.
 //!
 //! `std`'s parker and condvar both retry when a signal interrupts them, so that a Ctrl-C would go unseen until the
 //! wait ends by itself. This one returns ([`Waited::Interrupted`]), for Python's handlers to run.
 //!
 //! Invariants:
-//! 1. The word (the atomic number that says how the latch stands) goes CLOSED -> AWAITED -> OPEN or CLOSED -> OPEN,
-//!    and never back. AWAITED: somebody sleeps here, or is about to, and has to be woken.
-//! 2. Nobody sleeps while the word is OPEN: a sleeper sets AWAITED first, and the kernel compares the word with
-//!    AWAITED when it puts the thread to sleep; `open` swaps the word before it wakes.
+//! 1. The word (the atomic number that says how the latch stands) changes between CLOSED, AWAITED and ROUSED, until it
+//!    is OPEN, for good. AWAITED: somebody sleeps here, or is about to, and has to be woken. ROUSED: the next wait, or
+//!    the present one, comes back at once, and makes it CLOSED.
+//! 2. Nobody sleeps while the word is OPEN or ROUSED: a sleeper sets AWAITED first, and the kernel compares the word with
+//!    AWAITED when it puts the thread to sleep; `open` and `rouse` change the word before they wake.
+//! 3. A latch that is roused has one waiter: with several, one of them would hear of it.
 
 use crate::sync::atomic::AtomicU32;
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::time::Duration;
 
 const CLOSED: u32 = 0;
 const AWAITED: u32 = 1;
 const OPEN: u32 = 2;
+const ROUSED: u32 = 3;
 
 /// Why a wait came back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Waited {
     Open,
+    Roused,
     TimedOut,
     Interrupted,
 }
@@ -47,15 +52,36 @@ impl Latch {
         }
     }
 
-    /// Sleeps until the latch opens, the time is over, or a signal arrives. May return `Interrupted` without a reason.
+    /// Whether a wait would come back at once: the latch is open, or its waiter was roused.
+    pub fn is_stirred(&self) -> bool {
+        self.word.load(Acquire) >= OPEN
+    }
+
+    /// Lets the wait come back, or the next one if nobody waits; not where the latch is open. What the caller has done
+    /// before, the waiter sees.
+    pub fn rouse(&self) {
+        let roused = self.word.fetch_update(AcqRel, Acquire, |word| (word != OPEN).then_some(ROUSED));
+        if roused == Ok(AWAITED) {
+            self.sleepers.wake_all(&self.word);
+        }
+    }
+
+    /// Sleeps until the latch opens, somebody rouses the waiter, the time is over, or a signal arrives. May return
+    /// `Interrupted` without a reason.
     pub fn wait(&self, timeout: Option<Duration>) -> Waited {
         // `open` may run between this exchange and the sleep. By 2 the word is not AWAITED then, and the sleep
         // returns at once.
-        if self.word.compare_exchange(CLOSED, AWAITED, Relaxed, Acquire) == Err(OPEN) {
+        let waited = match self.word.compare_exchange(CLOSED, AWAITED, Acquire, Acquire) {
+            Err(OPEN) => return Waited::Open,
+            Err(ROUSED) => Waited::Interrupted,
+            _ => self.sleepers.sleep(&self.word, AWAITED, timeout),
+        };
+        if self.is_open() {
             return Waited::Open;
         }
-        let waited = self.sleepers.sleep(&self.word, AWAITED, timeout);
-        if self.is_open() { Waited::Open } else { waited }
+        // Fails where nobody has roused us; or where the latch has opened since, which the next wait sees.
+        let was_roused = self.word.compare_exchange(ROUSED, CLOSED, Acquire, Acquire).is_ok();
+        if was_roused { Waited::Roused } else { waited }
     }
 
     /// Waits until the latch is open or the time is over, through every interruption.
@@ -66,7 +92,7 @@ impl Latch {
             match self.wait(left) {
                 Waited::Open => return true,
                 Waited::TimedOut => return false,
-                Waited::Interrupted => {}
+                Waited::Interrupted | Waited::Roused => {}
             }
         }
     }
@@ -157,6 +183,18 @@ mod tests {
     #[test]
     fn a_wait_ends_when_its_time_is_over() {
         assert!(!Latch::new().wait_through(Some(Duration::from_millis(1))));
+    }
+
+    #[test]
+    fn a_roused_waiter_comes_back_once() {
+        let latch = Latch::new();
+        latch.rouse();
+        assert!(latch.is_stirred() && !latch.is_open());
+        assert_eq!(latch.wait(None), Waited::Roused);
+        assert_eq!(latch.wait(Some(Duration::from_millis(1))), Waited::TimedOut);
+        latch.open();
+        latch.rouse();
+        assert_eq!(latch.wait(None), Waited::Open);
     }
 
     #[test]

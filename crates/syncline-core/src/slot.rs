@@ -54,12 +54,22 @@ impl<T> Slot<T> {
         self.published.open();
     }
 
-    pub fn is_published(&self) -> bool {
-        self.published.is_open()
+    /// Whether a wait would come back at once: the result is published, or the caller was roused.
+    pub fn is_stirred(&self) -> bool {
+        self.published.is_stirred()
+    }
+
+    /// Has the caller look up from its wait, or from its next one, though there is no result.
+    pub fn rouse(&self) {
+        self.published.rouse();
     }
 
     pub fn is_filled(&self) -> bool {
         !matches!(*lock(&self.state), State::Empty)
+    }
+
+    pub fn is_taken(&self) -> bool {
+        matches!(*lock(&self.state), State::Taken)
     }
 
     /// Takes the result, published or not (by 3).
@@ -74,7 +84,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Sleeps until the result is published, the time is over, or a signal arrives.
+    /// Sleeps until the result is published, the caller is roused, the time is over, or a signal arrives.
     pub fn wait(&self, timeout: Option<Duration>) -> Waited {
         self.published.wait(timeout)
     }

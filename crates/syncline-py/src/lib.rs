@@ -28,6 +28,8 @@ mod _core {
     #[pymodule_export]
     use crate::bridge::submitted::{FutureBase, Submitted};
     #[pymodule_export]
+    use crate::call::caller::{Caller, note_trio_task};
+    #[pymodule_export]
     use crate::dual::coroutine::CoroutineBase;
     #[pymodule_export]
     use crate::dual::generator::GeneratorBase;
@@ -55,6 +57,8 @@ mod _core {
     #[pymodule_export]
     use crate::worker::awaiting::Pending;
     #[pymodule_export]
+    use crate::worker::errand::errand;
+    #[pymodule_export]
     use crate::worker::from_thread::{check_cancelled, from_thread};
     #[pymodule_export]
     use crate::worker::inbox::Drain;
@@ -74,7 +78,7 @@ mod _core {
         crate::python::errors::export(module)?;
         let kinds =
             vec![Nestable::kind(py), BridgedCoroutine::kind(py), crate::task::session::SessionCoroutine::kind(py)];
-        crate::switch::kinds::fill(py, kinds);
+        crate::switch::kinds::fill(py, kinds, crate::call::caller::note_new_task);
         crate::lifecycle::install(py)
     }
 }

@@ -1,11 +1,11 @@
 //! Waits end, and bring what they waited for: latches, slots, meetings, circles of waits.
 
 use crate::common::{fill_and_publish, model, model_of_three, thread, wait_until_open, wait_until_published};
-use syncline_core::latch::Latch;
+use syncline_core::latch::{Latch, Waited};
 use syncline_core::meeting::Meeting;
 use syncline_core::outbox::{Outbox, Publish};
 use syncline_core::slot::Slot;
-use syncline_core::sync::Arc;
+use syncline_core::sync::{Arc, Mutex, lock};
 use syncline_core::waits::Node;
 
 /// No wake-up is lost, whenever the latch opens, and both sleepers wake.
@@ -38,6 +38,49 @@ fn a_latch_may_be_opened_twice() {
         });
         wait_until_open(&latch);
         assert!(openers.into_iter().all(|opener| opener.join().is_ok()));
+    });
+}
+
+/// Whoever is roused sees what was laid down before, whenever that comes, and the opening is not missed for it.
+#[test]
+fn a_roused_waiter_finds_what_it_was_roused_for() {
+    model_of_three(|| {
+        let (latch, laid) = (Arc::new(Latch::new()), Arc::new(Mutex::new(0)));
+        let rouser = {
+            let (latch, laid) = (Arc::clone(&latch), Arc::clone(&laid));
+            thread::spawn(move || {
+                *lock(&laid) += 1;
+                latch.rouse();
+            })
+        };
+        let opener = {
+            let latch = Arc::clone(&latch);
+            thread::spawn(move || latch.open())
+        };
+        loop {
+            match latch.wait(None) {
+                Waited::Open => break,
+                Waited::Roused => assert_eq!(*lock(&laid), 1),
+                Waited::Interrupted | Waited::TimedOut => {}
+            }
+        }
+        assert!(rouser.join().is_ok() && opener.join().is_ok());
+        assert!(latch.is_open());
+    });
+}
+
+/// A waiter that was roused before it waits does not sleep: nobody would wake it.
+#[test]
+fn no_rousing_is_lost() {
+    model(|| {
+        let latch = Arc::new(Latch::new());
+        let rouser = {
+            let latch = Arc::clone(&latch);
+            thread::spawn(move || latch.rouse())
+        };
+        while latch.wait(None) != Waited::Roused {}
+        assert!(rouser.join().is_ok());
+        assert!(!latch.is_stirred());
     });
 }
 
@@ -83,7 +126,7 @@ fn a_caller_that_stops_waiting_misses_nothing_that_is_there() {
             let slot = Arc::clone(&slot);
             thread::spawn(move || fill_and_publish(&slot, 7))
         };
-        let was_published = slot.is_published();
+        let was_published = slot.is_stirred();
         let got = slot.take();
         assert!(got.is_some() || !was_published);
         assert!(filler.join().is_ok_and(|won| won));
@@ -159,6 +202,6 @@ fn the_last_flush_leaves_no_result_behind() {
         outbox.stop_deferring();
         outbox.flush();
         assert!(adding.join().is_ok());
-        assert!(slot.is_published());
+        assert!(slot.is_stirred());
     });
 }

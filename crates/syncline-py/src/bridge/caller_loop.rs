@@ -11,6 +11,8 @@
 //! 2. While the loop is driven, or a first step runs on it, it is the running loop of its thread, and `busy`. A call
 //!    made meanwhile (a nested one, one of a signal handler) goes to a runner.
 
+use super::standing_in::StandingIn;
+use crate::call::errands::Errands;
 use crate::call::outcome::Outcome;
 use crate::call::state::{Call, Heard, TIMER_SLACK, Taker, UnderWay};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
@@ -23,6 +25,7 @@ use crate::python::once::intern;
 use crate::python::process;
 use crate::python::residents::{self, Resident};
 use crate::python::signals;
+use crate::python::threads::thread_key;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
@@ -77,43 +80,30 @@ impl Drop for Busy<'_> {
     }
 }
 
+/// While it lives, the loop is not driven, though a call is under way: its thread runs an errand for that call.
+struct AtRest<'a>(&'a CallerLoop);
+
+impl<'a> AtRest<'a> {
+    fn new(own: &'a CallerLoop) -> Self {
+        own.busy.store(false, SeqCst);
+        nest::drive(Driving::Foreign);
+        Self(own)
+    }
+}
+
+impl Drop for AtRest<'_> {
+    fn drop(&mut self) {
+        self.0.busy.store(true, SeqCst);
+        nest::drive(self.0.driving);
+    }
+}
+
 /// Frees all who wait for the loop's end, however closing it went.
 struct Ended<'a>(&'a Latch);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.0.open();
-    }
-}
-
-/// Does what `run_forever` does around its turns. While it lives, the loop is the running one, and the one that
-/// finalizes the async generators that are begun meanwhile.
-struct StandingIn<'py> {
-    outer_hooks: Bound<'py, PyTuple>,
-}
-
-impl<'py> StandingIn<'py> {
-    fn enter(event_loop: &Bound<'py, PyAny>, hooks: &Bound<'py, PyTuple>) -> PyResult<Self> {
-        let py = event_loop.py();
-        let outer_hooks = names::get_asyncgen_hooks(py)?.call0()?.cast_into::<PyTuple>()?;
-        names::set_asyncgen_hooks(py)?.call1(hooks)?;
-        let this = Self { outer_hooks };
-        names::set_running_loop(py)?.call1((event_loop,))?;
-        Ok(this)
-    }
-
-    fn leave(&self) -> PyResult<()> {
-        let py = self.outer_hooks.py();
-        names::set_running_loop(py)?.call1((py.None(),))?;
-        names::set_asyncgen_hooks(py)?.call1(&self.outer_hooks).map(drop)
-    }
-}
-
-impl Drop for StandingIn<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.leave() {
-            error.write_unraisable(self.outer_hooks.py(), None);
-        }
     }
 }
 
@@ -214,7 +204,7 @@ impl CallerLoop {
             }
         };
         let wait = Wait::begin(patience);
-        let taker = Taker::Driver { driven: Mutex::new(None), deadline: wait.deadline() };
+        let taker = Taker::Driver { driven: Mutex::new(None), deadline: wait.deadline(), thread: thread_key() };
         let call = Call::new(taker, &self.name, &self.closing, stats);
         let _under_way = UnderWay(stats);
         let _waiting = Waiting::begin(&call);
@@ -245,7 +235,7 @@ impl CallerLoop {
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
                 wait.note_signal(error);
             }
-            return wait.decide(py, outcome, &awaited);
+            return wait.end_with(py, outcome, &mut awaited);
         }
         call.stop_when_settled(Some(event_loop.clone().unbind()));
         let result = wait.wait_for(py, &mut awaited);
@@ -393,8 +383,11 @@ impl Awaited for CallerCall<'_, '_> {
             // The loop's timer may be early by a little. The wait decides by the clock, so sleep for the rest.
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
-        self.stopped |= turned.is_ok() && !is_due && !self.call.slot.is_filled();
-        self.idle_stops.note(now - begun);
+        let is_roused = self.call.has_errands();
+        self.stopped |= turned.is_ok() && !is_due && !is_roused && !self.call.slot.is_filled();
+        if !is_roused {
+            self.idle_stops.note(now - begun);
+        }
         if turned.as_ref().is_err_and(|error| self.has_raised && !signals::are_handlers(py, error)) {
             self.is_broken = true;
             return Ok(());
@@ -419,6 +412,26 @@ impl Awaited for CallerCall<'_, '_> {
             })
         });
         let _ = cancelled;
+    }
+
+    fn errands(&self) -> Option<&Errands> {
+        self.call.errands()
+    }
+
+    fn on_errand<T>(&mut self, run: impl FnOnce(&Self) -> T) -> T {
+        if !self.call.has_errands() {
+            return run(self);
+        }
+        // A call that the errand makes may drive the loop, too. If this call ends meanwhile, it must not stop the loop
+        // for that one.
+        self.call.stop_when_settled(None);
+        let at_rest = AtRest::new(self.own);
+        let result = run(self);
+        drop(at_rest);
+        if !self.call.is_settled() {
+            self.call.stop_when_settled(Some(self.event_loop.clone().unbind()));
+        }
+        result
     }
 
     fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {

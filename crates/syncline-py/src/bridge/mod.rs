@@ -8,4 +8,5 @@ pub mod loops_of_thread;
 pub mod options;
 pub mod placement;
 pub mod shared;
+mod standing_in;
 pub mod submitted;

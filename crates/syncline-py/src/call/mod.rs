@@ -1,7 +1,9 @@
 //! One call, as both sides of a hop know it ([`state`], [`outcome`]), and the one wait for it and for all else
 //! ([`wait`]).
 
+pub mod caller;
 pub mod ends;
+pub mod errands;
 pub mod outcome;
 pub mod state;
 pub mod stepping;

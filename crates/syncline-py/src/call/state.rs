@@ -9,11 +9,13 @@
 //!    another thread could find taken. The outbox may drop the last reference to a call while detached: by then its
 //!    result has been taken, or was dropped by whoever stopped waiting.
 
+use super::errands::{Errand, Errands};
 use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
 use crate::python::signals;
+use crate::python::threads::thread_key;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::any::Any;
@@ -41,7 +43,7 @@ pub enum Taker {
     SleeperOfOthers,
     /// The thread that drives the call's loop: `driven` is that loop, which is stopped. A nested call that blocks the
     /// loop also blocks this thread, which can't cancel the call in time then. So the call knows the deadline, too.
-    Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant> },
+    Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant>, thread: u64 },
     /// A future, of `submit`.
     Future(Mutex<Option<Promised>>),
 }
@@ -107,6 +109,10 @@ pub struct Call {
     abandoned: AtomicBool,
     /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
     waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
+    /// A loop runs in the thread that waits, and stands still meanwhile; known where asgiref is loaded.
+    blocks_a_loop: AtomicBool,
+    /// There once its coroutine has sent one.
+    errands: OnceLock<Errands>,
     pub stats: Arc<Stats>,
 }
 
@@ -126,6 +132,8 @@ impl Call {
             settled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             waiter: OnceLock::new(),
+            blocks_a_loop: AtomicBool::new(false),
+            errands: OnceLock::new(),
             stats: Arc::clone(stats),
         })
     }
@@ -341,9 +349,10 @@ impl Call {
     }
 
     /// Nobody waits any more; an error that comes later is logged. Attached, by 3: a result that is there is dropped.
-    pub fn abandon(&self, _py: Python<'_>) {
+    pub fn abandon(&self, py: Python<'_>) {
         self.abandoned.store(true, SeqCst);
         drop(self.slot.take());
+        self.close_errands(py);
     }
 
     /// The caller goes on without it. If it was cancelled and has not ended in the time for cleanup, that is logged.
@@ -358,6 +367,77 @@ impl Call {
             log::log(py, "warning", &message, None);
         }
         self.abandon(py);
+    }
+
+    pub fn errands(&self) -> Option<&Errands> {
+        self.errands.get()
+    }
+
+    pub fn note_blocked_loop(&self) {
+        self.blocks_a_loop.store(true, Relaxed);
+    }
+
+    pub fn blocks_a_loop(&self) -> bool {
+        self.blocks_a_loop.load(Relaxed)
+    }
+
+    /// Whether a thread waits for the call, as long as it has not ended; a future has none that does.
+    pub fn has_a_thread(&self) -> bool {
+        !matches!(self.taker, Taker::Future(_))
+    }
+
+    pub fn has_errands(&self) -> bool {
+        self.errands().is_some_and(Errands::are_there)
+    }
+
+    /// Hands an errand to the thread that waits for the call; for any thread. False if none waits, or no longer.
+    pub fn hand_over(&self, py: Python<'_>, errand: Arc<dyn Errand>) -> bool {
+        if self.is_settled() || self.is_abandoned() || !self.has_a_thread() {
+            return false;
+        }
+        let errands = self.errands.get_or_init(Errands::default);
+        if !errands.add(errand) {
+            return false;
+        }
+        self.rouse(py);
+        // The thread that waits looks for errands after it has taken the result, or has abandoned the call. So either it
+        // finds this one, or we see here that it is gone.
+        if self.abandoned.load(SeqCst) || self.slot.is_taken() {
+            errands.close(py);
+        }
+        true
+    }
+
+    /// Whether the thread that waits drives the call's loop itself.
+    pub fn is_driven_by_its_thread(&self) -> bool {
+        matches!(self.taker, Taker::Driver { .. })
+    }
+
+    /// Has the thread that waits for the call look at it, though it has not ended.
+    fn rouse(&self, py: Python<'_>) {
+        match &self.taker {
+            Taker::Sleeper { .. } | Taker::SleeperOfOthers => self.slot.rouse(),
+            Taker::Driver { driven, thread, .. } => {
+                let event_loop = lock(driven).as_ref().map(|event_loop| event_loop.bind(py).clone());
+                // If there is none, its thread is not driving it, and looks for errands before it does.
+                let Some(event_loop) = event_loop else { return };
+                signals::through(py, || {
+                    let stop = event_loop.getattr(intern!(py, "stop"))?;
+                    if *thread == thread_key() {
+                        return stop.call0().map(drop);
+                    }
+                    event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (stop,)).map(drop)
+                });
+            }
+            Taker::Future(_) => {}
+        }
+    }
+
+    /// The thread that waited goes on: no errand is run any more.
+    pub fn close_errands(&self, py: Python<'_>) {
+        if let Some(errands) = self.errands() {
+            errands.close(py);
+        }
     }
 
     pub fn is_abandoned(&self) -> bool {

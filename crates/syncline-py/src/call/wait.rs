@@ -11,8 +11,11 @@
 //! 2. It is told once. To tell it a second time would break off its cleanup.
 //! 3. What a signal handler raises is raised by the wait during which it came, whatever else ends that. A second such
 //!    exception ends the wait at once.
-//! 4. No thread waits while attached, but for one that drives its own loop: it turns the loop instead.
+//! 4. Meanwhile the thread runs what the coroutine sends it (errands.rs), one at a time: what comes of the wait is looked at
+//!    before each.
+//! 5. No thread waits while attached, but for one that drives its own loop: it turns the loop instead.
 
+use super::errands::Errands;
 use super::outcome::{Outcome, as_cancelled_here, cancelled_here, is_cancelled};
 use super::state::TIMER_SLACK;
 use crate::python::errors;
@@ -138,6 +141,16 @@ pub trait Awaited {
         None
     }
 
+    /// What the coroutine that is waited for has sent for this thread to run.
+    fn errands(&self) -> Option<&Errands> {
+        None
+    }
+
+    /// Runs an errand. A thread that drives the loop makes way for that: no loop runs in it meanwhile.
+    fn on_errand<T>(&mut self, run: impl FnOnce(&Self) -> T) -> T {
+        run(self)
+    }
+
     /// Nobody waits any more. `waited_for_cleanup` is given if what was waited for had that time to clean up, and has
     /// not ended.
     fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>);
@@ -228,7 +241,7 @@ impl Wait {
     }
 
     /// What the outcome means to the caller.
-    pub fn decide<A: Awaited>(&self, py: Python<'_>, outcome: Outcome<A::Output>, awaited: &A) -> PyResult<A::Output> {
+    fn decide<A: Awaited>(&self, py: Python<'_>, outcome: Outcome<A::Output>, awaited: &A) -> PyResult<A::Output> {
         match (self.reason(), outcome) {
             (Some(Reason::Signal(signal)), outcome) => Err(interrupted(py, signal.clone_ref(py), outcome)),
             (Some(Reason::Timeout), Outcome::Raised(error)) if is_cancelled(py, &error) => {
@@ -271,6 +284,28 @@ impl Wait {
         }
     }
 
+    /// As `decide`, after the errands that came before the end. A wait that had to end for another reason runs none.
+    pub fn end_with<A: Awaited>(
+        &mut self,
+        py: Python<'_>,
+        outcome: Outcome<A::Output>,
+        awaited: &mut A,
+    ) -> PyResult<A::Output> {
+        if awaited.errands().is_some() {
+            let runs_them = self.ending.is_none();
+            let ran = awaited.on_errand(|this| {
+                let errands = this.errands()?;
+                let ran = if runs_them { errands.run_last(py) } else { Ok(()) };
+                errands.close(py);
+                ran.err()
+            });
+            if let Some(error) = ran {
+                self.note_signal(error);
+            }
+        }
+        self.decide(py, outcome, awaited)
+    }
+
     /// Waits for the outcome, and decides what it means.
     pub fn wait_for<A: Awaited>(&mut self, py: Python<'_>, awaited: &mut A) -> PyResult<A::Output> {
         let mut raised = None;
@@ -279,7 +314,7 @@ impl Wait {
                 if let Some(error) = raised {
                     let _ = self.on_signal(error);
                 }
-                return self.decide(py, outcome, awaited);
+                return self.end_with(py, outcome, awaited);
             }
             let fate = awaited.fate(py);
             if fate == Fate::Gone {
@@ -305,6 +340,10 @@ impl Wait {
                         let error = self.in_deadlock(py, awaited, deadlock);
                         awaited.abandon(py, None);
                         return Err(error);
+                    }
+                    if let Some(ran) = awaited.on_errand(|this| this.errands()?.run_next(py)) {
+                        raised = ran.err();
+                        continue;
                     }
                     drop(inside);
                     if !signals::are_kept() {
@@ -356,7 +395,7 @@ impl Wait {
     ) -> PyResult<A::Output> {
         // The result may have come since the last look.
         if let Some(outcome) = awaited.take(py) {
-            return self.decide(py, outcome, awaited);
+            return self.end_with(py, outcome, awaited);
         }
         awaited.abandon(py, waited_for_cleanup);
         Err(self.given_up(py, awaited))

@@ -11,10 +11,12 @@
 //!    only in the object that it was made in. Calls of other threads never use that object.
 //! 3. A context that goes to another loop does not say which library runs there. anyio's programs keep that in a
 //!    variable, whose value is true of the caller's library only.
-//! 4. Only a call that has ended passes its context on to the next call. One that was left behind still runs in it.
+//! 4. The variable that says for whom a task works (`caller_variable`) is true of one call only, and goes with no other.
+//! 5. Only a call that has ended passes its context on to the next call. One that was left behind still runs in it.
 
 use crate::python::leaky::Leaky;
-use crate::python::once::intern;
+use crate::python::names;
+use crate::python::once::{Once, intern};
 use crate::python::surroundings;
 use crate::python::thread_end::{self, Deferred};
 use pyo3::ffi;
@@ -179,7 +181,7 @@ impl Carried {
         self.context.clone_ref(py)
     }
 
-    /// Shows the calling thread what the coroutine changed, and keeps the context for its next call if `keep` (by 4).
+    /// Shows the calling thread what the coroutine changed, and keeps the context for its next call if `keep` (by 5).
     pub fn write_back(self, py: Python<'_>, keep: bool) -> PyResult<()> {
         let (context, before) = (self.context.bind(py), self.before.bind(py));
         if variables_of(context) == variables_of(before) {
@@ -191,12 +193,18 @@ impl Carried {
         }
         let missing = PyDict::new(py).into_any();
         let unset = self.unset.map_or_else(|| PyDict::new(py), |unset| unset.into_bound(py));
+        let of_call = OfCall::known(py)?;
         for variable in context.try_iter()? {
             let variable = variable?;
-            let value = context.get_item(&variable)?;
-            if get(before, &variable, &missing)?.is(&value) {
+            if of_call.has(&variable) {
                 continue;
             }
+            let value = context.get_item(&variable)?;
+            let value_before = get(before, &variable, &missing)?;
+            if value_before.is(&value) {
+                continue;
+            }
+            let Some(value) = moved_back(value_before, value)? else { continue };
             let was_set = !variable.call_method1(intern!(py, "get"), (&missing,))?.is(&missing);
             let token = variable.call_method1(intern!(py, "set"), (value,))?;
             if !was_set {
@@ -223,6 +231,75 @@ impl Carried {
     }
 }
 
+/// A context variable, set and read without a call of Python's.
+#[derive(Clone, Copy)]
+pub struct Variable<'py>(&'py Bound<'py, PyAny>);
+
+impl<'py> Variable<'py> {
+    pub fn get(self) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = self.0.py();
+        let mut value = std::ptr::null_mut();
+        // SAFETY: attached, and this is a context variable.
+        let got = unsafe { ffi::PyContextVar_Get(self.0.as_ptr(), std::ptr::null_mut(), &raw mut value) };
+        if got < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        // SAFETY: a new reference, or null where the variable is not set.
+        Ok(unsafe { Bound::from_owned_ptr_or_opt(py, value) })
+    }
+
+    pub fn set(self, value: &Bound<'py, PyAny>) -> PyResult<()> {
+        // SAFETY: attached, and this is a context variable.
+        let token = unsafe { ffi::PyContextVar_Set(self.0.as_ptr(), value.as_ptr()) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(self.0.py(), token) }.map(drop)
+    }
+}
+
+/// The variables that are true of one call only (by 4): ours, and asgiref's.
+struct OfCall<'py>(Variable<'py>, Option<&'py Bound<'py, PyAny>>);
+
+impl<'py> OfCall<'py> {
+    fn known(py: Python<'py>) -> PyResult<Self> {
+        let asgirefs = if surroundings::has_asgiref(py) { Some(names::asgiref_executors_variable(py)?) } else { None };
+        Ok(Self(caller_variable(py)?, asgirefs))
+    }
+
+    fn has(&self, variable: &Bound<'_, PyAny>) -> bool {
+        variable.is(self.0.0) || self.1.is_some_and(|asgirefs| variable.is(asgirefs))
+    }
+}
+
+/// The context is going to run in this thread: gives the thread the values of asgiref's locals, which belong to one
+/// thread each.
+pub fn move_here(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = context.py();
+    if surroundings::has_asgiref(py) { names::asgiref_move_here(py)?.call1((context,)).map(drop) } else { Ok(()) }
+}
+
+/// The value that the caller gets of a variable that has changed: as it is, or, of asgiref's locals, as one of this
+/// thread's. `None` if it was only moved to another thread.
+fn moved_back<'py>(before: Bound<'py, PyAny>, value: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = value.py();
+    if !surroundings::has_asgiref(py) || !value.get_type().is(names::asgiref_stored(py)?) {
+        return Ok(Some(value));
+    }
+    let moved = names::asgiref_moved_back(py)?.call1((before, value))?;
+    Ok((!moved.is_none()).then_some(moved))
+}
+
+/// The variable that says for whom a task works: call/caller.rs sets it.
+pub fn caller_variable(py: Python<'_>) -> PyResult<Variable<'_>> {
+    static CELL: Once<Py<PyAny>> = Once::new();
+    let made = CELL.get_or_try_init(py, || {
+        // SAFETY: attached; the name lives for ever.
+        let variable = unsafe { ffi::PyContextVar_New(c"syncline_caller".as_ptr(), std::ptr::null_mut()) };
+        // SAFETY: a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, variable) }.map(Bound::unbind)
+    });
+    Ok(Variable(made?.bind(py)))
+}
+
 /// Copies the caller's context for a task that nobody waits for, or whose changes are not wanted.
 pub fn copy(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(copy_for_elsewhere(py)?.unbind())
@@ -242,8 +319,10 @@ fn bring_up_to_date(kept: &Bound<'_, PyAny>, current: &Bound<'_, PyAny>) -> PyRe
     if variables_of(kept) == variables_of(current) {
         return Ok(true);
     }
+    let of_call = OfCall::known(py)?;
     for variable in kept.try_iter()? {
-        if !current.contains(variable?)? {
+        let variable = variable?;
+        if !current.contains(&variable)? && !of_call.has(&variable) {
             return Ok(false);
         }
     }

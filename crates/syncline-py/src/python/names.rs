@@ -38,6 +38,7 @@ lazy! {
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop = "asyncio.events"."_get_running_loop";
     enter_task = "asyncio.tasks"."_enter_task";
+    unregister_task = "asyncio.tasks"."_unregister_task";
     leave_task = "asyncio.tasks"."_leave_task";
     is_coroutine = "asyncio"."iscoroutine";
     trio_loop = "syncline._trio"."TrioLoop";
@@ -54,6 +55,10 @@ lazy! {
     current_task = "asyncio"."current_task";
     work = "syncline._workers"."work";
     origin = "syncline._workers"."origin";
+    asgiref_move_here = "syncline._asgiref"."move_here";
+    asgiref_moved_back = "syncline._asgiref"."moved_back";
+    asgiref_stored = "syncline._asgiref"."Stored";
+    asgiref_executors_variable = "syncline._asgiref"."executors_variable";
     limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
     outlive_executors = "syncline._last"."outlive_executors";

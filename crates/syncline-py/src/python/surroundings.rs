@@ -5,6 +5,9 @@
 use crate::python::names;
 use crate::python::once::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// Which library runs coroutines.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,26 @@ pub fn in_event_loop(py: Python<'_>) -> PyResult<bool> {
 /// For code in a task of trio's: whether a cancel scope around it was cancelled, and no shield is in between.
 pub fn is_cancelled_in_trio(py: Python<'_>) -> PyResult<bool> {
     Ok(names::trio_effective_deadline(py)?.call0()?.extract::<f64>()? == f64::NEG_INFINITY)
+}
+
+/// Whether the program has loaded asgiref. Asked in each call: while nobody imports anything, that is one comparison.
+pub fn has_asgiref(py: Python<'_>) -> bool {
+    static FOUND: AtomicBool = AtomicBool::new(false);
+    static LOOKED_THROUGH: AtomicUsize = AtomicUsize::new(0);
+    if FOUND.load(Relaxed) {
+        return true;
+    }
+    let Ok(modules) = names::modules(py).and_then(|modules| Ok(modules.cast::<PyDict>()?)) else { return false };
+    let count = modules.len();
+    if LOOKED_THROUGH.load(Relaxed) == count {
+        return false;
+    }
+    match modules.get_item(intern!(py, "asgiref.sync")) {
+        // By then it is there as a whole: another thread may be in the middle of importing it.
+        Ok(Some(module)) => FOUND.store(module.hasattr(intern!(py, "sync_to_async")).unwrap_or(false), Relaxed),
+        _ => LOOKED_THROUGH.store(count, Relaxed),
+    }
+    FOUND.load(Relaxed)
 }
 
 fn is_imported(py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -2,6 +2,7 @@
 
 use super::state::{Feeder, Job, Runner};
 use super::watch::Watch;
+use crate::call::errands::Errands;
 use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::state::{Call, Heard, Taker, UnderWay};
 use crate::call::stepping::{outer_ends, stepped_call};
@@ -9,7 +10,9 @@ use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;
 use crate::python::errors;
+use crate::python::names;
 use crate::python::process;
+use crate::python::surroundings::has_asgiref;
 use crate::switch::strand::Masked;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
@@ -42,6 +45,9 @@ pub fn hop(
     let _masked = Masked::new();
     let call = runner.new_call(Taker::sleeper(&runner.outbox), stats);
     let _under_way = UnderWay(stats);
+    if has_asgiref(py) && names::running_loop(py).is_ok_and(|running| running.is_some()) {
+        call.note_blocked_loop();
+    }
     let _waiting = Waiting::begin(&call);
     let mut wait = Wait::begin(patience);
     let job = Job::Start(Arc::clone(&call), target, run_in);
@@ -109,8 +115,8 @@ fn first_sleep(
             return (Err(refused), Instant::now());
         }
         let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
-        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_published());
-        if !call.slot.is_published() {
+        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
+        if !call.slot.is_stirred() {
             call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
         }
         runner.callers.fetch_sub(1, Relaxed);
@@ -169,7 +175,7 @@ impl Awaited for RunnerCall<'_> {
             loop {
                 let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));
                 match self.call.slot.wait(Some(left)) {
-                    Waited::Open => return,
+                    Waited::Open | Waited::Roused => return,
                     Waited::Interrupted if is_main => return,
                     Waited::Interrupted => {}
                     Waited::TimedOut => self.tick = (self.tick * 2).min(longest),
@@ -202,6 +208,10 @@ impl Awaited for RunnerCall<'_> {
 
     fn next_look(&self, now: Instant) -> Option<Instant> {
         Some(self.watch.next(now))
+    }
+
+    fn errands(&self) -> Option<&Errands> {
+        self.call.errands()
     }
 
     fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {

@@ -1,11 +1,11 @@
 //! Which classes of coroutines of ours may run in strands.
 //!
-//! Some of the classes live in rooms that this one must not use. So they are entered here, by `fill`, when the
+//! Some of the classes, and what is to be done before a task is made, live in rooms that this one must not use. So they are entered here, by `fill`, when the
 //! extension is imported.
 
 use crate::python::once::Once;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 
 /// Tells strands apart: a strand's address, which is its own for as long as it lives.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,19 @@ pub struct Kind {
     pub is_nested: fn(&Bound<'_, PyAny>) -> bool,
 }
 
-static KINDS: Once<Vec<Kind>> = Once::new();
+/// What is to be done before a task is made; gets the options that it is made with.
+pub type BeforeTask = for<'py> fn(Python<'py>, Option<&Bound<'py, PyDict>>) -> PyResult<()>;
 
-pub fn fill(py: Python<'_>, kinds: Vec<Kind>) {
+static KINDS: Once<Vec<Kind>> = Once::new();
+static BEFORE_TASK: Once<BeforeTask> = Once::new();
+
+pub fn fill(py: Python<'_>, kinds: Vec<Kind>, before_task: BeforeTask) {
     KINDS.set(py, kinds);
+    BEFORE_TASK.set(py, before_task);
+}
+
+pub fn before_task<'py>(py: Python<'py>, options: Option<&Bound<'py, PyDict>>) -> PyResult<()> {
+    BEFORE_TASK.get(py).map_or(Ok(()), |note| note(py, options))
 }
 
 /// The kind of a coroutine, if it is one of ours.

@@ -223,6 +223,7 @@ impl TaskFactory {
                 all.del_item(name)?;
             }
         }
+        kinds::before_task(py, Some(&all))?;
         if let Some(inner) = &self.inner {
             return inner.bind(py).call((event_loop, coroutine), Some(&all));
         }

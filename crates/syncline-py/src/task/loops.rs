@@ -5,6 +5,7 @@
 //!    whatever task factory the user gives the loop.
 //! 2. A loop of our class says that it is running also while the core makes a first step on it, outside of its turns.
 
+use crate::call::caller::note_new_task;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::{Once, intern};
@@ -40,6 +41,7 @@ impl BridgeLoop {
         coro: Bound<'py, PyAny>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        note_new_task(slf.py(), options)?;
         let coroutine = if nest::strands_here() { nestable::wrapped(coro)? } else { coro };
         names::base_create_task(slf.py())?.call((slf, coroutine), options)
     }
@@ -146,6 +148,11 @@ pub fn owner(event_loop: &Bound<'_, PyAny>) -> Owner {
         Ok(ours) if !ours.get().has_task_factory.load(Relaxed) => Owner::TaskOfOurs,
         _ => Owner::WhoeverSteps,
     }
+}
+
+/// Whether we hear of each task that is made there (`caller::note_new_task`).
+pub fn tells_of_tasks(event_loop: &Bound<'_, PyAny>) -> bool {
+    nest::strands_here() || event_loop.is_instance_of::<BridgeLoop>()
 }
 
 /// Whether a task factory has a say. One of ours without another inside has none on a loop whose tasks run in strands

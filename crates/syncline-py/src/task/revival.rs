@@ -1,7 +1,8 @@
 //! Tasks that lost their step.
 //!
 //! What a signal handler raises may come up in the middle of asyncio's own code: after a loop has taken a task's step
-//! off its queue and before it makes the step, or where a task that starts eagerly asks for its next step. Then nothing
+//! off its queue and before it makes the step, where a task that starts eagerly asks for its next step, or where a
+//! future that is done asks for the step of the task that waits for it. Then nothing
 //! steps that task any more, and a cancellation never gets to it. asyncio alone has this race, too; but our callers
 //! wait for the task, and must not wait in vain. So another task takes its place.
 
@@ -61,7 +62,9 @@ pub fn revived<'py>(event_loop: &Bound<'py, PyAny>, task: &Bound<'py, PyAny>) ->
         None => None,
     };
     let new = go_on_in_new_task(event_loop, &coroutine, context.as_ref())?;
-    // The old task stays pending for ever. asyncio would report that when it is dropped.
+    // The old task stays pending for ever. A loop that ends would wait for it, and asyncio would report it when it is
+    // dropped.
+    names::unregister_task(py)?.call1((&task,))?;
     let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
     if let Ok(session) = coroutine.cast::<SessionCoroutine>() {
         session.get().session.goes_on_in(&new);

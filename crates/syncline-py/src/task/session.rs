@@ -16,6 +16,7 @@
 
 use super::cancelling::{cancels, is_cancelled_error, is_repeated};
 use super::closer::Closer;
+use crate::call::caller::serve_asgiref;
 use crate::call::outcome::{Outcome, is_trio_cancelled};
 use crate::call::state::Call;
 use crate::coroutine::driven::Input;
@@ -129,6 +130,7 @@ impl Session {
             self.end_after_this_step();
             return Ok(());
         }
+        serve_asgiref(self.context.bind(py), call)?;
         let task = self.task(event_loop)?;
         let execution = Arc::new(Execution::new(Arc::clone(call), target, loops::owner(event_loop)));
         let done_by_this_step = {

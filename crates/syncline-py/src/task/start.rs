@@ -5,6 +5,7 @@ use super::loops;
 use super::making::make_task;
 use super::revival::{go_on_in_new_task, real_error};
 use super::session::Session;
+use crate::call::caller::{note_call, serve_asgiref};
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::coroutine::target::Target;
@@ -53,6 +54,10 @@ pub fn start_call(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Targe
 
 fn start_task(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, context: &Py<PyAny>) -> PyResult<()> {
     let py = event_loop.py();
+    serve_asgiref(context.bind(py), call)?;
+    if !loops::tells_of_tasks(event_loop) {
+        note_call(context.bind(py), call)?;
+    }
     let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target, loops::owner(event_loop)))?;
     match make_task(event_loop, coroutine.as_any(), context) {
         Ok(task) => {

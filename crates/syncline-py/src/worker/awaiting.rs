@@ -8,10 +8,12 @@
 //! 2. An operation that has begun ends once: by `end`, or by `cancel` if the task stops waiting first.
 
 use super::inbox::{Inbox, here};
+use crate::call::outcome::Outcome;
 use crate::coroutine::driven::{self, Input};
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::signals;
 use crate::python::surroundings::is_in_trio_task;
 use crate::task::idle;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
@@ -40,7 +42,8 @@ impl Waker {
         if let Some(waker) = self.take()
             && let Err(error) = idle::wake(py, &waker)
         {
-            error.write_unraisable(py, None);
+            // A signal handler's exception, in the loop's own code, is for whoever drives the loop.
+            signals::keep_unless_exception(py, error);
         }
     }
 }
@@ -62,6 +65,21 @@ pub trait Operation: Send + Sync {
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started>;
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
     fn cancel(&self, py: Python<'_>);
+}
+
+/// What the function returned or raised that another thread has called for a task.
+pub fn result_of(py: Python<'_>, outcome: Option<Outcome>) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Some(Outcome::Returned(value)) => Ok(value),
+        Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
+            let explained = PyRuntimeError::new_err(
+                "a function in another thread raised StopIteration, which can't be raised in a coroutine",
+            );
+            Err(errors::from_cause(py, explained, error))
+        }
+        Some(Outcome::Raised(error)) => Err(error),
+        None => Err(PyRuntimeError::new_err("the task was woken before the function had ended")),
+    }
 }
 
 enum State {

@@ -9,6 +9,7 @@
 
 use super::inbox::{Health, Inbox};
 use super::work::{self, OnCancel, Work, sender};
+use crate::call::errands::Errands;
 use crate::call::outcome::{Outcome, as_cancelled_here, cancelled_error, is_cancelled};
 use crate::call::state::{Call, Taker, UnderWay};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
@@ -270,6 +271,10 @@ impl Awaited for SendersCall<'_> {
             return self.find_deadlock(py);
         }
         Ok(())
+    }
+
+    fn errands(&self) -> Option<&Errands> {
+        self.call.errands()
     }
 
     fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {

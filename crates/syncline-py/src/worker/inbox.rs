@@ -19,6 +19,7 @@ use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::signals;
 use crate::python::thread_end::Deferred;
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Feeder, Runner, current_runner};
@@ -208,6 +209,13 @@ impl Inbox {
         self.spin.note_attach(detached_until.elapsed());
     }
 
+    /// Whether the calling thread is the one that drives its loop.
+    pub fn is_of_this_thread(&self, py: Python<'_>) -> bool {
+        names::get_ident(py)
+            .and_then(|ident| ident.call0()?.extract::<u64>())
+            .is_ok_and(|ident| ident == self.thread_id)
+    }
+
     pub fn is_in_trio(&self) -> bool {
         matches!(self.host, Host::Trio(_))
     }
@@ -336,6 +344,7 @@ impl Drain {
         self.ran.store(true, Relaxed);
         let _inside = process::step_inside_unless_left(py);
         self.inbox.empty(py);
+        signals::pass_on(py);
     }
 
     fn __repr__(&self) -> &'static str {

@@ -1,6 +1,7 @@
 //! Async code to threads and back: worker threads, their limits, and the inbox where their results come home.
 
 pub mod awaiting;
+pub mod errand;
 pub mod from_thread;
 pub mod inbox;
 mod late;

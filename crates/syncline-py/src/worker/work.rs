@@ -7,7 +7,7 @@
 //! 3. A result is taken once. An error that nobody takes is logged.
 //! 4. No Python object is dropped while detached.
 
-use super::awaiting::{Operation, Started, Waker};
+use super::awaiting::{Operation, Started, Waker, result_of};
 use super::inbox::Inbox;
 use super::limits::{Claim, InQueue, Limits, serve};
 use super::notice::{Notice, Recipient};
@@ -17,13 +17,12 @@ use crate::call::state::Call;
 use crate::call::stepping::stepped_call;
 use crate::call::waiter::{self, Waiter};
 use crate::python::context::Carried;
-use crate::python::errors;
 use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::runner::arrival::Arrival;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PySystemExit};
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple};
 use std::any::Any;
@@ -376,18 +375,7 @@ impl Operation for Work {
         if let Some(carried) = carried {
             carried.write_back(py, false)?;
         }
-        let outcome = take(&self.outcome);
-        match outcome {
-            Some(Outcome::Returned(value)) => Ok(value),
-            Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
-                let explained = PyRuntimeError::new_err(
-                    "a function in a worker thread raised StopIteration, which can't be raised in a coroutine",
-                );
-                Err(errors::from_cause(py, explained, error))
-            }
-            Some(Outcome::Raised(error)) => Err(error),
-            None => Err(PyRuntimeError::new_err("the task was woken before its worker had ended")),
-        }
+        result_of(py, take(&self.outcome))
     }
 
     fn cancel(&self, py: Python<'_>) {

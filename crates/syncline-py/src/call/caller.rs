@@ -1,0 +1,182 @@
+//! For whom a task works: the call whose caller is to run its errands.
+//!
+//! The task of a call is known by what runs in this thread. For the tasks that it starts, and for theirs, a context
+//! variable says it. It is set in the call's context when the first of them is made, so that calls that start none pay
+//! nothing.
+
+use super::errands::Errand;
+use super::outcome::{Outcome, settle_future};
+use super::state::Call;
+use super::stepping::stepped_call;
+use crate::python::context::{self, caller_variable};
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::signals;
+use crate::python::surroundings;
+use crate::switch::strand;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+
+/// The variable's value.
+#[pyclass(frozen, module = "syncline._core")]
+pub struct Caller(On);
+
+impl Caller {
+    fn call(&self) -> Option<Arc<Call>> {
+        if let On::Call(call) = &self.0 { call.upgrade() } else { None }
+    }
+}
+
+#[pymethods]
+impl Caller {
+    /// Whether the thread still waits.
+    fn waits(&self) -> bool {
+        self.call().is_some_and(|call| !call.is_settled() && !call.is_abandoned())
+    }
+
+    /// Whether it drives the call's loop itself.
+    fn drives(&self) -> bool {
+        self.call().is_some_and(|call| call.is_driven_by_its_thread())
+    }
+
+    /// Has the thread call `fn` and settle the future. False if it does not wait any more.
+    fn hand_over(
+        &self,
+        py: Python<'_>,
+        future: Py<PyAny>,
+        r#fn: Py<PyAny>,
+        args: Py<PyTuple>,
+        kwargs: Py<PyDict>,
+    ) -> bool {
+        self.call().is_some_and(|call| call.hand_over(py, Arc::new(ForFuture { future, function: r#fn, args, kwargs })))
+    }
+}
+
+/// An errand of asgiref's, whose end a `concurrent.futures.Future` tells.
+struct ForFuture {
+    future: Py<PyAny>,
+    function: Py<PyAny>,
+    args: Py<PyTuple>,
+    kwargs: Py<PyDict>,
+}
+
+impl Errand for ForFuture {
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        let future = self.future.bind(py);
+        if !future.call_method0(intern!(py, "set_running_or_notify_cancel"))?.is_truthy()? {
+            return Ok(());
+        }
+        let outcome = match self.function.bind(py).call(self.args.bind(py), Some(self.kwargs.bind(py))) {
+            Ok(value) => Outcome::Returned(value.unbind()),
+            Err(error) if signals::are_handlers(py, &error) => return Err(error),
+            Err(error) => Outcome::Raised(error),
+        };
+        settle_future(future, &outcome)
+    }
+
+    fn refuse(&self, py: Python<'_>) {
+        let gone = PyRuntimeError::new_err("the thread that waited for this coroutine has gone on");
+        signals::through(py, || settle_future(self.future.bind(py), &Outcome::Raised(gone.clone_ref(py))));
+    }
+}
+
+/// Before a call, or a step of one, runs in its context, on its loop's thread: asgiref's thread-sensitive code below it
+/// is run by the thread that waits, and finds its locals here. A thread whose own loop the call blocks runs none, as
+/// asgiref's code refuses to run in such a thread; it goes where it would go without us.
+pub fn serve_asgiref(context: &Bound<'_, PyAny>, call: &Arc<Call>) -> PyResult<()> {
+    let py = context.py();
+    if !call.has_a_thread() || !surroundings::has_asgiref(py) {
+        return Ok(());
+    }
+    let caller = (!call.blocks_a_loop()).then(|| Caller(On::Call(Arc::downgrade(call))));
+    names::asgiref_move_here(py)?.call1((context, caller)).map(drop)
+}
+
+#[derive(Clone)]
+enum On {
+    /// The thread that waits for this call.
+    Call(Weak<Call>),
+    /// This very thread: the task was started below a nested call that awaits in place.
+    Here,
+}
+
+/// Who runs the errands of the calling task.
+pub enum Found {
+    Call(Arc<Call>),
+    /// The waiting code is in this thread, below the calling code: it runs them at once.
+    Here,
+    /// It is some task of a loop.
+    NoCall,
+    /// The call that it worked for has ended.
+    Ended,
+}
+
+/// Whether the calling code runs below a nested call that awaits in place: then the code that waits for it is in this
+/// thread, below it on the stack.
+fn is_nested_here(py: Python<'_>) -> bool {
+    strand::active().is_some_and(|strand| strand.depth.load(Relaxed) > 0 && strand.can_be_awaited_in(py))
+}
+
+pub fn find(py: Python<'_>) -> PyResult<Found> {
+    if is_nested_here(py) {
+        return Ok(Found::Here);
+    }
+    if let Some(call) = stepped_call() {
+        return Ok(Found::Call(call));
+    }
+    let Some(value) = caller_variable(py)?.get()? else { return Ok(Found::NoCall) };
+    let Ok(caller) = value.cast::<Caller>() else { return Ok(Found::NoCall) };
+    Ok(match &caller.get().0 {
+        On::Here => Found::Here,
+        On::Call(call) => call.upgrade().map_or(Found::Ended, Found::Call),
+    })
+}
+
+/// The same for a task of trio's that has just been made, with its context.
+#[pyfunction]
+pub fn note_trio_task(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    let options = PyDict::new(context.py());
+    options.set_item(intern!(context.py(), "context"), context)?;
+    note_new_task(context.py(), Some(&options))
+}
+
+/// Called before a task is made, with the options that it is made with: notes for whom it will work.
+pub fn note_new_task(py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    let Some(call) = stepped_call() else { return Ok(()) };
+    let on = if is_nested_here(py) { On::Here } else { On::Call(Arc::downgrade(&call)) };
+    let context = match options {
+        Some(options) => options.get_item(intern!(py, "context"))?.filter(|context| !context.is_none()),
+        None => None,
+    };
+    match context {
+        // The user's: it may be one that runs at the moment.
+        Some(context) => note_in(&context, on),
+        None => note(py, on),
+    }
+}
+
+fn note(py: Python<'_>, on: On) -> PyResult<()> {
+    let variable = caller_variable(py)?;
+    let is_known = match (variable.get()?.as_ref().and_then(|known| known.cast::<Caller>().ok()), &on) {
+        (Some(known), On::Call(call)) => matches!(&known.get().0, On::Call(known) if known.ptr_eq(call)),
+        (Some(known), On::Here) => matches!(&known.get().0, On::Here),
+        (None, _) => false,
+    };
+    if is_known { Ok(()) } else { variable.set(Bound::new(py, Caller(on))?.as_any()) }
+}
+
+fn note_in(context: &Bound<'_, PyAny>, on: On) -> PyResult<()> {
+    let py = context.py();
+    match context::Entered::new(context) {
+        Ok(_entered) => note(py, on),
+        Err(_) => Ok(()),
+    }
+}
+
+/// For a call on a loop that makes tasks without asking us: says it to all of them.
+pub fn note_call(context: &Bound<'_, PyAny>, call: &Arc<Call>) -> PyResult<()> {
+    note_in(context, On::Call(Arc::downgrade(call)))
+}
