@@ -110,7 +110,9 @@ def move_here(context: Context, caller: Caller | None = None) -> None:
     """Gives this thread the values of asgiref's `Local`s in `context`, which is to run here. `caller` is the call that
     runs in it, if the thread that waits for that is to run sync code."""
     here = threading.get_ident()
-    moved = [(key, value) for key, value in context.items() if type(value) is Stored and value.thread_id != here]
+    moved = [
+        (key, value) for key, value in context.items() if type(value) is Stored and value.thread_id != here
+    ]
     for variable, value in moved:
         context.run(variable.set, Stored(here, value.data))
     if caller is not None:
