@@ -21,13 +21,16 @@ def section(page: str, title: str) -> str:
 
 def files(page: str, title: str) -> dict[str, str]:
     """The code blocks of a section that begin with a file's name in a comment, by that name."""
-    blocks = re.findall(r"^```\w+\n[#;] ([\w.]+)\n(.*?)^```$", section(page, title), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```\w+\n[#;] ([\w./]+)\n(.*?)^```$", section(page, title), re.MULTILINE | re.DOTALL
+    )
     return dict(blocks)
 
 
 def write(folder: Path, page: str, title: str) -> None:
     """Puts the files of a section into a folder."""
     for name, text in files(page, title).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
 
 

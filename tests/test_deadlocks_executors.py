@@ -9,32 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 
 import syncline
 
 MakeBridge = Callable[..., syncline.Bridge]
 scopes = pytest.mark.parametrize("scope", ["process", "thread"])
-
-
-async def query() -> str:
-    return await sync_to_async(lambda: "row")()
-
-
-@scopes
-def test_code_of_asgirefs_sensitive_thread_that_needs_that_thread(
-    make_bridge: MakeBridge, scope: str
-) -> None:
-    """A sync view that calls a coroutine which calls the ORM: the error says what to call instead, and that works."""
-    bridge = make_bridge(scope=scope)
-
-    async def server() -> None:
-        async with ThreadSensitiveContext():
-            with pytest.raises(syncline.DeadlockError, match="async_to_sync"):
-                await sync_to_async(bridge.run_sync)(query)
-            assert await sync_to_async(async_to_sync(query))() == "row"
-
-    asyncio.run(server())
 
 
 @scopes

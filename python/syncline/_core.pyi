@@ -183,6 +183,17 @@ class Caller:
         """Has the thread call `fn` and settle the future. False if it does not wait any more."""
 
 @final
+class Caller:
+    def waits(self) -> bool:
+        """Whether the thread still waits."""
+    def drives(self) -> bool:
+        """Whether it drives the call's loop itself."""
+    def hand_over(
+        self, future: Future[_R], fn: Callable[..., _R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Has the thread call `fn` and settle the future. False if it does not wait any more."""
+
+@final
 class Condition:
     """As much of `threading.Condition` as events and futures use; a Ctrl-C leaves it in order."""
 

@@ -1,8 +1,4 @@
-"""A pool's only thread, which waits for a coroutine that waits for that thread.
-
-asgiref's thread-sensitive code is the usual case: sync code of a request has one thread, and a coroutine that this code
-waits for sends more of it there.
-"""
+"""A pool's only thread, which waits for a coroutine that waits for that thread."""
 
 from __future__ import annotations
 
@@ -38,8 +34,8 @@ def own_executor_is_needed(task: Any) -> str | None:
         return None
     return (
         "a coroutine waits for sync code that only this thread may run, as it is the only one of its pool, while this "
-        "thread waits for the coroutine; await the coroutine in async code, or, below asgiref's sync_to_async, call it "
-        "by async_to_sync, which runs such code here meanwhile\n"
+        "thread waits for the coroutine; let it run that code by `await syncline.to_caller(fn, ...)`, which needs no "
+        "pool, or give the pool another thread\n"
         f"this thread:\n{stack_of(threading.get_ident())}\nthe coroutine:\n{stack_of_task(task)}"
     )
 
