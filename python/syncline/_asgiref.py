@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import asgiref.local
 from asgiref.sync import AsyncToSync, SyncToAsync
@@ -67,8 +67,8 @@ class WaitingThread(Executor):
     def notify(self) -> None:
         """It is told already."""
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *exc_info: object) -> None:
         pass

@@ -98,21 +98,6 @@ pub fn result_of(py: Python<'_>, outcome: Option<Outcome>) -> PyResult<Py<PyAny>
     }
 }
 
-/// What the function returned or raised that another thread has called for a task.
-pub fn result_of(py: Python<'_>, outcome: Option<Outcome>) -> PyResult<Py<PyAny>> {
-    match outcome {
-        Some(Outcome::Returned(value)) => Ok(value),
-        Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
-            let explained = PyRuntimeError::new_err(
-                "a function in another thread raised StopIteration, which can't be raised in a coroutine",
-            );
-            Err(errors::from_cause(py, explained, error))
-        }
-        Some(Outcome::Raised(error)) => Err(error),
-        None => Err(PyRuntimeError::new_err("the task was woken before the function had ended")),
-    }
-}
-
 enum State {
     New,
     InAsyncio,
