@@ -14,7 +14,8 @@
 use super::standing_in::StandingIn;
 use crate::call::errands::Errands;
 use crate::call::outcome::Outcome;
-use crate::call::state::{Call, Heard, TIMER_SLACK, Taker, UnderWay};
+use crate::call::state::{Call, Heard, TIMER_SLACK, UnderWay};
+use crate::call::taker::Taker;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;

@@ -9,7 +9,8 @@
 
 use super::shared::{Hold, Shared};
 use crate::call::outcome::{Outcome, cancelled_error};
-use crate::call::state::{Call, Receiver, Taker};
+use crate::call::state::Call;
+use crate::call::taker::{Receiver, Taker};
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;

@@ -1,7 +1,8 @@
 //! `submit`: calls that are started and not waited for, and what their futures can do with them.
 
 use super::shared::{Hold, Shared};
-use crate::call::state::{Call, Promised, Taker};
+use crate::call::state::Call;
+use crate::call::taker::{Promised, Taker};
 use crate::coroutine::target::Target;
 use crate::python::context;
 use crate::python::errors;

@@ -7,5 +7,6 @@ pub mod errands;
 pub mod outcome;
 pub mod state;
 pub mod stepping;
+pub mod taker;
 pub mod wait;
 pub mod waiter;

@@ -11,6 +11,7 @@
 
 use super::errands::{Errand, Errands};
 use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
+use super::taker::{Promised, Taker};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
@@ -31,49 +32,6 @@ use syncline_core::sync::{Mutex, lock, replace, take};
 /// Timers of loops may fire a little early: loops round them, and uvloop reads its clock only once a turn. So a
 /// deadline counts as reached by that much earlier.
 pub const TIMER_SLACK: Duration = Duration::from_millis(10);
-
-pub type Outbox = syncline_core::outbox::Outbox<Arc<dyn Publish + Send + Sync>>;
-
-/// Who gets the outcome, and how it is told.
-pub enum Taker {
-    /// A thread that sleeps at the slot. It is woken when the loop's thread lets go of the interpreter; or at once,
-    /// if it has waited for so long that the delay saves nothing.
-    Sleeper { outbox: Arc<Outbox>, waits_long: AtomicBool },
-    /// A thread that sleeps at the slot of a call on a loop without an outbox. It is woken at once.
-    SleeperOfOthers,
-    /// The thread that drives the call's loop: `driven` is that loop, which is stopped. A nested call that blocks the
-    /// loop also blocks this thread, which can't cancel the call in time then. So the call knows the deadline, too.
-    Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant>, thread: u64 },
-    /// A future, of `submit`.
-    Future(Mutex<Option<Promised>>),
-    /// A task of another loop, until it is told or stops waiting. It is told when the loop's thread lets go of the
-    /// interpreter.
-    Task { receiver: Mutex<Option<Arc<dyn Receiver>>>, outbox: Arc<Outbox> },
-}
-
-/// A task of another loop that awaits a call.
-pub trait Receiver: Publish + Send + Sync {
-    /// The outcome is there. What is left to do without the interpreter, to tell the task's loop, follows by `publish`.
-    fn receive(self: Arc<Self>, py: Python<'_>, outcome: Outcome);
-}
-
-/// What a submitted call is to settle.
-pub struct Promised {
-    pub future: Py<PyAny>,
-    /// Kept until then: it keeps the call's loop from being closed. Its type is defined in a room that this one must
-    /// not use.
-    pub keeps: Arc<dyn Any + Send + Sync>,
-}
-
-impl Taker {
-    pub fn sleeper(outbox: &Arc<Outbox>) -> Self {
-        Self::Sleeper { outbox: Arc::clone(outbox), waits_long: AtomicBool::new(false) }
-    }
-
-    pub fn task(receiver: Arc<dyn Receiver>, outbox: &Arc<Outbox>) -> Self {
-        Self::Task { receiver: Mutex::new(Some(receiver)), outbox: Arc::clone(outbox) }
-    }
-}
 
 /// Counts a call as ended in its bridge's counters when it is dropped.
 pub struct UnderWay<'a>(pub &'a Stats);
@@ -422,7 +380,7 @@ impl Call {
 
     /// Whether a thread waits for the call, as long as it has not ended: for a future, and for a task, none does.
     pub fn has_a_thread(&self) -> bool {
-        !matches!(self.taker, Taker::Future(_) | Taker::Task { .. })
+        self.taker.is_a_thread()
     }
 
     pub fn has_errands(&self) -> bool {

@@ -12,7 +12,8 @@
 
 use super::binding::Binding;
 use crate::call::outcome::{Outcome, is_cancelled};
-use crate::call::state::{Call, Taker};
+use crate::call::state::Call;
+use crate::call::taker::Taker;
 use crate::coroutine::driven::{self, Input};
 use crate::coroutine::target::{Items, Target, iterator_of};
 use crate::python::errors;

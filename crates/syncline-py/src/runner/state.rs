@@ -8,7 +8,8 @@
 //!    tasks, finalizes async generators, and closes the loop (end.rs).
 
 use super::arrival::Arrival;
-use crate::call::state::{Call, Outbox, Taker};
+use crate::call::state::Call;
+use crate::call::taker::{Outbox, Taker};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::leaky::Leaky;

@@ -1,0 +1,58 @@
+//! Who waits for a call, and so gets its outcome.
+
+use super::outcome::Outcome;
+use pyo3::prelude::*;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+use syncline_core::outbox::Publish;
+use syncline_core::sync::Mutex;
+
+pub type Outbox = syncline_core::outbox::Outbox<Arc<dyn Publish + Send + Sync>>;
+
+/// Who gets the outcome, and how it is told.
+pub enum Taker {
+    /// A thread that sleeps at the slot. It is woken when the loop's thread lets go of the interpreter; or at once,
+    /// if it has waited for so long that the delay saves nothing.
+    Sleeper { outbox: Arc<Outbox>, waits_long: AtomicBool },
+    /// A thread that sleeps at the slot of a call on a loop without an outbox. It is woken at once.
+    SleeperOfOthers,
+    /// The thread that drives the call's loop: `driven` is that loop, which is stopped. A nested call that blocks the
+    /// loop also blocks this thread, which can't cancel the call in time then. So the call knows the deadline, too.
+    Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant>, thread: u64 },
+    /// A future, of `submit`.
+    Future(Mutex<Option<Promised>>),
+    /// A task of another loop, until it is told or stops waiting. It is told when the loop's thread lets go of the
+    /// interpreter.
+    Task { receiver: Mutex<Option<Arc<dyn Receiver>>>, outbox: Arc<Outbox> },
+}
+
+/// A task of another loop that awaits a call.
+pub trait Receiver: Publish + Send + Sync {
+    /// The outcome is there. What is left to do without the interpreter, to tell the task's loop, follows by `publish`.
+    fn receive(self: Arc<Self>, py: Python<'_>, outcome: Outcome);
+}
+
+/// What a submitted call is to settle.
+pub struct Promised {
+    pub future: Py<PyAny>,
+    /// Kept until then: it keeps the call's loop from being closed. Its type is defined in a room that this one must
+    /// not use.
+    pub keeps: Arc<dyn Any + Send + Sync>,
+}
+
+impl Taker {
+    pub fn sleeper(outbox: &Arc<Outbox>) -> Self {
+        Self::Sleeper { outbox: Arc::clone(outbox), waits_long: AtomicBool::new(false) }
+    }
+
+    pub fn task(receiver: Arc<dyn Receiver>, outbox: &Arc<Outbox>) -> Self {
+        Self::Task { receiver: Mutex::new(Some(receiver)), outbox: Arc::clone(outbox) }
+    }
+
+    /// Whether a thread waits for the call: for a future, and for a task, none does.
+    pub fn is_a_thread(&self) -> bool {
+        !matches!(self, Self::Future(_) | Self::Task { .. })
+    }
+}
