@@ -12,6 +12,7 @@ from __future__ import annotations
 from ._bridge import Bridge
 from ._core import DeadlockError, RunnerClosedError, SynclineError, __version__
 from ._default import (
+    blocking,
     configure,
     contextmanager,
     coroutine,
@@ -71,6 +72,7 @@ __all__ = [
     "ThreadLimiter",
     "WouldBlock",
     "__version__",
+    "blocking",
     "call_with_mark",
     "check_cancelled",
     "configure",

@@ -54,6 +54,7 @@ Raises what it raises, TimeoutError (after its cleanup), RunnerClosedError or De
 """
 submit = _default.submit
 synced = _default.synced
+blocking = _default.blocking
 sync_compatible = _default.sync_compatible
 coroutine = _default.coroutine
 iterator = _default.iterator

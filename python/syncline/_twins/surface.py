@@ -46,6 +46,9 @@ Kind = Literal[
 Binding = Literal["instance", "class", "static"]
 
 METHODS: Final[frozenset[Kind]] = frozenset({"coroutine", "generator", "iterable", "manager", "method"})
+ASYNC: Final[frozenset[Kind]] = frozenset(
+    {"coroutine", "generator", "iterable", "manager", "async property", "async cached property"}
+)
 
 # By these the language, or a convention that everybody keeps, knows an async method and its sync form.
 SYNC_NAMES: Final = {
@@ -142,6 +145,11 @@ class Member:
     def is_method(self) -> bool:
         return self.kind in METHODS
 
+    @property
+    def is_async(self) -> bool:
+        """Whether sync code could do nothing with it."""
+        return self.kind in ASYNC
+
 
 MISSING: Final = inspect.Parameter.empty
 
@@ -152,11 +160,23 @@ def surface(cls: type, /, *, names: Mapping[str, str] | None = None) -> dict[str
 
     names: maps names of the class to those that the twin has in their place.
     """
+    return renamed(members(cls), names)
+
+
+def has_async_members(cls: type, /) -> bool:
+    """Whether there is something for a twin to do."""
+    return any(
+        member.is_async for owner in cls.__mro__ if owner not in _NOT_OURS for member in _members(owner)
+    )
+
+
+def members(cls: type, /) -> dict[str, Member]:
+    """The same by the names that they have in the class."""
     found: dict[str, Member] = {}
     for owner in reversed(cls.__mro__):
         if owner not in _NOT_OURS:
             found.update((member.name, member) for member in _members(owner))
-    return renamed(found, names)
+    return found
 
 
 def own_surface(cls: type, /, *, names: Mapping[str, str] | None = None) -> dict[str, Member]:
@@ -165,7 +185,7 @@ def own_surface(cls: type, /, *, names: Mapping[str, str] | None = None) -> dict
     return {name: member for name, member in whole.items() if member.owner is cls}
 
 
-def renamed(members: Mapping[str, Member], names: Mapping[str, str] | None = None) -> dict[str, Member]:
+def renamed(found: Mapping[str, Member], names: Mapping[str, str] | None = None) -> dict[str, Member]:
     """The members by their names in the twin.
 
     Those that users give come first, then those of `SYNC_NAMES`. An async method `aread` beside a sync method `read`
@@ -173,20 +193,20 @@ def renamed(members: Mapping[str, Member], names: Mapping[str, str] | None = Non
     left out.
     """
     names = names or {}
-    if unknown := sorted(names.keys() - members.keys()):
+    if unknown := sorted(names.keys() - found.keys()):
         raise ValueError(
             f"there is no {unknown[0]!r} to be renamed; names maps names of the async class to new ones"
         )
     ranked: dict[str, tuple[int, Member]] = {}
-    for name, member in members.items():
+    for name, member in found.items():
         rank, sync_name = 3, name
         if name in names:
             rank, sync_name = 0, names[name]
         elif name in SYNC_NAMES:
             rank, sync_name = 1, SYNC_NAMES[name]
-            if name == "__await__" and sync_name in members:
+            if name == "__await__" and sync_name in found:
                 continue  # the class's own `run`
-        elif name[0] == "a" and _is_pair(member, members.get(name[1:])):
+        elif name[0] == "a" and _is_pair(member, found.get(name[1:])):
             rank, sync_name = 2, name[1:]
         if sync_name not in ranked or rank < ranked[sync_name][0]:
             ranked[sync_name] = rank, replace(member, sync_name=sync_name)
@@ -248,9 +268,7 @@ def _member(owner: type, name: str, value: Any) -> Member:
     ):
         kind = "attribute"
     elif callable(value) or issubclass(of, (functools.partialmethod, functools.singledispatchmethod)):
-        function = value
-        if issubclass(of, functools.singledispatchmethod):
-            function = value.func
+        function = getattr(value, "func", value) if issubclass(of, functools.singledispatchmethod) else value
         kind = kind_of(function)
     else:
         kind = "descriptor"
@@ -259,6 +277,10 @@ def _member(owner: type, name: str, value: Any) -> Member:
 
 def kind_of(function: Any) -> Kind:
     """Which kind of method a function makes."""
+    if isinstance(function, types.FunctionType):
+        flags = function.__code__.co_flags
+        if flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            return "coroutine" if flags & inspect.CO_COROUTINE else "generator"
     if getattr(function, "__code__", None) is _MADE_BY_CONTEXTLIB:
         return "manager"
     if is_async_fn(function):
