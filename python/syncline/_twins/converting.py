@@ -103,8 +103,17 @@ class Family:
         make = {"generator": as_generator, "iterator": as_iterator, "manager": as_manager}[kind]
         return make(inner or _as_it_is, owner, value)
 
+    async def called(
+        self, owner: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Calls a sync method, on the loop. What it returns is awaited, if that is what it is good for."""
+        result = fn(*args, **kwargs)
+        if inspect.isawaitable(result) and self.give(owner, result) is result:
+            return await result
+        return result
+
     def give_called(self, owner: Any, value: Any) -> Any:
-        """The same for what a sync method returned: what can be awaited is awaited."""
+        """The same for what was called in the calling thread."""
         given = self.give(owner, value)
         if given is value and inspect.isawaitable(value):
             return self.give(owner, owner._twin_home.bridge.run(value))

@@ -117,7 +117,7 @@ def method(member: Member, family: Family, *, is_direct: bool) -> Any:
 def _body(
     kind: str, is_direct: bool, find: Callable[[Any], Any], converting: Converting, family: Family
 ) -> Any:
-    made_by_us = Twin
+    made_by_us, called = Twin, family.called
 
     # Kept in the closure, where they are found sooner than in an object.
     take, give = converting.take, converting.give
@@ -142,9 +142,8 @@ def _body(
     def on_the_loop(self: Twin, *args: Any, **kwargs: Any) -> Any:
         if converting.take is not None:
             args, kwargs = converting.take(args, kwargs)
-        result = self._twin_home.call(find(self._twin_object), *args, **kwargs)
-        give = converting.give
-        return result if give is None else family.give_called(self, give(self, result))
+        result = self._twin_run(called, self, find(self._twin_object), args, kwargs)
+        return result if converting.give is None else converting.give(self, result)
 
     def generator(self: Twin, *args: Any, **kwargs: Any) -> Any:
         if converting.take is not None:
