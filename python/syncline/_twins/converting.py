@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from weakref import ref
 
 from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, run_by
+from .._kinds import is_async_fn, is_async_gen_fn
 from .objects import AsyncSide, Home, Twin, class_of, is_a, taken, twin_of
-from .shapes import Shape
-from .surface import has_async_members
+from .shapes import Shape, returned
+from .surface import has_async_members, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -96,7 +97,7 @@ class Family:
         if action is _UNSEEN:
             action = self._actions.get(ref(cls), _UNSEEN)
             if action is _UNSEEN:
-                action = self._action_for(cls)
+                action = self._action_for(cls, value)
         return value if action is None else cast("Give", action)(owner, value)
 
     def wrap(self, kind: str, inner: Give | None, owner: Any, value: Any) -> Any:
@@ -121,10 +122,12 @@ class Family:
 
     def may_have_twin(self, cls: type) -> bool:
         """Whether an object that is annotated as of this class may have one."""
+        if getattr(cls, "_is_protocol", False):
+            return True  # not all of them can be asked
         return any(issubclass(cls, known) or issubclass(known, cls) for known in self.twins)
 
-    def _action_for(self, cls: type) -> Give | None:
-        action = self._new_action(cls)
+    def _action_for(self, cls: type, value: Any) -> Give | None:
+        action = self._new_action(cls, value)
         if cls in self.twins or not _is_of_python(cls):
             self._lasting[cls] = action
         else:
@@ -134,7 +137,7 @@ class Family:
     def _forget(self, gone: ref[type]) -> None:
         self._actions.pop(gone, None)
 
-    def _new_action(self, cls: type) -> Give | None:
+    def _new_action(self, cls: type, value: Any) -> Give | None:
         for base in cls.__mro__:
             if (twin := self.twins.get(base)) is not None:
                 return as_twin(twin)
@@ -149,13 +152,34 @@ class Family:
         if hasattr(cls, "__aiter__") and not _is_of_python(cls):
             return functools.partial(as_iterator, None)
         is_useless = any(hasattr(cls, name) for name in ("__aenter__", "__aiter__", "__anext__"))
-        if is_useless or (cls.__module__.partition(".")[0] in self.related and has_async_members(cls)):
+        if is_useless or (
+            self._is_related(cls) and (self._leads_to_async(cls, set()) or _has_async_attributes(value))
+        ):
             return as_twin(self.made(cls))
         return None
+
+    def _is_related(self, cls: type) -> bool:
+        return cls.__module__.partition(".")[0] in self.related
+
+    def _leads_to_async(self, cls: type, seen: set[type]) -> bool:
+        """Whether a class has something async, or attributes of classes of related packages that have."""
+        if has_async_members(cls):
+            return True
+        seen.add(cls)
+        found = members(cls).values()
+        shapes = [returned(member) for member in found if not member.is_method]
+        classes = {shape.type for shape in shapes if shape.kind == "class"} - seen
+        return any(self._is_related(each) and self._leads_to_async(each, seen) for each in classes)
 
 
 def _is_of_python(cls: type) -> bool:
     return bool(cls.__flags__ & 1 << 9)  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or as good as that
+
+
+def _has_async_attributes(value: Any) -> bool:
+    """Whether an object has got async functions as attributes when it was made."""
+    held = getattr(value, "__dict__", {})
+    return any(callable(each) and (is_async_fn(each) or is_async_gen_fn(each)) for each in [*held.values()])
 
 
 def as_twin(twin: type[Twin]) -> Give:

@@ -110,8 +110,14 @@ def method(member: Member, family: Family, *, is_direct: bool) -> Any:
     is_direct = is_direct or is_special or inspect.isgeneratorfunction(inspect.unwrap(member.function))
     find = attrgetter(name)
     return standing_for(
-        member.function, _body(member.kind, is_direct, find, Converting(member, family), family)
+        member.function, _body(_called_as(member), is_direct, find, Converting(member, family), family)
     )
+
+
+def _called_as(member: Member) -> str:
+    """The kind of body for a method. A sync function around an async one may return something else than that."""
+    is_wrapped = member.kind == "coroutine" and not inspect.iscoroutinefunction(member.function)
+    return "method" if is_wrapped else member.kind
 
 
 def _body(
@@ -264,7 +270,7 @@ class Owner:
 
 def class_method(member: Member, family: Family, *, is_direct: bool) -> Any:
     """The same for a class method."""
-    body = _body(member.kind, is_direct, attrgetter(member.name), Converting(member, family), family)
+    body = _body(_called_as(member), is_direct, attrgetter(member.name), Converting(member, family), family)
     owner = Owner
 
     def call(cls: type[Twin], *args: Any, **kwargs: Any) -> Any:
@@ -275,7 +281,7 @@ def class_method(member: Member, family: Family, *, is_direct: bool) -> Any:
 
 def static_method(cls: type, member: Member, family: Family, *, is_direct: bool) -> Any:
     """The same for a static method."""
-    body = _body(member.kind, is_direct, attrgetter(member.name), Converting(member, family), family)
+    body = _body(_called_as(member), is_direct, attrgetter(member.name), Converting(member, family), family)
     owner = Owner
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -314,7 +320,7 @@ def readable(member: Member, family: Family) -> property:
         get,
         None if is_plain and of.fset is None else set_,
         None if is_plain and of.fdel is None else delete,
-        inspect.getdoc(of) if is_plain or member.function is None else member.function.__doc__,
+        of.__doc__ if is_plain or member.function is None else member.function.__doc__,
     )
 
 
@@ -362,7 +368,7 @@ def adapted(family: Family, owner: Twin, name: str, value: Any) -> Any:
         return value
     member = Member(name, name, kind, "static", class_of(owner._twin_object), value, value)
     made: Any = functools.partial(
-        _body(kind, False, lambda _: value, Converting(member, family), family), owner
+        _body(_called_as(member), False, lambda _: value, Converting(member, family), family), owner
     )
     functools.update_wrapper(made, value)
     del made.__wrapped__  # tools would take it for async

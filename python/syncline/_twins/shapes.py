@@ -241,7 +241,8 @@ def _of_class(cls: type, args: tuple[Any, ...], namespace: Namespace) -> Shape:
         return Shape("awaitable", of(0), cls)
     if args or cls in _LISTS or issubclass(cls, dict):
         if issubclass(cls, abc.Mapping):
-            return Shape("mapping", of(0, 1), cls)
+            # A typed dict can't be asked what is one.
+            return Shape("mapping", of(0, 1), dict if "__total__" in cls.__dict__ else cls)
         if cls in _LISTS or cls.__module__ == "collections.abc":
             return Shape("list", of(0), cls)
     return Shape("class", tuple(shape_of(arg, namespace) for arg in args), cls)
