@@ -13,6 +13,7 @@ from ._bridge import Bridge
 from ._core import DeadlockError, RunnerClosedError, SynclineError, __version__
 from ._default import (
     amap,
+    blocking,
     call,
     configure,
     contextmanager,
@@ -79,6 +80,7 @@ __all__ = [
     "WouldBlock",
     "__version__",
     "amap",
+    "blocking",
     "call",
     "call_with_mark",
     "check_cancelled",

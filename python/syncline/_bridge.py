@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         Callable,
         Coroutine,
         Generator,
+        Iterable,
+        Mapping,
     )
     from concurrent.futures import Future
     from contextlib import AbstractAsyncContextManager
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
     from ._finalizing import Finalizer
     from ._futures import SubmittedFuture
     from ._synced import Synced
+    from ._twins import making as _making
 
     P = ParamSpec("P")
     R = TypeVar("R")
     S = TypeVar("S")
+    T = TypeVar("T")
     Y = TypeVar("Y")
 else:
 
@@ -59,6 +63,7 @@ else:
     _finalizing = _Lazy("_finalizing")
     _futures = _Lazy("_futures")
     _made = _Lazy("_made")
+    _making = _Lazy("_twins.making")
     _mistakes = _Lazy("_mistakes")
     _synced = _Lazy("_synced")
 
@@ -129,7 +134,7 @@ class Bridge(ManyCalls, _core.Bridge):
             return self._found_by, ()
         if (mistake := _mistakes.pickling_a_bridge(self._options)) is not None:
             raise TypeError(mistake)
-        state = {name: value for name, value in vars(self).items() if name != "_options"}
+        state = {name: value for name, value in vars(self).items() if name not in ("_options", "_twins")}
         return _remade, (type(self), self._options), state or None
 
     def submit(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -205,6 +210,73 @@ class Bridge(ManyCalls, _core.Bridge):
         if (mistake := _mistakes.decorating("synced", fn)) is not None:
             raise TypeError(mistake)
         return _synced.synced(self, fn)
+
+    @overload
+    def blocking(
+        self,
+        cls: type[Any],
+        /,
+        *,
+        name: str | None = None,
+        names: Mapping[str, str] | None = None,
+        direct: Iterable[str] = (),
+        related: Iterable[str] = (),
+    ) -> type[Any]: ...
+    @overload
+    def blocking(self, obj: object, /) -> Any: ...
+    @overload
+    def blocking(
+        self,
+        /,
+        *,
+        of: type[Any],
+        names: Mapping[str, str] | None = None,
+        direct: Iterable[str] = (),
+        related: Iterable[str] = (),
+    ) -> Callable[[type[T]], type[T]]: ...
+    def blocking(
+        self,
+        cls: Any = None,
+        /,
+        *,
+        of: type[Any] | None = None,
+        name: str | None = None,
+        names: Mapping[str, str] | None = None,
+        direct: Iterable[str] = (),
+        related: Iterable[str] = (),
+    ) -> Any:
+        """Makes the blocking twin of an async class: a class with the same methods, sync.
+
+            Client = syncline.blocking(AsyncClient)
+
+        An object of the twin makes one of the async class, on the loop, and calls it there; `.aio` is the async side of
+        it, for async code on any loop. Async methods, generators, context managers and properties become sync ones,
+        `aclose` becomes `close`. Objects that come out and whose classes have twins come as those, the same twin each
+        time, also in lists, dicts and tuples, where annotations say so; twins that go in are taken for their objects.
+
+        name: of the twin, by default that of the class without "Async", or with "Blocking" before it. It has to be the
+            name that the twin is given in its module, for pickling.
+        names: maps names of the class to those that the twin has for them.
+        direct: names of sync methods that are called in the calling thread. Others run on the loop, as in async code.
+        related: names of packages whose async classes get twins when objects of them come out.
+        of: as a decorator of a class that says what the twin is called, and what type checkers should know of it:
+
+            @syncline.blocking(of=AsyncClient)
+            class Client:
+                def get(self, url: str) -> bytes: ...
+
+        An object instead of a class: the twin of that object. A twin: one like it, whose objects live on this bridge.
+
+        Raises TypeError for what is no class, or has nothing async.
+        """
+        if (mistake := _mistakes.making_a_twin(self._options, cls, of, name)) is not None:
+            raise TypeError(mistake)
+        import sys
+
+        module = sys._getframe(1).f_globals.get("__name__", "__main__")
+        return _making.blocking(
+            self, cls, of, module=module, name=name, names=names, direct=direct, related=related
+        )
 
     def sync_compatible(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> SyncCompatible[P, R]:
         """Makes an async function whose calls give the coroutine where an event loop runs in this thread, and the

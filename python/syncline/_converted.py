@@ -157,7 +157,7 @@ def standing_for(fn: Any, body: Any) -> Any:
         code = code.replace(
             co_filename=at.co_filename,
             co_firstlineno=at.co_firstlineno,
-            co_linetable=_first_line_only(code),
+            co_linetable=_first_line_only(len(code.co_code) // 2),
             co_name=at.co_name,
             co_qualname=at.co_qualname,
         )
@@ -177,13 +177,13 @@ def standing_for(fn: Any, body: Any) -> Any:
     return made
 
 
-def _first_line_only(code: types.CodeType) -> bytes:
-    """A table of lines, in the format of CPython's Objects/locations.md, by which all instructions are of the
-    first line.
+@functools.cache  # there are as many lengths as bodies in this package
+def _first_line_only(units: int) -> bytes:
+    """A table of lines, in the format of CPython's Objects/locations.md, by which all instructions, so many code units,
+    are of the first line.
 
     With the table of `body`, tracebacks would show whatever lines have those numbers in the original's
     source.
     """
-    units = len(code.co_code) // 2
     counts = [8] * (units // 8) + [units % 8] * (units % 8 > 0)
     return b"".join(bytes([0x80 | 13 << 3 | count - 1, 0]) for count in counts)

@@ -82,6 +82,7 @@ call = _default.call
 run_async = _default.run_async
 submit = _default.submit
 synced = _default.synced
+blocking = _default.blocking
 sync_compatible = _default.sync_compatible
 coroutine = _default.coroutine
 iterator = _default.iterator

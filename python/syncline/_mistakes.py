@@ -19,7 +19,7 @@ def decorating(decorator: str, fn: Any) -> str | None:
     if not callable(inner):
         return f"{decorator}() takes an async function, not {type(fn).__name__}"
     if isinstance(inner, type) and _makes_plain_objects(inner):
-        return f"{decorator}() got the class {name!r}; decorate its async methods, one by one"
+        return f"{decorator}() got the class {name!r}; {_for_a_class(decorator, inner)}"
     if inspect.isgeneratorfunction(inner):
         return f"{decorator}() got the sync generator function {name!r}; make it `async def`, or call it as it is"
     if decorator == "sync_compatible":
@@ -32,6 +32,40 @@ def decorating(decorator: str, fn: Any) -> str | None:
     elif decorator == "contextmanager" and inspect.iscoroutinefunction(inner):
         what, right = "a coroutine function", "`yield` in it"
     return f"{decorator}() got {name!r}, which is {what}; use {right}" if what else None
+
+
+def _for_a_class(decorator: str, cls: type) -> str:
+    if decorator == "synced" and _has_async_members(cls):
+        return f"for a class with the same methods, sync: blocking({cls.__name__})"
+    return "decorate its async methods, one by one"
+
+
+def _has_async_members(cls: type) -> bool:
+    from ._twins.surface import has_async_members
+
+    return has_async_members(cls)
+
+
+def making_a_twin(options: dict[str, Any], given: Any, of: Any, name: str | None) -> str | None:
+    """What is wrong with `blocking(given, of=of, name=name)` on a bridge with these options."""
+    if of is not None and (given is not None or name is not None):
+        return "blocking(of=Client) decorates a class, and takes its name; give it nothing else"
+    of = given if of is None else of
+    if of is None:
+        return "blocking() takes an async class: blocking(Client)"
+    if options.get("in_worker") == "sender":
+        return (
+            'the calls of a twin go where its object lives, and with in_worker="sender" they would not; make it with '
+            "another bridge"
+        )
+    cls: type = of if isinstance(of, type) else type(of)
+    if inspect.isroutine(of) or inspect.iscoroutine(of):
+        name = getattr(of, "__name__", cls.__name__)
+        right = "run(...)" if inspect.iscoroutine(of) else f"synced({name})"
+        return f"blocking() takes a class, not the {cls.__name__} {name!r}; use {right}"
+    if hasattr(cls, "_twin_family") or hasattr(cls, "__getattr__") or _has_async_members(cls):
+        return None
+    return f"blocking() got the class {cls.__name__!r}, which has nothing async; use it as it is"
 
 
 def _sync_compatible(name: str, fn: Any) -> str | None:

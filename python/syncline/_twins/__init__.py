@@ -1,0 +1,1 @@
+"""Twins: classes whose methods are sync, each made of an async class."""

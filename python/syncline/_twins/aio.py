@@ -1,0 +1,241 @@
+"""The async side of a twin, for async code on any loop: its calls run where the object lives.
+
+1. What it gives is what the async class gives, except that objects with twins come as their async sides.
+2. How a call gets to the object's loop is said in `_there` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from .._converted import standing_for
+from .._dual import DualContextManager, DualIterator
+from .methods import Converting
+from .objects import AsyncSide, Twin, class_of
+from .surface import METHODS, Member, kind_of, members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .converting import Family, Give
+    from .objects import Home
+
+
+async def _there(home: Home, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The result of an async function that runs on the object's loop (by 2)."""
+    return await asyncio.wrap_future(home.submit(fn, *args, **kwargs))
+
+
+class Sides:
+    """How values look from async code."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self._kinds: dict[type, type[AsyncSide]] = {}
+
+    def of(self, twin: Twin) -> AsyncSide:
+        """The async side of a twin."""
+        cls = class_of(twin._twin_object)
+        kind = self._kinds.get(cls)
+        if kind is None:
+            kind = self._kinds[cls] = self._made(cls)
+        return kind(twin)
+
+    def give(self, owner: Any, value: Any) -> Any:
+        given = self.family.give(owner, value)
+        if isinstance(given, Twin):
+            return self.of(given)
+        if isinstance(given, (DualIterator, DualContextManager)) and given is not value:
+            return self.wrap(
+                "manager" if isinstance(given, DualContextManager) else "iterator", None, owner, value
+            )
+        return value
+
+    def wrap(self, kind: str, inner: Give | None, owner: Any, value: Any) -> Any:
+        return (Entered if kind == "manager" else Items)(
+            owner._twin_home, value, lambda found: (inner or self.give)(owner, found)
+        )
+
+    def _made(self, cls: type) -> type[AsyncSide]:
+        def attribute(side: AsyncSide, name: str) -> Any:
+            return self.attribute(side, name)
+
+        async def enter(side: AsyncSide) -> Any:
+            return self.give(side, await _enter(side))
+
+        body: dict[str, Any] = {
+            "__slots__": (),
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            "__doc__": cls.__doc__,
+            "__getattr__": attribute,
+        }
+        for name, member in members(cls).items():
+            if name == "__aenter__":
+                body[name] = enter
+            elif name == "__aexit__":
+                body[name] = _leave
+            elif member.kind in METHODS and member.binding == "instance":
+                body[name] = self._method(member)
+        return type(cls.__name__, (AsyncSide,), body)
+
+    def _method(self, member: Member) -> Any:
+        def iterate(side: AsyncSide) -> Any:
+            return self.give(side, side._twin_object.__aiter__())
+
+        def wait(side: AsyncSide) -> Any:
+            return _there(side._twin_home, _awaited, side._twin_object).__await__()
+
+        if member.name == "__aiter__" and member.kind == "method":
+            return iterate
+        if member.name == "__await__":
+            return wait
+        converting = Converting(member, self.family, self)
+        body = self._body(
+            member.kind, attrgetter(member.name), converting, is_direct=member.name.startswith("__")
+        )
+        return standing_for(member.function, body)
+
+    def _body(self, kind: str, find: Callable[[Any], Any], converting: Converting, *, is_direct: bool) -> Any:
+        there, awaited = _there, self._awaited_there  # taken into the closures, as in methods.py
+
+        async def coroutine(side: AsyncSide, *args: Any, **kwargs: Any) -> Any:
+            if converting.take is not None:
+                args, kwargs = converting.take(args, kwargs)
+            result = await there(side._twin_home, find(side._twin_object), *args, **kwargs)
+            return result if converting.give is None else converting.give(side, result)
+
+        def method(side: AsyncSide, *args: Any, **kwargs: Any) -> Any:
+            if converting.take is not None:
+                args, kwargs = converting.take(args, kwargs)
+            call = find(side._twin_object)
+            result = call(*args, **kwargs) if is_direct else side._twin_home.call(call, *args, **kwargs)
+            waiting = awaited(side, result)
+            if waiting is not None or converting.give is None:
+                return waiting or result
+            return converting.give(side, result)
+
+        def wrapped(side: AsyncSide, *args: Any, **kwargs: Any) -> Any:
+            if converting.take is not None:
+                args, kwargs = converting.take(args, kwargs)
+            result = find(side._twin_object)(*args, **kwargs)
+            return self.wrap("manager" if kind == "manager" else "iterator", converting.give, side, result)
+
+        return {"coroutine": coroutine, "method": method}.get(kind, wrapped)
+
+    def _awaited_there(self, side: AsyncSide, result: Any) -> Any:
+        """What is to be awaited for a result that is awaitable and nothing else; else None."""
+        if inspect.isawaitable(result) and self.family.give(side, result) is result:
+            return _there(side._twin_home, _awaited, result)
+        return None
+
+    def attribute(self, side: AsyncSide, name: str) -> Any:
+        """What a class knows nothing of, and what is no method."""
+        value = getattr(side._twin_object, name)
+        given = self.give(side, value)
+        if given is not value or isinstance(value, type):
+            return given
+        if inspect.isawaitable(value):
+            return _there(side._twin_home, _awaited, value)
+        kind = kind_of(value) if callable(value) else "attribute"
+        if kind == "attribute" or (
+            kind == "method" and getattr(value, "__self__", None) is not side._twin_object
+        ):
+            return value
+        member = Member(name, name, kind, "static", class_of(side._twin_object), value, value)
+        body = self._body(kind, lambda _: value, Converting(member, self.family, self), is_direct=False)
+        made = functools.partial(body, side)
+        functools.update_wrapper(made, value)
+        return made
+
+
+async def _enter(side: AsyncSide) -> Any:
+    """Enters the object, once more."""
+    entered = Entered(side._twin_home, side._twin_object, lambda value: value)
+    value = await entered.__aenter__()
+    side._twin._twin_entered = (*getattr(side._twin, "_twin_entered", ()), entered)
+    return value
+
+
+async def _leave(side: AsyncSide, *exc_info: object) -> Any:
+    entered = getattr(side._twin, "_twin_entered", ())
+    if not entered:
+        raise RuntimeError(f"this {type(side).__name__} is not entered; use it in an `async with` statement")
+    side._twin._twin_entered = entered[:-1]
+    return await entered[-1].__aexit__(*exc_info)
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+class Items(AsyncGenerator[Any, Any]):
+    """An async iterator of the object's loop, for async code on another one."""
+
+    def __init__(self, home: Home, of: Any, give: Callable[[Any], Any]) -> None:
+        self._home, self._give = home, give
+        self._steps = of if hasattr(of, "__anext__") else of.__aiter__()
+
+    async def __anext__(self) -> Any:
+        return self._give(await _there(self._home, _step, self._steps.__anext__))
+
+    async def asend(self, value: Any) -> Any:
+        return self._give(await _there(self._home, _step, self._steps.asend, value))
+
+    async def athrow(self, *args: Any) -> Any:
+        return self._give(await _there(self._home, _step, self._steps.athrow, *args))
+
+    async def aclose(self) -> None:
+        if hasattr(self._steps, "aclose"):
+            await _there(self._home, self._steps.aclose)
+
+
+async def _step(step: Callable[..., Any], *args: Any) -> Any:
+    return await step(*args)
+
+
+class Entered(AbstractAsyncContextManager[Any]):
+    """An async context manager of the object's loop, for async code on another one: one task enters and leaves."""
+
+    _held: Future[Any]
+    _leaving: Future[Any]
+
+    def __init__(self, home: Home, of: Any, give: Callable[[Any], Any]) -> None:
+        self._home, self._of, self._give = home, of, give
+
+    async def __aenter__(self) -> Any:
+        entered: Future[Any] = Future()
+        self._leaving = Future()
+        self._held = self._home.submit(_hold, self._of, entered, self._leaving)
+        # The task ends before it has entered if that fails, or the loop ends.
+        ends = {asyncio.wrap_future(entered), asyncio.wrap_future(self._held)}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._held.cancel()
+            raise
+        return self._give(entered.result() if entered.done() else await asyncio.wrap_future(self._held))
+
+    async def __aexit__(self, *exc_info: object) -> Any:
+        self._leaving.set_result(exc_info)
+        return await asyncio.wrap_future(self._held)
+
+
+async def _hold(manager: Any, entered: Future[Any], leaving: Future[Any]) -> Any:
+    value = await manager.__aenter__()
+    entered.set_result(value)
+    try:
+        exc_info = await asyncio.wrap_future(leaving)
+    except BaseException:
+        if not await manager.__aexit__(*sys.exc_info()):
+            raise
+        return True
+    return await manager.__aexit__(*exc_info)

@@ -1,0 +1,248 @@
+"""What an annotation says about the values that cross from one side of a twin to the other.
+
+An annotation is evaluated as far as it can be: a name that is only known to type checkers, or not defined yet, becomes
+"unknown", and the rest of the annotation keeps its meaning.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import collections.abc
+import contextlib
+import functools
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from .surface import Member, raw_annotations
+
+# "plain": nothing in it can be an object with a twin: numbers, texts, None and so on
+# "class": an object of `type`, whose class may have a twin
+# "self": an object of the class itself
+# "unknown": nothing is known; a value is looked at when it is there
+# "union": one of several shapes, such as Optional
+# "list": a list, set, deque or any other collection that can be made anew of its items; `of` is the shape of these
+# "tuple": of as many shapes as there are items
+# "mapping": `of` is the shapes of keys and values
+# "awaitable", "iterator", "generator", "manager": what is awaited, iterated over or entered; `of` begins with the shape
+#     of what comes out; in a generator, the shape of what is sent is second
+# "callable": a function
+ShapeKind = Literal[
+    "plain",
+    "class",
+    "self",
+    "unknown",
+    "union",
+    "list",
+    "tuple",
+    "mapping",
+    "awaitable",
+    "iterator",
+    "generator",
+    "manager",
+    "callable",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is known of a value."""
+
+    kind: ShapeKind
+    of: tuple[Shape, ...] = ()
+    type: Any = None
+    """The class that the annotation names, without what stands in brackets; None where it names none."""
+
+    def __contains__(self, kind: ShapeKind) -> bool:
+        """Whether something of this kind is in it, at whatever depth."""
+        return self.kind == kind or any(kind in part for part in self.of)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a value can be passed on without a look."""
+        return self.kind == "plain" or (
+            self.kind in ("union", "list", "tuple", "mapping") and all(part.is_plain for part in self.of)
+        )
+
+
+PLAIN: Final = Shape("plain")
+UNKNOWN: Final = Shape("unknown")
+SELF: Final = Shape("self")
+
+_PLAIN_TYPES: Final = frozenset(
+    {
+        *(
+            type(None),
+            bool,
+            int,
+            float,
+            complex,
+            str,
+            bytes,
+            bytearray,
+            memoryview,
+            range,
+            slice,
+            types.EllipsisType,
+        ),
+        *(type(NotImplemented), types.CodeType),
+    }
+)
+# Looked up so, as it has no type that checkers know.
+_SELF: Final[Any] = vars(typing)["Self"]
+_LISTS: Final = (list, set, frozenset, collections.deque)
+
+
+def returned(member: Member) -> Shape:
+    """The shape of what a member gives: the result of a method as it stands in the annotation, so that of an
+    `async def` is what comes out of the await; the value of a property or attribute."""
+    name = "return" if member.function is not None else member.name
+    of = member.owner if member.function is None else _annotated(member.function)
+    return shape_of(_annotation(of, name), namespace_of(member))
+
+
+def parameters(member: Member) -> dict[str, Shape]:
+    """The shapes of what a method takes, by name, without what is bound."""
+    try:
+        signature = inspect.signature(member.function)
+    except (TypeError, ValueError):
+        return {}
+    names = list(signature.parameters)
+    annotated, namespace = _annotated(member.function), namespace_of(member)
+    if member.binding != "static":
+        del names[:1]
+    return {name: shape_of(_annotation(annotated, name), namespace) for name in names}
+
+
+def _annotated(function: Any) -> Any:
+    """The function whose annotations count."""
+    while isinstance(function, (functools.partial, functools.partialmethod)):
+        function = function.func
+    return inspect.unwrap(function)
+
+
+def _annotation(of: Any, name: str) -> Any:
+    return raw_annotations(of).get(name, inspect.Parameter.empty)
+
+
+class _Unknown:
+    """Stands for a name that can't be looked up, in whatever an annotation does with it."""
+
+    def __getitem__(self, item: Any) -> _Unknown:
+        return self
+
+    def __getattr__(self, name: str) -> _Unknown:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __or__(self, other: Any) -> Any:
+        return typing.Union[self, other]  # noqa: UP007 -- there is no other way to say it with objects
+
+    __ror__ = __or__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _Unknown:  # typing takes only what can be called
+        return self
+
+
+class Namespace(dict[str, Any]):
+    """Where the names of an annotation are looked up: in the class, in its module, among the builtins."""
+
+    def __init__(self, *places: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._places = (*places, vars(builtins))
+
+    def __missing__(self, name: str) -> Any:
+        for place in self._places:
+            if name in place:
+                return place[name]
+        return _Unknown()
+
+
+def namespace_of(member: Member) -> Namespace:
+    """The namespace in which a member's annotations are evaluated."""
+    function = None if member.function is None else _annotated(member.function)
+    module = getattr(function, "__globals__", None)
+    if module is None:
+        module = vars(sys.modules.get(member.owner.__module__, types.ModuleType("")))
+    of = [function, member.owner]
+    type_parameters = {p.__name__: p for each in of for p in getattr(each, "__type_params__", ())}
+    return Namespace(type_parameters, vars(member.owner), {member.owner.__name__: member.owner}, module)
+
+
+def shape_of(annotation: Any, namespace: Namespace) -> Shape:
+    """The shape that an annotation says, be it a text or an object."""
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, {}, namespace)
+        except Exception:
+            return UNKNOWN
+        if isinstance(annotation, str):  # a text in a text
+            return shape_of(annotation, namespace)
+    if isinstance(annotation, typing.ForwardRef):
+        return shape_of(annotation.__forward_arg__, namespace)
+    if annotation is None or (isinstance(annotation, type) and annotation in _PLAIN_TYPES):
+        return PLAIN
+    if annotation is typing.Any:
+        return UNKNOWN
+    if annotation is _SELF:
+        return SELF
+    if isinstance(annotation, typing.TypeVar):
+        bound = annotation.__bound__
+        return UNKNOWN if bound is None else shape_of(bound, namespace)
+    if isinstance(annotation, typing.NewType):
+        return shape_of(annotation.__supertype__, namespace)
+    if sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType):
+        return shape_of(annotation.__value__, namespace)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is None:
+        return _of_class(annotation, (), namespace) if isinstance(annotation, type) else UNKNOWN
+    if origin in (typing.Annotated, typing.ClassVar, typing.Final, typing.Required, typing.NotRequired):
+        return shape_of(args[0], namespace)
+    if origin is typing.Literal:
+        return PLAIN
+    if origin in (typing.Union, types.UnionType):
+        return Shape("union", tuple(shape_of(arg, namespace) for arg in args))
+    return _of_class(origin, args, namespace) if isinstance(origin, type) else UNKNOWN
+
+
+def _of_class(cls: type, args: tuple[Any, ...], namespace: Namespace) -> Shape:
+    def of(*positions: int) -> tuple[Shape, ...]:
+        return tuple(shape_of(args[at], namespace) if at < len(args) else UNKNOWN for at in positions)
+
+    if cls is tuple:
+        if len(args) == 2 and args[1] is ...:
+            return Shape("list", of(0), tuple)
+        return Shape("tuple", of(*range(len(args))), tuple) if args else Shape("list", (UNKNOWN,), tuple)
+    if cls.__name__ == "Callable" and cls.__module__ == "collections.abc":
+        return Shape("callable", (), cls)
+    if cls is object:
+        return UNKNOWN
+    abc = collections.abc
+    # What is narrower comes first: a list is iterable, a coroutine awaitable.
+    for kind, base, positions in (
+        ("generator", abc.AsyncGenerator, (0, 1)),
+        ("iterator", abc.AsyncIterable, (0,)),
+        ("awaitable", abc.Coroutine, (2,)),
+        ("awaitable", abc.Awaitable, (0,)),
+        ("manager", contextlib.AbstractAsyncContextManager, (0,)),
+    ):
+        if cls is base or (kind == "iterator" and cls is abc.AsyncIterator):
+            return Shape(kind, of(*positions), cls)  # type: ignore[arg-type]
+    if cls.__module__ in ("asyncio", "_asyncio", "asyncio.futures", "asyncio.tasks") and cls.__name__ in (
+        "Future",
+        "Task",
+    ):
+        return Shape("awaitable", of(0), cls)
+    if args or cls in _LISTS or issubclass(cls, dict):
+        if issubclass(cls, abc.Mapping):
+            # A typed dict can't be asked what is one.
+            return Shape("mapping", of(0, 1), dict if "__total__" in cls.__dict__ else cls)
+        if cls in _LISTS or cls.__module__ == "collections.abc":
+            return Shape("list", of(0), cls)
+    return Shape("class", tuple(shape_of(arg, namespace) for arg in args), cls)

@@ -1,0 +1,153 @@
+"""`.aio`: the async side of a twin, for async code on any loop; its calls run where the object lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import syncline
+from twin_code import AsyncItem, AsyncShop, Shop, Ticker
+
+
+def test_async_methods_are_awaited_on_whatever_loop(run_async: Callable[..., Any]) -> None:
+    """They run on the object's loop; errors are the same."""
+    shop = Shop("corner")
+
+    async def main() -> None:
+        aio = shop.aio
+        assert await aio.number(1) == 2
+        item = await aio.get(1, default=None)
+        assert await item.double() == 2
+        assert (await item.part()).parent == item
+        assert await aio.add(item)
+        assert await aio.add(shop.first())
+        with pytest.raises(LookupError, match="no such thing"):
+            await aio.fail()
+
+    run_async(main)
+
+
+def test_objects_that_come_out_are_async_sides_too(run_async: Callable[..., Any]) -> None:
+    """Of the same twins, in containers as well."""
+    shop = Shop("corner")
+
+    async def main() -> list[Any]:
+        aio = shop.aio
+        items = await aio.items()
+        assert items[0] == aio[0] == shop.first().aio
+        assert hash(items[0]) == hash(aio[0])
+        assert (await aio.by_number())[1] == items[1] != items[0]
+        assert (await aio.pair())[1] == items[0]
+        assert aio.best == items[2]
+        return list(items)
+
+    assert [type(item).__name__ for item in run_async(main)] == ["AsyncItem"] * 3
+
+
+def test_iterators_and_managers_work_on_whatever_loop(run_async: Callable[..., Any]) -> None:
+    """Their steps run on the object's loop."""
+    shop = Shop("corner")
+
+    async def main() -> None:
+        aio = shop.aio
+        assert [item.number async for item in aio.browse()] == [0, 1, 2]
+        assert [item.number async for item in aio.stream()] == [0, 1, 2]
+        assert [item.number async for item in aio] == [0, 1, 2]
+        async with aio.basket(aio[0]) as basket:
+            assert basket == [aio[0], aio[2]]
+        async with aio as entered:
+            assert entered == aio
+            assert aio.is_open
+        assert not aio.is_open
+        steps = aio.echo()
+        assert await anext(steps) is None
+        assert await steps.asend(4) == 4
+        await steps.aclose()
+        ticker = Ticker(2).aio
+        assert [number async for number in ticker] == [1, 0]
+        assert await ticker == "waited"
+
+    run_async(main)
+    assert shop.log == ["left", "left", "basket left"]
+
+
+def test_everything_else_is_as_on_the_object(run_async: Callable[..., Any]) -> None:
+    """Attributes, properties, sync methods, special methods."""
+    shop = Shop("corner")
+
+    async def main() -> None:
+        aio = shop.aio
+        assert (aio.name, aio.motto, aio.country, len(aio)) == ("corner", "corner!", "NL", 3)
+        assert aio.touch()
+        assert await aio.later(1) == await aio.unsaid(1) == 2
+        assert await aio.total == 3
+        assert await aio(2) == 20
+        await aio.aclose()
+        aio.name = "square"
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            _ = aio.nothing
+
+    run_async(main)
+    assert shop.name == "square"
+
+
+def test_it_looks_like_the_async_class() -> None:
+    """To people and tools."""
+    aio: Any = Shop("corner").aio
+    assert (type(aio).__name__, type(aio).__doc__) == ("AsyncShop", AsyncShop.__doc__)
+    assert repr(aio).startswith("<async side of <twin_code.Shop object at ")
+    assert asyncio.iscoroutinefunction(aio.number)
+    assert aio.number.__doc__ == AsyncShop.number.__doc__
+    assert "aclose" in dir(aio)
+
+
+def test_a_cancelled_await_cancels_the_method() -> None:
+    """It cleans up on its loop."""
+
+    class Waits:
+        def __init__(self) -> None:
+            self.begun = asyncio.Event()
+            self.ended = asyncio.Event()
+
+        async def wait(self) -> None:
+            try:
+                self.begun.set()
+                await asyncio.Event().wait()
+            finally:
+                self.ended.set()
+
+        async def has_begun(self) -> None:
+            await self.begun.wait()
+
+        async def has_ended(self) -> bool:
+            return await self.ended.wait()
+
+    with syncline.Bridge() as bridge:
+        waits = bridge.blocking(Waits)()
+
+        async def main() -> None:
+            task = asyncio.create_task(waits.aio.wait())
+            await waits.aio.has_begun()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await waits.aio.has_ended()
+
+        asyncio.run(main())
+
+
+Main = Callable[[], Coroutine[Any, Any, Any]]
+
+
+def test_code_on_the_object_s_own_loop_can_use_it() -> None:
+    """It awaits there, as ever."""
+    shop = Shop("corner")
+
+    async def main() -> Any:
+        return await shop.aio.number(1), await (await shop.aio.get(1)).double()
+
+    assert shop._twin_home.bridge.run_sync(main) == (2, 2)
+    assert AsyncItem.double.__doc__ == "Twice the number."
