@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
@@ -60,6 +60,10 @@ class Peer:
     def iterate(self, source: AsyncIterator[Any], ahead: int) -> Iterator[Any]:
         """Iterates in sync code, with at most `ahead` items fetched ahead."""
         raise NotImplementedError("has no sync use of async iterators")
+
+    def map(self, fn: AsyncFunction, items: Iterable[Any], limit: int) -> Iterator[Any]:
+        """The results of calls for all items, at most `limit` at a time."""
+        raise NotImplementedError("has no calls for many items")
 
     def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
         """Uses an async context manager in sync code."""
@@ -373,6 +377,10 @@ class Syncline(Peer):
     def iterate(self, source: AsyncIterator[Any], ahead: int) -> Iterator[Any]:
         items: Iterator[Any] = self._bridge.iterate(source, prefetch=ahead)
         return items
+
+    def map(self, fn: AsyncFunction, items: Iterable[Any], limit: int) -> Iterator[Any]:
+        results: Iterator[Any] = self._bridge.map(fn, items, limit=limit)
+        return results
 
     def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
         made: AbstractContextManager[Any] = self._bridge.enter(manager)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Literal
 
+import many
 from echo_server import NOW, WAIT, EchoServer
 from peers import AsyncFunction, Peer
 from placement import Placement
@@ -378,6 +379,24 @@ _IN_ORDER = (
     Scenario("nested-sleep0", "the same with asyncio.sleep(0)", nested(turn)),
     Scenario("items", "an item of an async generator, in a for", iterating(0)),
     Scenario("items-ahead", "the same with up to 64 items fetched ahead", iterating(64)),
+    Scenario(
+        "map",
+        "an item of a map, never suspends",
+        many.mapping(many.same, many.one_by_one),
+        fixed_count=5000,
+    ),
+    Scenario(
+        "map-io",
+        "an item that takes 1 ms, 100 at a time; the reference in 100 threads",
+        many.mapping(many.nap, many.in_threads),
+        fixed_count=3000,
+    ),
+    Scenario(
+        "map-async",
+        "the same; the reference in one coroutine, behind a semaphore",
+        many.mapping(many.nap, many.behind_semaphore),
+        fixed_count=3000,
+    ),
     Scenario("enter", "entering and leaving an async context manager", entering),
     Scenario("to-thread", "the other way: a sync function in a worker thread", in_worker_threads(1)),
     Scenario("to-thread-100", "the same, 100 at a time", in_worker_threads(100), slices=4),

@@ -39,6 +39,10 @@ TARGETS = (
     Target("items", "syncline", 0.30, ("one-core",)),
     # Ten times cheaper than a hop for each item, which costs the peers more than the reference (case 42).
     Target("items-ahead", "syncline", 0.06, ("one-core", "two-cores")),
+    Target("map", "syncline", 0.04, ("two-cores",), since=(3, 12)),  # where tasks can start eagerly
+    Target("map", "syncline", 0.12, ("one-core",), since=(3, 12)),
+    Target("map-io", "syncline", 1 / 4),
+    Target("map-async", "syncline", 1 / 0.9),
     Target("enter", "syncline", 0.25, ("two-cores",)),
     Target("enter", "syncline", 0.55, ("one-core",)),
     Target("to-thread", "syncline", 0.6),
