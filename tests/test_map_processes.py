@@ -173,6 +173,33 @@ assert rss() - before < 5_000_000, rss() - before
     ).assert_clean()
 
 
+def test_a_million_items_take_no_more_memory_than_some() -> None:
+    """In constant memory: less than 10 MB more for a million items."""
+    run_script(
+        """
+import itertools, resource, syncline
+
+async def call(item):
+    return str(item)
+
+def rss():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+results = syncline.map(call, itertools.count(), limit=1000)
+for _ in itertools.islice(results, 10_000):
+    pass
+before = rss()
+for _ in itertools.islice(results, 1_000_000):
+    pass
+print((rss() - before) // 1000, "kB")
+assert rss() - before < 10_000_000
+results.close()
+""",
+        limit=50,
+    ).assert_clean()
+
+
 def test_in_a_notebook_a_running_loop_does_not_matter() -> None:
     """The cell's code runs inside asyncio's loop; also nested, where the loop nests."""
     run_script("""

@@ -42,10 +42,13 @@ def _source_of(options: Options) -> tuple[Engine, Feed | None]:
 class MapIterator(Iterator[R]):
     """The results of `map`, for one thread at a time. Also a context manager: leaving it closes it."""
 
+    # It has no finalizer: what a signal handler raises in one of Python's would be lost. What it holds have theirs, and
+    # are dropped in this order: first the calls are ended.
     def __init__(self, bridge: Bridge, options: Options) -> None:
-        self._engine, self._feed = _source_of(options)
-        self._display = display(options.who, options.progress, self._engine.total)
-        self._batches = run_by(bridge, DualIterator(self._engine.batches()))
+        engine, self._feed = _source_of(options)
+        self._batches = run_by(bridge, DualIterator(engine.batches()))
+        self._shown = Shown.of(options, engine)
+        self._engine = engine
         self._results: deque[R] = deque()
         self._next = self._results.popleft
 
@@ -69,8 +72,8 @@ class MapIterator(Iterator[R]):
                 if self._feed is not None:
                     self._feed.feed()
                 self._results.extend(next(self._batches))
-                if self._display is not None:
-                    self._display.show(engine.progress)
+                if self._shown is not None:
+                    self._shown.show()
         except BaseException:
             self.close()
             raise
@@ -81,12 +84,8 @@ class MapIterator(Iterator[R]):
         try:
             self._batches.close()
         finally:
-            self._end_display()
-
-    def _end_display(self) -> None:
-        if self._display is not None:
-            shown, self._display = self._display, None
-            _last_look(shown, self._engine)
+            if self._shown is not None:
+                self._shown.close()
 
     def __enter__(self) -> Self:
         return self
@@ -99,14 +98,9 @@ class MapIterator(Iterator[R]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        # The engine's calls are ended by `_batches`, which is dropped as well.
-        if getattr(self, "_display", None) is not None:
-            self._end_display()
-
 
 async def _results(options: Options, engine: Engine, feed: Feed | None) -> AsyncGenerator[Any, None]:
-    shown = display(options.who, options.progress, engine.total)
+    shown = Shown.of(options, engine)
     batches = engine.batches()
     try:
         while True:
@@ -118,7 +112,7 @@ async def _results(options: Options, engine: Engine, feed: Feed | None) -> Async
             except StopAsyncIteration:
                 return
             if shown is not None:
-                shown.show(engine.progress)
+                shown.show()
             for result in batch:
                 yield result
     finally:
@@ -126,11 +120,34 @@ async def _results(options: Options, engine: Engine, feed: Feed | None) -> Async
             await batches.aclose()
         finally:
             if shown is not None:
-                _last_look(shown, engine)
+                shown.close()
 
 
-def _last_look(shown: Display, engine: Engine) -> None:
-    try:
-        shown.show(engine.progress)
-    finally:
-        shown.close()
+class Shown:
+    """The progress of an engine in a display, which is closed when this is dropped, if not before."""
+
+    def __init__(self, engine: Engine, display: Display) -> None:
+        self._engine = engine
+        self._display = display
+        self._is_closed = False
+
+    @classmethod
+    def of(cls, options: Options, engine: Engine) -> Self | None:
+        """None if nothing is to be shown."""
+        found = display(options.who, options.progress, engine.total)
+        return None if found is None else cls(engine, found)
+
+    def show(self) -> None:
+        self._display.show(self._engine.progress)
+
+    def close(self) -> None:
+        """Shows how it has ended, and closes the display."""
+        if not self._is_closed:
+            self._is_closed = True
+            try:
+                self.show()
+            finally:
+                self._display.close()
+
+    def __del__(self) -> None:
+        self.close()
