@@ -222,6 +222,9 @@ def test_a_sync_function_is_named_at_its_first_call() -> None:
         list(syncline.map(wrong, range(10)))
     assert called == [0]
     assert list(syncline.map(syncline.threaded(load), range(10))) == list(range(10))
+    decorated: Any = syncline.synced(double)
+    with pytest.raises(TypeError, match=r"use map\(double\.aio, \.\.\.\)"):
+        list(syncline.map(decorated, range(10)))
 
 
 def test_what_makes_no_coroutine_fails_as_a_call_does() -> None:

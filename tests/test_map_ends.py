@@ -239,6 +239,63 @@ def test_the_error_of_a_source_comes_last(each_bridge: syncline.Bridge, inside: 
         assert got == list(range(5))
 
 
+@pytest.mark.parametrize("way", ["end", "error", "break"])
+def test_an_async_iterator_with_aclose_is_closed(each_bridge: syncline.Bridge, way: str) -> None:
+    """Its cleanup is waited for, and not cancelled."""
+
+    class Source:
+        def __init__(self) -> None:
+            self.given = 0
+            self.closed = False
+
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> int:
+            await turn()
+            self.given += 1
+            if self.given > 3:
+                if way == "break":
+                    await sleep_forever()
+                raise ValueError("source") if way == "error" else StopAsyncIteration
+            return self.given
+
+        async def aclose(self) -> None:
+            await cleanup()
+            self.closed = True
+
+    async def call(item: int) -> int:
+        return item
+
+    source = Source()
+    got: list[int] = []
+    with pytest.raises(ValueError, match="source") if way == "error" else contextlib.nullcontext():
+        for result in each_bridge.map(call, source):
+            got.append(result)
+            if way == "break" and result == 3:
+                break
+    assert got == [1, 2, 3]
+    assert source.closed
+
+
+def test_a_source_that_can_not_be_closed_is_an_error(each_bridge: syncline.Bridge) -> None:
+    """Though it has given all its items."""
+
+    class Source:
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> int:
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            await turn()
+            raise OSError("mine")
+
+    with pytest.raises(OSError, match="mine"):
+        list(each_bridge.map(Sleepers().call, Source()))
+
+
 def test_what_interrupts_a_source_ends_all_at_once(each_bridge: syncline.Bridge) -> None:
     """Such as Ctrl-C, while the source is asked for an item."""
     sleepers = Sleepers(ends=(0,))

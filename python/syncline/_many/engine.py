@@ -132,6 +132,7 @@ class Engine:
         try:
             if self._source is not None:
                 puller = tasks.start(self._pull(self._source), self._context.copy())
+                puller.add_done_callback(self._pulled, context=self._context)
             while True:
                 if self._source is not None:
                     self._room_made.ring()
@@ -181,7 +182,8 @@ class Engine:
         return error
 
     async def _pull(self, source: AsyncIterable[Any]) -> None:
-        """Advances an async source, as far as there is room."""
+        """Advances an async source, as far as there is room, and closes it."""
+        error: Exception | None = None
         iterator = aiter(source)
         try:
             while True:
@@ -192,14 +194,25 @@ class Engine:
                 if self._begin() or self._ready:
                     self._news.ring()
         except StopAsyncIteration:
-            self.end_inputs(None)
-        except Exception as error:
-            self.end_inputs(error)
+            pass
+        except Exception as raised:
+            error = raised
         finally:
-            self._news.ring()
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
+            # Before the end is told, which would cancel this task in the middle of it.
+            if (close := getattr(iterator, "aclose", None)) is not None:
                 await close()
+        self.end_inputs(error)
+        self._news.ring()
+
+    def _pulled(self, puller: Task) -> None:
+        error = error_of(puller)
+        if error is None or puller.cancelled():
+            return
+        if self._is_closing:
+            self._log(error, "the source")
+        else:  # it could not be closed
+            self._error = self._error or error
+            self._news.ring()
 
     def _begin(self) -> bool:
         """Begins as many calls as may run. True if there are more, and the loop's other tasks should come first."""
@@ -244,9 +257,10 @@ class Engine:
     def _awaiting(self, made: Any) -> Coroutine[Any, Any, Any]:
         if not hasattr(made, "__await__"):
             who, name = self._options.who, self._options.name
+            instead = f"{who}({name}.aio, ...)" if hasattr(self._options.fn, "aio") else "the builtin map()"
             raise TypeError(
-                f"{who}() got the sync function {name!r}, which returned {type(made).__name__}; use the builtin map(), "
-                f"or call it in worker threads: {who}(syncline.threaded({name}), ...)"
+                f"{who}() got the sync function {name!r}, which returned {type(made).__name__}; use {instead}, or "
+                f"call it in worker threads: {who}(syncline.threaded({name}), ...)"
             )
         return _awaited(made, self._options.timeout)
 
@@ -259,9 +273,7 @@ class Engine:
         error = error_of(task)
         if self._is_closing:
             if error is not None and not task.cancelled() and not call.is_dropped:
-                logging.getLogger("syncline").error(
-                    "a call of %s() failed when it was cancelled", self._options.who, exc_info=error
-                )
+                self._log(error, "a call")
             return
         if not call.is_dropped:
             self._settle(call, error)
@@ -272,6 +284,11 @@ class Engine:
         elif self._options.progress and (now := monotonic()) - self._reported > REPORT_EVERY:
             self._reported = now
             self._news.ring()
+
+    def _log(self, error: BaseException, what: str) -> None:
+        logging.getLogger("syncline").error(
+            "%s of %s() failed when it was cancelled", what, self._options.who, exc_info=error
+        )
 
     def _settle(self, call: Call, error: BaseException | None) -> None:
         """Writes down how a call has ended, and what of it can be given out."""

@@ -165,7 +165,7 @@ class Group(DualContextManager["Group"]):
     def _wait(self, future: SafeFuture[Any], timeout: float | None) -> None:
         if not future.done():
             self._check_process()
-            self.bridge.run(_arrival(future), timeout=timeout)
+            self.bridge.run(arrival(future), timeout=timeout)
 
     # On the loop
 
@@ -286,7 +286,7 @@ class Starting:
         self._future.set_result(value)
 
 
-async def _arrival(future: SafeFuture[Any]) -> None:
+async def arrival(future: SafeFuture[Any]) -> None:
     """Waits until a future of another thread is done. Cancelling the wait leaves the future alone."""
     tasks = here()
     bell = tasks.new_bell()
