@@ -217,7 +217,7 @@ class Group(DualContextManager["Group"]):
             future.cancel()  # if nothing else has settled it
 
     def _child_ended(self, child: Task) -> None:
-        del self._children[child]
+        self._children.pop(child)._future.cancel()  # of one that was cancelled before its first step
         error = error_of(child)
         if error is not None and not child.cancelled():
             self._errors.append(error)
