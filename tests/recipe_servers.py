@@ -19,15 +19,35 @@ WHO = """
 import threading, time
 
 with app.test_request_context("/loading"):
-    loaded_with = syncline.run_sync(fetch, "first"), id(client())
+    loaded_with = syncline.run_sync(fetch, "first"), id(client.get())
 
 @app.get("/who")
 def who():
     time.sleep(0.02)
     page("a")
-    return [os.getpid(), id(client()), os.getppid()]
+    return [os.getpid(), id(client.get()), os.getppid()]
 """
 """Added to the Flask app: a call while it is loaded, before any fork; and who answers, with which client."""
+
+
+WITNESS = """
+
+@syncline.resource
+async def witness():
+    try:
+        yield object()
+    finally:
+        await asyncio.sleep(0.01)
+        with open("closed", "a") as file:
+            file.write(f"{os.getpid()}\\n")
+
+@app.before_request
+def use_witness():
+    witness.get()
+
+witness.get()
+"""
+"""Added as well: a resource of whose closing each process leaves a line."""
 
 
 def free_port() -> int:

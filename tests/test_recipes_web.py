@@ -34,9 +34,7 @@ def app(tmp_path: Path, pages: upstream.Upstream, monkeypatch: pytest.MonkeyPatc
     import app
 
     yield app
-    import syncline
-
-    syncline.run_sync(app.client().aclose)
+    app.client.close()
     del sys.modules["app"]
 
 
@@ -59,18 +57,22 @@ def test_a_browser_that_goes_away_closes_the_stream(app: Any) -> None:
         next(lines)
 
 
-def test_gunicorn_with_workers_forked_from_a_loaded_app(tmp_path: Path, pages: upstream.Upstream) -> None:
-    """The app used its client while it was loaded; each worker has one of its own, which its threads share."""
+@pytest.mark.parametrize("preload", [["--preload"], []], ids=["preload", "no preload"])
+def test_gunicorn(tmp_path: Path, pages: upstream.Upstream, preload: list[str]) -> None:
+    """The app used its client while it was loaded, before the workers were forked, or in each of them. Each worker has
+    one of its own, which its threads share, and closes it when it ends."""
     recipe_code.write(tmp_path, PAGE, "Flask")
     recipe_code.write(tmp_path, PAGE, "gunicorn, and other servers that fork")
     with (tmp_path / "app.py").open("a") as file:
-        file.write(recipe_servers.WHO)
+        file.write(recipe_servers.WHO + recipe_servers.WITNESS)
     port = recipe_servers.free_port()
-    command = ("-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--log-level=warning", "app:app")
+    command = ("-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--log-level=warning", *preload, "app:app")
     with recipe_servers.serving(tmp_path, sys.executable, *command, port=port, UPSTREAM=pages.url) as url:
         recipe_servers.assert_two_workers_with_a_client_each(url)
         texts = {httpx.get(f"{url}/page/{name}", timeout=20).text for name in "abab"}
     assert texts == {"page a for /page/a", "page b for /page/b"}
+    closed = (tmp_path / "closed").read_text().split()
+    assert len(closed) == len(set(closed)) == (3 if preload else 2)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -26,6 +26,7 @@ from ._default import (
     iterate,
     iterator,
     map,
+    resource,
     run,
     run_async,
     run_sync,
@@ -46,6 +47,7 @@ from ._kinds import is_async_fn, is_async_gen_fn
 from ._nestable import install, nestable, no_switch, run_nestable
 from ._new_loop import run_in_new_loop
 from ._options import BridgeOptions
+from ._resources import Resource
 from ._stats import BridgeStats
 from ._threads import (
     ThreadLimiter,
@@ -74,6 +76,7 @@ __all__ = [
     "GatherIncomplete",
     "GatherKey",
     "GatherTaskGroup",
+    "Resource",
     "RunnerClosedError",
     "SynclineError",
     "ThreadLimiter",
@@ -107,6 +110,7 @@ __all__ = [
     "mark_as_worker_thread",
     "nestable",
     "no_switch",
+    "resource",
     "run",
     "run_async",
     "run_in_new_loop",

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypeVar, overload
 
-    from . import _compatible, _dual, _finalizing, _futures, _made, _mistakes, _synced
+    from . import _compatible, _dual, _finalizing, _futures, _made, _mistakes, _resources, _synced
     from ._compatible import SyncCompatible
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
     from ._finalizing import Finalizer
     from ._futures import SubmittedFuture
+    from ._resources import Resource
     from ._synced import Synced
     from ._twins import making as _making
 
@@ -65,6 +66,7 @@ else:
     _made = _Lazy("_made")
     _making = _Lazy("_twins.making")
     _mistakes = _Lazy("_mistakes")
+    _resources = _Lazy("_resources")
     _synced = _Lazy("_synced")
 
     class _Signature:
@@ -357,6 +359,48 @@ class Bridge(ManyCalls, _core.Bridge):
                 raise TypeError(f"enter() got arguments for a function, and {type(acm).__name__} is none")
             acm = _made.Made(acm, args, kwargs)
         return _dual.run_by(self, _dual.DualContextManager(acm))
+
+    @overload
+    def resource(self, fn: Callable[[], AsyncIterator[R]], /) -> Resource[R]: ...
+    @overload  # What is both, as asyncpg's pools, is entered.
+    def resource(  # pyright: ignore[reportOverlappingOverload]
+        self, fn: Callable[[], AbstractAsyncContextManager[R, Any]], /
+    ) -> Resource[R]: ...
+    @overload
+    def resource(
+        self, fn: Callable[[], Awaitable[R]], /, *, close: Callable[[R], object] | None = None
+    ) -> Resource[R]: ...
+    @overload
+    def resource(
+        self, fn: Callable[[], R], /, *, close: Callable[[R], object] | None = None
+    ) -> Resource[R]: ...
+    def resource(
+        self, fn: Callable[[], Any], /, *, close: Callable[[Any], object] | None = None
+    ) -> Resource[Any]:
+        """Makes an object that is opened at its first use, on the bridge's loop, shared by all threads, and closed at
+        the end: a client, or a pool of connections.
+
+            @syncline.resource
+            async def pool():
+                async with asyncpg.create_pool(dsn) as opened:
+                    yield opened
+
+            async def names():
+                return await (await pool.aget()).fetch("select name from users")
+
+        fn: what opens it, called without arguments: an async generator function with one `yield`; or a function, sync
+            or async, that returns an async context manager, which is entered, or any other object, which is closed by
+            its `aclose` or `close`, if it has one.
+        close: what closes the object, sync or async, in the place of all that: `resource(open, close=Client.shutdown)`.
+
+        `aget()` gives the object to async code, `get()` to sync code, where the next call on the bridge can use it. If
+        opening it fails, the next use tries again. It is closed when its loop ends, thus when the bridge is closed and
+        at the exit, after all tasks, what was opened last first. A forked process opens its own. So does each loop: in
+        scope "thread" and "caller" each thread has one, and so has async code on a loop of yours.
+        """
+        if (mistake := _mistakes.making_a_resource(fn)) is not None:
+            raise TypeError(mistake)
+        return _resources.Resource(self, fn, close)
 
 
 def _remade(kind: type[Bridge], options: dict[str, Any]) -> Bridge:

@@ -262,6 +262,9 @@ def serve() -> None:
 def start_task(event_loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
     """Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step."""
 
+def keep_for_ever(kept: Any, /) -> None:
+    """Keeps an object alive for ever: for what a forked child has of its parent, and must not finalize."""
+
 def in_event_loop() -> bool:
     """Whether an event loop, asyncio's or trio's, runs in this thread."""
 

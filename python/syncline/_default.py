@@ -93,3 +93,4 @@ enter = _default.enter
 map = _default.map
 amap = _default.amap
 group = _default.group
+resource = _default.resource

@@ -100,6 +100,27 @@ def running_in_threads(fn: Any) -> str | None:
     return None
 
 
+def making_a_resource(fn: Any) -> str | None:
+    """What is wrong with making a resource of `fn`."""
+    if not callable(fn):
+        return (
+            f"resource() takes the function that makes the object, not the {type(fn).__name__} itself, so that it is "
+            "made where it is used: resource(lambda: ...)"
+        )
+    name = getattr(fn, "__name__", type(fn).__name__)
+    if inspect.isgeneratorfunction(fn):
+        return f"resource() got the sync generator function {name!r}; make it `async def`"
+    try:
+        inspect.signature(fn).bind()
+    except TypeError as error:
+        return (
+            f"resource() calls {name!r} without arguments ({error}); wrap it: resource(lambda: {name}(...))"
+        )
+    except ValueError:  # a function written in C may have no signature
+        pass
+    return None
+
+
 def making_a_bridge(args: tuple[Any, ...]) -> str:
     """What is wrong with `Bridge(*args)`."""
     if len(args) == 1 and args[0] in ("process", "thread", "caller"):

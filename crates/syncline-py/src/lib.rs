@@ -44,7 +44,7 @@ mod _core {
     #[pymodule_export]
     use crate::python::long_waits::long_waits;
     #[pymodule_export]
-    use crate::python::process::serve;
+    use crate::python::process::{keep_for_ever, serve};
     #[pymodule_export]
     use crate::python::surroundings::in_event_loop;
     #[cfg(target_os = "linux")]

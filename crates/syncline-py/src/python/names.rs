@@ -68,6 +68,8 @@ lazy! {
     close_dropped = "syncline._nested"."close_dropped";
     within = "syncline._nested"."within";
     warn_of_blocking = "syncline._nested"."warn_of_blocking";
+    keeping_tasks = "syncline._keepers"."keeping_tasks";
+    close_kept = "syncline._keepers"."close_kept";
     caller_loop = "syncline._loops"."CallerLoop";
     handler_codes = "syncline._signals"."handler_codes";
     thread = "threading"."Thread";

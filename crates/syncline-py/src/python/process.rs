@@ -41,6 +41,13 @@ pub fn serve() {
     SERVES.set(true);
 }
 
+/// Keeps an object alive for ever: for what a forked child has of its parent, and must not finalize.
+#[pyfunction]
+#[pyo3(signature = (kept, /))]
+pub fn keep_for_ever(kept: Py<PyAny>) {
+    std::mem::forget(kept);
+}
+
 /// How many forks lie between this process and the one that imported syncline.
 pub fn epoch() -> u32 {
     EPOCH.load(Acquire)

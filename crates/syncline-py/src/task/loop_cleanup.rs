@@ -1,5 +1,5 @@
-//! How a loop ends: sessions that are open do what is left to them (`Closer`), then tasks are cancelled, then async
-//! generators are finalized. Each has a limited time.
+//! How a loop ends: sessions that are open do what is left to them (`Closer`), then tasks are cancelled, then resources
+//! are closed and async generators finalized. Each has a limited time.
 //!
 //! Invariants:
 //! 1. What a first signal handler raises is raised when the loop has been cleaned up. A second one ends the cleanup.
@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 /// to.
 const LEAST_LEFT: Duration = Duration::from_millis(100);
 
-/// Ends what is left on a loop, in the loop's own thread. Open sessions and tasks together have the time `bound`, async
-/// generators have that once more. `wait` keeps what signal handlers raise meanwhile.
+/// Ends what is left on a loop, in the loop's own thread. Open sessions and tasks together have the time `bound`,
+/// resources and async generators have that once more. `wait` keeps what signal handlers raise meanwhile.
 pub fn clean_up(
     py: Python<'_>,
     event_loop: &Bound<'_, PyAny>,
@@ -37,14 +37,15 @@ pub fn clean_up(
     wait: &mut Wait,
 ) -> PyResult<()> {
     let begun = Instant::now();
-    let mut cleanup = Cleanup { event_loop, name, bound, known: PySet::empty(py)?, wait };
+    let mut cleanup = Cleanup { event_loop, name, bound, known: PySet::empty(py)?, spares_keepers: true, wait };
     let sessions = cleanup.end_idle_sessions()?;
     // Other tasks may need what sessions hold open in order to end, and sessions may need those tasks. So sessions have
     // half of the time alone; if they need longer, the tasks are cancelled while they still wait.
     cleanup.wait_for(&sessions, if cleanup.tasks()?.len() > sessions.len() { bound / 2 } else { bound })?;
     cleanup.end_tasks(sessions, bound.saturating_sub(begun.elapsed()), Told::ToEnd)?;
-    let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
     let left = || (bound * 2).saturating_sub(begun.elapsed()).min(bound).max(LEAST_LEFT);
+    cleanup.close_resources(left())?;
+    let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
     let bounded = names::wait_for(py)?.call1((&finalized, left().as_secs_f64()))?;
     if let Err(error) = cleanup.run(bounded) {
         // It may never have been awaited, and would be reported for that.
@@ -73,17 +74,33 @@ struct Cleanup<'a, 'py> {
     bound: Duration,
     /// The tasks that were told to end.
     known: Bound<'py, PySet>,
+    /// Whether tasks that keep a resource open are passed over: what other tasks use is closed after them.
+    spares_keepers: bool,
     wait: &'a mut Wait,
 }
 
 impl<'py> Cleanup<'_, 'py> {
     fn tasks(&self) -> PyResult<Tasks<'py>> {
+        let py = self.event_loop.py();
+        let keepers = if self.spares_keepers && has_resources(py)? { Some(names::keeping_tasks(py)?) } else { None };
         let mut tasks = Vec::new();
-        for task in names::all_tasks(self.event_loop.py())?.call1((self.event_loop,))?.try_iter()? {
+        for task in names::all_tasks(py)?.call1((self.event_loop,))?.try_iter()? {
             let task = task?;
-            tasks.push(revived(self.event_loop, &task)?.unwrap_or(task));
+            if !keepers.map_or(Ok(false), |keepers| keepers.contains(&task))? {
+                tasks.push(revived(self.event_loop, &task)?.unwrap_or(task));
+            }
         }
         Ok(tasks)
+    }
+
+    /// Closes the resources that are open on this loop. Those that take longer are cancelled with the last tasks.
+    fn close_resources(&mut self, left: Duration) -> PyResult<()> {
+        let py = self.event_loop.py();
+        self.spares_keepers = false;
+        if has_resources(py)? {
+            self.run(names::close_kept(py)?.call1((self.event_loop, left.as_secs_f64()))?)?;
+        }
+        Ok(())
     }
 
     /// Has those sessions that are between two steps do their closer. Returns their tasks.
@@ -216,6 +233,11 @@ impl<'py> Cleanup<'_, 'py> {
 }
 
 type Tasks<'py> = Vec<Bound<'py, PyAny>>;
+
+/// Whether any resource was ever used.
+fn has_resources(py: Python<'_>) -> PyResult<bool> {
+    names::modules(py)?.contains(intern!(py, "syncline._keepers"))
+}
 
 /// The type of what `aclose()` of an async generator returns: asyncio makes a task of that for one that was dropped.
 const ACLOSE: &str = "async_generator_athrow";

@@ -1,0 +1,303 @@
+"""What holds a resource open: a task of its own on each loop that uses it. Imported at the first use, as it needs
+asyncio.
+
+1. An object is opened and closed in one task, as cancel scopes and task groups want it, and in the context in which the
+   resource was made: whoever happens to come first lends it neither its task nor its context variables.
+2. Who stops waiting does not end the opening, unless nobody else waits for it.
+3. Keepers belong to a loop, and are touched on its thread only. On a bridge's loop they end when all other tasks have,
+   what was opened last first (`close_kept`, which the core calls).
+4. A forked child leaves its parent's objects alone. It doesn't even free them, as that would run their finalizers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
+    from contextvars import Context
+    from types import TracebackType
+    from typing import Protocol
+
+    class Resource(Protocol):
+        """What keepers know of a resource."""
+
+        __qualname__: str
+        _make: Callable[[], Any]
+        _close: Callable[[Any], object] | None
+        _context: Context
+
+
+kept: dict[Any, dict[Resource, Keeper]] = {}
+"""The keepers of each loop; those whose objects are open stand in the order in which they were opened."""
+keeping_tasks: set[asyncio.Task[None]] = set()
+"""asyncio's tasks of all keepers: a bridge's loop that ends leaves them to `close_kept` (by 3)."""
+
+
+class _Asyncio:
+    """What a keeper needs of a loop of asyncio's kind."""
+
+    Event = asyncio.Event
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, coroutine: Coroutine[Any, Any, None], name: str, context: Context) -> None:
+        self._task = self.loop.create_task(coroutine, name=name, context=context)
+        keeping_tasks.add(self._task)
+        self._task.add_done_callback(keeping_tasks.discard)
+
+    def is_current(self) -> bool:
+        return self._task is not None and asyncio.current_task() is self._task
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def until(self, told: asyncio.Event) -> None:
+        """Waits until the keeper is told to end: by the event, or by its loop, which cancels it."""
+        try:
+            await told.wait()
+        except asyncio.CancelledError:
+            if self._task is not None:
+                self._task.uncancel()
+
+    def shield(self) -> contextlib.AbstractContextManager[object]:
+        """For the wait for what was cancelled just now."""
+        return contextlib.nullcontext()
+
+
+def _place() -> Any:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        from ._trio_keepers import Trio
+
+        return Trio()
+    return _Asyncio()
+
+
+class Keeper:
+    """One object, from its opening to its end."""
+
+    def __init__(self, resource: Resource, place: Any) -> None:
+        self.is_open = False
+        self.is_ending = False
+        self.name = resource.__qualname__
+        self.waits_for: Keeper | None = None
+        self.value: Any = None
+        self._resource = resource
+        self._place = place
+        self._askers = 0
+        self._error: BaseException | None = None
+        self._settled = place.Event()
+        self._told = place.Event()
+        self._ended = place.Event()
+        for loop in [*kept]:
+            if loop is not place.loop and getattr(loop, "is_closed", bool)():
+                del kept[loop]  # somebody has closed it without ending its tasks
+        kept.setdefault(place.loop, {})[resource] = self
+        place.start(self._keep(), f"resource {self.name}", resource._context.copy())
+
+    async def _keep(self) -> None:
+        try:
+            async with await _manager(self._resource) as self.value:
+                if self.value is None:
+                    raise TypeError(
+                        f"the resource {self.name!r} got None; its function has to return the object or to `yield` it, "
+                        "and to `yield` one that is not to be entered, such as a lock"
+                    )
+                here = kept[self._place.loop]
+                here[self._resource] = here.pop(self._resource)
+                self.is_open = not self.is_ending
+                self._settled.set()
+                await self._place.until(self._told)
+                self.tell()
+        except BaseException as error:
+            if self._askers:
+                self._error = error.with_traceback(_of_users(error.__traceback__))
+            elif not _is_cancellation(error):
+                what = "failed" if self._settled.is_set() else "could not be opened"
+                logging.getLogger("syncline").error("the resource %r %s", self.name, what, exc_info=error)
+            elif self._settled.is_set():
+                logging.getLogger("syncline").warning("the resource %r was not closed in time", self.name)
+        finally:
+            self.tell()
+            self.value = None
+            kept.get(self._place.loop, {}).pop(self._resource, None)
+            self._settled.set()
+            self._ended.set()
+
+    def is_current(self) -> bool:
+        """Whether the running task is this one's."""
+        current: bool = self._place.is_current()
+        return current
+
+    def tell(self) -> None:
+        """Tells it to close its object. One that opens it does that first."""
+        self.is_open, self.is_ending = False, True
+        self._told.set()
+
+    async def until_open(self) -> BaseException | None:
+        """Waits until it is open, or has been; returns what the opening raised."""
+        self._askers += 1
+        try:
+            await self._settled.wait()
+        except BaseException:
+            if self._askers == 1 and not self._settled.is_set():  # by 2
+                self.tell()
+                self._place.cancel()
+                with self._place.shield():
+                    await self._ended.wait()
+            raise
+        finally:
+            self._askers -= 1
+        return self._take_error()
+
+    async def until_ended(self) -> None:
+        """Waits until it has ended. Its error is for others."""
+        await self._ended.wait()
+
+    async def close(self) -> BaseException | None:
+        """Closes the object; returns what that raised."""
+        self.tell()
+        self._askers += 1
+        try:
+            await self._ended.wait()
+        finally:
+            self._askers -= 1
+        return self._take_error()
+
+    def _take_error(self) -> BaseException | None:
+        error = self._error
+        if not self._askers:
+            self._error = None
+        if error is not None and _is_cancellation(error):  # another task's, which means nothing in this one
+            cancelled = RuntimeError(f"the opening or closing of the resource {self.name!r} was cancelled")
+            cancelled.__cause__ = error
+            return cancelled
+        return error
+
+
+def _of_users(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without our frames at its beginning."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in (__file__, contextlib.__file__):
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    trio = sys.modules.get("trio")
+    return isinstance(error, asyncio.CancelledError) or (
+        trio is not None and isinstance(error, trio.Cancelled)
+    )
+
+
+async def _manager(resource: Resource) -> AbstractAsyncContextManager[Any]:
+    """Calls the resource's function, and makes a context manager of what it returns."""
+    made, close = resource._make(), resource._close
+    if inspect.isasyncgen(made):
+        return contextlib.asynccontextmanager(lambda: made)()
+    if not _is_manager(made, close) and inspect.isawaitable(made):
+        made = await made
+    if _is_manager(made, close):
+        manager: AbstractAsyncContextManager[Any] = made
+        return manager
+    kind: Any = type(made)
+    return _closing(made, close or getattr(kind, "aclose", None) or getattr(kind, "close", None))
+
+
+def _is_manager(made: Any, close: Callable[[Any], object] | None) -> bool:
+    kind: Any = type(made)
+    return close is None and hasattr(kind, "__aenter__")
+
+
+@contextlib.asynccontextmanager
+async def _closing(made: Any, close: Callable[[Any], object] | None) -> AsyncGenerator[Any, None]:
+    try:
+        yield made
+    finally:
+        if close is not None and inspect.isawaitable(closed := close(made)):
+            await closed
+
+
+async def opened(resource: Resource) -> tuple[Any, BaseException | None]:
+    """The object of the running loop, or what was raised instead."""
+    place = _place()
+    while True:
+        keeper = kept.get(place.loop, {}).get(resource)
+        if keeper is None:
+            keeper = Keeper(resource, place)
+            place = _place()
+        if keeper.is_open:
+            return keeper.value, None
+        asker = next((each for each in kept[place.loop].values() if each.is_current()), None)
+        _refuse_circle(asker, keeper)
+        if asker is not None:
+            asker.waits_for = keeper
+        try:
+            if keeper.is_ending:
+                await keeper.until_ended()
+            elif (error := await keeper.until_open()) is not None:
+                return None, error
+        finally:
+            if asker is not None:
+                asker.waits_for = None
+
+
+async def closed(resource: Resource) -> BaseException | None:
+    """Closes the object of the running loop, if there is one; returns what that raised."""
+    keeper = kept.get(_place().loop, {}).get(resource)
+    if keeper is None:
+        return None
+    _refuse_circle(keeper if keeper.is_current() else None, keeper)
+    return await keeper.close()
+
+
+def _refuse_circle(asker: Keeper | None, keeper: Keeper) -> None:
+    """Raises DeadlockError if the keeper that asks would wait for itself."""
+    names: list[str] = []
+    at: Keeper | None = keeper
+    while asker is not None and at is not None:
+        names.append(repr(at.name))
+        if at is asker:
+            needed = " needs ".join([names[-1], *names])
+            raise _core.DeadlockError(f"a resource can't be opened or closed by means of itself: {needed}")
+        at = at.waits_for
+
+
+def is_kept(resource: Resource) -> bool:
+    """Whether an object of it is open on any loop, or about to be."""
+    return any(resource in here for here in [*kept.values()])
+
+
+async def close_kept(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """Closes what is open on a loop of a bridge that ends, in that time (by 3). What takes longer is cancelled with the
+    loop's last tasks."""
+    due = loop.time() + seconds
+    for keeper in reversed([*kept.get(loop, {}).values()]):
+        keeper.tell()
+        # Half of what is left: one that takes for ever leaves time for the others.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout((due - loop.time()) / 2):
+                await keeper.until_ended()
+
+
+def _leave_parents() -> None:
+    """By 4."""
+    _core.keep_for_ever(({**kept}, {*keeping_tasks}))
+    kept.clear()
+    keeping_tasks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_parents)
