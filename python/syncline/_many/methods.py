@@ -5,11 +5,11 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-    from concurrent.futures import Executor
     from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
     from .._core import Bridge
     from .group import Group
+    from .options import Workers
     from .progress import Progress
     from .results import MapIterator
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         ordered: bool
         timeout: float | None
         progress: Progress
-        executor: Executor | None
+        executor: Workers
         chunk: int | None
+        worker_retries: int
 
     T = TypeVar("T")
     R = TypeVar("R")
@@ -115,8 +116,9 @@ class ManyCalls:
         return_exceptions: bool = False,
         with_input: bool = False,
         progress: Progress = None,
-        executor: Executor | None = None,
+        executor: Workers = None,
         chunk: int | None = None,
+        worker_retries: int = 0,
     ) -> MapIterator[Any]:
         """Calls the async function `fn` for each item, many at a time, and iterates over the results.
 
@@ -139,14 +141,19 @@ class ManyCalls:
         with_input: the results are pairs `(item, result)`; of several iterables, `((a, b), result)`.
         progress: True shows a bar, tqdm's or rich's (the extra `syncline[progress]`). Or a bar of yours, or a function
             that is called with a `MapProgress`.
-        executor: a `concurrent.futures.Executor`, whose workers make the calls: other processes or machines.
-        chunk: with an executor, how many items it is given at a time.
+        executor: a `concurrent.futures.Executor`, whose workers make the calls, each on its own loop: other processes
+            or machines. `limit` is for each worker then. Or a pool with `apply_async`; or a function that makes one of
+            both, which is shut down at the end.
+        chunk: with an executor, how many items it is given at a time. By default `limit`, or less, so that each worker
+            gets several chunks. Results come when their chunk has ended.
+        worker_retries: with an executor, how often items are given out again whose worker has died.
 
         The iterator belongs to one thread at a time. The last result, an error, `close()` and being dropped (a `break`
         out of the `for`) end it: what runs is cancelled, and waited for until it has cleaned up; so does Ctrl-C.
 
         Raises what `fn` or the source raises; TypeError or ValueError for what is wrong with the arguments;
-        RunnerClosedError where the loop or the bridge ends before; ImportError where there is no bar to show.
+        RunnerClosedError where the loop or the bridge ends before; ImportError where there is no bar to show; with an
+        executor WorkerDiedError, and what the executor raises.
         """
         from .options import Options
         from .results import mapped
@@ -163,8 +170,14 @@ class ManyCalls:
             progress,
             executor,
             chunk,
+            worker_retries,
         )
         bridge: Bridge = self  # type: ignore[assignment]
+        if executor is not None:
+            from .executors import sent_out
+
+            sent: MapIterator[Any] = sent_out(bridge, options)
+            return sent
         return mapped(bridge, options)
 
     @overload
@@ -246,8 +259,9 @@ class ManyCalls:
         return_exceptions: bool = False,
         with_input: bool = False,
         progress: Progress = None,
-        executor: Executor | None = None,
+        executor: Workers = None,
         chunk: int | None = None,
+        worker_retries: int = 0,
     ) -> AsyncGenerator[Any, None]:
         """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it.
 
@@ -273,7 +287,12 @@ class ManyCalls:
             progress,
             executor,
             chunk,
+            worker_retries,
         )
+        if executor is not None:
+            from .executors import sent_out_by_async_code
+
+            return sent_out_by_async_code(options)
         return amapped(options)
 
     def group(self, *, timeout: float | None = None) -> Group:

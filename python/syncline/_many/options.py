@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from .progress import Progress
 
+    Workers = Executor | Any | Callable[[], Executor | Any] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -27,8 +29,9 @@ class Options:
     return_exceptions: bool
     with_input: bool
     progress: Progress
-    executor: Executor | None
+    executor: Workers
     chunk: int | None
+    worker_retries: int = 0
 
     def __post_init__(self) -> None:
         who, name = self.who, self.name
@@ -48,11 +51,37 @@ class Options:
             self._check_count("chunk", self.chunk, "how many items an executor is given at a time")
             if self.executor is None:
                 raise TypeError(f"{who}() got a chunk and no executor to give it to: executor=...")
+        if self.worker_retries != 0:
+            self._check_count(
+                "worker_retries", self.worker_retries, "how often items of a dead worker are retried"
+            )
+            if self.executor is None:
+                raise TypeError(
+                    f"{who}() got worker_retries and no executor whose workers could die: executor=..."
+                )
+        if self.executor is not None:
+            self._check_executor()
 
     @property
     def name(self) -> str:
         """The function's, or its type's."""
         return str(getattr(self.fn, "__name__", type(self.fn).__name__))
+
+    def _check_executor(self) -> None:
+        kind = type(self.executor).__name__
+        if hasattr(self.executor, "submit") or hasattr(self.executor, "apply_async"):
+            if isinstance(self.executor, type):
+                name = self.executor.__name__
+                raise TypeError(f"executor of {self.who}() is the class {name}; make one: executor={name}()")
+            if hasattr(self.executor, "get_executor"):
+                raise TypeError(
+                    f"executor of {self.who}() got a {kind}; take its executor: client.get_executor()"
+                )
+        elif not callable(self.executor):
+            raise TypeError(
+                f"executor of {self.who}() is a concurrent.futures.Executor, a pool with apply_async, or a function "
+                f"that makes one; not {kind}"
+            )
 
     def _check_count(self, name: str, value: object, meaning: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int):

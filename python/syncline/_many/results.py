@@ -21,15 +21,11 @@ R = TypeVar("R")
 
 def mapped(bridge: Bridge, options: Options) -> MapIterator[Any]:
     """What `map` returns."""
-    if options.executor is not None:
-        raise NotImplementedError("map(executor=...) is not there yet")
     return MapIterator(bridge, options)
 
 
 def amapped(options: Options) -> AsyncGenerator[Any, None]:
     """What `amap` returns."""
-    if options.executor is not None:
-        raise NotImplementedError("amap(executor=...) is not there yet")
     return _results(options, *_source_of(options))
 
 

@@ -1,0 +1,346 @@
+"""What `map` has given to the workers of an executor, and what came back.
+
+Invariants:
+1. At most twice as many chunks as there are workers are out or wait to be taken: for each worker one that runs and one
+   that comes next. The source is advanced for these only.
+2. Only the consumer's thread touches the chunks. Executors' threads only say that there is news.
+3. When it is closed, no chunk is left that waits, and those that run have been told to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from .._futures import SafeFuture
+from .lost import WorkerDiedError
+from .progress import MapProgress
+from .source import total
+from .worker import LEASE, Answer, Begun, Job, alone, dumped, dumped_job, run_chunk
+
+if TYPE_CHECKING:
+    from .._core import Bridge
+    from .options import Options
+
+LONGEST_FILL = 0.1
+"""Seconds after which a chunk goes out though it isn't full, since its source takes its time."""
+OFTEN = 4
+"""So many chunks at least come to each worker, where it is known how many items there are."""
+# What executors other than Python's and loky's say when a worker has died, by name: they may not be installed.
+_DEATHS = frozenset(
+    {"KilledWorker", "ActorDiedError", "RayActorError", "WorkerCrashedError", "OutOfMemoryError"}
+)
+
+
+class Chunk:
+    """Items that go out together."""
+
+    def __init__(self, number: int, items: list[tuple[Any, ...]]) -> None:
+        self.number = number
+        self.items = items
+        self.future: Future[bytes] | None = None
+        self.deaths = 0
+
+
+class PoolExecutor:
+    """A pool with `apply_async`, such as multiprocessing's and Ray's, in the place of an executor."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = SafeFuture()
+
+        def settle(set_it: Callable[[Any], None], value: Any) -> None:
+            if not future.cancelled():
+                set_it(value)
+
+        self._pool.apply_async(
+            fn,
+            args,
+            callback=lambda value: settle(future.set_result, value),
+            error_callback=lambda error: settle(future.set_exception, error),
+        )
+        return future
+
+
+class Chunks:
+    """The chunks of one `map`."""
+
+    def __init__(self, options: Options, bridge: Bridge) -> None:
+        self._options = options
+        self._given: Any = options.executor
+        self._makes = (
+            None if hasattr(self._given, "submit") or hasattr(self._given, "apply_async") else self._given
+        )
+        self._executor: Any = None
+        self._workers = 0
+        self._job = dumped_job_of(options, bridge)
+        self._process = os.getpid()
+        self._numbers = itertools.count()
+        self._out: deque[Chunk] = deque()
+        """Chunks whose answers are not taken, in the order of their items."""
+        self._folder: Path | None = None
+        """Where workers on this machine see that they are wanted, and leave their marks."""
+        self._news: SafeFuture[None] = SafeFuture()
+        self._total = total(options)
+        self._done = 0
+        self._failed = 0
+        self._running: list[Future[bytes]] = []
+        self.is_closed = False
+
+    @property
+    def progress(self) -> MapProgress:
+        """How far it is, in items. All items of a chunk that is out count as in flight."""
+        out = sum(len(chunk.items) for chunk in self._out)
+        return MapProgress(self._done, self._failed, out, self._total)
+
+    @property
+    def total(self) -> int | None:
+        """How many items there will be, where that is known."""
+        return self._total
+
+    def size(self) -> int:
+        """How many items go into the next chunk."""
+        self._begin()
+        if self._options.chunk is not None:
+            return self._options.chunk
+        if self._total is None:
+            return self._options.limit
+        return max(1, min(self._options.limit, -(-self._total // (OFTEN * self._workers))))
+
+    def has_room(self) -> bool:
+        """By 1."""
+        self._begin()
+        return len(self._out) < 2 * self._workers
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none is out."""
+        return not self._out
+
+    def send(self, items: list[tuple[Any, ...]]) -> None:
+        """Gives items to the executor."""
+        chunk = Chunk(next(self._numbers), items)
+        self._out.append(chunk)
+        self._submit(chunk)
+
+    def _submit(self, chunk: Chunk) -> None:
+        self._begin()
+        assert self._folder is not None
+        try:
+            items = dumped(chunk.items)
+        except Exception as error:
+            raise _unpickled(chunk.items, error) from error
+        begun = Begun(self._job, items, str(self._folder), chunk.number, chunk.deaths)
+        try:
+            chunk.future = self._executor.submit(run_chunk, begun)
+        except (
+            BrokenExecutor
+        ) as error:  # broken by a chunk that is out: what became of that is said when it is taken
+            chunk.future = SafeFuture()
+            chunk.future.set_exception(error)
+        chunk.future.add_done_callback(self._tell)
+
+    def _tell(self, _: object) -> None:
+        with contextlib.suppress(Exception):  # told already
+            self._news.set_result(None)
+
+    def _begin(self) -> None:
+        if self._executor is None:
+            self._executor = self._given if self._makes is None else self._makes()
+            self._workers = workers_of(self._executor)
+            if hasattr(self._executor, "apply_async"):
+                self._executor = PoolExecutor(self._executor)
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="syncline-map-"))
+            (self._folder / LEASE).touch()
+
+    def next_news(self) -> SafeFuture[None] | None:
+        """What to wait for until `take` may have something; None if it has."""
+        if self._first_done() is not None:
+            return None
+        news: SafeFuture[None] = SafeFuture()
+        self._news = news
+        return news if self._first_done() is None else None
+
+    def _first_done(self) -> Chunk | None:
+        candidates = itertools.islice(self._out, 1) if self._options.ordered else self._out
+        return next((chunk for chunk in candidates if chunk.future is not None and chunk.future.done()), None)
+
+    def take(self) -> tuple[list[Any], BaseException | None]:
+        """The results of a chunk that is done, and its error. Nothing, if none is, or if it goes out again."""
+        chunk = self._first_done()
+        if chunk is None or chunk.future is None:
+            return [], None
+        try:
+            answer: Answer = _loaded(chunk.future.result())
+        except BaseException as error:
+            return [], self._lost(chunk, error)
+        self._out.remove(chunk)
+        self._done += len(answer.results) + (answer.error is not None)
+        self._failed += answer.failed + (answer.error is not None)
+        if not self._options.with_input:
+            return [result for _, result in answer.results], answer.error
+        return [(alone(chunk.items[at]), result) for at, result in answer.results], answer.error
+
+    def _lost(self, chunk: Chunk, error: BaseException) -> BaseException | None:
+        """What to raise for a chunk without an answer; None if it, and what was lost with it, goes out again."""
+        if not (isinstance(error, BrokenExecutor) or type(error).__name__ in _DEATHS):
+            error.add_note(
+                f"raised by the executor, for {len(chunk.items)} items from {alone(chunk.items[0])!r} on"
+            )
+            return error
+        is_broken = isinstance(error, BrokenExecutor)
+        # A broken executor ends all of its futures, one after the other: some may not know yet.
+        lost = [each for each in self._out if not _has_answer(each)] if is_broken else [chunk]
+        # Those that were begun. Where workers leave no marks, as on other machines, it may be any of them.
+        suspects = [each for each in lost if self._mark(each).exists()] or lost
+        for each in suspects:
+            each.deaths += 1
+        retries = self._options.worker_retries
+        guilty = [each for each in suspects if each.deaths > retries]
+        if guilty or (is_broken and self._makes is None):
+            advice = ""
+            if not guilty:
+                advice = (
+                    ". Its executor is broken by that; to have the items retried, give map() the function that makes "
+                    "one: executor=functools.partial(ProcessPoolExecutor, 4)"
+                )
+            died = WorkerDiedError(
+                [alone(item) for each in guilty or suspects for item in each.items], advice
+            )
+            died.__cause__ = error
+            return died
+        if is_broken:
+            _shut_down(self._executor)
+            self._executor = None
+        for each in lost:
+            self._mark(each).unlink(missing_ok=True)
+            self._submit(each)
+        return None
+
+    def _mark(self, chunk: Chunk) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{chunk.number}"
+
+    def close(self) -> None:
+        """Cancels what waits, and tells what runs to end (by 3)."""
+        self.is_closed = True
+        if os.getpid() != self._process:  # a forked child's copy
+            return
+        self._running = [chunk.future for chunk in self._out if chunk.future is not None]
+        self._out.clear()
+        for future in self._running:
+            future.cancel()
+        if self._folder is not None:
+            (self._folder / LEASE).unlink(missing_ok=True)
+
+    def still_running(self) -> int:
+        """After `close`: how many chunks run. Dask's futures are cancelled while theirs do, so the marks count, too."""
+        if self._process != os.getpid():
+            return 0
+        marks = len(list(self._folder.iterdir())) if self._folder is not None and self._folder.exists() else 0
+        return max(marks, sum(not future.done() for future in self._running))
+
+    def end(self) -> None:
+        """Shuts an executor down that was made here. After `close`, and the end of what ran."""
+        if os.getpid() != self._process:
+            return
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._makes is not None and self._executor is not None:
+            executor, self._executor = self._executor, None
+            _shut_down(executor)
+
+
+def dumped_job_of(options: Options, bridge: Bridge) -> bytes:
+    """What all chunks have in common, pickled."""
+    job = Job(
+        options.who,
+        options.fn,
+        options.limit,
+        options.ordered,
+        options.timeout,
+        options.return_exceptions,
+        bridge,
+        platform.node(),
+        os.getpid(),
+    )
+    try:
+        return dumped_job(job)
+    except Exception as error:
+        raise TypeError(
+            f"{options.who}() can't send {options.name!r} to a worker: {error}; define it at the top of a module, or "
+            "pip install cloudpickle"
+        ) from error
+
+
+def workers_of(executor: Any) -> int:
+    """How many chunks an executor runs at once, as far as it says."""
+    for name in ("_max_workers", "_processes"):
+        if isinstance(count := getattr(executor, name, None), int) and count > 0:
+            return count
+    if isinstance(actors := getattr(executor, "_actor_pool", None), list):  # Ray's pool
+        return max(1, len(actors))
+    client: Any = getattr(executor, "_client", None)
+    if hasattr(client, "nthreads"):  # Dask's
+        return max(1, sum(map(int, client.nthreads().values())))
+    return os.cpu_count() or 1
+
+
+def batched(rows: Iterator[tuple[Any, ...]], chunks: Chunks) -> Iterator[list[tuple[Any, ...]]]:
+    """Items in the size in which they go out. One that takes long to fill goes out as it is."""
+    while True:
+        began, batch = monotonic(), list[tuple[Any, ...]]()
+        size = chunks.size()
+        try:
+            for row in rows:
+                batch.append(row)
+                if len(batch) >= size or monotonic() - began > LONGEST_FILL:
+                    break
+        except Exception:
+            if batch:
+                yield batch
+            raise
+        if not batch:
+            return
+        yield batch
+
+
+def _loaded(answer: bytes) -> Answer:
+    import pickle
+
+    loaded: Answer = pickle.loads(answer)
+    return loaded
+
+
+def _has_answer(chunk: Chunk) -> bool:
+    future = chunk.future
+    return future is not None and future.done() and not future.cancelled() and future.exception() is None
+
+
+def _unpickled(items: list[tuple[Any, ...]], error: Exception) -> TypeError:
+    for item in items:
+        try:
+            dumped(item)
+        except Exception as problem:
+            return TypeError(f"the item {alone(item)!r} can't be sent to a worker: {problem}")
+    return TypeError(f"items can't be sent to a worker: {error}")
+
+
+def _shut_down(executor: Any) -> None:
+    if isinstance(executor, Executor):
+        executor.shutdown(wait=True, cancel_futures=True)
+    elif hasattr(executor, "shutdown"):
+        executor.shutdown()
