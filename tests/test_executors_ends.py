@@ -296,6 +296,18 @@ def test_an_executor_that_can_not_be_made_anew_says_so(tmp_path: Path) -> None:
         list(syncline.map(dies, range(8), chunk=2, executor=executor, worker_retries=1))
 
 
+def test_a_pool_whose_worker_dies(tmp_path: Path) -> None:
+    """multiprocessing's own waits for ever, so it is looked after; and it has started another worker meanwhile."""
+    dies = functools.partial(code.dies, str(tmp_path), 13, 2)
+    with SPAWN.Pool(2) as pool:
+        with pytest.raises(syncline.WorkerDiedError) as caught:
+            list(syncline.map(dies, range(40), chunk=10, executor=pool))
+        assert caught.value.items == list(range(10, 20))
+        assert list(syncline.map(dies, range(40), chunk=10, executor=pool, worker_retries=1)) == list(
+            range(40)
+        )
+
+
 def test_a_call_that_blocks_its_loop_is_left_behind(
     executor: ProcessPoolExecutor,
     caplog: pytest.LogCaptureFixture,

@@ -1,8 +1,8 @@
 """What `map` has given to the workers of an executor, and what came back.
 
 Invariants:
-1. At most twice as many chunks as there are workers are out or wait to be taken: for each worker one that runs and one
-   that comes next. The source is advanced for these only.
+1. At most twice as many chunks as there are workers are out or wait to be taken, for each worker one that runs and one
+   that comes next; and one is given out. The source is advanced for these only.
 2. Only the consumer's thread touches the chunks. Executors' threads only say that there is news.
 3. When it is closed, no chunk is left that waits, and those that run have been told to end.
 """
@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from .._futures import SafeFuture
 from .lost import WorkerDiedError
 from .progress import MapProgress
 from .source import total
-from .worker import LEASE, Answer, Begun, Job, alone, dumped, dumped_job, run_chunk
+from .worker import LEASE, Answer, Begun, Job, alone, dumped, dumped_job, lives, run_chunk
 
 if TYPE_CHECKING:
     from .._core import Bridge
@@ -62,7 +62,7 @@ class PoolExecutor:
         future: Future[Any] = SafeFuture()
 
         def settle(set_it: Callable[[Any], None], value: Any) -> None:
-            if not future.cancelled():
+            with contextlib.suppress(InvalidStateError):  # it was cancelled, or its process is taken for dead
                 set_it(value)
 
         self._pool.apply_async(
@@ -72,6 +72,10 @@ class PoolExecutor:
             error_callback=lambda error: settle(future.set_exception, error),
         )
         return future
+
+
+class ProcessDiedError(Exception):
+    """What a pool does not say: the process that ran a chunk is gone."""
 
 
 class Chunks:
@@ -166,6 +170,10 @@ class Chunks:
             self._folder = Path(tempfile.mkdtemp(prefix="syncline-map-"))
             (self._folder / LEASE).touch()
 
+    def has_done(self) -> bool:
+        """Whether `take` has something."""
+        return self._first_done() is not None
+
     def next_news(self) -> SafeFuture[None] | None:
         """What to wait for until `take` may have something; None if it has."""
         if self._first_done() is not None:
@@ -177,6 +185,17 @@ class Chunks:
     def _first_done(self) -> Chunk | None:
         candidates = itertools.islice(self._out, 1) if self._options.ordered else self._out
         return next((chunk for chunk in candidates if chunk.future is not None and chunk.future.done()), None)
+
+    def look_for_dead(self) -> None:
+        """Ends the futures of chunks whose process is gone, where the executor doesn't: a pool waits for ever."""
+        if not isinstance(self._executor, PoolExecutor):
+            return
+        for chunk in self._out:
+            with contextlib.suppress(OSError, ValueError, InvalidStateError):
+                process = int(self._mark(chunk).read_text())
+                # In this order: a mark of a process that is gone, beside a future that is not done, is no late answer.
+                if not lives(process) and chunk.future is not None and not chunk.future.done():
+                    chunk.future.set_exception(ProcessDiedError(f"process {process} died"))
 
     def take(self) -> tuple[list[Any], BaseException | None]:
         """The results of a chunk that is done, and its error. Nothing, if none is, or if it goes out again."""
@@ -196,7 +215,8 @@ class Chunks:
 
     def _lost(self, chunk: Chunk, error: BaseException) -> BaseException | None:
         """What to raise for a chunk without an answer; None if it, and what was lost with it, goes out again."""
-        if not (isinstance(error, BrokenExecutor) or type(error).__name__ in _DEATHS):
+        is_death = isinstance(error, (BrokenExecutor, ProcessDiedError)) or type(error).__name__ in _DEATHS
+        if not is_death:
             error.add_note(
                 f"raised by the executor, for {len(chunk.items)} items from {alone(chunk.items[0])!r} on"
             )

@@ -16,17 +16,20 @@ from .._nested import within
 from .chunks import LONGEST_FILL, Chunks, batched
 from .group import arrival
 from .progress import display
-from .source import async_source
+from .source import MOMENT, async_source
 from .tasks import here
 
 if TYPE_CHECKING:
     from .._core import Bridge
+    from .._futures import SafeFuture
     from .options import Options
     from .progress import MapProgress
 
 R = TypeVar("R")
 LONGEST_END = 6.0
 """Seconds that running chunks have to end: those that a bridge gives to cleanup, and one to be told."""
+LOOK_FOR_DEAD_EVERY = 1.0
+"""Seconds between two looks for workers that have died, while nothing comes."""
 LOOK_EVERY = 0.02
 """Seconds between two looks at what runs still."""
 
@@ -50,14 +53,17 @@ class Flow:
         self.chunks = Chunks(options, bridge)
         self.results: deque[Any] = deque()
         self._is_fed = False
+        self._since = monotonic()
         self._error: BaseException | None = None
         self._source_error: Exception | None = None
         self._display = display(options.who, options.progress, self.chunks.total)
 
     def wants_items(self) -> bool:
-        """Whether to send some, before anything else. Results that are there come first."""
-        chunks = self.chunks
-        return not self._is_fed and chunks.has_room() and (chunks.is_empty or chunks.next_news() is not None)
+        """Whether to send some, so that workers have something to do. Who has results to come waits for that for a
+        moment only, as the source may take its time."""
+        if self._is_fed or self._error is not None or not self.chunks.has_room():
+            return False
+        return not (self.results or self.chunks.has_done()) or monotonic() - self._since < MOMENT
 
     def end_inputs(self, error: Exception | None = None) -> None:
         """The source is at its end, or has failed: its error comes when the chunks before it have ended."""
@@ -68,6 +74,7 @@ class Flow:
         """Takes what there is. It is shown here how far it is."""
         results, self._error = self.chunks.take()
         self.results.extend(results)
+        self._since = monotonic()
         if self._display is not None:
             self._display.show(self.chunks.progress)
 
@@ -123,15 +130,17 @@ class WorkersIterator(Iterator[R]):
         if flow is None:
             raise StopIteration
         try:
-            while not self._results:
+            while True:
                 if flow.wants_items():
                     self._send(flow)
+                elif self._results:
+                    return
                 elif flow.is_over():
                     raise StopIteration
                 else:
                     news = flow.chunks.next_news()
                     if news is not None:
-                        self._bridge.run(arrival(news))
+                        self._bridge.run(_news_of(flow.chunks, news))
                     flow.take()
         except BaseException:
             self.close()
@@ -178,6 +187,15 @@ class WorkersIterator(Iterator[R]):
             )
 
 
+async def _news_of(chunks: Chunks, news: SafeFuture[None]) -> None:
+    """Waits until a chunk is done."""
+    while not news.done():
+        try:
+            await within(arrival(news).__await__(), LOOK_FOR_DEAD_EVERY)
+        except TimeoutError:
+            chunks.look_for_dead()
+
+
 async def _until_ended(chunks: Chunks) -> None:
     """Waits for chunks that were told to end."""
     due = monotonic() + LONGEST_END
@@ -222,7 +240,7 @@ async def sent_out_by_async_code(options: Options) -> AsyncGenerator[Any, None]:
             else:
                 news = flow.chunks.next_news()
                 if news is not None:
-                    await arrival(news)
+                    await _news_of(flow.chunks, news)
                 flow.take()
     finally:
         try:

@@ -110,7 +110,7 @@ def run_chunk(chunk: Begun) -> bytes:
         lease = Path(chunk.folder) / LEASE if job.host == platform.node() else None
         if lease is not None and lease.parent.exists():
             mark = lease.with_name(f"{chunk.number}")
-            mark.touch()
+            mark.write_text(str(os.getpid()))
         items = pickle.loads(chunk.items)
         if lease is None or _holds(lease, job.process):
             answer = job.bridge.run(_answer(job, items, lease))
@@ -189,7 +189,11 @@ def _after_position(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _holds(lease: Path, process: int) -> bool:
     if not lease.exists():
         return False
-    # One that was killed, and that nobody has waited for yet, is in the list of processes still.
+    return lives(process)
+
+
+def lives(process: int) -> bool:
+    """Whether a process of this machine lives. One that was killed, and is a zombie yet, does not."""
     with suppress(OSError):
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
         return state not in ("X", "Z")
