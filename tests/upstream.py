@@ -11,17 +11,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Upstream:
-    """Where it is, and how many connections it has accepted."""
+    """Where it is, how many connections it has accepted, and how many requests came."""
 
     url: str
     connections: int = 0
+    requests: int = 0
+    failures: int = 0
+    """So many requests, the next ones, are answered by an error."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @contextlib.contextmanager
-def served() -> Iterator[Upstream]:
-    """Answers /name by "page name for " and the header X-Path."""
-    seen = Upstream("")
+def served(failures: int = 0) -> Iterator[Upstream]:
+    """Answers /name by "page name for " and the header X-Path; the first requests, so many, by an error."""
+    seen = Upstream("", failures=failures)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -33,8 +36,12 @@ def served() -> Iterator[Upstream]:
             super().setup()
 
         def do_GET(self) -> None:
+            with seen.lock:
+                seen.requests += 1
+                fails = seen.failures > 0
+                seen.failures -= fails
             body = f"page {self.path.strip('/')} for {self.headers['X-Path']}".encode()
-            self.send_response(200)
+            self.send_response(503 if fails else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
