@@ -215,6 +215,8 @@ def test_a_function_that_makes_an_executor() -> None:
     assert list(results) == [2 * number for number in range(30)]
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         made[0].submit(int)
+    pool = functools.partial(multiprocessing.get_context("spawn").Pool, 1)
+    assert list(syncline.map(code.double, range(3), executor=pool)) == [0, 2, 4]
 
 
 @pytest.mark.parametrize("method", METHODS)

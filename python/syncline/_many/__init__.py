@@ -9,8 +9,10 @@
     progress    the bars: tqdm's, rich's, or a function of the user's
     group       `with syncline.group() as g:`
 
-With `executor=` each call is a chunk of items that goes to a worker of the executor: `executors`. It plugs in where
-`results.mapped` and `results.amapped` begin, with the checked options. It returns what these return: an iterator with
-`close()`, an async generator. The shortest way is a map over chunks: an async function that submits a chunk and awaits
-its future, with a limit of its own, whose results are lists of results.
+With `executor=` the calls are made in other processes, by an engine in each:
+
+    executors   what users iterate over then
+    chunks      in this process: what was given to the workers, and what came back
+    worker      in the workers: makes the calls of a chunk, through the process's own bridge; and what travels
+    lost        the error for items whose worker has died
 """

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,11 @@ class PoolExecutor:
             error_callback=lambda error: settle(future.set_exception, error),
         )
         return future
+
+    def end(self) -> None:
+        """Ends the pool."""
+        self._pool.terminate()
+        self._pool.join()
 
 
 class ProcessDiedError(Exception):
@@ -360,7 +365,8 @@ def _unpickled(items: list[tuple[Any, ...]], error: Exception) -> TypeError:
 
 
 def _shut_down(executor: Any) -> None:
-    if isinstance(executor, Executor):
-        executor.shutdown(wait=True, cancel_futures=True)
-    elif hasattr(executor, "shutdown"):
+    """Waits for nothing but its own end: no chunk runs any more."""
+    if isinstance(executor, PoolExecutor):
+        executor.end()
+    else:
         executor.shutdown()
