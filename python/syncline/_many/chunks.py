@@ -102,7 +102,8 @@ class Chunks:
         self._folder: Path | None = None
         """Where workers on this machine see that they are wanted, and leave their marks."""
         self._news: SafeFuture[None] = SafeFuture()
-        self._total = total(options)
+        self.total = total(options)
+        """How many items there will be, where that is known."""
         self._done = 0
         self._failed = 0
         self._running: list[Future[bytes]] = []
@@ -112,21 +113,16 @@ class Chunks:
     def progress(self) -> MapProgress:
         """How far it is, in items. All items of a chunk that is out count as in flight."""
         out = sum(len(chunk.items) for chunk in self._out)
-        return MapProgress(self._done, self._failed, out, self._total)
-
-    @property
-    def total(self) -> int | None:
-        """How many items there will be, where that is known."""
-        return self._total
+        return MapProgress(self._done, self._failed, out, self.total)
 
     def size(self) -> int:
         """How many items go into the next chunk."""
         self._begin()
         if self._options.chunk is not None:
             return self._options.chunk
-        if self._total is None:
+        if self.total is None:
             return self._options.limit
-        return max(1, min(self._options.limit, -(-self._total // (OFTEN * self._workers))))
+        return max(1, min(self._options.limit, -(-self.total // (OFTEN * self._workers))))
 
     def has_room(self) -> bool:
         """By 1."""

@@ -9,21 +9,19 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterat
 from contextvars import copy_context
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from .._dual import DualCoroutine
+from .._dual import DualCoroutine, DualIterator, run_by
 from .._nested import within
 from .chunks import LONGEST_FILL, Chunks, batched
 from .group import arrival
-from .progress import display
+from .results import Shown
 from .source import MOMENT, async_source
 from .tasks import here
 
 if TYPE_CHECKING:
     from .._core import Bridge
-    from .._futures import SafeFuture
     from .options import Options
-    from .progress import MapProgress
 
 R = TypeVar("R")
 LONGEST_END = 6.0
@@ -56,7 +54,6 @@ class Flow:
         self._since = monotonic()
         self._error: BaseException | None = None
         self._source_error: Exception | None = None
-        self._display = display(options.who, options.progress, self.chunks.total)
 
     def wants_items(self) -> bool:
         """Whether to send some, so that workers have something to do. Who has results to come waits for that for a
@@ -71,12 +68,10 @@ class Flow:
         self._source_error = error
 
     def take(self) -> None:
-        """Takes what there is. It is shown here how far it is."""
+        """Takes what there is."""
         results, self._error = self.chunks.take()
         self.results.extend(results)
         self._since = monotonic()
-        if self._display is not None:
-            self._display.show(self.chunks.progress)
 
     def is_over(self) -> bool:
         """Whether there is nothing more to come; raises the error that ended it."""
@@ -91,30 +86,29 @@ class Flow:
         finally:
             del error  # its traceback has this frame
 
-    def close(self) -> bool:
-        """Tells all to end; returns whether something runs still."""
-        self.results.clear()
-        if self._display is not None:
-            shown, self._display = self._display, None
-            last: MapProgress = self.chunks.progress
-            try:
-                shown.show(last)
-            finally:
-                shown.close()
+    async def end(self) -> None:
+        """Tells all to end, and waits until it has."""
+        tasks = here()
         self.chunks.close()
-        return self.chunks.still_running() > 0
+        if self.chunks.still_running():
+            await tasks.all_end([tasks.start(_until_ended(self.chunks), copy_context())])
+        self.chunks.end()
 
 
 class WorkersIterator(Iterator[R]):
-    """As `MapIterator`, of calls that the workers of an executor make."""
+    """As `MapIterator`, of calls that the workers of an executor make.
 
-    _flow: Flow | None = None
+    Chunks are sent and taken in the thread that asks for results. `steps` waits for them, on the bridge's loop; there
+    it ends them, too, however it is left.
+    """
 
     def __init__(self, bridge: Bridge, options: Options, rows: Iterator[tuple[Any, ...]]) -> None:
-        self._bridge = bridge
-        self._flow = Flow(options, bridge)
-        self._batches = batched(rows, self._flow.chunks)
-        self._results: deque[R] = self._flow.results
+        self._flow = flow = Flow(options, bridge)
+        self._steps = run_by(bridge, DualIterator(_steps(flow)))
+        self._shown = Shown.of(options, flow.chunks)
+        self._batches = batched(rows, flow.chunks)
+        self._results: deque[R] = flow.results
+        self._state: Literal["new", "open", "closed"] = "new"
 
     def __iter__(self) -> Self:
         return self
@@ -127,45 +121,48 @@ class WorkersIterator(Iterator[R]):
     def _fetch(self) -> None:
         """Gets the next results, at least one; StopIteration at the end."""
         flow = self._flow
-        if flow is None:
+        if self._state == "closed":
             raise StopIteration
         try:
+            if self._state == "new":
+                next(self._steps)  # from now on it ends what is sent
+                self._state = "open"
             while True:
                 if flow.wants_items():
-                    self._send(flow)
+                    self._send()
                 elif self._results:
                     return
                 elif flow.is_over():
                     raise StopIteration
                 else:
-                    news = flow.chunks.next_news()
-                    if news is not None:
-                        self._bridge.run(_news_of(flow.chunks, news))
+                    if not flow.chunks.has_done():
+                        next(self._steps)
                     flow.take()
+                    if self._shown is not None:
+                        self._shown.show()
         except BaseException:
             self.close()
             raise
 
-    def _send(self, flow: Flow) -> None:
+    def _send(self) -> None:
         try:
             items = next(self._batches)
         except StopIteration:
-            flow.end_inputs()
+            self._flow.end_inputs()
         except Exception as error:
-            flow.end_inputs(error)
+            self._flow.end_inputs(error)
         else:
-            flow.chunks.send(items)
+            self._flow.chunks.send(items)
 
     def close(self) -> None:
         """Cancels what waits and what runs, and waits until it has ended. Does nothing the second time."""
-        if self._flow is None:
-            return
-        flow, self._flow = self._flow, None
+        self._state = "closed"
+        self._results.clear()
         try:
-            if flow.close():
-                self._bridge.run(_until_ended(flow.chunks))
+            self._steps.close()
         finally:
-            flow.chunks.end()
+            if self._shown is not None:
+                self._shown.close()
 
     def __enter__(self) -> Self:
         return self
@@ -178,18 +175,20 @@ class WorkersIterator(Iterator[R]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except Exception:
-            logging.getLogger("syncline").debug(
-                "a map that was dropped could not wait for its end", exc_info=True
-            )
+
+async def _steps(flow: Flow) -> AsyncGenerator[None, None]:
+    """Each step but the first waits until there is something to take."""
+    try:
+        while True:
+            yield
+            await _news_of(flow.chunks)
+    finally:
+        await flow.end()
 
 
-async def _news_of(chunks: Chunks, news: SafeFuture[None]) -> None:
+async def _news_of(chunks: Chunks) -> None:
     """Waits until a chunk is done."""
-    while not news.done():
+    while (news := chunks.next_news()) is not None:
         try:
             await within(arrival(news).__await__(), LOOK_FOR_DEAD_EVERY)
         except TimeoutError:
@@ -214,8 +213,8 @@ async def _until_ended(chunks: Chunks) -> None:
 
 async def sent_out_by_async_code(options: Options) -> AsyncGenerator[Any, None]:
     """What `amap` returns."""
-    tasks = here()
     flow = Flow(options, _bridge_like_this())
+    shown = Shown.of(options, flow.chunks)
     source = async_source(options)
     batches: AsyncIterator[list[tuple[Any, ...]]] | None = None
     rows: Iterator[list[tuple[Any, ...]]] = iter(())
@@ -238,16 +237,16 @@ async def sent_out_by_async_code(options: Options) -> AsyncGenerator[Any, None]:
             elif flow.is_over():
                 break
             else:
-                news = flow.chunks.next_news()
-                if news is not None:
-                    await _news_of(flow.chunks, news)
+                await _news_of(flow.chunks)
                 flow.take()
+                if shown is not None:
+                    shown.show()
     finally:
         try:
-            if flow.close():
-                await tasks.all_end([tasks.start(_until_ended(flow.chunks), copy_context())])
+            await flow.end()
         finally:
-            flow.chunks.end()
+            if shown is not None:
+                shown.close()
 
 
 def _bridge_like_this() -> Bridge:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from .._dual import DualIterator, run_by
 from .engine import Engine
-from .progress import Display, display
+from .progress import Display, MapProgress, display
 from .source import Feed, async_source, total
 
 if TYPE_CHECKING:
@@ -119,16 +119,25 @@ async def _results(options: Options, engine: Engine, feed: Feed | None) -> Async
                 shown.close()
 
 
-class Shown:
-    """The progress of an engine in a display, which is closed when this is dropped, if not before."""
+class Counts(Protocol):
+    """Who knows how far it is: the engine, or with an executor the chunks."""
 
-    def __init__(self, engine: Engine, display: Display) -> None:
+    total: int | None
+
+    @property
+    def progress(self) -> MapProgress: ...
+
+
+class Shown:
+    """The progress of a map in a display, which is closed when this is dropped, if not before."""
+
+    def __init__(self, engine: Counts, display: Display) -> None:
         self._engine = engine
         self._display = display
         self._is_closed = False
 
     @classmethod
-    def of(cls, options: Options, engine: Engine) -> Self | None:
+    def of(cls, options: Options, engine: Counts) -> Self | None:
         """None if nothing is to be shown."""
         found = display(options.who, options.progress, engine.total)
         return None if found is None else cls(engine, found)
