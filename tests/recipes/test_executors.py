@@ -1,4 +1,4 @@
-"""`map(executor=...)` with loky, with Dask on a cluster of two processes, and with Ray."""
+"""`map(executor=...)` with loky, and with Dask on a cluster of two processes."""
 
 from __future__ import annotations
 
@@ -38,23 +38,7 @@ def dask() -> Iterator[Any]:
         yield client.get_executor()
 
 
-def ray() -> Iterator[Any]:
-    ray = pytest.importorskip("ray")
-    from ray.util.multiprocessing import Pool
-
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")])}},
-    )
-    pool = Pool(2)
-    yield pool
-    pool.terminate()
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module", params=[loky, dask, ray], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=[loky, dask], ids=lambda make: make.__name__)
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Each of them, with two processes that find the modules of the tests."""
     before = os.environ.get("PYTHONPATH")
