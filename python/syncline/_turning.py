@@ -142,7 +142,8 @@ class _Room:
 def _to_be_taken(loop: Loop) -> int:
     """How many handles the loop's turn that this stack is in is still to take. Where that can't be seen, all that are
     ready: then a step that makes many calls finds more and more of them."""
-    code = getattr(type(loop)._run_once, "__code__", None)
+    kind: Any = type(loop)
+    code = getattr(kind._run_once, "__code__", None)
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
