@@ -142,13 +142,14 @@ def test_a_timeout_around_the_call_ends_it(host: str, way: str) -> None:
 
         async def inner() -> None:
             try:
+                limit.reschedule(0)  # now that it has begun
                 await asyncio.Event().wait()
             finally:
                 await turns()
                 seen.append("cleaned up")
 
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):  # noqa: ASYNC100 -- the call awaits
+            async with asyncio.timeout(None) as limit:  # noqa: ASYNC100 -- the call awaits
                 WAYS[way](inner())
         await turns()
         task = asyncio.current_task()

@@ -287,6 +287,26 @@ def test_an_eager_plain_task_waits_in_the_middle_of_another_ones_step() -> None:
     assert run(main) == [0, 1, 2, 3, 0, 1, 2, 3]
 
 
+def test_many_calls_in_one_step_stay_as_quick_as_the_first() -> None:
+    """What is ready in the loop does not pile up from call to call."""
+
+    async def main() -> None:
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+
+        async def calls() -> None:
+            counts = []
+            for _ in range(100):
+                assert asyncio.run(turns(2)) == 2
+                counts.append(len(ready))
+            assert max(counts) < 20
+
+        others = [asyncio.create_task(turns(500)) for _ in range(5)]
+        await asyncio.gather(plain(calls()), plain(calls()))
+        await asyncio.gather(*others)
+
+    run(main)
+
+
 def test_nothing_is_kept_of_a_call() -> None:
     """Neither its result nor its stack, once it is done."""
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import trio
 import uvloop
 
 import syncline
@@ -396,7 +395,7 @@ def test_a_loop_that_does_not_run_is_not_waited_for(seen: Seen) -> None:
 
 
 def test_mistakes_are_named() -> None:
-    """What keeps its object alive, what can't be referred to, what isn't a function, and trio."""
+    """What keeps its object alive, what can't be referred to, and what isn't a function."""
 
     class Client(Owner):
         async def aclose(self) -> None: ...
@@ -412,12 +411,6 @@ def test_mistakes_are_named() -> None:
         syncline.finalize(owner, asyncio.sleep(0))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="async function, not int"):
         syncline.finalize(owner, 1)  # type: ignore[arg-type]
-
-    async def main() -> None:
-        with pytest.raises(RuntimeError, match="trio"):
-            syncline.finalize(owner, asyncio.sleep, 0)
-
-    trio.run(main)
 
 
 def test_a_foreign_loops_home_is_not_the_bridges(seen: Seen, make_bridge: Any) -> None:

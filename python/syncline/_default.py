@@ -53,8 +53,8 @@ def finalize(
                 self.client = Client()
                 self._cleanup = syncline.finalize(self, self.client.aclose)
 
-    On the running loop, if this is called where one runs; else on the default bridge's. All else is as with
-    `Bridge.finalize`. It works on asyncio's and uvloop's loops; on trio's it raises RuntimeError.
+    On the running loop, if this is called where one runs, asyncio's, uvloop's or trio's; else on the default bridge's.
+    All else is as with `Bridge.finalize`.
     """
     from . import _finalizing
 

@@ -1,36 +1,31 @@
 """Async cleanup when an object is collected, or when its loop or the interpreter ends: `finalize`.
 
 1. An object is collected in the middle of anything, in any thread, by code that may hold any lock. There only a note is
-   made, and the loop is told (`call_soon_threadsafe`, which takes no lock). The cleanup is a task of that loop.
+   made, and the loop is told (`_homes.py`). The cleanup is a task of that loop.
 2. A finalizer has one right to run, and whoever takes it runs it: the loop, a caller, the end.
-3. What is left when its loop ends runs then: by an async generator, which a loop closes at its end
-   (`shutdown_asyncgens`). Nothing of the loop's is replaced.
-4. At the interpreter's exit what is left runs first, while all loops of bridges still go on with all their tasks.
-5. A forked child has the objects, but none of the loops: it forgets what is to be done there.
+3. At the interpreter's exit what is left runs first, while all loops of bridges still go on with all their tasks.
+4. A forked child has the objects, but none of the loops: it forgets what is to be done there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
-import contextlib
 import contextvars
-import functools
 import inspect
 import itertools
-import logging
 import os
-import threading
+import sys
 import time
 import weakref
 from asyncio import events
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from ._core import Collected, DeadlockError, RunnerClosedError, can_await_here
+from ._core import Collected, DeadlockError, RunnerClosedError, await_here, can_await_here
+from ._homes import AsyncioHome, Home
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from ._core import Bridge
 
@@ -51,7 +46,7 @@ class Finalizer(Generic[R]):
     def __init__(
         self,
         bridge: Bridge,
-        home: _Home,
+        home: Home,
         owner: object,
         afn: Callable[..., Awaitable[R]],
         args: tuple[Any, ...],
@@ -65,10 +60,10 @@ class Finalizer(Generic[R]):
             kwargs,
         )
         self._right = [None]
-        self._number = next(_numbers)
-        self._context = contextvars.copy_context()
-        home.left[self] = None
+        self.number = next(_numbers)
+        self.context = contextvars.copy_context()
         self._owner: weakref.ref[Any] | None = weakref.ref(owner, Collected(self._note))
+        home.left[self] = None
 
     def __repr__(self) -> str:
         call = self._call
@@ -88,9 +83,7 @@ class Finalizer(Generic[R]):
     def detach(self) -> tuple[Any, Callable[..., Awaitable[R]], tuple[Any, ...], dict[str, Any]] | None:
         """What `peek` gives, and the cleanup won't be done."""
         found = self.peek()
-        if found is None or self._take() is None:
-            return None
-        return found
+        return None if found is None or self.take() is None else found
 
     def __call__(self) -> R | None:
         """Does the cleanup now, on its loop, and waits; returns its result, or None if it isn't alive any more.
@@ -100,23 +93,42 @@ class Finalizer(Generic[R]):
         """
         if not self.alive:
             return None
-        if self._home.is_here() and not can_await_here():
-            raise DeadlockError(
-                "this call would block the loop that is to do the cleanup; write `await finalizer.aio()` instead"
-            )
-        return self._bridge.run_sync(self.aio)
+        if not self._home.is_here():
+            return self._bridge.run_sync(self.aio)
+        if can_await_here():
+            return await_here(self.aio())
+        raise DeadlockError(
+            "this call would block the loop that is to do the cleanup; write `await finalizer.aio()` instead"
+        )
 
     async def aio(self) -> R | None:
-        """The same for async code, on any loop of asyncio's: `await finalizer.aio()`."""
+        """The same for async code, on any loop: `await finalizer.aio()`."""
         if not self.alive:
             return None
         if self._home.is_here():
-            call = self._take()
+            call = self.take()
             return None if call is None else await call[0](*call[1], **call[2])
         if not self._home.runs():
             raise RunnerClosedError("the loop that is to do this cleanup does not run")
-        result: R | None = await self._home.ask(self)
+        result: R | None
+        if _is_in_trio():
+            from ._homes_trio import wait_for
+
+            result = await wait_for(self._home.ask(self))
+        else:
+            result = await asyncio.wrap_future(self._home.ask(self))
         return result
+
+    def take(self) -> tuple[Callable[..., Awaitable[R]], tuple[Any, ...], dict[str, Any]] | None:
+        """For the loop that runs it: what is to be called; None if somebody has taken it. It is dead then."""
+        try:
+            self._right.pop()
+        except IndexError:
+            return None
+        call, self._call, self._owner = self._call, None, None
+        self._home.left.pop(self, None)
+        self._home.due.pop(self, None)
+        return call
 
     def _object(self) -> object:
         reference = self._owner
@@ -128,172 +140,36 @@ class Finalizer(Generic[R]):
             self._home.due[self] = None
             self._home.tell()
 
-    def _take(self) -> tuple[Callable[..., Awaitable[R]], tuple[Any, ...], dict[str, Any]] | None:
-        """Takes the right to run, by 2, if nobody has taken it; returns what is to be called."""
-        try:
-            self._right.pop()
-        except IndexError:
-            return None
-        call, self._call, self._owner = self._call, None, None
-        self._home.left.pop(self, None)
-        self._home.due.pop(self, None)
-        return call
 
-
-class _Home:
-    """A loop, and what is to be finalized there."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.thread = threading.get_ident()
-        self.left: dict[Finalizer[Any], None] = {}
-        """All that are still to run."""
-        self.due: dict[Finalizer[Any], concurrent.futures.Future[Any] | None] = {}
-        """Those that are to run now, and who waits for the result."""
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._end = self._until_end()
-        # To its first `yield`: the loop takes note of a generator at its first step.
-        with contextlib.suppress(StopIteration):
-            self._end.asend(None).send(None)
-
-    def is_here(self) -> bool:
-        return events._get_running_loop() is self.loop
-
-    def runs(self) -> bool:
-        return self.loop.is_running()
-
-    def tell(self) -> None:
-        with contextlib.suppress(RuntimeError):  # The loop is closed; `_at_exit` says what that has cost.
-            self.loop.call_soon_threadsafe(self._begin_due)
-
-    def ask(self, finalizer: Finalizer[R]) -> asyncio.Future[R | None]:
-        """Has it run now, for code on another loop."""
-        future: concurrent.futures.Future[R | None] = concurrent.futures.Future()
-        self.due[finalizer] = future
-        self.tell()
-        return asyncio.wrap_future(future)
-
-    def _begin_due(self) -> None:
-        for finalizer, future in list(self.due.items()):
-            call = finalizer._take()
-            if call is None:
-                if future is not None and not future.done():
-                    future.set_result(None)
-                continue
-            work = _run(call, future)
-            task = self.loop.create_task(work, context=finalizer._context)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            if future is not None:
-                future.add_done_callback(functools.partial(self._cancel, task))
-
-    def _cancel(self, task: asyncio.Task[None], future: concurrent.futures.Future[Any]) -> None:
-        if future.cancelled():
-            with contextlib.suppress(RuntimeError):  # closed, and the task with it
-                self.loop.call_soon_threadsafe(task.cancel)
-
-    async def _until_end(self) -> AsyncGenerator[None]:
-        """By 3."""
-        try:
-            yield
-        finally:
-            _homes.pop(self.loop, None)
-            await self._finish()
-
-    async def _finish(self) -> None:
-        """Runs what is left, the latest first."""
-        self._begin_due()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        for finalizer in sorted(self.left, key=lambda each: each._number, reverse=True):
-            if finalizer.atexit and (call := finalizer._take()) is not None:
-                work = asyncio.get_running_loop().create_task(_run(call, None), context=finalizer._context)
-                await asyncio.wait([work])
-
-    def finish_at_exit(self, deadline: float) -> None:
-        """By 4, for a loop that runs in another thread, or one of this thread that does not run any more."""
-        if self.loop.is_closed():
-            _report_lost(self)
-        elif self.runs():
-            done = asyncio.run_coroutine_threadsafe(self._finish(), self.loop)
-            concurrent.futures.wait([done], max(0.0, deadline - time.monotonic()))
-        elif (
-            self.thread == threading.get_ident()
-            and events._get_running_loop() is None
-            and not _is_ours(self.loop)
-        ):
-            self.loop.run_until_complete(self._finish())
-
-
-def _is_ours(loop: object) -> bool:
-    """Whether a bridge closes this loop at exit, as it does the others."""
-    from ._core import BridgeLoop
-
-    return isinstance(loop, BridgeLoop)
-
-
-async def _run(
-    call: tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], dict[str, Any]],
-    future: concurrent.futures.Future[Any] | None,
-) -> None:
-    function, args, kwargs = call
-    try:
-        result = await function(*args, **kwargs)
-    except asyncio.CancelledError:
-        if future is not None:
-            future.cancel()
-        raise
-    except BaseException as error:
-        if future is None:
-            logging.getLogger("syncline").error(
-                "the cleanup %s of an object failed", _name(function), exc_info=error
-            )
-        elif not future.done():
-            future.set_exception(error)
-    else:
-        if future is not None and not future.done():
-            future.set_result(result)
-
-
-def _name(function: object) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
-
-
-def _report_lost(home: _Home) -> None:
-    lost = [call for finalizer in list(home.due) if (call := finalizer._take()) is not None]
-    if lost:
-        logging.getLogger("syncline").warning(
-            "the cleanup of %d collected objects was never done (the first: %s): their loop was closed before, and not "
-            "by asyncio.run() or after loop.shutdown_asyncgens(), which would have done it",
-            len(lost),
-            _name(lost[0][0]),
-        )
-
-
-_homes: dict[asyncio.AbstractEventLoop, _Home] = {}
-_parents: list[_Home] = []
+_homes: dict[Any, Home] = {}
+_parents: list[Home] = []
 """In a forked child: its parent's. They are kept, as an async generator that goes away tells its loop."""
 
 
-def _home() -> _Home:
+def _is_in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and trio.lowlevel.in_trio_run() and events._get_running_loop() is None
+
+
+def _home_here() -> Home:
     """That of the running loop."""
-    loop = events._get_running_loop()
-    if loop is None:
-        raise RuntimeError(
-            "finalize() works on loops of asyncio's kind; in trio code use `async with` or a nursery"
-        )
-    home = _homes.get(loop)
-    if home is None:
-        home = _homes[loop] = _Home(loop)
-    return home
+    if _is_in_trio():
+        from trio.lowlevel import current_trio_token
+
+        from ._homes_trio import TrioHome
+
+        key: Any = current_trio_token()
+        return _homes.get(key) or _homes.setdefault(key, TrioHome(key, _homes))
+    key = asyncio.get_running_loop()
+    return _homes.get(key) or _homes.setdefault(key, AsyncioHome(key, _homes))
 
 
-async def _home_there() -> _Home:
-    return _home()
+async def _home_there() -> Home:
+    return _home_here()
 
 
 def _forget_parents() -> None:
-    """By 5."""
+    """By 4."""
     _parents.extend(_homes.values())
     for home in _homes.values():
         for finalizer in [*home.left, *home.due]:
@@ -304,10 +180,10 @@ def _forget_parents() -> None:
 
 
 def _at_exit() -> None:
+    """By 3. First the loop that has the latest finalizer."""
     deadline = time.monotonic() + _PATIENCE
-    for home in sorted(
-        _homes.values(), key=lambda home: max((each._number for each in home.left), default=-1)
-    ):
+    latest = {home: max((each.number for each in home.left), default=-1) for home in _homes.values()}
+    for home in sorted(latest, key=latest.__getitem__, reverse=True):
         home.finish_at_exit(deadline)
 
 
@@ -328,7 +204,7 @@ def finalize(
     """As `Bridge.finalize`; if `is_at_home`, for the running loop."""
     if (mistake := _mistake(owner, afn, args, kwargs)) is not None:
         raise TypeError(mistake)
-    home = _home() if is_at_home else bridge.run_sync(_home_there)
+    home = _home_here() if is_at_home else bridge.run_sync(_home_there)
     return Finalizer(bridge, home, owner, afn, args, kwargs)
 
 

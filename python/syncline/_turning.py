@@ -9,8 +9,8 @@ The stack that waits can't be told apart from the loop's below it. So it is left
 2. While anything waits, a turner turns the loop. The loop's own stack makes room for one (`_make_room`): it would not
    see who may go on, nor end the waits when the loop is stopped.
 3. All turners begin at the same depth of the C stack (`_start`): a thousand stacks that wait don't pile up.
-4. `_run_once` counts what is ready, and then takes that many handles. A stack finds as many as it left, or cancelled
-   ones in their place (`_Room`).
+4. `_run_once` counts what is ready, and then takes that many handles. A stack finds as many as it was still to take, or
+   cancelled ones in their place (`_Room`).
 5. A task whose step is under way takes a cancellation for its next `await`, and may be given another one there. So
    while it waits, its `cancel` is ours (`_Cancelling`).
 """
@@ -18,6 +18,7 @@ The stack that waits can't be told apart from the loop's below it. So it is left
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import tasks
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ class _Room:
         self._aside = Aside()
 
     def __enter__(self) -> None:
-        self._ready = len(self._loop._ready)
+        self._needed = _to_be_taken(self._loop)
         self._aside.__enter__()
         if self._task is not None:
             tasks._leave_task(self._loop, self._task)
@@ -132,13 +133,26 @@ class _Room:
         if self._task is not None:
             tasks._enter_task(self._loop, self._task)
         self._aside.__exit__(kind, error, trace)
-        nothing = asyncio.Handle(_nothing, (), self._loop)
-        nothing.cancel()
-        self._loop._ready.extend([nothing] * (self._ready - len(self._loop._ready)))
+        if (missing := self._needed - len(self._loop._ready)) > 0:
+            nothing = asyncio.Handle(_noted, (None,), self._loop)
+            nothing.cancel()
+            self._loop._ready.extend([nothing] * missing)
 
 
-def _nothing() -> None:
-    pass
+def _to_be_taken(loop: Loop) -> int:
+    """How many handles the loop's turn that this stack is in is still to take. Where that can't be seen, all that are
+    ready: then a step that makes many calls finds more and more of them."""
+    kind: Any = type(loop)
+    code = getattr(kind._run_once, "__code__", None)
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code is code and frame.f_locals.get("self") is loop:
+            counted, taken = frame.f_locals.get("ntodo"), frame.f_locals.get("i")
+            if counted is not None and taken is not None:
+                return int(counted) - int(taken) - 1
+            break
+    return len(loop._ready)
 
 
 class _TurnedLoop:
