@@ -42,7 +42,10 @@ from ._options import BridgeOptions
 from ._stats import BridgeStats
 from ._threads import (
     ThreadLimiter,
+    Worker,
     WouldBlock,
+    aenter,
+    aiterate,
     call_with_mark,
     check_cancelled,
     from_thread,
@@ -70,8 +73,11 @@ __all__ = [
     "RunnerClosedError",
     "SynclineError",
     "ThreadLimiter",
+    "Worker",
     "WouldBlock",
     "__version__",
+    "aenter",
+    "aiterate",
     "call_with_mark",
     "check_cancelled",
     "configure",
