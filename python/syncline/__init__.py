@@ -52,7 +52,10 @@ from ._resources import Resource
 from ._stats import BridgeStats
 from ._threads import (
     ThreadLimiter,
+    Worker,
     WouldBlock,
+    aenter,
+    aiterate,
     call_with_mark,
     check_cancelled,
     from_thread,
@@ -81,9 +84,12 @@ __all__ = [
     "RunnerClosedError",
     "SynclineError",
     "ThreadLimiter",
+    "Worker",
     "WorkerDiedError",
     "WouldBlock",
     "__version__",
+    "aenter",
+    "aiterate",
     "amap",
     "blocking",
     "call",

@@ -35,6 +35,7 @@ __all__ = [
     "LimiterBase",
     "ManagerBase",
     "Nestable",
+    "OwnThread",
     "Pending",
     "RunnerClosedError",
     "Selector",
@@ -237,7 +238,7 @@ def from_thread(fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P
             return [syncline.from_thread(fetch, url) for url in urls]
 
     Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
-    that loop has ended; RuntimeError in a thread that no loop has sent.
+    that loop has ended; RuntimeError in a thread that no loop has sent. anyio's worker threads are reached, too.
     """
 
 def errand(
@@ -250,7 +251,7 @@ def errand(
 def check_cancelled() -> None:
     """Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
 
-    Raises RuntimeError in any other thread.
+    Works in anyio's worker threads, too. Raises RuntimeError in any other thread.
     """
 
 def in_worker_thread() -> bool:
@@ -313,6 +314,23 @@ class LimiterBase:
     def _call(
         self, fn: Callable[..., _R], args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Awaitable[_R]: ...
+
+@disjoint_base
+class OwnThread:
+    """The core of `syncline.Worker`."""
+
+    def __new__(cls) -> Self: ...
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+    def _call(
+        self, fn: Callable[..., _R], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Awaitable[_R]:
+        """The call of `fn` in the thread, as an awaitable."""
+    def _send(self, fn: Callable[[], object]) -> None:
+        """Has the thread call `fn` after all that it was asked for before; nobody waits for that."""
+    def close(self) -> None:
+        """Ends the thread when it has done what it was asked for. Calls that come later are refused."""
 
 @final
 class Pending:

@@ -20,6 +20,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::per_process::PerProcess;
 use crate::python::process;
+use crate::python::surroundings::ANYIO;
 use crate::python::threads;
 use crate::runner::state::{Feeder, current_runner};
 use pyo3::exceptions::PySystemExit;
@@ -48,16 +49,34 @@ pub struct Payload {
 /// What a worker thread does.
 pub trait WorkerJob: Send + Sync {
     /// This thread takes the job. Returns what is to be called, or `None` if nobody wants that any more.
-    fn begin(self: Arc<Self>) -> Option<Payload>;
+    fn begin(self: Arc<Self>, py: Python<'_>) -> Option<Payload>;
     /// The function has ended, or will never run. Returns a job that this thread may do next, and the notice to send.
     fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>);
     /// Does the job in the calling thread, at a time when no thread can be started any more.
     fn run_here(&self, py: Python<'_>);
     /// No worker will ever do the job, as no thread could be started.
     fn fail(&self, py: Python<'_>, error: PyErr);
+    /// The pool whose threads do it, if that is not the one for all.
+    fn pool(&self) -> Option<Arc<Works>> {
+        None
+    }
 }
 
-type Works = Pool<Arc<dyn WorkerJob>>;
+pub type Works = Pool<Arc<dyn WorkerJob>>;
+
+/// A pool of one thread, for jobs that belong to one thread. It lives until it is closed.
+pub fn pool_of_one() -> Arc<Works> {
+    Arc::new(Works::of_one(usable_cores()))
+}
+
+/// Has the thread of such a pool end when its jobs are done.
+pub fn close(pool: &Works) {
+    for summons in pool.close() {
+        if let Some(announcement) = summons.deliver() {
+            announce(announcement);
+        }
+    }
+}
 
 /// One for each process (by 4).
 static POOL: PerProcess<Arc<Works>> = PerProcess::new();
@@ -100,7 +119,7 @@ pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>) -> Option<(Annou
         job.run_here(py);
         return None;
     }
-    let pool = pool();
+    let pool = job.pool().unwrap_or_else(pool);
     let announcement = match pool.submit(Arc::clone(job)) {
         Need::Wake(summons) => summons.deliver(),
         need => {
@@ -148,6 +167,7 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
     let worker = Worker {
         pool: Arc::clone(pool),
         desk: Desk::new(),
+        longest_idle: (!pool.is_of_one()).then_some(LONGEST_IDLE),
         epoch: process::epoch(),
         has_arrived: AtomicBool::new(false),
         current: Mutex::new(None),
@@ -157,12 +177,25 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
     threads::start(py, &name, names::work(py)?.clone(), PyTuple::new(py, [worker])?, None).map(drop)
 }
 
+/// Takes back what calls have told anyio of this thread.
+fn leave_anyio(py: Python<'_>) -> PyResult<()> {
+    if ANYIO.is_there(py) {
+        let locals = names::anyio_thread_locals(py)?;
+        if locals.hasattr(intern!(py, "current_token"))? {
+            locals.delattr(intern!(py, "current_token"))?;
+            locals.delattr(intern!(py, "current_cancel_scope"))?;
+        }
+    }
+    Ok(())
+}
+
 /// What a worker thread asks for work.
 // No `__traverse__`: its thread keeps it, and it refers to one call at a time.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Worker {
     pool: Arc<Works>,
     desk: Arc<Desk>,
+    longest_idle: Option<Duration>,
     epoch: u32,
     has_arrived: AtomicBool,
     current: Mutex<Option<Arc<dyn WorkerJob>>>,
@@ -175,6 +208,9 @@ impl Worker {
         MARKED.set(false);
         drop(waiter::enter(None));
         context::forget_kept(py);
+        if let Err(error) = leave_anyio(py) {
+            error.write_unraisable(py, None);
+        }
         let (job, outcome) = (take(&self.current)?, take(&self.outcome));
         self.finish_with(py, &*job, outcome)
     }
@@ -214,13 +250,19 @@ impl Worker {
                     notice.send_now(py);
                 }
                 meet(py, &self.pool, need, None);
-                if let Some(payload) = Arc::clone(&job).begin() {
+                if let Some(payload) = Arc::clone(&job).begin(py) {
                     drop(replace(&self.current, Some(job)));
                     return (payload.run, payload.args, payload.kwargs).into_pyobject(py).map(Some);
                 }
                 notice = self.finish_with(py, &*job, None);
             }
             if !self.pool.sit_down(&self.desk) {
+                if self.pool.end() {
+                    if let Some(notice) = notice.take() {
+                        notice.send_now(py);
+                    }
+                    return Ok(None);
+                }
                 continue;
             }
             // Sent only when this thread has sat down: if the task has more work at once, it finds this thread free.
@@ -230,7 +272,7 @@ impl Worker {
                 let (dozed, back, woken_at) = py.detach(|| {
                     let dozed = match prepared.as_mut().and_then(Notice::send) {
                         Some(unsent) => Err(unsent),
-                        None => Ok(self.pool.doze(&self.desk, Some(LONGEST_IDLE))),
+                        None => Ok(self.pool.doze(&self.desk, self.longest_idle)),
                     };
                     (dozed, process::come_back(), Instant::now())
                 });
