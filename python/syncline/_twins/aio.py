@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 async def _there(home: Home, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The result of an async function that runs on the object's loop (by 2)."""
-    return await asyncio.wrap_future(home.submit(fn, *args, **kwargs))
+    home.check()
+    return await home.bridge._run_async(fn, args, kwargs or None)
 
 
 class Sides:
