@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import gc
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
+import anyio
 import pytest
 
 import syncline
+from child import eventually
 from twin_code import AsyncItem, AsyncShop, Shop, Ticker
 
 
@@ -151,3 +156,113 @@ def test_code_on_the_object_s_own_loop_can_use_it() -> None:
 
     assert shop._twin_home.bridge.run_sync(main) == (2, 2)
     assert AsyncItem.double.__doc__ == "Twice the number."
+
+
+class AsyncScopes:
+    """What needs one task for all its steps: cancel scopes, and context variables."""
+
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    @asynccontextmanager
+    async def group(self) -> AsyncIterator[Any]:
+        async with anyio.create_task_group() as group:
+            try:
+                yield group
+            finally:
+                self.log.append("left")
+            group.cancel_scope.cancel()
+
+    async def steps(self) -> AsyncIterator[int]:
+        try:
+            with anyio.CancelScope():
+                for step in range(3):
+                    assert self.variable.get() == step
+                    self.variable.set(step + 1)
+                    yield step
+        finally:
+            self.log.append("closed")
+
+    async def wait(self) -> AsyncIterator[int]:
+        try:
+            await anyio.sleep_forever()
+            yield 1
+        finally:
+            self.log.append("cleaned up")
+
+
+def test_all_steps_of_one_object_are_made_in_one_task(anywhere: Callable[..., Any]) -> None:
+    """On the object's loop, whichever runs the code: scopes and task groups hold."""
+    with syncline.Bridge() as bridge:
+        scopes = bridge.blocking(AsyncScopes)()
+
+        async def main() -> None:
+            async with scopes.aio.group() as group:
+                assert group is not None
+            assert [step async for step in scopes.aio.steps()] == [0, 1, 2]
+            steps = scopes.aio.steps()
+            assert await anext(steps) == 0
+            await steps.aclose()
+            assert [step async for step in steps] == []
+
+        anywhere(main)
+        assert scopes.log == ["left", "closed", "closed"]
+
+
+def test_an_error_in_the_block_reaches_the_manager(anywhere: Callable[..., Any]) -> None:
+    """The same one, and it comes out again."""
+    with syncline.Bridge() as bridge:
+        scopes = bridge.blocking(AsyncScopes)()
+
+        async def main() -> None:
+            async with scopes.aio.group():
+                raise KeyError("mine")
+
+        with pytest.raises((KeyError, ExceptionGroup)) as raised:
+            anywhere(main)
+        assert "mine" in repr(raised.value)
+        assert scopes.log == ["left"]
+
+
+def test_a_cancelled_step_cleans_up_before_its_caller_goes_on(anywhere: Callable[..., Any]) -> None:
+    """In the generator's own task."""
+    with syncline.Bridge() as bridge:
+        scopes = bridge.blocking(AsyncScopes)()
+
+        async def main() -> None:
+            with anyio.move_on_after(0.05) as scope:
+                await anext(scopes.aio.wait())
+            assert scope.cancelled_caught
+            assert scopes.log == ["cleaned up"]
+
+        anywhere(main)
+
+
+def test_a_dropped_generator_is_closed_on_its_loop() -> None:
+    """Its task ends with it."""
+    with syncline.Bridge() as bridge:
+        scopes = bridge.blocking(AsyncScopes)()
+
+        async def main() -> None:
+            steps = scopes.aio.steps()
+            assert await anext(steps) == 0
+            del steps
+            gc.collect()
+
+        asyncio.run(main())
+        assert eventually(lambda: scopes.log == ["closed"])
+
+
+def test_a_closing_bridge_leaves_what_is_entered() -> None:
+    """As it does for sync code."""
+    bridge = syncline.Bridge()
+    scopes = bridge.blocking(AsyncScopes)()
+
+    async def main() -> None:
+        await scopes.aio.group().__aenter__()
+        bridge.close()
+
+    asyncio.run(main())
+    assert scopes.log == ["left"]

@@ -14,6 +14,7 @@ import cloudpickle
 import pytest
 
 import syncline
+from child import run_script
 
 bridge = syncline.Bridge(name="pickled")
 picklers = pytest.mark.parametrize("dumps", [pickle.dumps, cloudpickle.dumps], ids=["pickle", "cloudpickle"])
@@ -133,3 +134,38 @@ def test_a_pool_of_processes_maps_a_bound_method(method: str) -> None:
     """In each way to start them."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
         assert list(pool.map(Client(10).get, range(3))) == [10, 11, 12]
+
+
+def test_a_twin_of_a_script_goes_to_other_processes_by_value() -> None:
+    """By cloudpickle, in functions that use it; what comes out there is of that class."""
+    finished = run_script(
+        """
+        import asyncio, subprocess, sys
+        import cloudpickle, syncline
+
+        class AsyncClient:
+            def __init__(self, base):
+                self.base = base
+            async def get(self, key):
+                await asyncio.sleep(0)
+                return self.base + key
+            async def me(self):
+                return self
+
+        Client = syncline.blocking(AsyncClient)
+
+        class Doubled(Client):
+            def get(self, key):
+                return 2 * super().get(key)
+
+        def use(key):
+            client = Client(10)
+            return client.get(key), client.me() is client, isinstance(Doubled(10), Client)
+
+        ways = [Client(10).get, Doubled(10).get, lambda key: Client(10).get(key), use]
+        child = "import pickle, sys; print([way(1) for way in pickle.load(sys.stdin.buffer)])"
+        subprocess.run([sys.executable, "-c", child], input=cloudpickle.dumps(ways), check=True)
+        """
+    )
+    finished.assert_clean()
+    assert finished.lines == ["[11, 22, 11, (11, True, True)]"]

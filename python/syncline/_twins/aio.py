@@ -6,12 +6,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-import sys
 from collections.abc import AsyncGenerator
-from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -19,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .._converted import standing_for
 from .._dual import DualContextManager, DualIterator
 from .methods import Converting
-from .objects import AsyncSide, Twin, class_of
+from .objects import AsyncSide, Twin, class_of, taken
+from .one_task import OneTask
 from .surface import METHODS, Member, kind_of, members
 
 if TYPE_CHECKING:
@@ -31,7 +29,8 @@ if TYPE_CHECKING:
 
 async def _there(home: Home, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The result of an async function that runs on the object's loop (by 2)."""
-    return await asyncio.wrap_future(home.submit(fn, *args, **kwargs))
+    home.check()
+    return await home.bridge._run_async(fn, args, kwargs or None)
 
 
 class Sides:
@@ -178,64 +177,66 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 class Items(AsyncGenerator[Any, Any]):
-    """An async iterator of the object's loop, for async code on another one."""
+    """An async iterator of the object's loop, for async code on another one: one task makes all its steps."""
 
     def __init__(self, home: Home, of: Any, give: Callable[[Any], Any]) -> None:
-        self._home, self._give = home, give
+        self._give = give
         self._steps = of if hasattr(of, "__anext__") else of.__aiter__()
+        # It must not lead back here: who drops this one ends the task.
+        self._task = OneTask(home, functools.partial(_close, self._steps))
+        self._is_over = False
+
+    async def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            return self._give(await self._task.do(step, *args))
+        except StopAsyncIteration:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._task.end()
 
     async def __anext__(self) -> Any:
-        return self._give(await _there(self._home, _step, self._steps.__anext__))
+        return await self._step(self._steps.__anext__)
 
     async def asend(self, value: Any) -> Any:
-        return self._give(await _there(self._home, _step, self._steps.asend, value))
+        return await self._step(self._steps.asend, taken(value))
 
     async def athrow(self, *args: Any) -> Any:
-        return self._give(await _there(self._home, _step, self._steps.athrow, *args))
+        return await self._step(self._steps.athrow, *args)
 
     async def aclose(self) -> None:
-        if hasattr(self._steps, "aclose"):
-            await _there(self._home, self._steps.aclose)
+        if not self._is_over and hasattr(self._steps, "aclose"):
+            self._is_over = True
+            await self._task.do(self._steps.aclose, is_last=True)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_is_over") and not self._is_over:
+            self._end()
 
 
-async def _step(step: Callable[..., Any], *args: Any) -> Any:
-    return await step(*args)
+async def _close(steps: Any, *_exc_info: object) -> None:
+    if hasattr(steps, "aclose"):
+        await steps.aclose()
 
 
 class Entered(AbstractAsyncContextManager[Any]):
     """An async context manager of the object's loop, for async code on another one: one task enters and leaves."""
 
-    _held: Future[Any]
-    _leaving: Future[Any]
-
     def __init__(self, home: Home, of: Any, give: Callable[[Any], Any]) -> None:
-        self._home, self._of, self._give = home, of, give
+        self._of, self._give = of, give
+        self._task = OneTask(home)
 
     async def __aenter__(self) -> Any:
-        entered: Future[Any] = Future()
-        self._leaving = Future()
-        self._held = self._home.submit(_hold, self._of, entered, self._leaving)
-        # The task ends before it has entered if that fails, or the loop ends.
-        ends = {asyncio.wrap_future(entered), asyncio.wrap_future(self._held)}
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._held.cancel()
-            raise
-        return self._give(entered.result() if entered.done() else await asyncio.wrap_future(self._held))
+        return self._give(await self._task.do(self._enter))
+
+    async def _enter(self) -> Any:
+        entered = await self._of.__aenter__()
+        self._task.give_up = self._of.__aexit__
+        return entered
 
     async def __aexit__(self, *exc_info: object) -> Any:
-        self._leaving.set_result(exc_info)
-        return await asyncio.wrap_future(self._held)
-
-
-async def _hold(manager: Any, entered: Future[Any], leaving: Future[Any]) -> Any:
-    value = await manager.__aenter__()
-    entered.set_result(value)
-    try:
-        exc_info = await asyncio.wrap_future(leaving)
-    except BaseException:
-        if not await manager.__aexit__(*sys.exc_info()):
-            raise
-        return True
-    return await manager.__aexit__(*exc_info)
+        return await self._task.do(self._of.__aexit__, *exc_info, is_last=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Converting:
     """What a method does with its arguments and its result (by 1)."""
 
-    __slots__ = ("_family", "_member", "_view", "give", "on_change", "take")
+    __slots__ = ("_family", "_member", "_view", "give", "take")
 
     # Each call gives its arguments to `take`, if there is one, and then its result to `give`, if there is one. A look
     # at annotations that is due hides behind `take`.
@@ -43,12 +43,10 @@ class Converting:
         self._member, self._family, self._view = member, family, view or family
         self.take: Taking | None = self._first_take
         self.give: Give | None = None
-        self.on_change: Callable[[], None] = _nothing
         family.on_new_twin(self._reset)
 
     def _reset(self) -> None:
         self.take = self._first_take
-        self.on_change()
 
     def out(self, owner: Any, value: Any) -> Any:
         """What sync code gets for a value that no call gave."""
@@ -59,11 +57,7 @@ class Converting:
     def _first_take(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.give = giver(outcome(self._member), self._view)
         self.take = taking(parameters(self._member), self._family)
-        self.on_change()
         return (args, kwargs) if self.take is None else self.take(args, kwargs)
-
-
-def _nothing() -> None: ...
 
 
 def outcome(member: Member) -> Shape:
@@ -125,19 +119,12 @@ def _body(
 ) -> Any:
     made_by_us, called = Twin, family.called
 
-    # Kept in the closure, where they are found sooner than in an object.
-    take, give = converting.take, converting.give
-
-    def change() -> None:
-        nonlocal take, give
-        take, give = converting.take, converting.give
-
-    converting.on_change = change
-
     def coroutine(self: Twin, *args: Any, **kwargs: Any) -> Any:
+        take = converting.take
         if take is not None:
             args, kwargs = take(args, kwargs)
         result = self._twin_run(find(self._twin_object), *args, **kwargs)
+        give = converting.give
         return result if give is None else give(self, result)
 
     def direct(self: Twin, *args: Any, **kwargs: Any) -> Any:

@@ -49,7 +49,7 @@ class Home:
             )
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Calls a sync function on the loop."""
+        """Calls a sync function on the loop. Unlike `Bridge.call` it takes one that returns something to await."""
         return self.run(_called, fn, args, kwargs)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
