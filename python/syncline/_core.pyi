@@ -52,6 +52,7 @@ __all__ = [
     "from_thread",
     "in_event_loop",
     "in_worker_thread",
+    "keep_for_ever",
     "long_waits",
     "made_nestable",
     "mark_as_worker_thread",
