@@ -249,7 +249,8 @@ class ManyCalls:
         executor: Executor | None = None,
         chunk: int | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it.
+        """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it;
+        those of a `Bridge` of yours on that one's loops.
 
             async with contextlib.aclosing(syncline.amap(fetch, urls, limit=50)) as pages:
                 async for page in pages:
@@ -274,7 +275,9 @@ class ManyCalls:
             executor,
             chunk,
         )
-        return amapped(options)
+        bridge: Any = self
+        # The default bridge has no home.
+        return amapped(options, bridge.run_async if bridge._found_by is None else None)
 
     def group(self, *, timeout: float | None = None) -> Group:
         """Makes a group of calls that end together, for `with`:
