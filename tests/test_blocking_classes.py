@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import pytest
 
 import syncline
+from child import run_script
 from twin_code import AsyncItem, AsyncShop, Item, Shop, Ticker, bridge
 
 T = TypeVar("T")
@@ -307,6 +308,8 @@ def test_methods_can_be_renamed() -> None:
     assert odd().do() == 1
     with pytest.raises(ValueError, match="there is no 'dont' to be renamed"):
         bridge.blocking(Odd, names={"dont": "do"})
+    with pytest.raises(ValueError, match="there is no 'dont' to be called directly"):
+        bridge.blocking(Odd, direct="dont")
 
 
 def test_a_class_statement_names_and_completes_a_twin() -> None:
@@ -397,3 +400,24 @@ def test_a_bridge_that_joins_senders_makes_no_twins() -> None:
         pytest.raises(TypeError, match="make it with another bridge"),
     ):
         sender.blocking(AsyncShop)
+
+
+def test_a_default_bridge_that_joins_senders_later_makes_no_objects() -> None:
+    """Libraries have made their twins by then."""
+    finished = run_script(
+        """
+        import syncline
+
+        class Client:
+            async def get(self): ...
+
+        twin = syncline.blocking(Client)
+        syncline.configure(in_worker="sender")
+        try:
+            twin()
+        except TypeError as error:
+            print(error)
+        """
+    )
+    finished.assert_clean()
+    assert "make it with another bridge" in finished.lines[0]

@@ -22,7 +22,7 @@ from .aio import Sides
 from .converting import Family
 from .declared import filled
 from .objects import Twin, class_of, has_own, make, taken, twin_of
-from .surface import METHODS, Member, surface, twin_name
+from .surface import METHODS, Member, members, surface, twin_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -116,6 +116,10 @@ def class_twin(
     if Twin in cls.__mro__:
         return _moved(bridge, cls)
     direct = (direct,) if isinstance(direct, str) else tuple(direct)
+    if unknown := set(direct) - members(cls).keys():
+        raise ValueError(
+            f"there is no {min(unknown)!r} to be called directly; direct has names of the async class"
+        )
     known = family.twins.get(cls)
     if known is not None and name in (None, known.__name__) and not names and not direct:
         return known
@@ -172,7 +176,7 @@ def _made_again(bridge: Bridge, cls: type, module: str, *terms: Any) -> type[Twi
 def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
     """The twin of `cls`, with those of its bases (by 1)."""
     bases, inherited = _bases(family, cls)
-    members = surface(cls, names=terms.names)
+    found = surface(cls, names=terms.names)
     is_protocol = _is_protocol(cls)
     body: dict[str, Any] = {
         "__slots__": (),
@@ -181,9 +185,9 @@ def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
         "__doc__": cls.__doc__,
         **{name: vars(cls)[name] for name in _DESCRIPTIONS if name in vars(cls)},
     }
-    for name, member in members.items():
+    for name, member in found.items():
         if inherited.get(name) != (member.name, member.owner):
-            is_direct = name in terms.direct or member.name in terms.direct
+            is_direct = member.name in terms.direct
             body[name] = _named(_made(cls, member, family, is_direct=is_direct), terms, name)
     if not is_protocol:
         body.update(_special(cls, family, terms))
@@ -196,8 +200,8 @@ def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
     made._twin_recipe = _recipe(family, cls, terms)
     made._twin_lost = {
         member.name: name
-        for name, member in members.items()
-        if name != member.name and member.name not in members
+        for name, member in found.items()
+        if name != member.name and member.name not in found
     }
     return cast("type[Twin]", made)
 
