@@ -308,8 +308,23 @@ def test_methods_can_be_renamed() -> None:
     assert odd().do() == 1
     with pytest.raises(ValueError, match="there is no 'dont' to be renamed"):
         bridge.blocking(Odd, names={"dont": "do"})
-    with pytest.raises(ValueError, match="there is no 'dont' to be called directly"):
-        bridge.blocking(Odd, direct="dont")
+    for name in ("dont", "do_async"):
+        with pytest.raises(ValueError, match=f"Odd has no sync method '{name}' to be called directly"):
+            bridge.blocking(Odd, direct=name)
+
+
+def test_an_attribute_of_the_name_aio_has_to_be_renamed() -> None:
+    """The twin has its async side there."""
+
+    class Odd:
+        async def aio(self) -> int:
+            return 1
+
+    with pytest.raises(ValueError, match="Odd has an attribute 'aio', where its twin has the async side"):
+        bridge.blocking(Odd)
+    odd = bridge.blocking(Odd, names={"aio": "input_output"})()
+    assert odd.input_output() == 1
+    assert repr(odd.aio).startswith("<async side of ")
 
 
 def test_a_class_statement_names_and_completes_a_twin() -> None:

@@ -116,14 +116,23 @@ def class_twin(
     if Twin in cls.__mro__:
         return _moved(bridge, cls)
     direct = (direct,) if isinstance(direct, str) else tuple(direct)
-    if unknown := set(direct) - members(cls).keys():
-        raise ValueError(
-            f"there is no {min(unknown)!r} to be called directly; direct has names of the async class"
-        )
+    _check(cls, names or {}, direct)
     known = family.twins.get(cls)
     if known is not None and name in (None, known.__name__) and not names and not direct:
         return known
     return _asked_for(family, cls, Terms(name or twin_name(cls.__name__), module, dict(names or {}), direct))
+
+
+def _check(cls: type, names: Mapping[str, str], direct: Iterable[str]) -> None:
+    for name in direct:
+        member = members(cls).get(name)
+        if member is None or member.kind != "method":
+            raise ValueError(f"{cls.__name__} has no sync method {name!r} to be called directly")
+    if "aio" not in names and any("aio" in vars(base) for base in cls.__mro__):
+        raise ValueError(
+            f"{cls.__name__} has an attribute 'aio', where its twin has the async side; give it another name: "
+            'names={"aio": "..."}'
+        )
 
 
 def object_twin(bridge: Bridge, of: Any) -> Twin:
@@ -136,8 +145,11 @@ def object_twin(bridge: Bridge, of: Any) -> Twin:
 
 def _asked_for(family: Family, cls: type, terms: Terms) -> type[Twin]:
     made: Any = family.mirrors.get(cls)
-    if made is None or terms.names or terms.direct:
-        made = _mirror(family, cls, terms)
+    if terms.names or terms.direct:
+        made = family.mirrors[cls] = _mirror(family, cls, terms)
+    elif made is None:
+        # Another thread may have been quicker.
+        made = family.mirrors.setdefault(cls, _mirror(family, cls, terms))
     else:  # as the base of another one
         made.__name__, made.__qualname__, made.__module__ = terms.name, terms.name, terms.module
         if not _is_protocol(cls):
@@ -192,7 +204,6 @@ def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
     if not is_protocol:
         body.update(_special(cls, family, terms))
     made: Any = types.new_class(terms.name, bases, exec_body=lambda space: space.update(body))
-    family.mirrors[cls] = made
     if is_protocol:
         # Nothing of ours in it: what a protocol has, its implementations would have to have.
         return cast("type[Twin]", typing.runtime_checkable(made) if _is_checkable(cls) else made)
@@ -224,7 +235,9 @@ def _bases(family: Family, cls: type) -> tuple[tuple[Any, ...], dict[str, tuple[
         if origin in (Generic, Protocol):
             bases.append(base)
         elif isinstance(origin, type) and not _is_of_the_standard_library(origin):
-            twin: Any = family.mirrors.get(origin) or _mirror(family, origin, _usual(origin))
+            twin: Any = family.mirrors.get(origin)
+            if twin is None:
+                twin = family.mirrors.setdefault(origin, _mirror(family, origin, _usual(origin)))
             bases.append(twin if origin is base else twin[typing.get_args(base)])
             has_twin = has_twin or issubclass(twin, Twin)
             inherited.update((name, (member.name, member.owner)) for name, member in surface(origin).items())
