@@ -298,3 +298,32 @@ def test_calls_that_take_effect_on_the_module_are_made_by_the_default_bridge() -
     """`syncline.blocking` is its method."""
     assert syncline.blocking.__self__ is syncline.run_sync.__self__  # type: ignore[attr-defined]
     assert syncline.blocking(AsyncItem)(4).double() == 8
+
+
+def test_threads_that_meet_a_class_make_one_twin_of_it() -> None:
+    """A barrier lets all of them get its first object at once."""
+
+    class Opener:
+        def __init__(self) -> None:
+            class Stream:
+                async def __aenter__(self) -> int:
+                    return 1
+
+                async def __aexit__(self, *exc_info: object) -> None: ...
+
+            self.stream = Stream
+
+        async def open(self) -> Any:
+            return self.stream()
+
+    for _ in range(20):
+        opener = bridge.blocking(Opener())
+        barrier = threading.Barrier(4)
+
+        def ask(opener: Any = opener, barrier: threading.Barrier = barrier) -> type:
+            barrier.wait()
+            return type(opener.open())
+
+        with ThreadPoolExecutor(4) as pool:
+            found = {future.result() for future in [pool.submit(ask) for _ in range(4)]}
+        assert len(found) == 1

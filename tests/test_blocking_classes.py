@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import pytest
 
 import syncline
+from child import run_script
 from twin_code import AsyncItem, AsyncShop, Item, Shop, Ticker, bridge
 
 T = TypeVar("T")
@@ -307,6 +308,23 @@ def test_methods_can_be_renamed() -> None:
     assert odd().do() == 1
     with pytest.raises(ValueError, match="there is no 'dont' to be renamed"):
         bridge.blocking(Odd, names={"dont": "do"})
+    for name in ("dont", "do_async"):
+        with pytest.raises(ValueError, match=f"Odd has no sync method '{name}' to be called directly"):
+            bridge.blocking(Odd, direct=name)
+
+
+def test_an_attribute_of_the_name_aio_has_to_be_renamed() -> None:
+    """The twin has its async side there."""
+
+    class Odd:
+        async def aio(self) -> int:
+            return 1
+
+    with pytest.raises(ValueError, match="Odd has an attribute 'aio', where its twin has the async side"):
+        bridge.blocking(Odd)
+    odd = bridge.blocking(Odd, names={"aio": "input_output"})()
+    assert odd.input_output() == 1
+    assert repr(odd.aio).startswith("<async side of ")
 
 
 def test_a_class_statement_names_and_completes_a_twin() -> None:
@@ -397,3 +415,24 @@ def test_a_bridge_that_joins_senders_makes_no_twins() -> None:
         pytest.raises(TypeError, match="make it with another bridge"),
     ):
         sender.blocking(AsyncShop)
+
+
+def test_a_default_bridge_that_joins_senders_later_makes_no_objects() -> None:
+    """Libraries have made their twins by then."""
+    finished = run_script(
+        """
+        import syncline
+
+        class Client:
+            async def get(self): ...
+
+        twin = syncline.blocking(Client)
+        syncline.configure(in_worker="sender")
+        try:
+            twin()
+        except TypeError as error:
+            print(error)
+        """
+    )
+    finished.assert_clean()
+    assert "make it with another bridge" in finished.lines[0]

@@ -53,11 +53,8 @@ def making_a_twin(options: dict[str, Any], given: Any, of: Any, name: str | None
     of = given if of is None else of
     if of is None:
         return "blocking() takes an async class: blocking(Client)"
-    if options.get("in_worker") == "sender":
-        return (
-            'the calls of a twin go where its object lives, and with in_worker="sender" they would not; make it with '
-            "another bridge"
-        )
+    if (mistake := living_on(options)) is not None:
+        return mistake
     cls: type = of if isinstance(of, type) else type(of)
     if inspect.isroutine(of) or inspect.iscoroutine(of):
         name = getattr(of, "__name__", cls.__name__)
@@ -66,6 +63,16 @@ def making_a_twin(options: dict[str, Any], given: Any, of: Any, name: str | None
     if hasattr(cls, "_twin_family") or hasattr(cls, "__getattr__") or _has_async_members(cls):
         return None
     return f"blocking() got the class {cls.__name__!r}, which has nothing async; use it as it is"
+
+
+def living_on(options: dict[str, Any]) -> str | None:
+    """Why the objects of twins can't live on a bridge with these options."""
+    if options.get("in_worker") != "sender":
+        return None
+    return (
+        'the calls of a twin go where its object lives, and with in_worker="sender" they would not; make it with '
+        "another bridge"
+    )
 
 
 def _sync_compatible(name: str, fn: Any) -> str | None:

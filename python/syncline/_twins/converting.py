@@ -66,6 +66,7 @@ class Family:
         self.made = made
         self.adapted = adapted
         self.aio = aio
+        self._version = 0
         # What is done with objects of a class: of those that last as long as the family, and of others.
         self._lasting: dict[type, Give | None] = {}
         self._actions: dict[ref[type], Give | None] = {}
@@ -86,6 +87,7 @@ class Family:
 
     def add(self, cls: type, twin: type[Twin]) -> None:
         self.twins[cls] = twin
+        self._version += 1
         self._actions.clear()
         self._lasting.clear()
         for reset in self._resets:
@@ -127,7 +129,10 @@ class Family:
         return any(issubclass(cls, known) or issubclass(known, cls) for known in self.twins)
 
     def _action_for(self, cls: type, value: Any) -> Give | None:
+        version = self._version
         action = self._new_action(cls, value)
+        if version != self._version:
+            return action  # a class has got a twin meanwhile, perhaps this one
         if cls in self.twins or not _is_of_python(cls):
             self._lasting[cls] = action
         else:

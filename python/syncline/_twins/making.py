@@ -22,7 +22,7 @@ from .aio import Sides
 from .converting import Family
 from .declared import filled
 from .objects import Twin, class_of, has_own, make, taken, twin_of
-from .surface import METHODS, Member, surface, twin_name
+from .surface import METHODS, Member, members, surface, twin_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -116,10 +116,23 @@ def class_twin(
     if Twin in cls.__mro__:
         return _moved(bridge, cls)
     direct = (direct,) if isinstance(direct, str) else tuple(direct)
+    _check(cls, names or {}, direct)
     known = family.twins.get(cls)
     if known is not None and name in (None, known.__name__) and not names and not direct:
         return known
     return _asked_for(family, cls, Terms(name or twin_name(cls.__name__), module, dict(names or {}), direct))
+
+
+def _check(cls: type, names: Mapping[str, str], direct: Iterable[str]) -> None:
+    for name in direct:
+        member = members(cls).get(name)
+        if member is None or member.kind != "method":
+            raise ValueError(f"{cls.__name__} has no sync method {name!r} to be called directly")
+    if "aio" not in names and any("aio" in vars(base) for base in cls.__mro__):
+        raise ValueError(
+            f"{cls.__name__} has an attribute 'aio', where its twin has the async side; give it another name: "
+            'names={"aio": "..."}'
+        )
 
 
 def object_twin(bridge: Bridge, of: Any) -> Twin:
@@ -132,8 +145,11 @@ def object_twin(bridge: Bridge, of: Any) -> Twin:
 
 def _asked_for(family: Family, cls: type, terms: Terms) -> type[Twin]:
     made: Any = family.mirrors.get(cls)
-    if made is None or terms.names or terms.direct:
-        made = _mirror(family, cls, terms)
+    if terms.names or terms.direct:
+        made = family.mirrors[cls] = _mirror(family, cls, terms)
+    elif made is None:
+        # Another thread may have been quicker.
+        made = family.mirrors.setdefault(cls, _mirror(family, cls, terms))
     else:  # as the base of another one
         made.__name__, made.__qualname__, made.__module__ = terms.name, terms.name, terms.module
         if not _is_protocol(cls):
@@ -172,7 +188,7 @@ def _made_again(bridge: Bridge, cls: type, module: str, *terms: Any) -> type[Twi
 def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
     """The twin of `cls`, with those of its bases (by 1)."""
     bases, inherited = _bases(family, cls)
-    members = surface(cls, names=terms.names)
+    found = surface(cls, names=terms.names)
     is_protocol = _is_protocol(cls)
     body: dict[str, Any] = {
         "__slots__": (),
@@ -181,14 +197,13 @@ def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
         "__doc__": cls.__doc__,
         **{name: vars(cls)[name] for name in _DESCRIPTIONS if name in vars(cls)},
     }
-    for name, member in members.items():
+    for name, member in found.items():
         if inherited.get(name) != (member.name, member.owner):
-            is_direct = name in terms.direct or member.name in terms.direct
+            is_direct = member.name in terms.direct
             body[name] = _named(_made(cls, member, family, is_direct=is_direct), terms, name)
     if not is_protocol:
         body.update(_special(cls, family, terms))
     made: Any = types.new_class(terms.name, bases, exec_body=lambda space: space.update(body))
-    family.mirrors[cls] = made
     if is_protocol:
         # Nothing of ours in it: what a protocol has, its implementations would have to have.
         return cast("type[Twin]", typing.runtime_checkable(made) if _is_checkable(cls) else made)
@@ -196,8 +211,8 @@ def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
     made._twin_recipe = _recipe(family, cls, terms)
     made._twin_lost = {
         member.name: name
-        for name, member in members.items()
-        if name != member.name and member.name not in members
+        for name, member in found.items()
+        if name != member.name and member.name not in found
     }
     return cast("type[Twin]", made)
 
@@ -220,7 +235,9 @@ def _bases(family: Family, cls: type) -> tuple[tuple[Any, ...], dict[str, tuple[
         if origin in (Generic, Protocol):
             bases.append(base)
         elif isinstance(origin, type) and not _is_of_the_standard_library(origin):
-            twin: Any = family.mirrors.get(origin) or _mirror(family, origin, _usual(origin))
+            twin: Any = family.mirrors.get(origin)
+            if twin is None:
+                twin = family.mirrors.setdefault(origin, _mirror(family, origin, _usual(origin)))
             bases.append(twin if origin is base else twin[typing.get_args(base)])
             has_twin = has_twin or issubclass(twin, Twin)
             inherited.update((name, (member.name, member.owner)) for name, member in surface(origin).items())

@@ -14,6 +14,8 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 from weakref import KeyedRef
 
+from .._mistakes import living_on
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
@@ -27,6 +29,9 @@ class Home:
     __slots__ = ("_thread", "bridge", "run")
 
     def __init__(self, bridge: Bridge) -> None:
+        # Said again, as the default bridge can be given options after it has made twins.
+        if (mistake := living_on(vars(bridge)["_options"])) is not None:
+            raise TypeError(mistake)
         self.bridge = bridge
         self._thread: threading.Thread | None = None
         self.run: Callable[..., Any] = bridge._run_synced
