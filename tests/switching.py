@@ -63,6 +63,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         options = {"loop_factory": uvloop.new_event_loop}
     elif name in ON_OUR_LOOPS:
         options = {"scope": name}
+    else:
+        options = {"roams": True}
     with syncline.Bridge(name="switch", nested="switch", **options) as bridge:
         yield Place(name, bridge)
 

@@ -272,8 +272,9 @@ def test_a_call_inside_a_running_loop_returns_its_value(scope: Scope, host: str)
         async def main() -> list[tuple[str, int]]:
             return [bridge.run_sync(level, bridge, 0)[0], *bridge.run(level(bridge, 2))]
 
+        home = f"host-thread-{threading.current_thread().name}" if scope == "thread" else "host"
         found = run_on(host, main)
-        assert [name for name, _ in found] == ["host", "host", "host-nested-1", "host-nested-2"]
+        assert [name for name, _ in found] == [home, home, "host-nested-1", "host-nested-2"]
         assert threading.get_ident() not in {ident for _, ident in found}
 
 

@@ -135,7 +135,7 @@ def test_an_endpoint_awaits_in_place_and_other_requests_are_served(
 ) -> None:
     """Sync code below an async endpoint calls the bridge: same task, loop and thread (`Place.call` checks), no runner
     is made, and the call can only end because another request is served meanwhile."""
-    with syncline.Bridge(name="ours", nested="switch") as bridge, ThreadPoolExecutor() as pool:
+    with syncline.Bridge(name="ours", nested="switch", roams=True) as bridge, ThreadPoolExecutor() as pool:
         endpoints = Endpoints(bridge)
         with served(getattr(endpoints, framework)(opt_in), loop) as client:
             # Order forced: the first request waits in its nested call before the second one is sent.
@@ -211,7 +211,7 @@ def test_the_recipe_for_notebooks_works(kernel: Kernel) -> None:
 
 SETUP = """
 import asyncio, syncline, threading
-bridge = syncline.Bridge(nested="switch")
+bridge = syncline.Bridge(nested="switch", roams=True)
 loop, thread = asyncio.get_running_loop(), threading.get_ident()
 
 async def wait_for(event):

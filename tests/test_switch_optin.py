@@ -145,7 +145,7 @@ def test_a_nestable_task_looks_like_the_users_coroutine(host: str) -> None:
 def test_nested_calls_in_trio_tasks_that_opted_in(make_bridge: Callable[..., syncline.Bridge]) -> None:
     """On trio, @nestable and run_nestable await in place; other tasks go on, cancellation and timeouts work."""
     trio = pytest.importorskip("trio")
-    bridge = make_bridge(backend="trio")
+    bridge = make_bridge(backend="trio", roams=True)
 
     async def turns(count: int) -> int:
         for _ in range(count):

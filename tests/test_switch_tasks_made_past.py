@@ -233,7 +233,10 @@ class TestFromThread:
                     await may_end.wait()
                 cleaned_up.append(threading.get_ident())
 
-        with syncline.Bridge(backend="trio") as bridge, syncline.Bridge(name="elsewhere") as elsewhere:
+        with (
+            syncline.Bridge(backend="trio", roams=True) as bridge,
+            syncline.Bridge(name="elsewhere") as elsewhere,
+        ):
 
             async def task() -> None:
                 bridge.run_sync(forever)

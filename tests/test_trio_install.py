@@ -20,7 +20,7 @@ R = TypeVar("R")
 @pytest.fixture
 def bridge() -> Iterator[syncline.Bridge]:
     """One of the test's own, which has made no runner when the test ends: all calls were made in place."""
-    with syncline.Bridge(backend="trio", nested="switch") as bridge:
+    with syncline.Bridge(backend="trio", nested="switch", roams=True) as bridge:
         yield bridge
         assert bridge.stats()["runners"] == 0
 
@@ -119,7 +119,7 @@ def test_many_tasks_are_parked_at_once(bridge: syncline.Bridge) -> None:
 
 def test_undoing_it_concerns_the_tasks_spawned_afterwards() -> None:
     """Those that nest go on nesting; and it can be undone again, and after the run."""
-    with syncline.Bridge(backend="trio") as bridge:
+    with syncline.Bridge(backend="trio", roams=True) as bridge:
 
         async def where() -> int:
             return threading.get_ident()
@@ -240,7 +240,7 @@ def test_an_installed_task_looks_like_the_users(bridge: syncline.Bridge) -> None
 
 def test_a_bridges_own_trio_run_can_be_installed() -> None:
     """backend="trio": the children of its tasks nest then, too."""
-    with syncline.Bridge(backend="trio", nested="switch") as bridge:
+    with syncline.Bridge(backend="trio", nested="switch", roams=True) as bridge:
 
         async def child(found: list[int]) -> None:
             found.append(in_place(bridge, turns, 2))
@@ -259,7 +259,7 @@ def test_a_bridges_own_trio_run_can_be_installed() -> None:
 
 CTRL_C = """
     import syncline, trio
-    bridge = syncline.Bridge(backend="trio")
+    bridge = syncline.Bridge(backend="trio", roams=True)
 
     def busy():
         print("busy", flush=True)

@@ -105,6 +105,17 @@ class Bridge(ManyCalls, _core.Bridge):
     in_worker: which loop runs what `run_sync` and `run` are given in a worker thread (`to_thread`). "own": the
         bridge's, as in any other thread. "sender": the loop that sent the worker, as with `from_thread`; RuntimeError
         in a thread that was marked as a worker, and that no loop has sent.
+    loop: a loop that somebody else runs, and that all calls are to run on: an asyncio or uvloop loop, a trio token, or
+        anyio's `EventLoopToken`. The bridge neither starts nor stops nor closes it; `close()` ends what the bridge
+        runs there, and lets go of it. On that loop's own thread sync code can't wait for it: there its task has to opt
+        in (`nestable`), or DeadlockError says so. When the loop ends, every wait raises RunnerClosedError.
+    roams: where calls run that a task makes on a loop which is not a bridge's, if that task has opted in to nested
+        calls that await in place. False: on the bridge's own loop, always, so that a client stays on the loop where it
+        was made; the task is parked meanwhile, and its loop goes on. True, as for the default bridge: in that very
+        task.
+    in_loop: what happens to a call that would block a running loop which is no bridge's, with all its tasks. "block":
+        it does. "warn": RuntimeWarning, once for each line, which shows the line as it should be. "error": RuntimeError
+        that says the same.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
 

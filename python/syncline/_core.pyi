@@ -93,6 +93,9 @@ class Bridge:
         stall_after: float | None = None,
         backend: Literal["asyncio", "trio"] = "asyncio",
         in_worker: Literal["own", "sender"] = "own",
+        roams: bool = False,
+        loop: Any = None,
+        in_loop: Literal["block", "warn", "error"] = "block",
     ) -> Self: ...
     def run_sync(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Calls the async function `fn` with these arguments, and waits for its result.

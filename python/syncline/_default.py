@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-_default = Bridge()
+_default = Bridge(roams=True)
 
 
 def default_bridge() -> Bridge:

@@ -19,5 +19,11 @@ if TYPE_CHECKING:
         stall_after: float | None
         backend: Literal["asyncio", "trio"]
         in_worker: Literal["own", "sender"]
+        roams: bool
+        loop: Any
+        in_loop: Literal["block", "warn", "error"]
+        roams: bool
+        loop: Any
+        in_loop: Literal["block", "warn", "error"]
 else:  # importing typing would cost more than the rest of `import syncline`
     BridgeOptions = dict

@@ -193,6 +193,9 @@ class TrioLoop:
             return True
         return False
 
+    def is_running(self) -> bool:
+        return False
+
     def stop(self) -> None:
         self._stopped.set()
 
@@ -231,6 +234,13 @@ class TrioLoop:
             self._changed.set()
             self._changed = trio.Event()
 
+    def call_later(self, seconds: float, callback: Callable[[], Any]) -> None:
+        trio.lowlevel.spawn_system_task(self._later, seconds, callback)
+
+    async def _later(self, seconds: float, callback: Callable[[], Any]) -> None:
+        await trio.sleep(seconds)
+        self._call(callback)
+
     def make_idle(self, keeps_cancellations: bool) -> Idle:
         return Idle(keeps_cancellations)
 
@@ -244,7 +254,7 @@ class TrioGuest(TrioLoop):
         self._changed = trio.Event()
 
     def is_running(self) -> bool:
-        return True
+        return not self.is_closed()
 
 
 _CARRY = TrioLoop._carry.__code__

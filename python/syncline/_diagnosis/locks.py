@@ -160,8 +160,10 @@ def held_by_itself(thread: int) -> tuple[Any, FrameType, FrameType] | None:
 
 
 def _report(way: list[tuple[int, Step]], waiter: int) -> str:
-    thread, step = next((thread, step) for thread, step in way if step.what is not None)
-    if step.blocker == thread:
+    thread, step = next(((thread, step) for thread, step in way if step.what is not None), way[0])
+    if step.what is None:
+        holder = ""
+    elif step.blocker == thread:
         holder = "other code in the same thread"
     elif step.blocker == waiter:
         holder = "the thread that waits for the coroutine"
@@ -172,7 +174,11 @@ def _report(way: list[tuple[int, Step]], waiter: int) -> str:
     else:
         does = "is importing"
         advice = f"make the call after the import, in a function, or import {step.module!r} before the coroutine does"
-    parts = [f"a coroutine waits for {step.what}, which {holder} {does}; {advice}"]
+    if step.what is None:  # calls only, of which one goes to a loop that somebody else runs
+        what = "the loop's thread waits for a call that ends only when this thread goes on, and this thread for a call"
+        parts = [f"{what} on that loop; await one of the two"]
+    else:
+        parts = [f"a coroutine waits for {step.what}, which {holder} {does}; {advice}"]
     for index, (each, _) in enumerate(way):
         if each != waiter:
             whose = "the loop's thread" if index == 0 else "a thread that is waited for"

@@ -22,10 +22,16 @@ impl Shared {
         let runners = self.begin_closing_runners(py);
         let own_loops = self.begin_closing_own_loops(py);
         let here = current_runner();
+        let runs_here = self.terms.is_onto_this(py);
         // A thread can't wait for its own end, nor for the end of a runner that waits for this thread.
         let can_wait = |runner: &Arc<Runner>| !here.as_ref().is_some_and(|here| runner.node.leads_to(&here.node));
         let mut ending: Vec<Arc<dyn Resident>> = Vec::new();
-        ending.extend(runners.into_iter().filter(can_wait).map(|runner| runner as Arc<dyn Resident>));
+        ending.extend(
+            runners
+                .into_iter()
+                .filter(|runner| !runs_here && can_wait(runner))
+                .map(|runner| runner as Arc<dyn Resident>),
+        );
         ending.extend(own_loops.into_iter().map(|own| own as Arc<dyn Resident>));
         let ended = wait_for_ends(py, ending, begun);
         let closed = loops_of_thread::close(py, self);
@@ -44,8 +50,10 @@ impl Shared {
 
     fn begin_closing_runners(&self, py: Python<'_>) -> Vec<Arc<Runner>> {
         let mut told = self.registry().close();
+        told.extend(self.attached.iter().filter(|runner| runner.takes_calls()).map(Arc::clone));
         for runner in &told {
             runner.begin_closing(py);
+            runner.lose_if_it_stands(py);
         }
         // Runners that are being started end by themselves, so they are waited for. One whose thread does not run yet
         // will never begin.

@@ -64,6 +64,10 @@ impl Shared {
             let shares_context = self.terms.shares_context;
             let carried = match &place {
                 Place::InTask(strand) => return nest::run(py, &self.terms, strand, target, patience.timeout),
+                Place::Away(strand) => {
+                    let remote = Target::Awaitable(Bound::new(py, self.remote(target))?.into_any().unbind());
+                    return nest::run_without_bridge(py, strand, remote, patience.timeout);
+                }
                 Place::Sender(sender) => {
                     let stats = &self.terms.stats;
                     return from_thread::run_there(py, sender, target, patience, shares_context, stats);
@@ -118,7 +122,9 @@ impl Shared {
                 Ok(heard)
             }
             Place::Inline(_) => Ok(self.run_inline(py, target, run_in, patience)),
-            Place::Runner(_) | Place::Own(_) | Place::InTask(_) | Place::Sender(..) => Err((target, run_in)),
+            Place::Runner(_) | Place::Own(_) | Place::InTask(_) | Place::Away(_) | Place::Sender(..) => {
+                Err((target, run_in))
+            }
         }
     }
 

@@ -1,18 +1,21 @@
 //! The class `Bridge` that users see. It checks its options; its methods leave the work to placement.rs and
 //! execution.rs.
 
-use super::shared::{Hold, Scope, Shared};
+use super::shared::{Hold, InLoop, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::process;
-use crate::python::surroundings::Backend;
+use crate::python::surroundings::{Anchor, Backend};
 use crate::python::threads::next_id;
+use crate::runner::arrival::Arrival;
 use crate::runner::registry::Registry;
+use crate::runner::state::{Job, Plan, Runner};
 use crate::switch::greenlets;
 use crate::switch::nest::{self, Driving, Terms};
+use crate::worker::inbox;
 use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -58,6 +61,34 @@ fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<(
     Ok(())
 }
 
+/// A loop that somebody else runs, as `loop=` gave it.
+struct Onto<'py> {
+    event_loop: Bound<'py, PyAny>,
+    anchor: Anchor,
+}
+
+impl<'py> Onto<'py> {
+    fn resolve(given: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let resolve = given.py().import("syncline._onto")?.getattr("resolve")?;
+        let (in_trio, event_loop, anchor): (bool, Bound<'py, PyAny>, Py<PyAny>) = resolve.call1((given,))?.extract()?;
+        HAS_TRIO.fetch_or(in_trio, Relaxed);
+        let backend = if in_trio { Backend::Trio } else { Backend::Asyncio };
+        Ok(Self { event_loop, anchor: Anchor { object: anchor, backend } })
+    }
+}
+
+/// Has the runner told when its loop is closed.
+fn hear_of_its_end(py: Python<'_>, runner: &Arc<Runner>, backend: Backend) {
+    let known = Arc::downgrade(runner);
+    let ask = move |py: Python<'_>| -> PyResult<()> {
+        let known: Weak<dyn Arrival> = known;
+        inbox::here(py, backend == Backend::Trio)?.tell_of_end(known);
+        Ok(())
+    };
+    // If it takes no mail, the loop is gone already.
+    let _ = runner.post(py, Job::Do(Box::new(ask)));
+}
+
 /// The bridge without its decorators; `syncline.Bridge` adds them.
 #[pyclass(frozen, subclass, module = "syncline._core")]
 pub struct Bridge {
@@ -95,7 +126,7 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own"))]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block"))]
     fn new(
         py: Python<'_>,
         scope: &str,
@@ -107,15 +138,32 @@ impl Bridge {
         stall_after: Option<f64>,
         backend: &str,
         in_worker: &str,
+        roams: bool,
+        r#loop: Option<Bound<'_, PyAny>>,
+        in_loop: &str,
     ) -> PyResult<Self> {
         let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
+            if factory.hasattr("run_forever")? {
+                return Err(PyTypeError::new_err(
+                    "loop_factory must be a function that returns a new event loop, and this is a loop; for one that \
+                     somebody runs: Bridge(loop=...)",
+                ));
+            }
             let kind = errors::type_name(factory);
             return Err(PyTypeError::new_err(format!(
                 "loop_factory must be a function that returns a new event loop, such as uvloop.new_event_loop, not {kind}"
             )));
         }
-        if backend == Backend::Trio {
+        let onto = r#loop.as_ref().map(|given| Onto::resolve(given)).transpose()?;
+        if onto.is_some() && (loop_factory.is_some() || scope != "process" || backend == Backend::Trio) {
+            return Err(PyTypeError::new_err(
+                "loop= is a loop that somebody else runs, so scope, loop_factory and backend say nothing about it; leave \
+                 them out",
+            ));
+        }
+        let backend = onto.as_ref().map_or(backend, |onto| onto.anchor.backend);
+        if backend == Backend::Trio && onto.is_none() {
             check_trio(py, scope, loop_factory.is_some())?;
         }
         let modes = [("switch", Nested::Switch), ("thread", Nested::Thread), ("error", Nested::Error)];
@@ -126,22 +174,48 @@ impl Bridge {
         if nested == Nested::Switch {
             greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
         }
+        let name = name.unwrap_or_else(|| "syncline".to_owned());
+        let cleanup = seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER);
+        let switches = matches!(nested, Nested::Switch | Nested::Auto);
+        let bridge = next_id();
+        let (attached, onto) = match onto {
+            Some(onto) => {
+                let plan = Plan {
+                    name: name.clone(),
+                    is_of_thread: false,
+                    bridge_id: bridge,
+                    cleanup,
+                    loop_factory: None,
+                    backend,
+                    switches: switches && greenlets::are_there(py)?,
+                };
+                let runner = Runner::attach(py, &plan, onto.event_loop, onto.anchor.runs_here(py))?;
+                hear_of_its_end(py, &runner, backend);
+                (Some(runner), Some(onto.anchor))
+            }
+            None => (None, None),
+        };
+        let in_loops = [("block", InLoop::Block), ("warn", InLoop::Warn), ("error", InLoop::Error)];
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
             hold: Arc::new(Hold::new(Arc::new(Shared {
                 terms: Terms {
-                    bridge: next_id(),
+                    bridge,
                     backend,
-                    switches: matches!(nested, Nested::Switch | Nested::Auto),
+                    switches,
+                    onto,
+                    roams,
                     shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
                     stats: Arc::default(),
                 },
-                name: name.unwrap_or_else(|| "syncline".to_owned()),
+                name,
                 scope: choose("scope", scope, &scopes)?,
                 nested_is_error: nested == Nested::Error,
+                in_loop: choose("in_loop", in_loop, &in_loops)?,
                 joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
                 loop_factory: loop_factory.map(Bound::unbind),
-                cleanup: seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER),
+                attached,
+                cleanup,
                 stall_after: seconds("stall_after", stall_after)?,
                 closed: AtomicBool::new(false),
                 registry: Mutex::new((process::epoch(), Registry::new())),
@@ -262,6 +336,7 @@ impl Bridge {
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
         let stats = PyDict::new(py);
         let own_loops = lock(&shared.own_loops).iter().filter_map(Weak::upgrade).filter(|own| own.is_open()).count();
+        let runners = runners.into_iter().chain(shared.attached.clone()).collect::<Vec<_>>();
         stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count() + own_loops)?;
         stats.set_item("calls", shared.terms.stats.calls.get())?;
         stats.set_item("active", shared.terms.stats.calls.get().saturating_sub(shared.terms.stats.ended.get()))?;

@@ -8,7 +8,7 @@
 
 use super::caller_loop::CallerLoop;
 use super::loops_of_thread::{self, Making};
-use super::shared::{Scope, Shared};
+use super::shared::{InLoop, Scope, Shared};
 use crate::call::wait::Patience;
 use crate::python::errors;
 use crate::python::names;
@@ -38,6 +38,8 @@ const MOST_STARTS: u32 = 4;
 pub enum Place {
     /// In the task that makes it, which awaits it in place.
     InTask(Arc<Strand>),
+    /// On a runner, while the task that makes it is parked, so that its own loop goes on.
+    Away(Arc<Strand>),
     /// On the loop that sent this worker thread.
     Sender(Sender),
     Runner(Arc<Runner>),
@@ -84,10 +86,16 @@ impl Shared {
         Ok(nest::strand_for(py, &self.terms))
     }
 
+    /// The task that makes the call, if the call runs elsewhere, and the task can be parked meanwhile.
+    pub fn task_to_park(&self, py: Python<'_>) -> Option<Arc<Strand>> {
+        nest::strand_to_park(py, &self.terms).filter(|_| !process::is_exiting())
+    }
+
     /// Whether the calling thread drives a loop of this bridge, or its code runs in a task that takes this bridge's
     /// calls.
     pub fn runs_here(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(self.task_here(py)?.is_some()
+            || self.terms.is_onto_this(py)
             || current_runner().is_some_and(|current| current.bridge_id == self.terms.bridge)
             || loops_of_thread::known(self).is_some_and(|own| own.is_busy()))
     }
@@ -98,21 +106,30 @@ impl Shared {
         if let Some(strand) = self.task_here(py)? {
             return Ok(Place::InTask(strand));
         }
+        if let Some(strand) = self.task_to_park(py) {
+            return Ok(Place::Away(strand));
+        }
         nestable::explain_blocking(py, &self.terms)?;
         let _inside = process::enter(py)?;
+        if let Some(runner) = &self.attached {
+            if self.terms.is_onto_this(py) {
+                return Err(waits_for_its_own_loop(py, &self.name));
+            }
+            self.look_at_loop_here(py)?;
+            return self.attached_runner(py, runner).map(Place::Runner);
+        }
         if process::is_exiting() {
             return Ok(Place::inline());
         }
         if let Some(current) = current_runner() {
             return self.place_nested(py, &current, patience);
         }
+        self.look_at_loop_here(py)?;
         if let Some(place) = self.place_in_worker(py, patience)? {
             return Ok(place);
         }
         match self.scope {
             Scope::Process => self.process_runner(py, patience),
-            // A thread whose own loop (not ours) this call blocks: there the process runner serves all scopes.
-            Scope::Thread if names::running_loop(py)?.is_some() => self.process_runner(py, patience),
             Scope::Thread => self.thread_runner(py, patience),
             Scope::Caller => self.own_place(py, patience),
         }
@@ -122,6 +139,9 @@ impl Shared {
     /// calling thread's own loop would not turn by itself, and whoever waits for the call could wait in vain.
     pub fn runner_for_others(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<Runner>> {
         self.refuse_if_closed(py)?;
+        if let Some(runner) = &self.attached {
+            return self.attached_runner(py, runner);
+        }
         if process::is_exiting() {
             return Err(errors::shutting_down());
         }
@@ -133,8 +153,34 @@ impl Shared {
         };
         match place {
             Place::Runner(runner) => Ok(runner),
-            Place::InTask(_) | Place::Sender(..) | Place::Own(_) | Place::Inline(_) => Err(errors::shutting_down()),
+            Place::InTask(_) | Place::Away(_) | Place::Sender(..) | Place::Own(_) | Place::Inline(_) => {
+                Err(errors::shutting_down())
+            }
         }
+    }
+
+    /// Warns, or raises, if the call is about to block a loop of somebody else's, and the user wants to know.
+    fn look_at_loop_here(&self, py: Python<'_>) -> PyResult<()> {
+        if self.in_loop == InLoop::Block || current_runner().is_some() || !surroundings::in_event_loop(py)? {
+            return Ok(());
+        }
+        let blocks = py.import(intern!(py, "syncline._in_loop"))?.getattr(intern!(py, "blocks"))?;
+        blocks.call1((&self.name, self.in_loop == InLoop::Error)).map(drop)
+    }
+
+    /// The runner onto the loop of somebody else's, if that takes calls.
+    fn attached_runner(&self, py: Python<'_>, runner: &Arc<Runner>) -> PyResult<Arc<Runner>> {
+        if runner.epoch != process::epoch() {
+            return Err(errors::runner_closed(
+                py,
+                format!(
+                    "the loop that the bridge {:?} is onto runs in the process that this one was forked from; make a \
+                     Bridge(loop=...) onto a loop of this process, or a Bridge() with a loop of its own",
+                    self.name
+                ),
+            ));
+        }
+        if runner.takes_calls() { Ok(Arc::clone(runner)) } else { Err(runner.gone(py)) }
     }
 
     /// For a runner's thread, where the call can't await in place: a runner that does not wait for this thread.
@@ -320,6 +366,17 @@ fn no_sender(name: &str) -> PyErr {
          loop has sent this one: it was marked as a worker by the program; use a bridge with in_worker=\"own\" here, or come \
          here by `await to_thread(...)`"
     ))
+}
+
+fn waits_for_its_own_loop(py: Python<'_>, name: &str) -> PyErr {
+    errors::deadlock(
+        py,
+        format!(
+            "the bridge {name:?} is onto the very loop that runs in this thread, and sync code that waits here would stop \
+             it; await the async function, or let the calls of this task await in place: decorate an async function \
+             above it with @syncline.nestable, or `await syncline.run_nestable(fn, ...)`"
+        ),
+    )
 }
 
 fn factory_calls_its_bridge(py: Python<'_>, name: &str) -> PyErr {

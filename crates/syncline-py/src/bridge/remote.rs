@@ -1,4 +1,5 @@
-//! `run_async`: a coroutine on the bridge's loop, awaited by a task of another loop, without a thread in between.
+//! What runs on the bridge's loop and is awaited by a task of another loop, without a thread in between: a call of
+//! `run_async`, a step of an object that is at home there, a call of sync code whose task is parked meanwhile.
 //!
 //! The task waits as for a worker thread: the outcome comes home to its loop's inbox.
 //!
@@ -17,6 +18,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Feeder, Job, Runner, current_runner};
+use crate::task::session::Session;
 use crate::task::start::RunIn;
 use crate::worker::awaiting::{Operation, Pending, Started, Waker};
 use crate::worker::inbox::Inbox;
@@ -32,12 +34,22 @@ use syncline_core::outbox::Publish;
 use syncline_core::spin::current_cpu;
 use syncline_core::sync::{Mutex, lock, replace, take};
 
+/// In which task it runs.
+enum RunsIn {
+    /// One of its own, on whichever runner the bridge has for it.
+    NewTask,
+    /// That of a session, on its runner; it may be the session's last step.
+    Session { runner: Arc<Runner>, session: Arc<Session>, is_last: bool },
+}
+
 pub struct Remote {
     me: Weak<Remote>,
-    /// Keeps the bridge's loops alive.
-    hold: Arc<Hold>,
+    shared: Arc<Shared>,
+    /// Keeps the bridge's loops alive until it ends, where the bridge itself may be forgotten meanwhile.
+    keeps: Mutex<Option<Arc<Hold>>>,
     /// What is to run, until it is awaited.
     target: Mutex<Option<Target>>,
+    runs_in: RunsIn,
     /// The call and where it runs, while the task waits for it (1).
     under_way: Mutex<Option<(Arc<Call>, Arc<Runner>)>>,
     carried: Mutex<Option<Carried>>,
@@ -53,11 +65,13 @@ pub struct Remote {
 }
 
 impl Remote {
-    fn new(hold: &Arc<Hold>, target: Target) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+    fn new(shared: &Arc<Shared>, keeps: Option<&Arc<Hold>>, target: Target, runs_in: RunsIn) -> Pending {
+        Pending::new(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
-            hold: Arc::clone(hold),
+            shared: Arc::clone(shared),
+            keeps: Mutex::new(keeps.map(Arc::clone)),
             target: Mutex::new(Some(target)),
+            runs_in,
             under_way: Mutex::new(None),
             carried: Mutex::new(None),
             outcome: Mutex::new(None),
@@ -66,7 +80,26 @@ impl Remote {
             inbox: OnceLock::new(),
             meeting: Arc::default(),
             notice: Mutex::new(None),
-        })
+        }))
+    }
+
+    /// The runner, and what the call takes along.
+    fn prepare(&self, py: Python<'_>) -> PyResult<(Arc<Runner>, Carried, RunIn)> {
+        match &self.runs_in {
+            RunsIn::NewTask => {
+                let (runner, carried) = (self.shared.runner_for_others(py)?, Carried::fresh(py)?);
+                let run_in = RunIn::Task(carried.context(py));
+                Ok((runner, carried, run_in))
+            }
+            RunsIn::Session { runner, session, is_last } => {
+                if !runner.takes_calls() {
+                    return Err(errors::closed_meanwhile(py, &runner.name));
+                }
+                let carried = Carried::of(session.context.bind(py), &session.unset)?;
+                let run_in = RunIn::Session { session: Arc::clone(session), is_last: *is_last };
+                Ok((Arc::clone(runner), carried, run_in))
+            }
+        }
     }
 
     /// Sends the call to its loop. Gives the job back if that takes no more.
@@ -91,18 +124,23 @@ impl Remote {
     }
 
     /// The task does not wait any more. Returns what it waited for.
-    fn leave(&self) -> Option<(Arc<Call>, Arc<Runner>)> {
-        let left = take(&self.under_way)?;
-        left.0.lose_receiver();
-        self.hold.shared().terms.stats.ended.add(1);
-        drop(take(&self.notice));
-        Some(left)
+    fn leave(&self) -> Option<Arc<Call>> {
+        let call = self.forget_call();
+        drop((take(&self.notice), take(&self.keeps)));
+        call
+    }
+
+    fn forget_call(&self) -> Option<Arc<Call>> {
+        let (call, _) = take(&self.under_way)?;
+        call.lose_receiver();
+        self.shared.terms.stats.ended.add(1);
+        Some(call)
     }
 
     /// The same for a call that has not ended.
     fn abandon(&self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
         drop(take(&self.carried));
-        if let Some((call, _)) = self.leave() {
+        if let Some(call) = self.leave() {
             call.leave_alone(py, waited_for_cleanup);
         }
         drop(take(&self.outcome));
@@ -121,24 +159,23 @@ impl Operation for Remote {
     }
 
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started> {
-        let shared = self.hold.shared();
         let (Some(mut target), Some(me)) = (take(&self.target), self.me.upgrade()) else { return Ok(Started::Waits) };
         let inbox = self.inbox.get_or_init(|| inbox);
         let known: Weak<Self> = Weak::clone(&self.me);
         inbox.tell_of_end(known);
         loop {
-            let (ready, runner) = target.with(py, shared.runner_for_others(py))?;
-            let (ready, carried) = ready.with(py, Carried::fresh(py))?;
-            let call = runner.new_call(Taker::task(Arc::<Self>::clone(&me), &runner.outbox), &shared.terms.stats);
+            let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
+            let taker = Taker::task(Arc::<Self>::clone(&me), &runner.outbox);
+            let call = runner.new_call(taker, &self.shared.terms.stats);
             runner.tell_of_end(&call);
-            let job = Job::Start(Arc::clone(&call), ready, RunIn::Task(carried.context(py)));
+            let job = Job::Start(Arc::clone(&call), ready, run_in);
             drop(replace(&self.under_way, Some((call, Arc::clone(&runner)))));
             drop(replace(&self.carried, Some(carried)));
             match self.send(py, &runner, inbox, job) {
                 Ok(started) => return Ok(started),
                 // The runner has ended after it was found. There is another one, or an error.
                 Err(job) => {
-                    self.leave();
+                    self.forget_call();
                     let Job::Start(_, returned, _) = job else { return Err(errors::shutting_down()) };
                     target = returned;
                 }
@@ -149,11 +186,11 @@ impl Operation for Remote {
     fn end(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(outcome) = take(&self.outcome) else {
             // The time for its cleanup is over.
-            self.abandon(py, Some(self.hold.shared().cleanup));
+            self.abandon(py, Some(self.shared.cleanup));
             return Err(cancelled_error(py));
         };
         self.leave();
-        let carried = take(&self.carried).filter(|_| self.hold.shared().terms.shares_context);
+        let carried = take(&self.carried).filter(|_| self.shared.terms.shares_context);
         carried.map_or(Ok(()), |carried| carried.write_back(py, false))?;
         outcome.into_result()
     }
@@ -179,7 +216,7 @@ impl Operation for Remote {
         if !self.is_told.swap(true, Relaxed) {
             tell(py, &call, &runner);
         }
-        Some(self.hold.shared().cleanup)
+        Some(self.shared.cleanup)
     }
 }
 
@@ -225,12 +262,34 @@ impl Shared {
         if is_here {
             return target.begin(py);
         }
-        Ok(Bound::new(py, Pending::new(Remote::new(hold, target)))?.into_any().unbind())
+        let remote = Remote::new(self, Some(hold), target, RunsIn::NewTask);
+        Ok(Bound::new(py, remote)?.into_any().unbind())
+    }
+
+    /// What a task of another loop awaits to have the target run on the bridge's loop, while the bridge is held by
+    /// somebody else.
+    pub fn remote(self: &Arc<Self>, target: Target) -> Pending {
+        Remote::new(self, None, target, RunsIn::NewTask)
+    }
+
+    /// The same for a step of that session.
+    pub fn remote_step(
+        self: &Arc<Self>,
+        runner: &Arc<Runner>,
+        session: &Arc<Session>,
+        target: Target,
+        is_last: bool,
+    ) -> Pending {
+        let (runner, session) = (Arc::clone(runner), Arc::clone(session));
+        Remote::new(self, None, target, RunsIn::Session { runner, session, is_last })
     }
 
     /// Whether the loop that runs here is one of this bridge's, whose tasks can await the coroutine as they are.
     fn has_running_loop(&self, py: Python<'_>) -> PyResult<bool> {
         self.refuse_if_closed(py)?;
+        if self.terms.is_onto_this(py) {
+            return Ok(self.terms.shares_context);
+        }
         let Some(current) = current_runner().filter(|current| current.bridge_id == self.terms.bridge) else {
             return Ok(false);
         };

@@ -25,13 +25,24 @@ pub enum Scope {
     Caller,
 }
 
+/// What happens to a call that blocks a loop which is no bridge's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum InLoop {
+    Block,
+    Warn,
+    Error,
+}
+
 pub struct Shared {
     pub terms: Terms,
     pub name: String,
     pub scope: Scope,
     pub nested_is_error: bool,
+    pub in_loop: InLoop,
     /// Whether a call in a worker thread runs on the loop that sent the worker.
     pub joins_sender: bool,
+    /// The runner onto a loop of somebody else's, of a bridge that has no others.
+    pub attached: Option<Arc<Runner>>,
     pub loop_factory: Option<Py<PyAny>>,
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,

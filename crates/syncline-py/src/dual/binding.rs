@@ -19,6 +19,7 @@ use crate::switch::strand::Strand;
 use crate::task::closer::Closer;
 use crate::task::session::Session;
 use crate::task::start::RunIn;
+use crate::worker::awaiting::Pending;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
@@ -72,6 +73,7 @@ impl Binding {
                 return Ok(Self { shared, session, site, thread: thread_key() });
             }
             Place::Runner(runner) => Site::Runner(runner),
+            Place::Away(_) => Site::Runner(shared.runner_for_others(py)?),
             Place::Own(own) => Site::Own { own, is_ours_alone: false },
             Place::Inline(_) if names::running_loop(py)?.is_none() => {
                 Site::Own { own: shared.make_own_loop(py)?, is_ours_alone: true }
@@ -91,7 +93,13 @@ impl Binding {
             return Err(error);
         }
         let place = match &self.site {
-            Site::Runner(runner) => Place::Runner(Arc::clone(runner)),
+            Site::Runner(runner) => {
+                if let Some(strand) = self.shared.task_to_park(py) {
+                    let remote = Bound::new(py, self.remote_step(runner, target, position))?.into_any().unbind();
+                    return nest::run_without_bridge(py, &strand, Target::Awaitable(remote), None);
+                }
+                Place::Runner(Arc::clone(runner))
+            }
             Site::Own { own, .. } => Place::Own(Arc::clone(own)),
             Site::Here { .. } => return self.step_here(py, target, position),
         };
@@ -111,6 +119,10 @@ impl Binding {
             self.leave(py);
         }
         result
+    }
+
+    fn remote_step(&self, runner: &Arc<Runner>, target: Target, position: Position) -> Pending {
+        self.shared.remote_step(runner, &self.session, target, position == Position::Last)
     }
 
     fn step_here(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {

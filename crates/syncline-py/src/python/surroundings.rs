@@ -16,6 +16,22 @@ pub enum Backend {
     Trio,
 }
 
+/// The object by which code that runs on a loop knows it: the loop, or trio's token.
+pub struct Anchor {
+    pub object: Py<PyAny>,
+    pub backend: Backend,
+}
+
+impl Anchor {
+    pub fn runs_here(&self, py: Python<'_>) -> bool {
+        let running = match self.backend {
+            Backend::Asyncio => names::running_loop(py),
+            Backend::Trio => runs_trio(py).and_then(|runs| runs.then(|| names::trio_token(py)?.call0()).transpose()),
+        };
+        running.is_ok_and(|running| running.is_some_and(|running| running.is(&self.object)))
+    }
+}
+
 /// Whether trio runs in this thread. The calling code need not be a task's.
 pub fn runs_trio(py: Python<'_>) -> PyResult<bool> {
     Ok(is_imported(py, intern!(py, "trio"))? && names::in_trio_run(py)?.call0()?.is_truthy()?)

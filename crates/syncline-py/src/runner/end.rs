@@ -35,7 +35,7 @@ impl Runner {
 
     /// Tells the takers of such calls that have not ended. `cleanup` is the time that the calls have had to
     /// clean up, if they had it in vain: that is reported.
-    fn leave_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
+    pub fn leave_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
         for call in self.told_of_end.take().iter().filter(|call| !call.is_settled()) {
             if call.leave_behind(py) {
                 call.leave_alone(py, cleanup);

@@ -138,10 +138,6 @@ impl<'a> RunnerCall<'a> {
     fn new(runner: &'a Arc<Runner>, call: &'a Arc<Call>, begun: Instant, stall_after: Option<Duration>) -> Self {
         Self { runner, call, outer: stepped_call(), tick: FIRST_TICK, watch: Watch::new(begun, stall_after) }
     }
-
-    fn is_of_this_process(&self) -> bool {
-        self.runner.epoch == process::epoch()
-    }
 }
 
 impl Awaited for RunnerCall<'_> {
@@ -151,9 +147,9 @@ impl Awaited for RunnerCall<'_> {
         self.call.take()
     }
 
-    fn fate(&mut self, _py: Python<'_>) -> Fate {
+    fn fate(&mut self, py: Python<'_>) -> Fate {
         // A signal handler of this very thread may have forked during the wait: in the child nobody runs the call.
-        if self.runner.has_ended() || !self.is_of_this_process() {
+        if self.runner.is_gone(py) {
             Fate::Gone
         } else if self.runner.is_closing() {
             Fate::Closing
@@ -218,10 +214,10 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn closed(&self, py: Python<'_>) -> PyErr {
-        errors::closed_meanwhile(py, &self.runner.name)
+        self.runner.gone(py)
     }
 
-    fn is_closing(&self, _py: Python<'_>) -> bool {
-        self.runner.is_closing()
+    fn is_closing(&self, py: Python<'_>) -> bool {
+        self.runner.is_closing() || (!self.call.was_cancelled() && self.runner.is_about_to_be_gone(py))
     }
 }

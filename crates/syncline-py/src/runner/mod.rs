@@ -1,6 +1,7 @@
 //! A loop on a thread of its own.
 
 pub mod arrival;
+pub mod attached;
 pub mod end;
 pub mod hop;
 pub mod registry;

@@ -19,16 +19,18 @@ use crate::python::once::{Once, intern};
 use crate::python::process;
 use crate::python::signals;
 use crate::python::surroundings::Backend;
+use crate::switch::nest;
 use crate::task::loops::Stepping;
+use crate::task::session::Session;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::{PyException, PyRecursionError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use syncline_core::latch::Latch;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
 use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
@@ -68,6 +70,16 @@ pub struct Plan {
     pub switches: bool,
 }
 
+/// What a runner has besides, whose loop is somebody else's (attached.rs).
+#[derive(Default)]
+pub struct Attached {
+    /// What has begun there, to be ended when the runner is detached.
+    pub calls: WeakList<Call>,
+    pub sessions: WeakList<Session>,
+    /// Since when a waiting thread has seen that nobody runs the loop.
+    pub stands_since: Mutex<Option<Instant>>,
+}
+
 pub struct Runner {
     pub name: Arc<str>,
     pub bridge_id: u64,
@@ -86,6 +98,7 @@ pub struct Runner {
     pub backend: Backend,
     pub switches: bool,
     is_of_thread: bool,
+    pub attached: Option<Attached>,
     /// "file:line" of the call that started it.
     pub started_at: String,
     /// What wakes the loop. Closed when the thread ends and not when the runner is dropped: a future of `submit` may
@@ -134,6 +147,16 @@ impl Runner {
         } else {
             Feeder::Callback
         };
+        Self::make(py, plan, node, feeder, None)
+    }
+
+    pub fn make(
+        py: Python<'_>,
+        plan: &Plan,
+        node: &Arc<Node>,
+        feeder: Feeder,
+        attached: Option<Attached>,
+    ) -> PyResult<Arc<Self>> {
         let cores = usable_cores();
         Ok(Arc::new(Self {
             name: plan.name.as_str().into(),
@@ -152,9 +175,10 @@ impl Runner {
             backend: plan.backend,
             switches: plan.switches,
             is_of_thread: plan.is_of_thread,
+            attached,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
-            wake_fd: Mutex::new(Some(new_wake_fd()?)),
+            wake_fd: Mutex::new((feeder == Feeder::Selector).then(new_wake_fd).transpose()?),
             event_loop: Once::new(),
             drain: Once::new(),
             wakers: AtomicU32::new(0),
@@ -204,7 +228,7 @@ impl Runner {
     }
 
     pub fn takes_calls(&self) -> bool {
-        !self.is_closing() && self.epoch == process::epoch()
+        !self.is_closing() && !self.has_ended() && self.epoch == process::epoch()
     }
 
     pub fn thread_id(&self) -> u64 {
@@ -300,6 +324,12 @@ impl Runner {
         };
         // Tried again if a signal handler raised in the middle: the mailbox told this sender alone to wake the loop.
         let told = signals::through(py, || match scheduled() {
+            Err(error)
+                if self.attached.is_some() && error.is_instance_of::<PyException>(py) && self.is_loop_closed(py) =>
+            {
+                self.lose(py);
+                Ok(true)
+            }
             // Nothing is lost if the loop is closed: its end has settled every call.
             Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
                 if !self.is_loop_closed(py) {
@@ -318,9 +348,13 @@ impl Runner {
         })
     }
 
-    fn is_loop_closed(&self, py: Python<'_>) -> bool {
-        let closed = self.event_loop(py).map(|event_loop| event_loop.call_method0(intern!(py, "is_closed")));
-        closed.is_none_or(|closed| closed.is_ok_and(|closed| closed.is_truthy().unwrap_or(false)))
+    pub fn is_loop_closed(&self, py: Python<'_>) -> bool {
+        self.event_loop(py).is_none_or(|event_loop| says(event_loop, intern!(py, "is_closed")))
+    }
+
+    /// Whether somebody runs the loop.
+    pub fn is_loop_running(&self, py: Python<'_>) -> bool {
+        self.event_loop(py).is_some_and(|event_loop| says(event_loop, intern!(py, "is_running")))
     }
 
     /// What `call_drain` has scheduled: takes all mail, on a loop without our selector.
@@ -358,11 +392,12 @@ impl Runner {
     }
 
     /// Turns all mail into tasks; on the loop's thread.
-    pub fn see_to_mail(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn see_to_mail(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
         let mut mail = VecDeque::new();
         self.mailbox.drain(&mut mail);
         let _stepping = Stepping::on(event_loop);
+        let _stranding = self.attached.is_some().then(|| nest::Stranding::begin(self.switches));
         while let Some(job) = mail.pop_front() {
             // What one job raises must not keep the others from being seen to.
             if let Err(error) = self.see_to(py, event_loop, job) {
@@ -372,7 +407,8 @@ impl Runner {
         Ok(())
     }
 
-    fn see_to(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>, job: Job) -> PyResult<()> {
+    fn see_to(self: &Arc<Self>, py: Python<'_>, event_loop: &Bound<'_, PyAny>, job: Job) -> PyResult<()> {
+        self.note_job(py, &job)?;
         match job {
             Job::Start(call, target, run_in) => {
                 start_call(event_loop, &call, target, run_in, self.backend == Backend::Asyncio);
@@ -384,6 +420,7 @@ impl Runner {
                 Ok(())
             }
             Job::Do(what) => what(py),
+            Job::Stop if self.attached.is_some() => self.detach(py),
             Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop),
         }
     }
@@ -411,6 +448,11 @@ impl Runner {
 fn new_wake_fd() -> PyResult<std::os::fd::OwnedFd> {
     use rustix::event::{EventfdFlags, eventfd};
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(errors::from_errno)
+}
+
+/// What a method of the loop's says. A signal handler may raise in the middle of it.
+fn says(event_loop: &Bound<'_, PyAny>, method: &Bound<'_, PyString>) -> bool {
+    signals::through(event_loop.py(), || event_loop.call_method0(method)?.is_truthy()).unwrap_or(false)
 }
 
 /// "file:line" of the Python code that made the present call.

@@ -28,7 +28,7 @@ pub fn can_await_here(py: Python<'_>) -> bool {
 #[pyo3(signature = (awaitable, /))]
 pub fn await_here(py: Python<'_>, awaitable: Py<PyAny>) -> PyResult<Py<PyAny>> {
     match strand_here(py) {
-        Some(strand) => nest::run_without_bridge(py, &strand, Target::Awaitable(awaitable)),
+        Some(strand) => nest::run_without_bridge(py, &strand, Target::Awaitable(awaitable), None),
         None => Err(PyRuntimeError::new_err("no task that can await in place runs here")),
     }
 }

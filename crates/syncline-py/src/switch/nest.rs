@@ -13,7 +13,7 @@ use crate::python::context::{self, Entered};
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
-use crate::python::surroundings::Backend;
+use crate::python::surroundings::{Anchor, Backend};
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -35,9 +35,21 @@ pub struct Terms {
     pub backend: Backend,
     /// Whether nested calls await in place where they can.
     pub switches: bool,
+    /// The loop of somebody else's that its calls run on.
+    pub onto: Option<Anchor>,
+    /// Whether it has no loop that its calls have to run on: in a task of another loop that can await them, they run
+    /// in that task. So it is with the default bridge.
+    pub roams: bool,
     /// Whether the caller sees what a call changes in contextvars (by 1).
     pub shares_context: bool,
     pub stats: Arc<Stats>,
+}
+
+impl Terms {
+    /// Whether the loop of somebody else's that its calls run on is the one that runs here.
+    pub fn is_onto_this(&self, py: Python<'_>) -> bool {
+        self.onto.as_ref().is_some_and(|onto| onto.runs_here(py))
+    }
 }
 
 /// Whose loop this thread drives.
@@ -51,6 +63,7 @@ pub enum Driving {
 
 thread_local! {
     static DRIVING: Cell<Driving> = const { Cell::new(Driving::Foreign) };
+    static STRANDING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Says whose loop this thread drives from now on; returns whose it was.
@@ -62,9 +75,24 @@ pub fn driving() -> Driving {
     DRIVING.get()
 }
 
+/// While it lives, the calls that begin in this thread run in strands, if `switches`, though the loop is no bridge's.
+pub struct Stranding(bool);
+
+impl Stranding {
+    pub fn begin(switches: bool) -> Self {
+        Self(STRANDING.replace(switches))
+    }
+}
+
+impl Drop for Stranding {
+    fn drop(&mut self) {
+        STRANDING.set(self.0);
+    }
+}
+
 /// Whether tasks that are made in this thread are to run in strands.
 pub fn strands_here() -> bool {
-    matches!(DRIVING.get(), Driving::Ours { switches: true, .. })
+    matches!(DRIVING.get(), Driving::Ours { switches: true, .. }) || STRANDING.get()
 }
 
 /// The strand in which a call of this bridge can await, if the present code runs in one.
@@ -75,11 +103,21 @@ pub fn strand_for(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
     match DRIVING.get() {
         Driving::Ours { bridge, .. } if bridge != terms.bridge => None,
         Driving::Ours { .. } => strand::active().filter(|strand| strand.can_be_awaited_in(py)),
-        // Calls of any bridge, but for one whose coroutines are written for another library.
-        Driving::Foreign => {
+        // Unless its coroutines are written for another library.
+        Driving::Foreign if terms.roams || terms.is_onto_this(py) => {
             strand::active().filter(|strand| strand.can_be_awaited_in(py) && strand.backend(py) == terms.backend)
         }
+        Driving::Foreign => None,
     }
+}
+
+/// The strand whose task is parked while a call of this bridge runs elsewhere, if the present code runs in one: so that
+/// the call does not block the task's loop. Where tasks must not switch, it does.
+pub fn strand_to_park(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
+    if matches!(DRIVING.get(), Driving::Ours { bridge, .. } if bridge == terms.bridge) {
+        return None;
+    }
+    strand::active().filter(|strand| strand.can_nest() && strand.can_be_awaited_in(py))
 }
 
 /// While it lives, the strand has one more nested call under way.
@@ -191,9 +229,15 @@ fn in_place(py: Python<'_>, strand: &Strand, target: Target, timeout: Option<Dur
     to_the_end(strand, target.begin(py)?.bind(py))
 }
 
-/// Awaits the target in place for a caller who has no bridge.
-pub fn run_without_bridge(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny>> {
-    let result = in_place(py, strand, target, None);
+/// Awaits the target in place, for a caller who has no bridge, or whose bridge runs it on another loop: the task is
+/// parked meanwhile, and its own loop goes on.
+pub fn run_without_bridge(
+    py: Python<'_>,
+    strand: &Strand,
+    target: Target,
+    timeout: Option<Duration>,
+) -> PyResult<Py<PyAny>> {
+    let result = in_place(py, strand, target, timeout);
     signals::raise_kept()?;
     result
 }

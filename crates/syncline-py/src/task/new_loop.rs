@@ -26,6 +26,12 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
              uvloop.new_event_loop"
         )));
     }
+    if event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()? {
+        return Err(PyTypeError::new_err(
+            "loop_factory must return a new event loop, and returned one that runs already; to have calls run there: \
+             Bridge(loop=...)",
+        ));
+    }
     if let Err(error) = prepare(&event_loop, &handler) {
         signals::through(py, || event_loop.call_method0(intern!(py, "close")));
         return Err(error);

@@ -1,0 +1,189 @@
+//! A runner whose loop somebody else runs: `Bridge(loop=...)`.
+//!
+//! It has no thread of its own. Mail comes by a callback, as for other loops without our selector, and the loop is
+//! neither started nor stopped nor closed here.
+//!
+//! Invariants:
+//! 1. It ends once: when it is detached, after the cleanup of what runs there, or when its loop is gone. From then on
+//!    it takes no mail, and all calls are settled or given up.
+//! 2. Whoever waits finds out by itself that the loop is gone (`health`): nobody else may tell.
+
+use super::arrival::Arrival;
+use super::state::{Attached, Feeder, Job, Plan, Runner};
+use crate::call::outcome::Outcome;
+use crate::call::state::Call;
+use crate::python::errors;
+use crate::python::log;
+use crate::python::names;
+use crate::python::once::intern;
+use crate::python::process;
+use crate::task::session::Session;
+use crate::task::start::RunIn;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::time::{Duration, Instant};
+use syncline_core::sync::{Mutex, lock};
+use syncline_core::waits::Node;
+
+/// How often a loop that is detached looks whether what ran there has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How often a wait looks whether a loop is about to be closed.
+const MOST_LOOKS: u32 = 20;
+/// How long a loop may stand before whoever waits for it gives up: somebody may be about to run it.
+const LONGEST_STAND: Duration = Duration::from_secs(1);
+
+impl Runner {
+    /// A runner onto that loop.
+    pub fn attach(py: Python<'_>, plan: &Plan, event_loop: Bound<'_, PyAny>, runs_here: bool) -> PyResult<Arc<Self>> {
+        let runner = Self::make(py, plan, &Node::new(), Feeder::Callback, Some(Attached::default()))?;
+        // Where it does not run here, an asyncio loop that runs knows its thread; else the first mail will tell.
+        let thread_id =
+            if runs_here { names::get_ident(py)?.call0().ok() } else { event_loop.getattr("_thread_id").ok() };
+        runner.thread_id.store(thread_id.and_then(|id| id.extract().ok()).unwrap_or(0), Relaxed);
+        runner.event_loop.set(py, event_loop.unbind());
+        runner.note_begun();
+        runner.mailbox.park();
+        Ok(runner)
+    }
+
+    /// For the loop's thread: notes what begins there.
+    pub fn note_job(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
+        let Some(attached) = &self.attached else { return Ok(()) };
+        if self.thread_id() == 0 {
+            self.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
+        }
+        if let Job::Start(call, _, run_in) = job {
+            attached.calls.add(Arc::downgrade(call));
+            if let RunIn::Session { session, is_last: false } = run_in {
+                attached.sessions.add(Arc::downgrade(session));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether its loop can still end what runs there. For a loop of somebody else's, a look at it: one that is closed, or
+    /// that nobody has run for a while, can't.
+    pub fn is_gone(&self, py: Python<'_>) -> bool {
+        if self.has_ended() || self.epoch != process::epoch() {
+            return true;
+        }
+        let Some(attached) = &self.attached else { return false };
+        if self.is_loop_closed(py) {
+            self.lose(py);
+            return true;
+        }
+        let runs = self.is_loop_running(py);
+        let mut since = lock(&attached.stands_since);
+        if runs {
+            *since = None;
+            return false;
+        }
+        since.get_or_insert_with(Instant::now).elapsed() > LONGEST_STAND
+    }
+
+    /// Whether the cancellation of a call, which nobody has asked for, came from the end of its loop: whoever runs that
+    /// cancels all tasks first, and closes it soon.
+    pub fn is_about_to_be_gone(&self, py: Python<'_>) -> bool {
+        let looks = if self.attached.is_some() { MOST_LOOKS } else { 0 };
+        for _ in 0..looks {
+            if !self.is_loop_running(py) {
+                return true;
+            }
+            process::sleep(py, || std::thread::sleep(LOOK_AGAIN));
+        }
+        false
+    }
+
+    /// For whoever has told it to end: a loop that nobody runs ends nothing.
+    pub fn lose_if_it_stands(&self, py: Python<'_>) {
+        if self.attached.is_some() && !self.is_loop_running(py) {
+            self.lose(py);
+        }
+    }
+
+    /// The error for a call that its loop has not ended.
+    pub fn gone(&self, py: Python<'_>) -> PyErr {
+        let is_detached = self.is_closing() && !self.is_loop_closed(py);
+        if self.attached.is_some() && !is_detached {
+            return errors::runner_closed(
+                py,
+                format!(
+                    "the loop that the bridge {:?} is onto was stopped or closed before the call ended, or nobody has run it",
+                    &*self.name
+                ),
+            );
+        }
+        errors::closed_meanwhile(py, &self.name)
+    }
+
+    /// The loop is gone (by 1).
+    pub fn lose(&self, py: Python<'_>) {
+        for job in self.mailbox.close() {
+            match job {
+                Job::Start(call, target, _) => {
+                    target.discard(py);
+                    call.settle(py, Outcome::Raised(self.gone(py)));
+                }
+                Job::Arrival(arrival) => arrival.be_lost(py),
+                Job::Cancel(_) | Job::Do(_) | Job::Stop => {}
+            }
+        }
+        self.closing.store(true, Release);
+        self.leave_behind(py, None);
+        self.outbox.stop_deferring();
+        let _ = self.outbox.flush();
+        self.ended.open();
+    }
+
+    /// Ends what runs there, and lets go of the loop; on the loop's thread.
+    pub fn detach(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let Some(attached) = &self.attached else { return Ok(()) };
+        let (calls, sessions) = (attached.calls.take(), attached.sessions.take());
+        for session in &sessions {
+            if session.is_idle() {
+                session.end_by_closer(py)?;
+            } else {
+                session.end_after_this_step();
+            }
+        }
+        for call in calls.iter().filter(|call| !call.was_cancelled() && !call.knows_of_closing()) {
+            if let Err(error) = call.cancel(py) {
+                log::log(py, "error", "a task could not be cancelled, as what it waits for raised this", Some(&error));
+            }
+        }
+        self.detach_when_over(py, calls, sessions, Instant::now().checked_add(self.cleanup))
+    }
+
+    fn detach_when_over(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        calls: Vec<Arc<Call>>,
+        sessions: Vec<Arc<Session>>,
+        until: Option<Instant>,
+    ) -> PyResult<()> {
+        let is_over = calls.iter().all(|call| call.is_settled()) && sessions.iter().all(|session| session.has_ended());
+        if is_over || self.has_ended() || until.is_some_and(|until| until <= Instant::now()) {
+            self.lose(py);
+            return Ok(());
+        }
+        let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
+        let left = Mutex::new(Some((Arc::clone(self), calls, sessions)));
+        let again = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+            let taken = lock(&left).take();
+            taken.map_or(Ok(()), |(runner, calls, sessions)| runner.detach_when_over(args.py(), calls, sessions, until))
+        };
+        let again = PyCFunction::new_closure(py, Some(c"syncline_detach"), None, again)?;
+        event_loop.call_method1(intern!(py, "call_later"), (LOOK_AGAIN.as_secs_f64(), again)).map(drop)
+    }
+}
+
+/// Told by the inbox of its loop, when that is closed.
+impl Arrival for Runner {
+    fn arrive(&self, _py: Python<'_>) {}
+
+    fn be_lost(&self, py: Python<'_>) {
+        self.lose(py);
+    }
+}
