@@ -111,6 +111,16 @@ def test_amap_in_a_trio_run(executor: ProcessPoolExecutor) -> None:
     assert trio.run(main) == [2 * number for number in range(50)]
 
 
+def test_amap_of_a_bridge_of_ones_own(executor: ProcessPoolExecutor) -> None:
+    """Workers make its calls on a bridge like that one, whatever loop asks for the results: here one that runs trio."""
+
+    async def main(bridge: syncline.Bridge) -> list[int]:
+        return [each async for each in bridge.amap(code.double_in_trio, range(20), executor=executor)]
+
+    with syncline.Bridge(backend="trio") as bridge:
+        assert asyncio.run(main(bridge)) == [2 * number for number in range(20)]
+
+
 def test_an_async_source_in_sync_code(executor: ProcessPoolExecutor) -> None:
     """It is advanced by the bridge."""
 

@@ -43,6 +43,7 @@ SEEN_TYPES = {
     "Finalizer": "syncline._finalizing.Finalizer",
     "SyncCompatible": "syncline._compatible.SyncCompatible",
     "ThreadLimiterStatistics": "syncline._limits.ThreadLimiterStatistics",
+    "Workers": "syncline._many.options.Workers",
 }
 TYPE_VARIABLE = re.compile(r"(syncline\.[\w.]+\.)?_?(P(\.args|\.kwargs)?|R|R_co|S|T|Y|A|Args|Self|MP|MR|MA)")
 

@@ -44,7 +44,7 @@ from ._groups import (
     gather,
 )
 from ._kinds import is_async_fn, is_async_gen_fn
-from ._many.lost import WorkerDiedError
+from ._lost import WorkerDiedError
 from ._nestable import install, nestable, no_switch, run_nestable
 from ._new_loop import run_in_new_loop
 from ._options import BridgeOptions

@@ -17,9 +17,11 @@ import inspect
 import logging
 import os
 import sys
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from ._nested import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -280,16 +282,15 @@ def is_kept(resource: Resource) -> bool:
     return any(resource in here for here in [*kept.values()])
 
 
-async def close_kept(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-    """Closes what is open on a loop of a bridge that ends, in that time (by 3). What takes longer is cancelled with the
-    loop's last tasks."""
-    due = loop.time() + seconds
+async def close_kept(loop: Any, seconds: float) -> None:
+    """Closes what is open on a loop, or in a trio run, of a bridge that ends, in that time (by 3). What takes longer is
+    cancelled with the last tasks."""
+    due = monotonic() + seconds
     for keeper in reversed([*kept.get(loop, {}).values()]):
         keeper.tell()
         # Half of what is left: one that takes for ever leaves time for the others.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout((due - loop.time()) / 2):
-                await keeper.until_ended()
+            await within(keeper.until_ended().__await__(), (due - monotonic()) / 2)
 
 
 def _leave_parents() -> None:

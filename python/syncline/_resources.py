@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Generic, TypeVar
 
-    from . import _core
+    from ._core import Bridge
 
     T = TypeVar("T")
 else:  # importing typing would cost more than the rest of `import syncline`
@@ -31,7 +31,7 @@ class Resource(Generic[T]):
     __qualname__: str
 
     def __init__(
-        self, bridge: _core.Bridge, make: Callable[[], Any], close: Callable[[Any], object] | None
+        self, bridge: Bridge, make: Callable[[], Any], close: Callable[[Any], object] | None
     ) -> None:
         from contextvars import copy_context
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -154,6 +155,9 @@ class TrioLoop:
         for task in idle & self._tasks:
             _end_session(task)
         await self._until_done(lambda: not self._tasks)
+        keepers = sys.modules.get(f"{__package__}._keepers")
+        if keepers is not None:
+            await keepers.close_kept(self._token, self._cleanup_timeout)
         if self._tasks:
             logging.getLogger("syncline").warning(
                 "the runner %r is closed, and these tasks have not ended though they were cancelled; its thread "

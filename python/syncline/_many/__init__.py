@@ -14,5 +14,4 @@ With `executor=` the calls are made in other processes, by an engine in each:
     executors   what users iterate over then
     chunks      in this process: what was given to the workers, and what came back
     worker      in the workers: makes the calls of a chunk, through the process's own bridge; and what travels
-    lost        the error for items whose worker has died
 """

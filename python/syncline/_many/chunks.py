@@ -23,7 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._futures import SafeFuture
-from .lost import WorkerDiedError
+from .._lost import WorkerDiedError
 from .progress import MapProgress
 from .source import total
 from .worker import LEASE, Answer, Begun, Job, alone, dumped, dumped_job, lives, run_chunk
@@ -192,11 +192,10 @@ class Chunks:
         if not isinstance(self._executor, PoolExecutor):
             return
         for chunk in self._out:
-            with contextlib.suppress(OSError, ValueError, InvalidStateError):
-                process = int(self._mark(chunk).read_text())
-                # In this order: a mark of a process that is gone, beside a future that is not done, is no late answer.
-                if not lives(process) and chunk.future is not None and not chunk.future.done():
-                    chunk.future.set_exception(ProcessDiedError(f"process {process} died"))
+            mark = self._mark(chunk)
+            if mark.exists() and not _is_of_the_living(mark) and chunk.future is not None:
+                with contextlib.suppress(InvalidStateError):
+                    chunk.future.set_exception(ProcessDiedError("the process that ran a chunk has died"))
 
     def take(self) -> tuple[list[Any], BaseException | None]:
         """The results of a chunk that is done, and its error. Nothing, if none is, or if it goes out again."""
@@ -271,8 +270,8 @@ class Chunks:
         """After `close`: how many chunks run. Dask's futures are cancelled while theirs do, so the marks count, too."""
         if self._process != os.getpid():
             return 0
-        marks = len(list(self._folder.iterdir())) if self._folder is not None and self._folder.exists() else 0
-        return max(marks, sum(not future.done() for future in self._running))
+        marks = [] if self._folder is None or not self._folder.exists() else [*self._folder.iterdir()]
+        return max(sum(map(_is_of_the_living, marks)), sum(not future.done() for future in self._running))
 
     def end(self) -> None:
         """Shuts an executor down that was made here. After `close`, and the end of what ran."""
@@ -344,6 +343,14 @@ def _loaded(answer: bytes) -> Answer:
 
     loaded: Answer = pickle.loads(answer)
     return loaded
+
+
+def _is_of_the_living(mark: Path) -> bool:
+    """Whether the process that has left the mark lives."""
+    try:
+        return lives(int(mark.read_text()))
+    except (OSError, ValueError):  # removed just now, or not written yet
+        return mark.exists()
 
 
 def _has_answer(chunk: Chunk) -> bool:

@@ -211,9 +211,9 @@ async def _until_ended(chunks: Chunks) -> None:
             await within(bell.wait().__await__(), LOOK_EVERY)
 
 
-async def sent_out_by_async_code(options: Options) -> AsyncGenerator[Any, None]:
-    """What `amap` returns."""
-    flow = Flow(options, _bridge_like_this())
+async def sent_out_by_async_code(options: Options, home: Bridge | None) -> AsyncGenerator[Any, None]:
+    """What `amap` returns. Workers make the calls on a bridge like `home`, or, if that is None, like this loop."""
+    flow = Flow(options, home or _bridge_like_this())
     shown = Shown.of(options, flow.chunks)
     source = async_source(options)
     batches: AsyncIterator[list[tuple[Any, ...]]] | None = None

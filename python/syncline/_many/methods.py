@@ -290,13 +290,14 @@ class ManyCalls:
             chunk,
             worker_retries,
         )
+        bridge: Any = self
+        # The default bridge has no home.
+        home = bridge if bridge._found_by is None else None
         if executor is not None:
             from .executors import sent_out_by_async_code
 
-            return sent_out_by_async_code(options)
-        bridge: Any = self
-        # The default bridge has no home.
-        return amapped(options, bridge.run_async if bridge._found_by is None else None)
+            return sent_out_by_async_code(options, home)
+        return amapped(options, None if home is None else home.run_async)
 
     def group(self, *, timeout: float | None = None) -> Group:
         """Makes a group of calls that end together, for `with`:

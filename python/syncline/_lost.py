@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core import SynclineError
+from ._core import SynclineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
