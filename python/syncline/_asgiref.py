@@ -32,6 +32,9 @@ Stored: type[Any] = getattr(asgiref.local, "_Storage", type("NothingStored", (),
 """The values of asgiref's `Local`s, since they bear a thread (asgiref 3.12)."""
 
 
+_GONE = "the call that this task was started by has ended, and its thread has gone on"
+
+
 class WaitingThread(Executor):
     """The thread that waits for a call, as asgiref knows such threads.
 
@@ -42,8 +45,7 @@ class WaitingThread(Executor):
     def __init__(self, caller: Caller, outer: Any) -> None:
         self._caller = caller
         self._old_executor = outer
-        self._work_ready = self
-        self._work_items = self
+        self._work_ready = self._work_items = _Queue(caller)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         future: Future[R] = Future()
@@ -51,7 +53,7 @@ class WaitingThread(Executor):
         if self._caller.hand_over(future, _within(call), args, kwargs):
             return future
         if self._old_executor is None:
-            raise RuntimeError("the call that this task was started by has ended, and its thread has gone on")
+            raise RuntimeError(_GONE)
         submitted: Future[R] = self._old_executor.submit(fn, *args, **kwargs)
         return submitted
 
@@ -59,13 +61,20 @@ class WaitingThread(Executor):
     def _broken(self) -> bool:
         return not self._caller.waits()
 
+
+class _Queue:
+    """What asgiref takes for the queue of a `WaitingThread`, and for its lock."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
     def append(self, item: Any) -> None:
         """Takes over what was sent to an inner call."""
         if not self._caller.hand_over(Future(), item.run, (), {}):
-            item.future.set_exception(RuntimeError("the thread that waited has gone on"))
+            item.future.set_exception(RuntimeError(_GONE))
 
     def notify(self) -> None:
-        """It is told already."""
+        """The thread is told already."""
 
     def __enter__(self) -> Self:
         return self
