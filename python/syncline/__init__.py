@@ -49,7 +49,10 @@ from ._options import BridgeOptions
 from ._stats import BridgeStats
 from ._threads import (
     ThreadLimiter,
+    Worker,
     WouldBlock,
+    aenter,
+    aiterate,
     call_with_mark,
     check_cancelled,
     from_thread,
@@ -77,8 +80,11 @@ __all__ = [
     "RunnerClosedError",
     "SynclineError",
     "ThreadLimiter",
+    "Worker",
     "WouldBlock",
     "__version__",
+    "aenter",
+    "aiterate",
     "amap",
     "blocking",
     "call",

@@ -35,6 +35,7 @@ __all__ = [
     "LimiterBase",
     "ManagerBase",
     "Nestable",
+    "OwnThread",
     "Pending",
     "RunnerClosedError",
     "Selector",
@@ -310,6 +311,23 @@ class LimiterBase:
     def _call(
         self, fn: Callable[..., _R], args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Awaitable[_R]: ...
+
+@disjoint_base
+class OwnThread:
+    """The core of `syncline.Worker`."""
+
+    def __new__(cls) -> Self: ...
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+    def _call(
+        self, fn: Callable[..., _R], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Awaitable[_R]:
+        """The call of `fn` in the thread, as an awaitable."""
+    def _send(self, fn: Callable[[], object]) -> None:
+        """Has the thread call `fn` after all that it was asked for before; nobody waits for that."""
+    def close(self) -> None:
+        """Ends the thread when it has done what it was asked for. Calls that come later are refused."""
 
 @final
 class Pending:

@@ -90,11 +90,6 @@ def _makes_plain_objects(cls: type) -> bool:
 def running_in_threads(fn: Any) -> str | None:
     """What is wrong with giving `fn` to `threaded`."""
     name = getattr(fn, "__name__", type(fn).__name__)
-    if inspect.isgeneratorfunction(fn):
-        return (
-            f"threaded() got the generator function {name!r}, whose code would not run in the worker thread but where "
-            f"it is iterated over; collect the items in a function: threaded(lambda ...: list({name}(...)))"
-        )
     if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
         return f"threaded() takes sync functions, and {name!r} is async; call it as it is"
     return None

@@ -10,12 +10,26 @@ from ._core import SynclineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator, Iterable
+    from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import Any, ParamSpec, TypeVar, overload
+    from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+
+    from ._steps import ThreadIterator, ThreadManager
 
     P = ParamSpec("P")
     R = TypeVar("R")
+    Y = TypeVar("Y")
+
+    class Threaded(Protocol):
+        """What `threaded(limiter=...)` returns."""
+
+        @overload
+        def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+            self, fn: Callable[P, Generator[Y, None, Any]], /
+        ) -> Callable[P, ThreadIterator[Y]]: ...
+        @overload
+        def __call__(self, fn: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
 else:
 
     def overload(function):
@@ -119,21 +133,63 @@ async def to_caller(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) ->
     return fn(*args, **kwargs) if pending is None else await pending
 
 
+class Worker(_core.OwnThread):
+    """A worker thread of one's own: all that it is given runs in that thread, one after the other.
+
+        async with syncline.Worker() as worker:
+            connection = await worker.to_thread(sqlite3.connect, path)
+            rows = await worker.to_thread(read_all, connection)
+
+    For what belongs to one thread: sqlite3 connections, sync Playwright, clients with thread-locals. It may be used
+    from several loops, tasks and threads. The thread starts with the first call. `close()`, and the end of a `with` or
+    `async with` block, end it when it has done what it was asked for; at the end of an `async with` that is waited for.
+    Calls that come later raise RuntimeError. A worker that nobody refers to any more ends, too.
+
+    `threaded(fn, limiter=worker)` decorates functions for it, and `aiterate` and `aenter` take it as `worker`.
+    """
+
+    async def to_thread(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `syncline.to_thread`, in this thread."""
+        return await self._call(fn, args, kwargs or None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        try:
+            if not self.closed:
+                await self._call(bool, (), None)
+        finally:
+            self.close()
+
+
+@overload  # What is narrower comes first: a generator function is a function.
+def threaded(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    fn: Callable[P, Generator[Y, None, Any]], /, *, limiter: ThreadLimiter | Worker | None = None
+) -> Callable[P, ThreadIterator[Y]]: ...
 @overload
 def threaded(
-    fn: Callable[P, R], /, *, limiter: ThreadLimiter | None = None
+    fn: Callable[P, R], /, *, limiter: ThreadLimiter | Worker | None = None
 ) -> Callable[P, Coroutine[Any, Any, R]]: ...
 @overload
+def threaded(*, limiter: ThreadLimiter | Worker | None = None) -> Threaded: ...
 def threaded(
-    *, limiter: ThreadLimiter | None = None
-) -> Callable[[Callable[P, R]], Callable[P, Coroutine[Any, Any, R]]]: ...
-def threaded(fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter | None = None) -> Any:
-    """Makes an async function of a sync one, that runs it in a worker thread as `to_thread` does.
+    fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter | Worker | None = None
+) -> Any:
+    """Makes an async function of a sync one, that runs it in a worker thread as `to_thread` does; and of a generator
+    function one whose calls give async iterators, as `aiterate` does.
 
     Works on functions and methods, as `@threaded` or `@threaded(limiter=...)`. Name, docstring and signature are kept;
-    `__wrapped__` is the original. limiter: whose tokens the calls use; `thread_limiter()` by default.
+    `__wrapped__` is the original. limiter: whose tokens the calls use, `thread_limiter()` by default, or the `Worker`
+    that makes them. An iterator uses a token of a limiter that is given for as long as it lasts, and none by default.
 
-    Raises TypeError for generator functions, whose code would run where they are iterated over, and async ones.
+    Raises TypeError for async functions.
     """
     if fn is None:
 
@@ -142,18 +198,72 @@ def threaded(fn: Callable[..., Any] | None = None, /, *, limiter: ThreadLimiter 
 
         return decorate
     import functools
+    import inspect
 
     from ._mistakes import running_in_threads
 
     if (mistake := running_in_threads(fn)) is not None:
         raise TypeError(mistake)
+    function = fn
+    if inspect.isgeneratorfunction(fn):
+        from ._steps import ThreadIterator
+
+        of_worker = isinstance(limiter, Worker)
+        options: Any = {"worker" if of_worker else "limiter": limiter}
+
+        @functools.wraps(fn)
+        def iterated(*args: Any, **kwargs: Any) -> Any:
+            return ThreadIterator(functools.partial(function, *args, **kwargs), **options)
+
+        return iterated
     call = (limiter or _limiter)._call
 
     @functools.wraps(fn)
     async def in_thread(*args: Any, **kwargs: Any) -> Any:
-        return await call(fn, args, kwargs or None)
+        return await call(function, args, kwargs or None)
 
     return in_thread
+
+
+def aiterate(
+    iterable: Iterable[Y], /, *, prefetch: int = 0, worker: Worker | None = None
+) -> ThreadIterator[Y]:
+    """Iterates over any sync iterable in async code: `async for row in aiterate(cursor)`.
+
+    All steps are made in one worker thread, and in one context: a copy of the context of the task that takes the first
+    item. The thread is the iteration's own, or `worker`. prefetch: how many items may be fetched ahead of the loop.
+    They arrive in order, an error after the items before it. 0 fetches nothing ahead.
+
+    A generator is closed by its thread in any case, and so is another iterator that `iter(iterable)` makes: where the
+    task is cancelled in a step, by `await it.aclose()` (which waits for that, as `contextlib.aclosing` does), and where
+    nobody refers to the iteration any more, as after a `break`. A step that is under way is not broken off.
+
+    Raises TypeError for what is no sync iterable, and what the iteration raises.
+    """
+    from ._steps import ThreadIterator, iterating
+
+    if (mistake := iterating("aiterate", iterable, prefetch)) is not None:
+        raise TypeError(mistake)
+    if prefetch < 0:
+        raise ValueError(f"prefetch must be 0 or more, not {prefetch}")
+    return ThreadIterator(lambda: iterable, prefetch=prefetch, worker=worker)
+
+
+def aenter(
+    manager: AbstractContextManager[Y, bool | None], /, *, worker: Worker | None = None
+) -> ThreadManager[Y]:
+    """Uses any sync context manager in async code: `async with aenter(pool.connection()) as connection`.
+
+    It is entered and left in one worker thread, its own or `worker`, and in one context. It is left in any case: also
+    where the task is cancelled while it is entered, or while it is left.
+
+    Raises TypeError for what is no sync context manager, and what the manager raises.
+    """
+    from ._steps import ThreadManager, entering
+
+    if (mistake := entering(manager)) is not None:
+        raise TypeError(mistake)
+    return ThreadManager(manager, worker)
 
 
 from_thread = _core.from_thread

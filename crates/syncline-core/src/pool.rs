@@ -119,6 +119,9 @@ struct State<J> {
     /// A worker was called or is being started, and has not looked into the queue yet.
     called: bool,
     workers: usize,
+    most_workers: usize,
+    /// Workers end when there are no jobs.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -133,7 +136,7 @@ pub struct Pool<J> {
 
 impl<J> State<J> {
     fn call_for_the_rest(&mut self) -> Need {
-        if self.queue.is_empty() || self.called {
+        if self.queue.is_empty() || self.called || (self.idle.is_empty() && self.workers == self.most_workers) {
             return Need::Nobody;
         }
         self.called = true;
@@ -149,7 +152,17 @@ impl<J> State<J> {
 
 impl<J> Pool<J> {
     pub fn new(usable_cores: usize) -> Self {
-        let state = State { queue: VecDeque::new(), idle: Vec::new(), called: false, workers: 0 };
+        Self::of(usable_cores, usize::MAX)
+    }
+
+    /// One whose jobs all run in one thread, one after the other.
+    pub fn of_one(usable_cores: usize) -> Self {
+        Self::of(usable_cores, 1)
+    }
+
+    fn of(usable_cores: usize, most_workers: usize) -> Self {
+        let (queue, idle) = (VecDeque::new(), Vec::new());
+        let state = State { queue, idle, called: false, workers: 0, most_workers, closed: false };
         Self {
             state: Mutex::new(state),
             spin: Spin::new(usable_cores),
@@ -163,6 +176,30 @@ impl<J> Pool<J> {
         let mut state = lock(&self.state);
         state.queue.push_back(job);
         state.call_for_the_rest()
+    }
+
+    /// Has the workers end once there are no jobs. Those that are idle are to be told: by `Summons::deliver`.
+    pub fn close(&self) -> Vec<Summons> {
+        let mut state = lock(&self.state);
+        state.closed = true;
+        state.idle.drain(..).map(Summons).collect()
+    }
+
+    /// Whether it was made by `of_one`.
+    pub fn is_of_one(&self) -> bool {
+        lock(&self.state).most_workers == 1
+    }
+
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
+    /// For a worker of a closed pool that has found no job: false if there is one after all.
+    pub fn end(&self) -> bool {
+        let mut state = lock(&self.state);
+        let ends = state.closed && state.queue.is_empty();
+        state.workers -= usize::from(ends);
+        ends
     }
 
     /// For a worker that is about to `take`: makes this its next job.
@@ -193,10 +230,11 @@ impl<J> Pool<J> {
         Some((job, need))
     }
 
-    /// Puts a worker on the stack; from then on it may be called, and has to `doze`. False if there are jobs to take.
+    /// Puts a worker on the stack; from then on it may be called, and has to `doze`. False if there are jobs to take, or
+    /// the pool is closed.
     pub fn sit_down(&self, desk: &Arc<Desk>) -> bool {
         let mut state = lock(&self.state);
-        if !state.queue.is_empty() {
+        if !state.queue.is_empty() || state.closed {
             return false;
         }
         desk.clear();
@@ -308,6 +346,30 @@ mod tests {
         // Nobody slept there; it finds out by itself.
         assert!(summons.deliver().is_some());
         assert!(desk.sleep(None));
+    }
+
+    #[test]
+    fn a_pool_of_one_starts_one_thread_which_ends_when_all_is_done() {
+        let pool = Pool::of_one(1);
+        assert!(matches!(pool.submit(1), Need::Start));
+        pool.arrive();
+        assert!(matches!(pool.take(), Some((1, Need::Nobody))));
+        assert!(matches!(pool.submit(2), Need::Nobody));
+        assert!(pool.close().is_empty());
+        assert!(!pool.end() && !pool.sit_down(&Desk::new()));
+        assert!(matches!(pool.take(), Some((2, Need::Nobody))));
+        assert!(!pool.sit_down(&Desk::new()));
+        assert!(pool.end());
+        assert_eq!(pool.counts(), (0, 0));
+    }
+
+    #[test]
+    fn an_idle_worker_of_a_pool_that_is_closed_is_called() {
+        let pool = Pool::<u32>::of_one(1);
+        let desk = Desk::new();
+        assert!(pool.sit_down(&desk));
+        assert_eq!(pool.close().into_iter().map(Summons::deliver).count(), 1);
+        assert!(pool.doze(&desk, None));
     }
 
     #[test]

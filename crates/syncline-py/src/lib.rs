@@ -73,6 +73,8 @@ mod _core {
     #[pymodule_export]
     use crate::worker::marks::{call_with_mark, in_worker_thread, mark_as_worker_thread, worker_counts};
     #[pymodule_export]
+    use crate::worker::own_thread::OwnThread;
+    #[pymodule_export]
     use crate::worker::workers::Worker;
 
     #[pymodule_init]

@@ -9,7 +9,7 @@
 
 use super::awaiting::{Operation, Started, Waker};
 use super::inbox::Inbox;
-use super::workers::{self, WorkerJob};
+use super::workers::{self, WorkerJob, Works};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::names;
@@ -63,11 +63,30 @@ pub type Tokens = Limiter<TokenKey, Borrower, InQueue>;
 
 pub struct Limits {
     tokens: Mutex<(u32, Arc<Tokens>)>,
+    /// For calls that belong to one thread: its pool, in the epoch that it belongs to.
+    own: Option<Mutex<(u32, Arc<Works>)>>,
 }
 
 impl Limits {
     pub fn new(total: Option<usize>) -> Arc<Self> {
-        Arc::new(Self { tokens: Mutex::new((process::epoch(), Arc::new(Tokens::new(total)))) })
+        Arc::new(Self { tokens: Mutex::new((process::epoch(), Arc::new(Tokens::new(total)))), own: None })
+    }
+
+    /// For calls that all run in one thread.
+    pub fn of_one_thread() -> Arc<Self> {
+        let tokens = Mutex::new((process::epoch(), Arc::new(Tokens::new(Some(1)))));
+        Arc::new(Self { tokens, own: Some(Mutex::new((process::epoch(), workers::pool_of_one()))) })
+    }
+
+    pub fn own_pool(&self) -> Option<Arc<Works>> {
+        let mut known = lock(self.own.as_ref()?);
+        if known.0 != process::epoch() {
+            // By 1.
+            let pool = workers::pool_of_one();
+            let parents = std::mem::replace(&mut *known, (process::epoch(), pool));
+            std::mem::forget(parents);
+        }
+        Some(Arc::clone(&known.1))
     }
 
     pub fn tokens(&self) -> Arc<Tokens> {

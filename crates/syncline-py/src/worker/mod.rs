@@ -9,5 +9,6 @@ pub mod limiter;
 pub mod limits;
 pub mod marks;
 pub mod notice;
+pub mod own_thread;
 pub mod work;
 pub mod workers;

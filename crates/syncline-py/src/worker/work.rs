@@ -11,7 +11,7 @@ use super::awaiting::{Operation, Started, Waker, result_of};
 use super::inbox::Inbox;
 use super::limits::{Claim, InQueue, Limits, serve};
 use super::notice::{Notice, Recipient};
-use super::workers::{self, Payload, WorkerJob};
+use super::workers::{self, Payload, WorkerJob, Works};
 use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::state::Call;
 use crate::call::stepping::stepped_call;
@@ -341,6 +341,10 @@ impl WorkerJob for Work {
     fn fail(&self, py: Python<'_>, error: PyErr) {
         drop(self.take_payload());
         self.end_job_here(py, Outcome::Raised(error));
+    }
+
+    fn pool(&self) -> Option<Arc<Works>> {
+        self.limits.own_pool()
     }
 }
 

@@ -55,9 +55,27 @@ pub trait WorkerJob: Send + Sync {
     fn run_here(&self, py: Python<'_>);
     /// No worker will ever do the job, as no thread could be started.
     fn fail(&self, py: Python<'_>, error: PyErr);
+    /// The pool whose threads do it, if that is not the one for all.
+    fn pool(&self) -> Option<Arc<Works>> {
+        None
+    }
 }
 
-type Works = Pool<Arc<dyn WorkerJob>>;
+pub type Works = Pool<Arc<dyn WorkerJob>>;
+
+/// A pool of one thread, for jobs that belong to one thread. It lives until it is closed.
+pub fn pool_of_one() -> Arc<Works> {
+    Arc::new(Works::of_one(usable_cores()))
+}
+
+/// Has the thread of such a pool end when its jobs are done.
+pub fn close(pool: &Works) {
+    for summons in pool.close() {
+        if let Some(announcement) = summons.deliver() {
+            announce(announcement);
+        }
+    }
+}
 
 /// One for each process (by 4).
 static POOL: PerProcess<Arc<Works>> = PerProcess::new();
@@ -100,7 +118,7 @@ pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>) -> Option<(Annou
         job.run_here(py);
         return None;
     }
-    let pool = pool();
+    let pool = job.pool().unwrap_or_else(pool);
     let announcement = match pool.submit(Arc::clone(job)) {
         Need::Wake(summons) => summons.deliver(),
         need => {
@@ -148,6 +166,7 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
     let worker = Worker {
         pool: Arc::clone(pool),
         desk: Desk::new(),
+        longest_idle: (!pool.is_of_one()).then_some(LONGEST_IDLE),
         epoch: process::epoch(),
         has_arrived: AtomicBool::new(false),
         current: Mutex::new(None),
@@ -163,6 +182,7 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
 pub struct Worker {
     pool: Arc<Works>,
     desk: Arc<Desk>,
+    longest_idle: Option<Duration>,
     epoch: u32,
     has_arrived: AtomicBool,
     current: Mutex<Option<Arc<dyn WorkerJob>>>,
@@ -221,6 +241,12 @@ impl Worker {
                 notice = self.finish_with(py, &*job, None);
             }
             if !self.pool.sit_down(&self.desk) {
+                if self.pool.end() {
+                    if let Some(notice) = notice.take() {
+                        notice.send_now(py);
+                    }
+                    return Ok(None);
+                }
                 continue;
             }
             // Sent only when this thread has sat down: if the task has more work at once, it finds this thread free.
@@ -230,7 +256,7 @@ impl Worker {
                 let (dozed, back, woken_at) = py.detach(|| {
                     let dozed = match prepared.as_mut().and_then(Notice::send) {
                         Some(unsent) => Err(unsent),
-                        None => Ok(self.pool.doze(&self.desk, Some(LONGEST_IDLE))),
+                        None => Ok(self.pool.doze(&self.desk, self.longest_idle)),
                     };
                     (dozed, process::come_back(), Instant::now())
                 });

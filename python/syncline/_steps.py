@@ -1,0 +1,301 @@
+"""Sync iterables and context managers in async code: each has a worker thread of its own, and a context.
+
+What runs in the thread is kept apart from what users hold: the thread has a `_Source`, which refers to no user's object
+but what it iterates over. So an iterator that nobody holds any more ends, and its `_Source` is closed by the thread.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections import deque
+from collections.abc import AsyncIterator, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+Y = TypeVar("Y")
+
+
+def _nothing() -> None:
+    """Called by a thread that is waited for."""
+
+
+class _Source(Generic[Y]):
+    """What the thread does for an iterator. Of both sides only `items` changes on both."""
+
+    def __init__(self, make: Callable[[], Iterable[Y]], prefetch: int) -> None:
+        self._make = make
+        self._iterable: Iterable[Y] | None = None
+        self._iterator: Iterator[Y] | None = None
+        self._prefetch = prefetch
+        self.items: deque[Y] = deque()
+        self.error: BaseException | None = None
+        self.has_ended = False
+        self.is_wanted = False
+        """The consumer waits: whoever fetches ahead makes way."""
+        self.is_closed = False
+        self.goes_ahead = False
+
+    def fetch(self) -> None:
+        """For a consumer that waits: sees to it that there is an item, or the end."""
+        if not (self.items or self.has_ended or self.is_closed):
+            self._step()
+        self.is_wanted = False
+
+    def go_ahead(self) -> None:
+        """For nobody: fetches until there are as many items as may lie there, or until somebody waits."""
+        while len(self.items) < self._prefetch and not (self.has_ended or self.is_wanted or self.is_closed):
+            self._step()
+        self.goes_ahead = False
+
+    def _step(self) -> None:
+        try:
+            if self._iterator is None:
+                self._iterable = self._make()
+                self._iterator = iter(self._iterable)
+            self.items.append(next(self._iterator))
+        except StopIteration:
+            self.has_ended = True
+        except BaseException as error:  # raised where the consumer is
+            self.error, self.has_ended = error, True
+
+    def close(self) -> None:
+        """Closes a generator, or an iterator that was made here. A file that is iterated over is the user's."""
+        iterator, self._iterator = self._iterator, None
+        is_ours = isinstance(iterator, Generator) or iterator is not self._iterable
+        if is_ours and not self.has_ended:
+            close: Callable[[], object] | None = getattr(iterator, "close", None)
+            if close is not None:
+                try:
+                    close()
+                except BaseException as error:  # raised by `aclose`
+                    self.error = error
+        self.has_ended = True
+
+
+class ThreadIterator(AsyncIterator[Y]):
+    """What `aiterate` returns, and a generator function that `threaded` decorates."""
+
+    def __init__(
+        self,
+        make: Callable[[], Iterable[Y]],
+        *,
+        prefetch: int = 0,
+        worker: _core.OwnThread | None = None,
+        limiter: _core.LimiterBase | None = None,
+    ) -> None:
+        self._source = _Source(make, prefetch)
+        self._prefetch = prefetch
+        self._worker = worker
+        self._is_own = worker is None
+        self._limiter = limiter
+        self._run: Callable[[Callable[[], None]], None] | None = None
+        self._is_busy = False
+
+    def __aiter__(self) -> ThreadIterator[Y]:
+        return self
+
+    async def __anext__(self) -> Y:
+        source = self._source
+        if source.is_closed:
+            raise StopAsyncIteration
+        if not source.items:
+            await self._wait_for_item()
+            if not source.items:
+                raise StopAsyncIteration
+        item = source.items.popleft()
+        may_go_ahead = not (source.goes_ahead or source.has_ended)
+        if may_go_ahead and 2 * len(source.items) < self._prefetch:
+            source.goes_ahead = True
+            self._send(source.go_ahead)
+        return item
+
+    async def _wait_for_item(self) -> None:
+        source = self._source
+        if self._is_busy:
+            raise RuntimeError("another task waits for the next item of this iterator")
+        self._is_busy = True
+        try:
+            if not source.has_ended:
+                if self._run is None:
+                    await self._begin()
+                source.is_wanted = True
+                run: Any = self._run
+                await self._thread._call(run, (source.fetch,), None)
+        except BaseException:
+            # The task was cancelled: a step is under way, and nothing comes after it.
+            self._end()
+            raise
+        finally:
+            self._is_busy = False
+        if not source.items:
+            self._end()
+            error, source.error = source.error, None
+            if error is not None:
+                try:
+                    raise error
+                finally:
+                    del error
+
+    async def _begin(self) -> None:
+        if self._limiter is not None:
+            await self._limiter._acquire_on_behalf_of(self._source)
+        if self._worker is None:
+            self._worker = _core.OwnThread()
+        # All steps run in it, one after the other, in one thread.
+        self._run = contextvars.copy_context().run
+
+    @property
+    def _thread(self) -> _core.OwnThread:
+        assert self._worker is not None
+        return self._worker
+
+    def _send(self, fn: Callable[[], None]) -> None:
+        if self._run is not None:
+            self._thread._send(partial(self._run, fn))
+
+    def _end(self) -> None:
+        """Has the thread close what it iterates over, after the step that may be under way."""
+        source = self._source
+        if source.is_closed:
+            return
+        source.is_closed = True
+        if self._run is None:
+            source.has_ended = True
+            return
+        self._send(source.close)
+        if self._is_own:
+            self._thread.close()
+        if self._limiter is not None:
+            self._limiter.release_on_behalf_of(source)
+
+    async def aclose(self) -> None:
+        """Ends the iteration, and waits until the thread has closed what it iterates over. Raises what that raises.
+
+        Does nothing the second time.
+        """
+        source = self._source
+        if self._is_busy:
+            raise RuntimeError("a task waits for the next item of this iterator")
+        if source.is_closed or self._run is None:
+            self._end()
+            return
+        source.items.clear()
+        source.is_wanted = True  # whoever fetches ahead makes way
+        self._is_own, is_own = False, self._is_own
+        self._end()
+        try:
+            await self._thread._call(_nothing, (), None)
+        finally:
+            if is_own:
+                self._thread.close()
+        error, source.error = source.error, None
+        if error is not None:
+            raise error
+
+    def __del__(self) -> None:
+        if "_is_busy" in self.__dict__:  # else it was not made
+            self._end()
+
+
+class ThreadManager(Generic[Y]):
+    """What `aenter` returns."""
+
+    def __init__(
+        self, manager: AbstractContextManager[Y, bool | None], worker: _core.OwnThread | None
+    ) -> None:
+        self._manager = manager
+        self._worker = worker
+        self._is_own = worker is None
+        self._run: Any = None
+        self._is_entered = False
+        self._left: bool | None = None
+        self._error: BaseException | None = None
+
+    async def __aenter__(self) -> Y:
+        if self._run is not None:
+            raise RuntimeError("this has been entered already; make another one: aenter(...)")
+        self._run = contextvars.copy_context().run
+        worker = self._worker = self._worker or _core.OwnThread()
+        try:
+            entered: Y = await worker._call(self._run, (self._enter,), None)
+        except BaseException as error:
+            # The task was cancelled, and the thread may enter all the same: it leaves again.
+            worker._send(partial(self._run, self._leave, type(error), error, None))
+            self._close()
+            raise
+        return entered
+
+    def _enter(self) -> Y:
+        entered = type(self._manager).__enter__(self._manager)
+        self._is_entered = True
+        return entered
+
+    def _leave(self, *raised: Any) -> None:
+        if not self._is_entered:
+            return
+        self._is_entered = False
+        try:
+            self._left = type(self._manager).__exit__(self._manager, *raised)
+        except BaseException as error:  # raised where the block is
+            self._error = error
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> bool | None:
+        worker = self._worker
+        if worker is None:
+            raise RuntimeError("this has not been entered")
+        # Sent, and not called: a task that is cancelled meanwhile does not take it back.
+        worker._send(partial(self._run, self._leave, exc_type, exc_value, traceback))
+        try:
+            await worker._call(_nothing, (), None)
+        finally:
+            self._close()
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        return self._left
+
+    def _close(self) -> None:
+        if self._is_own and self._worker is not None:
+            self._worker.close()
+
+
+def iterating(name: str, iterable: Any, prefetch: Any) -> str | None:
+    """What is wrong with `aiterate(iterable)`."""
+    kind = type(iterable).__name__
+    if hasattr(iterable, "__aiter__"):
+        return f"{name}() takes a sync iterable, and this {kind} is async: use `async for` on it as it is"
+    if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
+        called = f"; call it: {name}({iterable.__name__}(...))" if callable(iterable) else ""
+        return f"{name}() takes an iterable, not {kind}{called}"
+    if not isinstance(prefetch, int) or isinstance(prefetch, bool):
+        return f"prefetch must be an int, not {type(prefetch).__name__}"
+    return None
+
+
+def entering(manager: Any) -> str | None:
+    """What is wrong with `aenter(manager)`."""
+    kind = type(manager).__name__
+    if isinstance(manager, type):
+        name = manager.__name__
+        return f"aenter() takes a context manager, not the class {name!r}; make one: aenter({name}(...))"
+    if hasattr(type(manager), "__enter__"):
+        return None
+    if hasattr(type(manager), "__aenter__"):
+        return f"aenter() takes a sync context manager, and this {kind} is async: use `async with` on it as it is"
+    return f"aenter() takes a context manager, not {kind}"
