@@ -238,7 +238,7 @@ def from_thread(fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P
             return [syncline.from_thread(fetch, url) for url in urls]
 
     Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
-    that loop has ended; RuntimeError in a thread that no loop has sent.
+    that loop has ended; RuntimeError in a thread that no loop has sent. anyio's worker threads are reached, too.
     """
 
 def errand(
@@ -251,7 +251,7 @@ def errand(
 def check_cancelled() -> None:
     """Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
 
-    Raises RuntimeError in any other thread.
+    Works in anyio's worker threads, too. Raises RuntimeError in any other thread.
     """
 
 def in_worker_thread() -> bool:

@@ -190,10 +190,6 @@ impl<J> Pool<J> {
         lock(&self.state).most_workers == 1
     }
 
-    pub fn is_closed(&self) -> bool {
-        lock(&self.state).closed
-    }
-
     /// For a worker of a closed pool that has found no job: false if there is one after all.
     pub fn end(&self) -> bool {
         let mut state = lock(&self.state);

@@ -64,9 +64,9 @@ impl Shared {
             let shares_context = self.terms.shares_context;
             let carried = match &place {
                 Place::InTask(strand) => return nest::run(py, &self.terms, strand, target, patience.timeout),
-                Place::Sender(work, inbox) => {
+                Place::Sender(sender) => {
                     let stats = &self.terms.stats;
-                    return from_thread::run_there(py, work, inbox, target, patience, shares_context, stats);
+                    return from_thread::run_there(py, sender, target, patience, shares_context, stats);
                 }
                 Place::Runner(_) | Place::Own(_) | Place::Inline(_) => Carried::from_caller(py),
             };

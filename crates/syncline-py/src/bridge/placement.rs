@@ -23,8 +23,9 @@ use crate::switch::greenlets;
 use crate::switch::nest;
 use crate::switch::nestable;
 use crate::switch::strand::Strand;
-use crate::worker::inbox::Inbox;
-use crate::worker::work::{self, Work};
+use crate::worker::from_thread::Sender;
+use crate::worker::work;
+use crate::worker::workers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub enum Place {
     /// In the task that makes it, which awaits it in place.
     InTask(Arc<Strand>),
     /// On the loop that sent this worker thread.
-    Sender(Arc<Work>, Arc<Inbox>),
+    Sender(Sender),
     Runner(Arc<Runner>),
     /// On the calling thread's own loop.
     Own(Arc<CallerLoop>),
@@ -65,13 +66,13 @@ impl Shared {
 
     /// Decides where a call runs (by 3), and starts a loop if need be.
     pub fn place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
-        if self.joins_sender
-            && !self.is_closed()
-            && let Some((work, inbox)) = work::sender()
-            && names::running_loop(py)?.is_none()
-            && !surroundings::runs_trio(py)?
+        if self.joins_sender && !self.is_closed() && names::running_loop(py)?.is_none() && !surroundings::runs_trio(py)?
         {
-            return Ok(Place::Sender(work, inbox));
+            match Sender::find(py)? {
+                Some(sender) => return Ok(Place::Sender(sender)),
+                None if workers::is_marked() => return Err(no_sender(&self.name)),
+                None => {}
+            }
         }
         self.place_on_loop(py, patience)
     }
@@ -311,6 +312,14 @@ impl Shared {
             switches: self.terms.switches && greenlets::are_there(py)?,
         })
     }
+}
+
+fn no_sender(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "the bridge {name:?} runs the calls of worker threads on the loop that sent the thread (in_worker=\"sender\"), and no \
+         loop has sent this one: it was marked as a worker by the program; use a bridge with in_worker=\"own\" here, or come \
+         here by `await to_thread(...)`"
+    ))
 }
 
 fn factory_calls_its_bridge(py: Python<'_>, name: &str) -> PyErr {

@@ -12,7 +12,7 @@ use crate::python::context::{self, caller_variable};
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
-use crate::python::surroundings;
+use crate::python::surroundings::ASGIREF;
 use crate::switch::strand;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -88,7 +88,7 @@ impl Errand for ForFuture {
 /// asgiref's code refuses to run in such a thread; it goes where it would go without us.
 pub fn serve_asgiref(context: &Bound<'_, PyAny>, call: &Arc<Call>) -> PyResult<()> {
     let py = context.py();
-    if !call.has_a_thread() || !surroundings::has_asgiref(py) {
+    if !call.has_a_thread() || !ASGIREF.is_there(py) {
         return Ok(());
     }
     let caller = (!call.blocks_a_loop()).then(|| Caller(On::Call(Arc::downgrade(call))));

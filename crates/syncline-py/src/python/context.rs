@@ -17,7 +17,7 @@
 use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::{Once, intern};
-use crate::python::surroundings;
+use crate::python::surroundings::{self, ASGIREF};
 use crate::python::thread_end::{self, Deferred};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -261,7 +261,7 @@ struct OfCall<'py>(Variable<'py>, Option<&'py Bound<'py, PyAny>>);
 
 impl<'py> OfCall<'py> {
     fn known(py: Python<'py>) -> PyResult<Self> {
-        let asgirefs = if surroundings::has_asgiref(py) { Some(names::asgiref_executors_variable(py)?) } else { None };
+        let asgirefs = if ASGIREF.is_there(py) { Some(names::asgiref_executors_variable(py)?) } else { None };
         Ok(Self(caller_variable(py)?, asgirefs))
     }
 
@@ -274,14 +274,14 @@ impl<'py> OfCall<'py> {
 /// thread each.
 pub fn move_here(context: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = context.py();
-    if surroundings::has_asgiref(py) { names::asgiref_move_here(py)?.call1((context,)).map(drop) } else { Ok(()) }
+    if ASGIREF.is_there(py) { names::asgiref_move_here(py)?.call1((context,)).map(drop) } else { Ok(()) }
 }
 
 /// The value that the caller gets of a variable that has changed: as it is, or, of asgiref's locals, as one of this
 /// thread's. `None` if it was only moved to another thread.
 fn moved_back<'py>(before: Bound<'py, PyAny>, value: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = value.py();
-    if !surroundings::has_asgiref(py) || !value.get_type().is(names::asgiref_stored(py)?) {
+    if !ASGIREF.is_there(py) || !value.get_type().is(names::asgiref_stored(py)?) {
         return Ok(Some(value));
     }
     let moved = names::asgiref_moved_back(py)?.call1((before, value))?;

@@ -55,6 +55,11 @@ lazy! {
     current_task = "asyncio"."current_task";
     work = "syncline._workers"."work";
     origin = "syncline._workers"."origin";
+    anyio_sender = "syncline._anyio"."sender";
+    anyio_is_cancelled = "syncline._anyio"."is_cancelled";
+    anyio_loop_token = "syncline._anyio"."LoopToken";
+    anyio_scope = "syncline._anyio"."scope";
+    anyio_thread_locals = "syncline._anyio"."thread_locals";
     asgiref_move_here = "syncline._asgiref"."move_here";
     asgiref_moved_back = "syncline._asgiref"."moved_back";
     asgiref_stored = "syncline._asgiref"."Stored";

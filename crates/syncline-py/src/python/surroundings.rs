@@ -50,24 +50,41 @@ pub fn is_cancelled_in_trio(py: Python<'_>) -> PyResult<bool> {
     Ok(names::trio_effective_deadline(py)?.call0()?.extract::<f64>()? == f64::NEG_INFINITY)
 }
 
-/// Whether the program has loaded asgiref. Asked in each call: while nobody imports anything, that is one comparison.
-pub fn has_asgiref(py: Python<'_>) -> bool {
-    static FOUND: AtomicBool = AtomicBool::new(false);
-    static LOOKED_THROUGH: AtomicUsize = AtomicUsize::new(0);
-    if FOUND.load(Relaxed) {
-        return true;
+/// A module that is asked for in each call. As long as nobody imports anything, that is one comparison.
+pub struct Loaded {
+    module: &'static str,
+    /// What it has when it is there as a whole: another thread may be in the middle of importing it.
+    last: &'static str,
+    found: AtomicBool,
+    looked_through: AtomicUsize,
+}
+
+/// asgiref's bridge between threads.
+pub static ASGIREF: Loaded = Loaded::new("asgiref.sync", "sync_to_async");
+/// anyio's worker threads.
+pub static ANYIO: Loaded = Loaded::new("anyio._core._eventloop", "get_async_backend");
+
+impl Loaded {
+    const fn new(module: &'static str, last: &'static str) -> Self {
+        Self { module, last, found: AtomicBool::new(false), looked_through: AtomicUsize::new(0) }
     }
-    let Ok(modules) = names::modules(py).and_then(|modules| Ok(modules.cast::<PyDict>()?)) else { return false };
-    let count = modules.len();
-    if LOOKED_THROUGH.load(Relaxed) == count {
-        return false;
+
+    /// Whether the program has loaded it.
+    pub fn is_there(&self, py: Python<'_>) -> bool {
+        if self.found.load(Relaxed) {
+            return true;
+        }
+        let Ok(modules) = names::modules(py).and_then(|modules| Ok(modules.cast::<PyDict>()?)) else { return false };
+        let count = modules.len();
+        if self.looked_through.load(Relaxed) == count {
+            return false;
+        }
+        match modules.get_item(self.module) {
+            Ok(Some(module)) => self.found.store(module.hasattr(self.last).unwrap_or(false), Relaxed),
+            _ => self.looked_through.store(count, Relaxed),
+        }
+        self.found.load(Relaxed)
     }
-    match modules.get_item(intern!(py, "asgiref.sync")) {
-        // By then it is there as a whole: another thread may be in the middle of importing it.
-        Ok(Some(module)) => FOUND.store(module.hasattr(intern!(py, "sync_to_async")).unwrap_or(false), Relaxed),
-        _ => LOOKED_THROUGH.store(count, Relaxed),
-    }
-    FOUND.load(Relaxed)
 }
 
 fn is_imported(py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<bool> {

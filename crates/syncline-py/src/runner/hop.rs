@@ -13,7 +13,7 @@ use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::process;
-use crate::python::surroundings::has_asgiref;
+use crate::python::surroundings::ASGIREF;
 use crate::switch::strand::Masked;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
@@ -46,7 +46,7 @@ pub fn hop(
     let _masked = Masked::new();
     let call = runner.new_call(Taker::sleeper(&runner.outbox), stats);
     let _under_way = UnderWay(stats);
-    if has_asgiref(py) && names::running_loop(py).is_ok_and(|running| running.is_some()) {
+    if ASGIREF.is_there(py) && names::running_loop(py).is_ok_and(|running| running.is_some()) {
         call.note_blocked_loop();
     }
     let _waiting = Waiting::begin(&call);

@@ -8,7 +8,7 @@
 //! 3. The wait goes by `process::sleep`: once the exit has come far enough, no worker attaches.
 
 use super::inbox::{Health, Inbox};
-use super::work::{self, OnCancel, Work, sender};
+use super::work::{self, OnCancel, Work};
 use crate::call::errands::Errands;
 use crate::call::outcome::{Outcome, as_cancelled_here, cancelled_error, is_cancelled};
 use crate::call::state::{Call, UnderWay};
@@ -19,8 +19,10 @@ use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
 use crate::python::long_waits::LongWait;
+use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
+use crate::python::surroundings::ANYIO;
 use crate::runner::arrival::Arrival;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
@@ -45,7 +47,7 @@ const CLEANUP: Duration = Duration::from_secs(5);
 ///         return [syncline.from_thread(fetch, url) for url in urls]
 ///
 /// Where the await of the worker is cancelled, the coroutine is, too. Raises what `fn` raises; RunnerClosedError where
-/// that loop has ended; RuntimeError in a thread that no loop has sent.
+/// that loop has ended; RuntimeError in a thread that no loop has sent. anyio's worker threads are reached, too.
 #[pyfunction]
 #[pyo3(signature = (r#fn, /, *args, **kwargs))]
 pub fn from_thread(
@@ -54,29 +56,69 @@ pub fn from_thread(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Py<PyAny>> {
-    let Some((work, inbox)) = sender() else { return Err(not_a_worker(r#fn)) };
-    if work.is_given_up() {
+    let Some(sender) = Sender::find(py)? else { return Err(not_a_worker(r#fn)) };
+    if sender.is_given_up(py) {
         return Err(cancelled_error(py));
     }
     let target = Target::from_function("from_thread", r#fn, args, kwargs)?;
     let patience = Patience { begun: Instant::now(), timeout: None, cleanup: CLEANUP, stall_after: None };
-    run_there(py, &work, &inbox, target, patience, true, &Arc::default())
+    run_there(py, &sender, target, patience, true, &Arc::default())
+}
+
+/// Who sent this worker thread.
+pub struct Sender {
+    inbox: Arc<Inbox>,
+    /// The call that this thread makes. `None` in a thread of anyio's.
+    work: Option<Arc<Work>>,
+}
+
+impl Sender {
+    pub fn find(py: Python<'_>) -> PyResult<Option<Self>> {
+        if let Some((work, inbox)) = work::sender() {
+            return Ok(Some(Self { inbox, work: Some(work) }));
+        }
+        if !ANYIO.is_there(py) {
+            return Ok(None);
+        }
+        let found = names::anyio_sender(py)?.call0()?;
+        if found.is_none() {
+            return Ok(None);
+        }
+        let (anchor, in_trio) = found.extract::<(Bound<'_, PyAny>, bool)>()?;
+        Ok(Some(Self { inbox: Inbox::of_other_thread(&anchor, in_trio)?, work: None }))
+    }
+
+    /// Whether the await that sent this thread was cancelled.
+    fn is_given_up(&self, py: Python<'_>) -> bool {
+        match &self.work {
+            Some(work) => work.is_given_up(),
+            None => is_cancelled_by_anyio(py),
+        }
+    }
+}
+
+fn is_cancelled_by_anyio(py: Python<'_>) -> bool {
+    let asked = names::anyio_is_cancelled(py).and_then(|ask| ask.call0()?.extract());
+    asked.unwrap_or_else(|error| {
+        signals::keep_unless_exception(py, error);
+        false
+    })
 }
 
 /// Runs the target on the loop that sent this worker thread, and waits.
 pub fn run_there(
     py: Python<'_>,
-    work: &Arc<Work>,
-    inbox: &Arc<Inbox>,
+    sender: &Sender,
     target: Target,
     patience: Patience,
     shares_context: bool,
     stats: &Arc<Stats>,
 ) -> PyResult<Py<PyAny>> {
     let (target, carried) = target.with(py, Carried::fresh(py))?;
+    let inbox = &sender.inbox;
     let call = Call::new(Taker::SleeperOfOthers, &"the loop of a worker thread".into(), &Arc::default(), stats);
     let _under_way = UnderWay(stats);
-    let waiting = WaitingHere::begin(work, &call);
+    let waiting = sender.work.as_ref().map(|work| WaitingHere::begin(work, &call));
     inbox.deliver(
         py,
         Arc::new(SentCall {
@@ -86,7 +128,7 @@ pub fn run_there(
         }),
     );
     let mut awaited = SendersCall {
-        work,
+        sender,
         inbox,
         call: &call,
         is_told: false,
@@ -99,7 +141,7 @@ pub fn run_there(
     let result = Wait::begin(patience).wait_for(py, &mut awaited).map_err(|error| {
         // The await of this worker was cancelled, and with it the coroutine, which may have ended before this thread
         // saw that.
-        let is_told = work.is_given_up() && is_cancelled(py, &error);
+        let is_told = is_cancelled(py, &error) && sender.is_given_up(py);
         if is_told { as_cancelled_here(py, error) } else { error }
     });
     drop(waiting);
@@ -129,7 +171,7 @@ fn not_a_worker(function: &Bound<'_, PyAny>) -> PyErr {
     let name = errors::name_of(function);
     PyRuntimeError::new_err(format!(
         "from_thread() runs an async function on the loop that sent this thread its work, and this is no worker thread of \
-         syncline's; use run_sync({name}, ...), or come here by `await to_thread(...)`"
+         syncline's or anyio's; use run_sync({name}, ...), or come here by `await to_thread(...)`"
     ))
 }
 
@@ -197,7 +239,7 @@ fn loop_is_gone(py: Python<'_>) -> PyErr {
 }
 
 struct SendersCall<'a> {
-    work: &'a Arc<Work>,
+    sender: &'a Sender,
     inbox: &'a Arc<Inbox>,
     call: &'a Arc<Call>,
     /// Whether this thread knows that the await which sent it was cancelled.
@@ -253,22 +295,24 @@ impl Awaited for SendersCall<'_> {
     }
 
     fn cancel(&mut self, py: Python<'_>) {
-        // If the await was cancelled, it has cancelled the coroutine itself.
-        if !self.is_told {
+        // If the await was cancelled, it has cancelled the coroutine itself; not so an await of anyio's.
+        if !self.is_told || self.sender.work.is_none() {
             self.call.begin_cancelling();
             self.inbox.deliver(py, Arc::new(SentCancel(Arc::clone(self.call))));
         }
     }
 
-    fn outer_is_to_end(&mut self, _py: Python<'_>, _now: Instant) -> bool {
-        self.is_told |= self.work.is_given_up();
+    fn outer_is_to_end(&mut self, py: Python<'_>, _now: Instant) -> bool {
+        self.is_told |= self.sender.is_given_up(py);
         self.is_told
     }
 
     fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
         if self.next_check <= now {
             self.next_check = now + CHECK_INTERVAL;
-            self.work.look_after(py, &mut self.moves);
+            if let Some(work) = &self.sender.work {
+                work.look_after(py, &mut self.moves);
+            }
             return self.find_deadlock(py);
         }
         Ok(())
@@ -288,7 +332,7 @@ impl Awaited for SendersCall<'_> {
 
     /// Whether the loop has ended, rather than the task that waits for the worker.
     fn is_closing(&self, py: Python<'_>) -> bool {
-        !self.work.is_given_up()
+        !self.sender.is_given_up(py)
             && (self.inbox.runner().is_some_and(|runner| runner.is_closing())
                 || self.inbox.health(py).is_ok_and(|health| health == Health::Gone))
     }
@@ -296,10 +340,13 @@ impl Awaited for SendersCall<'_> {
 
 /// Raises CancelledError in a worker thread whose await was cancelled, for functions that take long.
 ///
-/// Raises RuntimeError in any other thread.
+/// Works in anyio's worker threads, too. Raises RuntimeError in any other thread.
 #[pyfunction]
 pub fn check_cancelled(py: Python<'_>) -> PyResult<()> {
     let Some(work) = work::current() else {
+        if let Some(sender) = Sender::find(py)? {
+            return if sender.is_given_up(py) { Err(cancelled_error(py)) } else { Ok(()) };
+        }
         return Err(PyRuntimeError::new_err(
             "check_cancelled() asks whether the await that sent a worker thread was cancelled, and this is no worker \
              thread of syncline's; come here by `await to_thread(...)`",

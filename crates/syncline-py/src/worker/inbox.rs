@@ -29,7 +29,7 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 use syncline_core::mailbox::{Mailbox, Sent};
 use syncline_core::spin::{Spin, usable_cores};
@@ -73,6 +73,8 @@ pub struct Inbox {
     mail: Mailbox<Arc<dyn Arrival>>,
     /// Those that are to be told when the loop is gone, though nothing of theirs lies here.
     told_of_end: WeakList<dyn Arrival>,
+    /// anyio's name for the loop.
+    anyio_token: OnceLock<Py<PyAny>>,
     /// For meetings: how long the loop's thread waits for a result of a worker that may come at once.
     spin: Spin,
 }
@@ -119,6 +121,26 @@ pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
 
 impl Inbox {
     fn new(anchor: &Bound<'_, PyAny>, host: Host, route: Route) -> PyResult<Arc<Self>> {
+        let thread_id = names::get_ident(anchor.py())?.call0()?.extract()?;
+        Self::of_thread(anchor, host, route, thread_id, current_runner())
+    }
+
+    /// The inbox of a loop that runs in another thread, for one who is not sent by us: anyio's worker.
+    pub fn of_other_thread(anchor: &Bound<'_, PyAny>, in_trio: bool) -> PyResult<Arc<Self>> {
+        let py = anchor.py();
+        // asyncio's loops tell; of others it is not known, and nobody is looked for in that thread then.
+        let thread_id = anchor.getattr_opt(intern!(py, "_thread_id"))?.and_then(|id| id.extract().ok()).unwrap_or(0);
+        let host = if in_trio { Self::trio_host(anchor)? } else { Host::Asyncio };
+        Self::of_thread(anchor, host, Route::Callback, thread_id, None)
+    }
+
+    fn of_thread(
+        anchor: &Bound<'_, PyAny>,
+        host: Host,
+        route: Route,
+        thread_id: u64,
+        runner: Option<Arc<Runner>>,
+    ) -> PyResult<Arc<Self>> {
         let mail = Mailbox::new();
         // By 1: nothing is due yet.
         mail.park();
@@ -127,19 +149,22 @@ impl Inbox {
             anchor: PyWeakrefReference::new(anchor)?.unbind(),
             host,
             route,
-            runner: current_runner().map(|runner| Arc::downgrade(&runner)),
-            thread_id: names::get_ident(anchor.py())?.call0()?.extract()?,
+            runner: runner.map(|runner| Arc::downgrade(&runner)),
+            thread_id,
             mail,
             told_of_end: WeakList::default(),
+            anyio_token: OnceLock::new(),
             spin: Spin::new(usable_cores()),
         }))
     }
 
     fn in_trio(token: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
-        let py = token.py();
+        Self::new(token, Self::trio_host(token)?, Route::Callback)
+    }
+
+    fn trio_host(token: &Bound<'_, PyAny>) -> PyResult<Host> {
         HAS_TRIO.store(true, Relaxed);
-        let guest = names::trio_guest(py)?.call1((token,))?.unbind();
-        Self::new(token, Host::Trio(guest), Route::Callback)
+        Ok(Host::Trio(names::trio_guest(token.py())?.call1((token,))?.unbind()))
     }
 
     fn in_asyncio(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
@@ -218,6 +243,15 @@ impl Inbox {
         names::get_ident(py)
             .and_then(|ident| ident.call0()?.extract::<u64>())
             .is_ok_and(|ident| ident == self.thread_id)
+    }
+
+    /// What anyio's `from_thread` takes for the loop, in a worker thread that works for it.
+    pub fn anyio_token<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(event_loop) = self.event_loop(py).filter(|_| !self.is_in_trio()) else { return Ok(None) };
+        if self.anyio_token.get().is_none() {
+            let _ = self.anyio_token.set(names::anyio_loop_token(py)?.call1((event_loop,))?.unbind());
+        }
+        Ok(self.anyio_token.get().map(|token| token.bind(py).clone()))
     }
 
     pub fn is_in_trio(&self) -> bool {

@@ -86,7 +86,7 @@ struct ForNobody {
 }
 
 impl WorkerJob for ForNobody {
-    fn begin(self: Arc<Self>) -> Option<Payload> {
+    fn begin(self: Arc<Self>, _py: Python<'_>) -> Option<Payload> {
         drop(waiter::enter(None));
         take(&self.payload)
     }

@@ -21,6 +21,7 @@ use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::surroundings::ANYIO;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -50,6 +51,8 @@ pub struct Work {
     /// The same from then on, as the worker is to call it, until it has begun.
     payload: Mutex<Option<Payload>>,
     carried: Mutex<Option<Carried>>,
+    /// anyio's cancel scope around the task that waits.
+    anyio_scope: Mutex<Option<Py<PyAny>>>,
     outcome: Mutex<Option<Outcome>>,
     /// Nobody waits for the result any more.
     given_up: AtomicBool,
@@ -89,6 +92,7 @@ impl Work {
             function: Mutex::new(Some((function.clone().unbind(), args.clone().unbind(), kwargs))),
             payload: Mutex::new(None),
             carried: Mutex::new(None),
+            anyio_scope: Mutex::new(None),
             outcome: Mutex::new(None),
             given_up: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
@@ -127,7 +131,20 @@ impl Work {
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
         drop(replace(&self.payload, Some(Payload { run, args, kwargs })));
         drop(replace(&self.carried, Some(carried)));
+        if ANYIO.is_there(py) && self.inbox.get().is_some_and(|inbox| !inbox.is_in_trio()) {
+            let scope = names::anyio_scope(py)?.call0()?;
+            drop(replace(&self.anyio_scope, Some(scope.unbind())));
+        }
         Ok(())
+    }
+
+    /// Lets anyio's `from_thread` find its way in this thread.
+    fn enter_anyio(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(scope) = take(&self.anyio_scope) else { return Ok(()) };
+        let Some(token) = self.inbox.get().map_or(Ok(None), |inbox| inbox.anyio_token(py))? else { return Ok(()) };
+        let locals = names::anyio_thread_locals(py)?;
+        locals.setattr(intern!(py, "current_token"), token)?;
+        locals.setattr(intern!(py, "current_cancel_scope"), scope)
     }
 
     /// What is to run, unless it was taken (by 1).
@@ -313,8 +330,11 @@ impl Claim for Work {
 }
 
 impl WorkerJob for Work {
-    fn begin(self: Arc<Self>) -> Option<Payload> {
+    fn begin(self: Arc<Self>, py: Python<'_>) -> Option<Payload> {
         let payload = self.take_payload()?;
+        if let Err(error) = self.enter_anyio(py) {
+            error.write_unraisable(py, None);
+        }
         drop(waiter::enter(Some(self)));
         Some(payload)
     }

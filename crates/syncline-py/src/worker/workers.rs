@@ -20,6 +20,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::per_process::PerProcess;
 use crate::python::process;
+use crate::python::surroundings::ANYIO;
 use crate::python::threads;
 use crate::runner::state::{Feeder, current_runner};
 use pyo3::exceptions::PySystemExit;
@@ -48,7 +49,7 @@ pub struct Payload {
 /// What a worker thread does.
 pub trait WorkerJob: Send + Sync {
     /// This thread takes the job. Returns what is to be called, or `None` if nobody wants that any more.
-    fn begin(self: Arc<Self>) -> Option<Payload>;
+    fn begin(self: Arc<Self>, py: Python<'_>) -> Option<Payload>;
     /// The function has ended, or will never run. Returns a job that this thread may do next, and the notice to send.
     fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>);
     /// Does the job in the calling thread, at a time when no thread can be started any more.
@@ -176,6 +177,18 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
     threads::start(py, &name, names::work(py)?.clone(), PyTuple::new(py, [worker])?, None).map(drop)
 }
 
+/// Takes back what calls have told anyio of this thread.
+fn leave_anyio(py: Python<'_>) -> PyResult<()> {
+    if ANYIO.is_there(py) {
+        let locals = names::anyio_thread_locals(py)?;
+        if locals.hasattr(intern!(py, "current_token"))? {
+            locals.delattr(intern!(py, "current_token"))?;
+            locals.delattr(intern!(py, "current_cancel_scope"))?;
+        }
+    }
+    Ok(())
+}
+
 /// What a worker thread asks for work.
 // No `__traverse__`: its thread keeps it, and it refers to one call at a time.
 #[pyclass(frozen, module = "syncline._core")]
@@ -195,6 +208,9 @@ impl Worker {
         MARKED.set(false);
         drop(waiter::enter(None));
         context::forget_kept(py);
+        if let Err(error) = leave_anyio(py) {
+            error.write_unraisable(py, None);
+        }
         let (job, outcome) = (take(&self.current)?, take(&self.outcome));
         self.finish_with(py, &*job, outcome)
     }
@@ -234,7 +250,7 @@ impl Worker {
                     notice.send_now(py);
                 }
                 meet(py, &self.pool, need, None);
-                if let Some(payload) = Arc::clone(&job).begin() {
+                if let Some(payload) = Arc::clone(&job).begin(py) {
                     drop(replace(&self.current, Some(job)));
                     return (payload.run, payload.args, payload.kwargs).into_pyobject(py).map(Some);
                 }
