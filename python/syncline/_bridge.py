@@ -101,8 +101,8 @@ class Bridge(ManyCalls, _core.Bridge):
     backend: "asyncio", or "trio": then coroutines run with trio (the extra `syncline[trio]`), in scope "process" or
         "thread". Raises ImportError if trio is not there.
     in_worker: which loop runs what `run_sync` and `run` are given in a worker thread (`to_thread`). "own": the
-        bridge's, as in any other thread. "sender": the loop that sent the worker, as with `from_thread`; RuntimeError in
-        a thread that was marked as a worker, and that no loop has sent.
+        bridge's, as in any other thread. "sender": the loop that sent the worker, as with `from_thread`;
+        RuntimeError in a thread that was marked as a worker, and that no loop has sent.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
 
