@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import asgiref.local
-from asgiref.sync import AsyncToSync, SyncToAsync
+import asgiref.sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-_executors: Any = AsyncToSync.executors
+_sync: Any = asgiref.sync
+_local: Any = asgiref.local
+_executors: Any = _sync.AsyncToSync.executors
 executors_variable: ContextVar[Any] | None = getattr(getattr(_executors, "_storage", None), "_data", None)
 """Where asgiref keeps the current executor. It is true of one call only, so no caller gets it back."""
-Stored: type[Any] = getattr(asgiref.local, "_Storage", type("NothingStored", (), {}))
+Stored: type[Any] = getattr(_local, "_Storage", type("NothingStored", (), {}))
 """The values of asgiref's `Local`s, since they bear a thread (asgiref 3.12)."""
 
 
@@ -92,11 +94,10 @@ class _StandsStill:
         raise RuntimeError("this loop stands still while its thread runs sync code")
 
 
-def _without_loop(fn: Callable[P, R]) -> Callable[P, R]:
+def _without_loop(fn: Any) -> Any:
     """Keeps asgiref from noting the loop for what the function calls: it would send coroutines there, and wait."""
-    if isinstance(fn, functools.partial) and getattr(fn.func, "__func__", None) is SyncToAsync.thread_handler:
-        return functools.partial(fn.func, _StandsStill(), *fn.args[1:], **fn.keywords)
-    return fn
+    is_handler = getattr(getattr(fn, "func", None), "__func__", None) is _sync.SyncToAsync.thread_handler
+    return functools.partial(fn.func, _StandsStill(), *fn.args[1:], **fn.keywords) if is_handler else fn
 
 
 def _within(fn: Callable[P, R]) -> Callable[P, R]:
@@ -104,7 +105,7 @@ def _within(fn: Callable[P, R]) -> Callable[P, R]:
     thread's other code belongs to."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        entries = SyncToAsync.threadlocal.__dict__
+        entries: dict[str, Any] = _sync.SyncToAsync.threadlocal.__dict__
         before = entries.copy()
         try:
             return fn(*args, **kwargs)
