@@ -72,7 +72,8 @@ class _Queue:
 
     def append(self, item: Any) -> None:
         """Takes over what was sent to an inner call."""
-        if not self._caller.hand_over(Future(), item.run, (), {}):
+        unused: Future[None] = Future()
+        if not self._caller.hand_over(unused, item.run, (), {}):
             item.future.set_exception(RuntimeError(_GONE))
 
     def notify(self) -> None:

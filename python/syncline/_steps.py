@@ -67,8 +67,9 @@ class _Source(Generic[Y]):
 
     def close(self) -> None:
         """Closes a generator, or an iterator that was made here. A file that is iterated over is the user's."""
-        iterator, self._iterator = self._iterator, None
-        is_ours = isinstance(iterator, Generator) or iterator is not self._iterable
+        iterator: Any = self._iterator
+        self._iterator = None
+        is_ours = issubclass(type(iterator), Generator) or iterator is not self._iterable
         if is_ours and not self.has_ended:
             close: Callable[[], object] | None = getattr(iterator, "close", None)
             if close is not None:
@@ -290,12 +291,13 @@ def iterating(name: str, iterable: Any, prefetch: Any) -> str | None:
 
 def entering(manager: Any) -> str | None:
     """What is wrong with `aenter(manager)`."""
-    kind = type(manager).__name__
-    if isinstance(manager, type):
+    made_by: type[Any] = manager.__class__
+    kind = made_by.__name__
+    if issubclass(made_by, type):
         name = manager.__name__
         return f"aenter() takes a context manager, not the class {name!r}; make one: aenter({name}(...))"
-    if hasattr(type(manager), "__enter__"):
+    if hasattr(made_by, "__enter__"):
         return None
-    if hasattr(type(manager), "__aenter__"):
+    if hasattr(made_by, "__aenter__"):
         return f"aenter() takes a sync context manager, and this {kind} is async: use `async with` on it as it is"
     return f"aenter() takes a context manager, not {kind}"

@@ -189,6 +189,8 @@ def threaded(
     `__wrapped__` is the original. limiter: whose tokens the calls use, `thread_limiter()` by default, or the `Worker`
     that makes them. An iterator uses a token of a limiter that is given for as long as it lasts, and none by default.
 
+    Type checkers tell a generator function by its annotation: `Generator[...]`, and not `Iterator[...]`.
+
     Raises TypeError for async functions.
     """
     if fn is None:
