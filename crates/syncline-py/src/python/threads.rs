@@ -98,7 +98,11 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: Option<First>) -> PyResult<bo
     };
     let joinable = threading.getattr_opt(intern!(py, "_start_joinable_thread"))?;
     let plain = threading.getattr_opt(intern!(py, "_start_new_thread"))?;
-    let handle = thread.getattr_opt(intern!(py, "_handle"))?;
+    // Python 3.14 and later; 3.13.
+    let handle = match thread.getattr_opt(intern!(py, "_os_thread_handle"))? {
+        Some(handle) => Some(handle),
+        None => thread.getattr_opt(intern!(py, "_handle"))?,
+    };
     let start = || match (joinable, handle, plain) {
         (Some(start), Some(handle), _) => {
             let options = PyDict::new(py);
