@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._core import Condition, FutureBase
 
@@ -53,6 +53,12 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
         """As `result`, but returns what the coroutine raised."""
         self._wait(timeout)
         return super().exception()
+
+    def _get_snapshot(self) -> Any:
+        """How asyncio asks from Python 3.15 on: whether it is done, whether cancelled, the result, and the error."""
+        snapshot = cast("Any", super())._get_snapshot()
+        self._is_retrieved = self._is_retrieved or snapshot[0]
+        return snapshot
 
     def _wait(self, timeout: float | None) -> None:
         """Waits for at most `timeout` seconds, and raises TimeoutError if it is not done by then."""

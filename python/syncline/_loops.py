@@ -7,7 +7,7 @@ import collections
 import contextlib
 import sys
 from sys import get_asyncgen_hooks
-from typing import Any
+from typing import Any, cast
 
 from ._core import BridgeLoop
 
@@ -50,6 +50,16 @@ class CallerLoop(BridgeLoop, _StockLoop):
         they are read while it runs."""
         hooks = get_asyncgen_hooks()
         self.hooks = hooks.firstiter, hooks.finalizer
+
+    def run_forever(self) -> None:
+        was_running = self.is_running()
+        try:
+            super().run_forever()
+        except BaseException:
+            # Python 3.14 begins outside of its `try`. What a signal handler raises there leaves the loop a running one.
+            if self.is_running() and not was_running:
+                cast("Any", self)._run_forever_cleanup()
+            raise
 
     def finish(self) -> None:
         """Stops as soon as what is ready by now has had its turn: tasks that the call has created are begun."""

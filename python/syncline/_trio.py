@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 import trio
 
 from ._carriers import carry
-from ._core import Nestable, TaskFactory, note_trio_task
+from ._core import Condition, Nestable, TaskFactory, note_trio_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -127,7 +127,7 @@ class TrioLoop:
     def __init__(self, cleanup_timeout: float, switches: bool) -> None:
         self._cleanup_timeout = cleanup_timeout
         self._switches = switches
-        self._lock = threading.Lock()
+        self._lock = Condition()  # since a signal handler's exception can't leave it taken
         self._early: list[Callable[[], Any]] = []
         self._token: trio.lowlevel.TrioToken | None = None
         self._tasks: set[Task] = set()

@@ -82,6 +82,7 @@ mod _core {
         let py = module.py();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::python::errors::export(module)?;
+        crate::python::condition::complete(py)?;
         let kinds =
             vec![Nestable::kind(py), BridgedCoroutine::kind(py), crate::task::session::SessionCoroutine::kind(py)];
         crate::switch::kinds::fill(py, kinds, crate::call::caller::note_new_task);

@@ -8,7 +8,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use syncline_core::latch::Latch;
@@ -40,7 +40,9 @@ impl Condition {
         self.lock.call_method0(py, intern!(py, "release")).map(drop)
     }
 
-    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    /// Takes the lock, for `__enter__`.
+    #[getter]
+    fn _taken(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.acquire(py, true, -1.0)
     }
 
@@ -81,6 +83,14 @@ impl Condition {
         lock(&self.sleepers).clear();
         self.lock.call_method0(py, intern!(py, "_at_fork_reinit")).map(drop)
     }
+}
+
+/// Gives the class its `__enter__`. Python 3.14 looks for signals when a function of C's has returned, also where that
+/// was the one by which a `with` has taken a lock and the block has not begun: what a handler raises there leaves the
+/// lock taken. It does not look where a function of Python's returns, or an attribute was read.
+pub fn complete(py: Python<'_>) -> PyResult<()> {
+    let enter = py.eval(c"lambda self: self._taken", Some(&PyDict::new(py)), None)?;
+    py.get_type::<Condition>().setattr("__enter__", enter)
 }
 
 /// Whether the latch was opened before then.
