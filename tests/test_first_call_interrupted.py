@@ -30,6 +30,9 @@ signal.signal(signal.SIGUSR1, interrupt)
 warnings.simplefilter("ignore", ResourceWarning)  # of what asyncio has half made
 if kind == "dual":
     warnings.filterwarnings("ignore", "coroutine 'answer' was never awaited")  # where it was not to be run yet
+if kind == "enter":
+    # contextlib's `await anext(...)`, interrupted in the middle: Python 3.14 and later warn of that.
+    warnings.filterwarnings("ignore", "coroutine method 'asend' of 'managed' was never awaited")
 ignored = []
 sys.unraisablehook = lambda what: ignored.append((what.exc_type.__name__, getattr(what.object, "__qualname__", "")))
 
@@ -97,6 +100,9 @@ while True:
         if not begun or what not in ("call", "c_return") or "_weakrefset" in frame.f_code.co_filename:
             return
         if frame.f_code.co_name == "__del__" or function is sys.setprofile:
+            return
+        # From Python 3.14 on each loop tries whether it can wait for processes, and an OSError says that it can't.
+        if frame.f_code.co_name == "can_use_pidfd" and issubclass(raises, OSError):
             return
         # Between an `__enter__` of C's and the block Python 3.14 looks for signals, a mistake of its own, which
         # nobody can help who is entered there. Python 3.15 does not look, and only calls this function.
