@@ -229,7 +229,7 @@ def types(session: nox.Session) -> None:
     """The package and its typing tests under mypy and pyright; the stub against the built extension."""
     install(session, "types")
     install_wheel(session)
-    checked = [path for path in ("python", "tests/typing") if (ROOT / path).is_dir()]
+    checked = [path for path in ("python", "tests/sdk", "tests/typing") if (ROOT / path).is_dir()]
     session.run("mypy", *checked)
     session.run("pyright", *checked)
     session.run("python", "-m", "mypy.stubtest", "syncline._core")
