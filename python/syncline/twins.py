@@ -172,4 +172,6 @@ async def perhaps(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-read_once = methods._read_once
+async def read_once(of: Any, name: str) -> Any:
+    """Awaits what a cached property holds, as often as it is read."""
+    return await methods._read_once(of, name)
