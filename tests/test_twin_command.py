@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import os
-import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,9 @@ import pytest
 
 import recipe_code
 from syncline._commands import main
+from written import has, write
+
+__all__ = ["write"]
 
 TESTS = Path(__file__).parent
 SDK = [
@@ -24,34 +24,6 @@ SDK = [
     "sdk.client:AsyncClient",
     "sdk.client:AsyncAdmin",
 ]
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
-    """Writes a module, and gives the text of the twin of its class."""
-    monkeypatch.syspath_prepend(tmp_path)
-    module = re.sub(r"\W", "_", request.node.name)
-
-    def write(source: str, name: str = "AsyncClient", *options: str) -> str:
-        (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
-        importlib.invalidate_caches()
-        output = tmp_path / ("twin.pyi" if "--stub" in options else "twin.py")
-        assert main(["twin", f"{module}:{name}", "-o", str(output), *options]) == 0
-        text = output.read_text().replace(module, "source")
-        ast.parse(text)
-        return text
-
-    yield write
-    sys.modules.pop(module, None)
-
-
-def has(text: str, *parts: str) -> None:
-    """That a text has these parts, in this order."""
-    at = 0
-    for part in parts:
-        found = text.find(textwrap.dedent(part).strip("\n"), at)
-        assert found >= 0, f"{part}\n\nis not in\n\n{text}"
-        at = found + 1
 
 
 def test_the_twins_of_the_sdk_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:

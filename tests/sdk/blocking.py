@@ -110,6 +110,14 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         self._make(AsyncClient, url, timeout=timeout, headers=headers, level=level)
 
     @property
+    def retries(self) -> int:
+        return self._aio.retries
+
+    @retries.setter
+    def retries(self, value: int) -> None:
+        self._aio.retries = value
+
+    @property
     def url(self) -> str:
         return self._aio.url
 
@@ -143,14 +151,6 @@ class Client(Twin[AsyncClient], of=AsyncClient):
     @level.setter
     def level(self, value: Any) -> None:
         self._aio.level = value
-
-    @property
-    def retries(self) -> int:
-        return self._aio.retries
-
-    @retries.setter
-    def retries(self, value: int) -> None:
-        self._aio.retries = value
 
     @classmethod
     def connect(cls, url: str, /, *paths: str) -> Self:

@@ -42,6 +42,10 @@ def flat(node: ast.expr) -> str:
             return "..."
         case ast.BinOp(left=left, op=ast.BitOr(), right=right) if _is_primary(right) and _is_union(left):
             return f"{flat(left)} | {flat(right)}"
+        case ast.Constant(value=int() | float() | complex() as value) if not isinstance(value, bool):
+            return _number(getattr(node, "written", None) or repr(value))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS and _is_operand(left, right):
+            return f"{flat(left)} {_OPERATORS[type(op)]} {flat(right)}"
         case ast.Starred(value=value) if _is_primary(value):
             return f"*{flat(value)}"
         case _:
@@ -230,6 +234,27 @@ def _is_primary(node: ast.expr) -> bool:
     return isinstance(node, (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.List, ast.Tuple)) or (
         isinstance(node, ast.Constant) and not isinstance(node.value, (int, float, complex))
     )
+
+
+_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.LShift: "<<",
+}
+
+
+def _is_operand(*nodes: ast.expr) -> bool:
+    """Whether they need no parentheses beside an operator, and no look at which one that is."""
+    return all(_is_primary(node) or isinstance(node, ast.Constant) for node in nodes)
+
+
+def _number(text: str) -> str:
+    """A number with the letters that formatters give it."""
+    text = text.lower()
+    return text[:2] + text[2:].upper() if text.startswith("0x") else text
 
 
 def _is_union(node: ast.expr) -> bool:

@@ -335,7 +335,10 @@ def passed_on(signature: Signature) -> str:
     def value(arg: ast.arg, name: str) -> str | None:
         return taken_in(arg.annotation, signature.scope, name)
 
-    parts = [value(arg, arg.arg) or arg.arg for arg in [*args.posonlyargs, *args.args]]
+    parts = [value(arg, arg.arg) or arg.arg for arg in args.posonlyargs]
+    # Where an argument may be left out, those behind it need their names.
+    names = [f"{arg.arg}=" if signature.unwritable else "" for arg in args.args]
+    parts += [name + (value(arg, arg.arg) or arg.arg) for name, arg in zip(names, args.args, strict=True)]
     if args.vararg is not None:
         name, inner = args.vararg.arg, value(args.vararg, "item")
         parts.append(f"*{name}" if inner is None else f"*[{inner} for item in {name}]")

@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._twins.surface import surface, twin_name
+from .._twins.surface import own_annotations, surface, twin_name
 from .attributes import instance_attributes, readable
 from .layout import STEP, WIDTH, block, class_header, docstring, flat, header, statement
 from .members import Class, Written, constructor, method
@@ -18,6 +18,8 @@ from .source import class_definition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from .._twins.surface import Member
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ def _class(wanted: Wanted, names: Names, twins: dict[type, str], bridge: str | N
     vars(heading)["type_params"] = getattr(node, "type_params", [])
     parts = list(_parts(of, base, is_stub=is_stub))
     text = [class_header(heading)]
-    if cls.__doc__ and "__doc__" in vars(cls):
-        text.append(docstring(cls.__doc__, STEP))
+    if written_docstring := ast.get_docstring(node, clean=False):
+        text.append(docstring(written_docstring, STEP))
     written = [_laid_out(part, is_stub=is_stub) for part in parts]
     body = _spaced(parts, written, is_stub=is_stub)
     if len(text) > 1:
@@ -154,6 +156,13 @@ def _bound(cls: type, scope: Scope) -> dict[type, dict[Any, ast.expr]]:
     return found
 
 
+def _in_order(members: dict[str, Member], cls: type) -> list[tuple[str, Member]]:
+    """The members, those that a class body annotates in the order in which it does that."""
+    annotated = [name for base in reversed(cls.__mro__) for name in own_annotations(base)]
+    order = {name: at for at, name in enumerate(dict.fromkeys(annotated))}
+    return sorted(members.items(), key=lambda item: order.get(item[0], len(order)))
+
+
 def _aio(of: Class) -> str:
     """The type of the async object."""
     cls, names = of.cls, of.scope.names
@@ -171,7 +180,8 @@ def _parts(of: Class, base: type | None, *, is_stub: bool) -> Iterator[Written |
     inherited = {} if base is None else surface(base)
     members = surface(of.cls)
     written: list[Written | ast.stmt] = []
-    for name, member in members.items():
+    fields: list[Written | ast.stmt] = []
+    for name, member in _in_order(members, of.cls):
         known = inherited.get(name)
         if known is not None and known.owner is member.owner and member.binding == "instance":
             continue
@@ -183,17 +193,18 @@ def _parts(of: Class, base: type | None, *, is_stub: bool) -> Iterator[Written |
         elif member.is_method:
             written += method(of, member)
         else:
-            written += readable(of, member)
+            (fields if member.kind == "attribute" else written).extend(readable(of, member))
     attributes = list(instance_attributes(of, base, set(members)))
-    yield from (part for part in written if isinstance(part, ast.stmt))
+    yield from (part for part in fields if isinstance(part, ast.stmt))
     if is_stub:
         yield from _narrowed(of, ["aio"])
     elif base is not None:
         test = ast.Name(of.scope.names.imported("typing", "TYPE_CHECKING"))
         yield ast.If(test, [each.header for each in _narrowed(of, ["aio", "_aio"])], [])
     yield constructor(of)
+    yield from (part for part in fields if isinstance(part, Written))
     yield from attributes
-    yield from (part for part in written if isinstance(part, Written))
+    yield from written
 
 
 def _narrowed(of: Class, names: Sequence[str]) -> Iterator[Written]:

@@ -48,7 +48,7 @@ class Names:
             return name  # a builtin one
         for_checkers = found.for_checkers and not at_run_time
         if found.what is not None:
-            return self.imported(found.module, found.what, for_checkers=for_checkers)
+            return self._bind(name, Import(self._public(found.module, found.what), found.what, for_checkers))
         if name != found.module.partition(".")[0]:
             return self._bind(name, Import(found.module, None, for_checkers))
         # `import a.b` and `import a.c` both bind `a`.
