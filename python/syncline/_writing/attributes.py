@@ -36,7 +36,7 @@ def instance_attributes(of: Class, base: type | None, known: set[str]) -> Iterat
     """Properties for what only `__init__` gives an object, of which its class knows nothing. What a `base` has is
     left out."""
     for owner in of.cls.__mro__:
-        if base is not None and issubclass(base, owner):
+        if base is not None and owner in base.__mro__:
             continue
         where = class_definition(owner)
         source, node = where or (None, None)
