@@ -6,9 +6,9 @@ import importlib
 from pathlib import Path
 
 import pytest
+from test_twins import redis_url
 
 from syncline._commands import main
-from test_twins import redis_url
 
 __all__ = ["redis_url"]
 pytestmark = pytest.mark.timeout(120)

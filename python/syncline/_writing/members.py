@@ -9,7 +9,6 @@ What a member is, `syncline._twins.surface` says, for twins that are written as 
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from .annotations import Nature, awaits, given, nature_of
 from .conversions import Crossing
 from .layout import flat
 from .scope import Scope, as_written, class_name, parts_of, type_parameters
-from .signatures import Signature, of_definition, of_function
+from .signatures import Signature, copied, of_definition, of_function
 from .source import Found, class_definition, definition
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ def _method_header(
     member: Member, signature: Signature, nature: Nature, found: Found | None
 ) -> ast.FunctionDef:
     holder = {"instance": "self", "class": "cls", "static": ""}[member.binding]
-    args = copy.deepcopy(signature.args)
+    args = copied(signature.args)
     header = _header(member.sync_name, args, result(signature.returns, nature, signature.scope), holder)
     if holder and signature.own is not None:
         (args.posonlyargs or args.args)[0].annotation = signature.own

@@ -88,12 +88,12 @@ def class_name(cls: type, names: Names) -> ast.expr:
 
 def bare(node: ast.expr, scope: Scope) -> ast.expr:
     """What stands before square brackets, with names as the written module has them."""
-    return _Renaming(scope, at_run_time=False).bare(copy.deepcopy(node))
+    return _Renaming(scope, at_run_time=False).bare(node)
 
 
 def as_written(node: ast.expr, scope: Scope, *, at_run_time: bool = False) -> ast.expr:
     """A copy of an expression, with names as the written module has them (by 3)."""
-    renamed: ast.expr = _Renaming(scope, at_run_time=at_run_time).visit(copy.deepcopy(node))
+    renamed: ast.expr = _Renaming(scope, at_run_time=at_run_time).visit(node)
     return renamed
 
 
@@ -141,6 +141,18 @@ class _Renaming(ast.NodeTransformer):
             case _:
                 written: ast.expr = self.visit(node)
                 return written
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        return ast.BinOp(self.visit(node.left), node.op, self.visit(node.right))
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.expr:
+        return ast.Tuple([self.visit(part) for part in node.elts])
+
+    def visit_List(self, node: ast.List) -> ast.expr:
+        return ast.List([self.visit(part) for part in node.elts])
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        return super().generic_visit(copy.deepcopy(node))
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         inner = node if self.at_run_time else unquoted(node)

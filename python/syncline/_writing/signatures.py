@@ -54,7 +54,7 @@ def of_definition(found: Found, scope: Scope, *, is_bound: bool) -> Signature:
     node = found.node
     remember(node.args, found.source.lines)
     node = copy.copy(node)
-    node.args = copy.deepcopy(node.args)
+    node.args = copied(node.args)
     _use_type_comment(node)
     args = node.args
     positional = args.posonlyargs or args.args
@@ -87,6 +87,19 @@ def of_definition(found: Found, scope: Scope, *, is_bound: bool) -> Signature:
     own_type = own.annotation if own is not None and _says_arguments(own.annotation, scope) else None
     own_type = own_type and taken(own_type, scope)
     return Signature(args, node.returns, scope, annotations, own_type, parameters, is_hard, is_unpacked, [])
+
+
+def copied(args: ast.arguments) -> ast.arguments:
+    """Parameters that can be changed without changing those."""
+    return ast.arguments(
+        [copy.copy(arg) for arg in args.posonlyargs],
+        [copy.copy(arg) for arg in args.args],
+        copy.copy(args.vararg),
+        [copy.copy(arg) for arg in args.kwonlyargs],
+        list(args.kw_defaults),
+        copy.copy(args.kwarg),
+        list(args.defaults),
+    )
 
 
 def _use_type_comment(node: Def) -> None:
