@@ -25,6 +25,7 @@ from ._many.group import Group
 from ._many.methods import MapOptions
 from ._many.results import MapIterator
 from ._options import BridgeOptions
+from ._resources import Resource
 from ._synced import Synced
 
 P = ParamSpec("P")
@@ -60,8 +61,8 @@ def finalize(
                 self.client = Client()
                 self._cleanup = syncline.finalize(self, self.client.aclose)
 
-    On the running loop, if this is called where one runs; else on the default bridge's. All else is as with
-    `Bridge.finalize`. It works on asyncio's and uvloop's loops; on trio's it raises RuntimeError.
+    On the running loop, if this is called where one runs, asyncio's, uvloop's or trio's; else on the default bridge's.
+    All else is as with `Bridge.finalize`.
     """
 
 def run_sync(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -264,14 +265,19 @@ def map(
     with_input: the results are pairs `(item, result)`; of several iterables, `((a, b), result)`.
     progress: True shows a bar, tqdm's or rich's (the extra `syncline[progress]`). Or a bar of yours, or a function
         that is called with a `MapProgress`.
-    executor: a `concurrent.futures.Executor`, whose workers make the calls: other processes or machines.
-    chunk: with an executor, how many items it is given at a time.
+    executor: a `concurrent.futures.Executor`, whose workers make the calls, each on its own loop: other processes
+        or machines. `limit` is for each worker then. Or a pool with `apply_async`; or a function that makes one of
+        both, which is shut down at the end.
+    chunk: with an executor, how many items it is given at a time. By default `limit`, or less, so that each worker
+        gets several chunks. Results come when their chunk has ended.
+    worker_retries: with an executor, how often items are given out again whose worker has died.
 
     The iterator belongs to one thread at a time. The last result, an error, `close()` and being dropped (a `break`
     out of the `for`) end it: what runs is cancelled, and waited for until it has cleaned up; so does Ctrl-C.
 
     Raises what `fn` or the source raises; TypeError or ValueError for what is wrong with the arguments;
-    RunnerClosedError where the loop or the bridge ends before; ImportError where there is no bar to show.
+    RunnerClosedError where the loop or the bridge ends before; ImportError where there is no bar to show; with an
+    executor WorkerDiedError, and what the executor raises.
     """
 
 @overload
@@ -411,3 +417,36 @@ def group(*, timeout: float | None = None) -> Group:
 
     timeout: seconds that the block may take; then its calls are cancelled, and it raises TimeoutError.
     """
+
+@overload
+def resource(fn: Callable[[], AsyncIterator[R]], /) -> Resource[R]:
+    """Makes an object that is opened at its first use, on the bridge's loop, shared by all threads, and closed at
+    the end: a client, or a pool of connections.
+
+        @syncline.resource
+        async def pool():
+            async with asyncpg.create_pool(dsn) as opened:
+                yield opened
+
+        async def names():
+            return await (await pool.aget()).fetch("select name from users")
+
+    fn: what opens it, called without arguments: an async generator function with one `yield`; or a function, sync
+        or async, that returns an async context manager, which is entered, or any other object, which is closed by
+        its `aclose` or `close`, if it has one.
+    close: what closes the object, sync or async, in the place of all that: `resource(open, close=Client.shutdown)`.
+
+    `aget()` gives the object to async code, `get()` to sync code, where the next call on the bridge can use it. If
+    opening it fails, the next use tries again. It is closed when its loop ends, thus when the bridge is closed and
+    at the exit, after all tasks, what was opened last first. A forked process opens its own. So does each loop: in
+    scope "thread" and "caller" each thread has one, and so has async code on a loop of yours.
+    """
+
+@overload
+def resource(fn: Callable[[], AbstractAsyncContextManager[R, Any]], /) -> Resource[R]: ...
+@overload
+def resource(
+    fn: Callable[[], Awaitable[R]], /, *, close: Callable[[R], object] | None = None
+) -> Resource[R]: ...
+@overload
+def resource(fn: Callable[[], R], /, *, close: Callable[[R], object] | None = None) -> Resource[R]: ...
