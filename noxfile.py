@@ -226,13 +226,15 @@ def doctests(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The package and its typing tests under mypy and pyright; the stub against the built extension."""
+    """The package and its typing tests under mypy and pyright, all public names, and the stub against the extension."""
     install(session, "types")
     install_wheel(session)
-    checked = [path for path in ("python", "tests/typing") if (ROOT / path).is_dir()]
+    checked = [path for path in ("python", "tests/sdk", "tests/typing") if (ROOT / path).is_dir()]
     session.run("mypy", *checked)
     session.run("pyright", *checked)
     session.run("python", "-m", "mypy.stubtest", "syncline._core")
+    # All that users can import has a type that needs no guess.
+    session.run("pyright", "--verifytypes", "syncline", "--ignoreexternal")
 
 
 @nox.session

@@ -64,16 +64,17 @@ def python_edges(root: Path) -> list[Edge]:
 
     That importing a module imports its packages first is left out: it holds for all, and nobody can change it.
     """
-    files = {
-        _module_of(path, root): path for path in sorted(root.rglob("*.py*")) if path.suffix in (".py", ".pyi")
-    }
+    paths = [path for path in sorted(root.rglob("*.py*")) if path.suffix in (".py", ".pyi")]
+    # One that stands beside a module counts as part of that.
+    files = {_module_of(path, root): path for path in reversed(paths)}
     edges: list[Edge] = []
-    for module, path in files.items():
+    for path in paths:
+        module = _module_of(path, root)
         for target, name in _imports(ast.parse(path.read_text()), module, path.stem == "__init__"):
             # `from package import name` is about the module of that name, if there is one.
             for found, what in ((f"{target}.{name}", "the module"), (target, name)):
                 if found in files:
-                    places = (_place(path, root), _place(files[found], root))
+                    places = (_place(files[module], root), _place(files[found], root))
                     edges.append(Edge(*places, (what,)))
                     break
     return edges

@@ -10,7 +10,18 @@ by all threads. A `Bridge(...)` of your own can decide otherwise.
 from __future__ import annotations
 
 from ._bridge import Bridge
-from ._core import DeadlockError, RunnerClosedError, SynclineError, __version__
+from ._core import (
+    DeadlockError,
+    RunnerClosedError,
+    SynclineError,
+    __version__,
+    call_with_mark,
+    check_cancelled,
+    from_thread,
+    in_event_loop,
+    in_worker_thread,
+    mark_as_worker_thread,
+)
 from ._default import (
     amap,
     blocking,
@@ -56,12 +67,6 @@ from ._threads import (
     WouldBlock,
     aenter,
     aiterate,
-    call_with_mark,
-    check_cancelled,
-    from_thread,
-    in_event_loop,
-    in_worker_thread,
-    mark_as_worker_thread,
     thread_limiter,
     threaded,
     to_caller,

@@ -15,8 +15,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ._converted import placed
+from ._core import from_thread, in_event_loop, in_worker_thread
 from ._kinds import inside, sync_helper
-from ._threads import from_thread, in_event_loop, in_worker_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

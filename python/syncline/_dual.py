@@ -54,7 +54,12 @@ class DualIterator(_core.IteratorBase[Y]):
     def __reduce__(self) -> Any:
         return _remade, (DualIterator, type(self), self._held()), self.__getstate__()
 
-    __del__ = _core.IteratorBase._drop
+    if TYPE_CHECKING:
+
+        def __del__(self) -> None: ...
+
+    else:
+        __del__ = _core.IteratorBase._drop
 
 
 class DualGenerator(_core.GeneratorBase[Y, S], DualIterator[Y]):

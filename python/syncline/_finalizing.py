@@ -60,8 +60,8 @@ class Finalizer(Generic[R]):
             kwargs,
         )
         self._right = [None]
-        self.number = next(_numbers)
-        self.context = contextvars.copy_context()
+        self.number: int = next(_numbers)
+        self.context: contextvars.Context = contextvars.copy_context()
         self._owner: weakref.ref[Any] | None = weakref.ref(owner, Collected(self._note))
         home.left[self] = None
 

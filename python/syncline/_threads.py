@@ -266,11 +266,3 @@ def aenter(
     if (mistake := entering(manager)) is not None:
         raise TypeError(mistake)
     return ThreadManager(manager, worker)
-
-
-from_thread = _core.from_thread
-check_cancelled = _core.check_cancelled
-in_worker_thread = _core.in_worker_thread
-in_event_loop = _core.in_event_loop
-mark_as_worker_thread = _core.mark_as_worker_thread
-call_with_mark = _core.call_with_mark

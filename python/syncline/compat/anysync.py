@@ -18,9 +18,10 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from .._bridge import Bridge
+from .._core import Bridge as AnyBridge
+from .._core import in_event_loop
 from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, decorated, managed
 from .._mistakes import decorating
-from .._threads import in_event_loop
 
 __all__ = [
     "AnySyncContextManager",
@@ -55,7 +56,7 @@ _is_in_background: ContextVar[bool] = ContextVar("syncline.compat.anysync", defa
 class AnySyncCoroutine(DualCoroutine[R]):
     """A coroutine with `run(timeout=None)`."""
 
-    bridge = _own
+    bridge: AnyBridge = _own
 
     def run(self, timeout: float | None = None) -> R:
         """Runs it from sync code, wherever that is (by 1), and returns its result. `timeout` in seconds."""
@@ -74,7 +75,7 @@ class AnySyncCoroutine(DualCoroutine[R]):
 class AnySyncIterator(DualIterator[Y]):
     """An async iterator for `for` too; a subclass defines `__aiter__` or `__anext__`."""
 
-    bridge = _background
+    bridge: AnyBridge = _background
 
 
 class AnySyncGenerator(DualGenerator[Y, S], AnySyncIterator[Y]):
@@ -84,7 +85,7 @@ class AnySyncGenerator(DualGenerator[Y, S], AnySyncIterator[Y]):
 class AnySyncContextManager(DualContextManager[R]):
     """An async context manager for `with` too, good for one; a subclass defines `__aenter__` and `__aexit__`."""
 
-    bridge = _background
+    bridge: AnyBridge = _background
     _dirty = False
 
     def __enter__(self) -> R:

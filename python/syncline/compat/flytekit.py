@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MANY_RUNNERS = 500
 
@@ -248,5 +248,16 @@ if hasattr(os, "register_at_fork"):
     # child.
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
-loop_manager = _AsyncLoopManager()
-run_sync = loop_manager.run_sync
+loop_manager: _AsyncLoopManager = _AsyncLoopManager()
+if TYPE_CHECKING:
+
+    def run_sync(coro_func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        This should be called from synchronous functions to run an async function.
+
+        Returns its result, or raises its exception. The function runs on the calling thread's own runner.
+        """
+        ...
+
+else:
+    run_sync = loop_manager.run_sync

@@ -48,13 +48,14 @@ from typing import (
     overload,
 )
 
-from .. import _groups, _kinds, _threads
+from .. import _core, _groups, _kinds
 from .._bridge import Bridge
 from .._compatible import Trap, call_from_sync
+from .._core import from_thread, in_event_loop, mark_as_worker_thread
+from .._core import in_worker_thread as in_async_worker_thread
 from .._groups import GatherIncomplete
-from .._threads import from_thread, in_event_loop, mark_as_worker_thread, to_thread
-from .._threads import in_worker_thread as in_async_worker_thread
 from .._threads import thread_limiter as get_thread_limiter
+from .._threads import to_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -349,7 +350,7 @@ def _is_anyios() -> bool:
 
 def call_with_mark(call: Callable[[], R]) -> R:
     """Calls a function; while it runs, this thread counts as a worker thread."""
-    return _threads.call_with_mark(call)
+    return _core.call_with_mark(call)
 
 
 def in_async_main_thread() -> bool:

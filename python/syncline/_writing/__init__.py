@@ -1,0 +1,1 @@
+"""Writes twins as source: `python -m syncline twin`."""
