@@ -22,8 +22,5 @@ if TYPE_CHECKING:
         roams: bool
         loop: Any
         in_loop: Literal["block", "warn", "error"]
-        roams: bool
-        loop: Any
-        in_loop: Literal["block", "warn", "error"]
 else:  # importing typing would cost more than the rest of `import syncline`
     BridgeOptions = dict
