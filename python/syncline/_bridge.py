@@ -366,9 +366,7 @@ class Bridge(ManyCalls, _core.Bridge):
         can be made only there: `with bridge.enter(aiohttp.ClientSession) as session`. What it returns is awaited first
         if it is no manager itself: `with bridge.enter(asyncio.start_server, serve, "127.0.0.1", 0) as server`.
         """
-        if args or kwargs or (callable(acm) and not hasattr(type(acm), "__aenter__")):
-            if not callable(acm):
-                raise TypeError(f"enter() got arguments for a function, and {type(acm).__name__} is none")
+        if args or kwargs or _made.is_function(acm):
             acm = _made.Made(acm, args, kwargs)
         return _dual.run_by(self, _dual.DualContextManager(acm))
 

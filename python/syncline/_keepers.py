@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from ._kinds import type_of
 from ._nested import within
 
 if TYPE_CHECKING:
@@ -208,18 +209,20 @@ async def _manager(resource: Resource) -> AbstractAsyncContextManager[Any]:
     """Calls the resource's function, and makes a context manager of what it returns."""
     made, close = resource._make(), resource._close
     if inspect.isasyncgen(made):
-        return contextlib.asynccontextmanager(lambda: made)()
+        managed: Any = contextlib.asynccontextmanager
+        generated: AbstractAsyncContextManager[Any] = managed(lambda: made)()
+        return generated
     if not _is_manager(made, close) and inspect.isawaitable(made):
         made = await made
     if _is_manager(made, close):
         manager: AbstractAsyncContextManager[Any] = made
         return manager
-    kind: Any = type(made)
+    kind = type_of(made)
     return _closing(made, close or getattr(kind, "aclose", None) or getattr(kind, "close", None))
 
 
 def _is_manager(made: Any, close: Callable[[Any], object] | None) -> bool:
-    kind: Any = type(made)
+    kind = type_of(made)
     return close is None and hasattr(kind, "__aenter__")
 
 

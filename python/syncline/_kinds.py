@@ -16,6 +16,9 @@ _DRIVERS = frozenset({"anyio", "asyncio", "syncline", "threading", "trio", "uvlo
 # Code that has a frame of its own, and counts as part of the function that it is written in.
 _INLINE = frozenset({"<dictcomp>", "<genexpr>", "<lambda>", "<listcomp>", "<setcomp>"})
 
+type_of: Callable[[object], Any] = type
+"""`type`, of which checkers don't conclude anything."""
+
 
 def inside(fn: Any, /) -> Any:
     """The function inside of a `staticmethod` or `classmethod` object; any other function as it is."""

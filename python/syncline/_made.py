@@ -5,9 +5,20 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from ._kinds import type_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+
+def is_function(given: Any) -> bool:
+    """Whether `enter` is to call this, and not to enter it."""
+    return callable(given) and not _is_manager(given)
+
+
+def _is_manager(made: Any) -> bool:
+    return hasattr(type_of(made), "__aenter__")
 
 
 class Made:
@@ -16,20 +27,22 @@ class Made:
     _manager: Any
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not callable(fn):
+            raise TypeError(f"enter() got arguments for a function, and {type_of(fn).__name__} is none")
         self._call = fn, args, kwargs
-        self.__name__ = getattr(fn, "__name__", type(fn).__name__)
+        self.__name__ = getattr(fn, "__name__", type_of(fn).__name__)
 
     async def __aenter__(self) -> Any:
         fn, args, kwargs = self._call
         made = fn(*args, **kwargs)
-        if not hasattr(type(made), "__aenter__") and inspect.isawaitable(made):
+        if not _is_manager(made) and inspect.isawaitable(made):
             made = await made
-        if not hasattr(type(made), "__aenter__"):
+        if not _is_manager(made):
+            kind = type_of(made).__name__
             raise TypeError(
-                f"enter() got {self.__name__!r}, which was called and returned {type(made).__name__}, no async context "
-                f"manager; for other objects: call({self.__name__}, ...) or run_sync({self.__name__}, ...)"
+                f"enter() got {self.__name__!r}, which was called and returned {kind}, no async context manager; for other objects: call({self.__name__}, ...) or run_sync({self.__name__}, ...)"
             )
-        entered = await type(made).__aenter__(made)
+        entered = await type_of(made).__aenter__(made)
         self._manager = made
         return entered
 
@@ -39,5 +52,7 @@ class Made:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        left: bool | None = await type(self._manager).__aexit__(self._manager, exc_type, exc_value, traceback)
+        left: bool | None = await type_of(self._manager).__aexit__(
+            self._manager, exc_type, exc_value, traceback
+        )
         return left

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from ._core import Aside
+from ._kinds import type_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -142,7 +143,7 @@ class _Room:
 def _to_be_taken(loop: Loop) -> int:
     """How many handles the loop's turn that this stack is in is still to take. Where that can't be seen, all that are
     ready: then a step that makes many calls finds more and more of them."""
-    kind: Any = type(loop)
+    kind = type_of(loop)
     code = getattr(kind._run_once, "__code__", None)
     frame = sys._getframe()
     while frame.f_back is not None:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,7 +79,7 @@ def dumped(value: object) -> bytes:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         try:
-            import cloudpickle  # type: ignore[import-untyped]
+            cloudpickle: Any = import_module("cloudpickle")
         except ModuleNotFoundError:
             error.add_note("cloudpickle, if it is installed, pickles more: pip install cloudpickle")
             raise error from None
@@ -89,8 +90,7 @@ def dumped(value: object) -> bytes:
 def dumped_job(job: Job) -> bytes:
     """As `dumped`. What belongs to the main script travels by value: workers may have another one."""
     with suppress(ModuleNotFoundError):
-        import cloudpickle
-
+        cloudpickle: Any = import_module("cloudpickle")
         dumped: bytes = cloudpickle.dumps(job)
         return dumped
     return pickle.dumps(job)
