@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import syncline
-from neutral import CANCELLED, cleanup, sleep_forever, soon, turn
+from neutral import CANCELLED, cleanup, sleep_forever, soon, this_loop, turn
 
 Anywhere = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
@@ -169,6 +169,26 @@ def test_other_tasks_have_their_turn(anywhere: Anywhere) -> None:
                 if result == 1000:
                     break
         assert turns
+
+    anywhere(main)
+
+
+def test_a_bridge_of_ones_own_makes_the_calls_on_its_loop(
+    anywhere: Anywhere, each_bridge: syncline.Bridge
+) -> None:
+    """The module's amap makes them on the loop that runs."""
+
+    async def where(_: int) -> int:
+        await turn()
+        return this_loop()
+
+    async def where_it_is() -> int:
+        return this_loop()
+
+    async def main() -> None:
+        home = await each_bridge.run_async(where_it_is)
+        assert {loop async for loop in each_bridge.amap(where, range(5))} == {home}
+        assert {loop async for loop in syncline.amap(where, range(5))} == {this_loop()}
 
     anywhere(main)
 

@@ -263,7 +263,8 @@ class ManyCalls:
         chunk: int | None = None,
         worker_retries: int = 0,
     ) -> AsyncGenerator[Any, None]:
-        """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it.
+        """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it;
+        those of a `Bridge` of yours on that one's loops.
 
             async with contextlib.aclosing(syncline.amap(fetch, urls, limit=50)) as pages:
                 async for page in pages:
@@ -293,7 +294,9 @@ class ManyCalls:
             from .executors import sent_out_by_async_code
 
             return sent_out_by_async_code(options)
-        return amapped(options)
+        bridge: Any = self
+        # The default bridge has no home.
+        return amapped(options, bridge.run_async if bridge._found_by is None else None)
 
     def group(self, *, timeout: float | None = None) -> Group:
         """Makes a group of calls that end together, for `with`:

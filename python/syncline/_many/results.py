@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -24,8 +26,10 @@ def mapped(bridge: Bridge, options: Options) -> MapIterator[Any]:
     return MapIterator(bridge, options)
 
 
-def amapped(options: Options) -> AsyncGenerator[Any, None]:
-    """What `amap` returns."""
+def amapped(options: Options, run: Callable[..., Any] | None) -> AsyncGenerator[Any, None]:
+    """What `amap` returns. `run` makes each call where a bridge has its loop; by default they run here."""
+    if run is not None:
+        options = replace(options, fn=partial(run, options.fn))
     return _results(options, *_source_of(options))
 
 
