@@ -26,7 +26,7 @@ def mapped(bridge: Bridge, options: Options) -> MapIterator[Any]:
     return MapIterator(bridge, options)
 
 
-def amapped(options: Options, run: Callable[..., Any] | None) -> AsyncGenerator[Any, None]:
+def amapped(options: Options, run: Callable[..., Any] | None = None) -> AsyncGenerator[Any, None]:
     """What `amap` returns. `run` makes each call where a bridge has its loop; by default they run here."""
     if run is not None:
         options = replace(options, fn=partial(run, options.fn))
