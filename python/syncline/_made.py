@@ -40,7 +40,8 @@ class Made:
         if not _is_manager(made):
             kind = type_of(made).__name__
             raise TypeError(
-                f"enter() got {self.__name__!r}, which was called and returned {kind}, no async context manager; for other objects: call({self.__name__}, ...) or run_sync({self.__name__}, ...)"
+                f"enter() got {self.__name__!r}, which was called and returned {kind}, no async context manager; for "
+                f"other objects: call({self.__name__}, ...) or run_sync({self.__name__}, ...)"
             )
         entered = await type_of(made).__aenter__(made)
         self._manager = made

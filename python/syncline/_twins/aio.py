@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .converting import Family, Give
-    from .objects import Home
+    from .objects import Quarters
 
 
-async def _there(home: Home, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+async def _there(home: Quarters, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The result of an async function that runs on the object's loop (by 2)."""
     home.check()
     return await home.bridge._run_async(fn, args, kwargs or None)
@@ -179,7 +179,7 @@ async def _awaited(awaitable: Any) -> Any:
 class Items(AsyncGenerator[Any, Any]):
     """An async iterator of the object's loop, for async code on another one: one task makes all its steps."""
 
-    def __init__(self, home: Home, of: Any, give: Callable[[Any], Any]) -> None:
+    def __init__(self, home: Quarters, of: Any, give: Callable[[Any], Any]) -> None:
         self._give = give
         self._steps = of if hasattr(of, "__anext__") else of.__aiter__()
         # It must not lead back here: who drops this one ends the task.
@@ -226,7 +226,7 @@ async def _close(steps: Any, *_exc_info: object) -> None:
 class Entered(AbstractAsyncContextManager[Any]):
     """An async context manager of the object's loop, for async code on another one: one task enters and leaves."""
 
-    def __init__(self, home: Home, of: Any, give: Callable[[Any], Any]) -> None:
+    def __init__(self, home: Quarters, of: Any, give: Callable[[Any], Any]) -> None:
         self._of, self._give = of, give
         self._task = OneTask(home)
 

@@ -18,7 +18,7 @@ from weakref import ref
 
 from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, run_by
 from .._kinds import is_async_fn, is_async_gen_fn
-from .objects import AsyncSide, Home, Twin, class_of, is_a, taken, twin_of
+from .objects import AsyncSide, Quarters, Twin, class_of, is_a, taken, twin_of
 from .shapes import Shape, returned
 from .surface import has_async_members, members
 
@@ -71,14 +71,14 @@ class Family:
         self._lasting: dict[type, Give | None] = {}
         self._actions: dict[ref[type], Give | None] = {}
         self._resets: list[Callable[[], None]] = []
-        self._home: Home | None = None
+        self._home: Quarters | None = None
 
-    def home(self, bridge: Bridge) -> Home:
+    def home(self, bridge: Bridge) -> Quarters:
         """Where an object lives that is made by this thread through `bridge`."""
         if bridge is not self.bridge or bridge.scope != "process":
-            return Home(bridge)
+            return Quarters(bridge)
         if self._home is None:
-            self._home = Home(bridge)
+            self._home = Quarters(bridge)
         return self._home
 
     def on_new_twin(self, reset: Callable[[], None]) -> None:

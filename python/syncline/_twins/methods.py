@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .converting import Family, Give, View
-    from .objects import Home
+    from .objects import Quarters
 
     Taking = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
@@ -251,7 +251,7 @@ class Owner:
 
     __slots__ = ("_twin_family", "_twin_home", "_twin_object", "_twin_run")
 
-    def __init__(self, of: type, family: Family, home: Home) -> None:
+    def __init__(self, of: type, family: Family, home: Quarters) -> None:
         self._twin_object, self._twin_family, self._twin_home, self._twin_run = of, family, home, home.run
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .._core import Bridge
 
 
-class Home:
+class Quarters:
     """Where async objects live: a bridge, and of one whose threads have loops of their own, the thread."""
 
     __slots__ = ("_thread", "bridge", "run")
@@ -97,7 +97,7 @@ class Twin:
     _twin_lost: ClassVar[Mapping[str, str]] = {}
     """Names of the async class that the twin has others for."""
     _twin_object: Any
-    _twin_home: Home
+    _twin_home: Quarters
     _twin_run: Callable[..., Any]
     _twin_entered: tuple[Any, ...]
 
@@ -185,7 +185,7 @@ class Kin(Protocol):
     """What a twin knows of its family."""
 
     def add(self, cls: type, twin: type[Twin]) -> None: ...
-    def home(self, bridge: Bridge) -> Home: ...
+    def home(self, bridge: Bridge) -> Quarters: ...
     def aio(self, twin: Twin) -> Any: ...
     def adapted(self, twin: Twin, name: str, value: Any) -> Any: ...
 
@@ -232,7 +232,7 @@ class AsyncSide:
         return self._twin._twin_object
 
     @property
-    def _twin_home(self) -> Home:
+    def _twin_home(self) -> Quarters:
         return self._twin._twin_home
 
 
@@ -279,7 +279,7 @@ def _forget(reference: KeyedRef[int, Twin]) -> None:
     _remove_dead(_twins, reference.key)
 
 
-def bound(twin: Twin, of: Any, home: Home) -> Twin:
+def bound(twin: Twin, of: Any, home: Quarters) -> Twin:
     """Gives a new twin its async object; returns the twin that this object has (by 1)."""
     _set_object(twin, of)
     _set_home(twin, home)
@@ -296,7 +296,7 @@ def bound(twin: Twin, of: Any, home: Home) -> Twin:
         _remove_dead(_twins, key)
 
 
-def twin_of(of: Any, make: type[Twin], home: Home) -> Twin:
+def twin_of(of: Any, make: type[Twin], home: Quarters) -> Twin:
     """The twin of an async object: the one that it has, or a new one."""
     held = _twins.get(id(of))
     known = None if held is None else held()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
-    from .objects import Home
+    from .objects import Quarters
 
 
 class Step:
@@ -34,7 +34,7 @@ class OneTask:
         `__aexit__` gets.
     """
 
-    def __init__(self, home: Home, give_up: Callable[..., Awaitable[Any]] | None = None) -> None:
+    def __init__(self, home: Quarters, give_up: Callable[..., Awaitable[Any]] | None = None) -> None:
         self._home, self.give_up = home, give_up
         self._task: Future[Any] | None = None
         self._steps: list[Step] = []
