@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import platform
@@ -68,8 +69,8 @@ class PoolExecutor:
         self._pool.apply_async(
             fn,
             args,
-            callback=lambda value: settle(future.set_result, value),
-            error_callback=lambda error: settle(future.set_exception, error),
+            callback=functools.partial(settle, future.set_result),
+            error_callback=functools.partial(settle, future.set_exception),
         )
         return future
 
@@ -149,13 +150,13 @@ class Chunks:
             raise _unpickled(chunk.items, error) from error
         begun = Begun(self._job, items, str(self._folder), chunk.number, chunk.deaths)
         try:
-            chunk.future = self._executor.submit(run_chunk, begun)
-        except (
-            BrokenExecutor
-        ) as error:  # broken by a chunk that is out: what became of that is said when it is taken
-            chunk.future = SafeFuture()
-            chunk.future.set_exception(error)
-        chunk.future.add_done_callback(self._tell)
+            future: Future[bytes] = self._executor.submit(run_chunk, begun)
+        except BrokenExecutor as error:
+            # By a chunk that is out: what became of that is said when it is taken.
+            future = SafeFuture()
+            future.set_exception(error)
+        chunk.future = future
+        future.add_done_callback(self._tell)
 
     def _tell(self, _: object) -> None:
         with contextlib.suppress(Exception):  # told already
@@ -311,7 +312,8 @@ def workers_of(executor: Any) -> int:
     for name in ("_max_workers", "_processes"):
         if isinstance(count := getattr(executor, name, None), int) and count > 0:
             return count
-    if isinstance(actors := getattr(executor, "_actor_pool", None), list):  # Ray's pool
+    actors: Any = getattr(executor, "_actor_pool", None)
+    if actors is not None:  # Ray's pool
         return max(1, len(actors))
     client: Any = getattr(executor, "_client", None)
     if hasattr(client, "nthreads"):  # Dask's

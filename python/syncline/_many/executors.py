@@ -36,7 +36,8 @@ def sent_out(bridge: Bridge, options: Options) -> Any:
     """What `map` returns: an iterator that is used as `MapIterator`."""
     source = async_source(options)
     rows: Any = zip(*options.iterables, strict=False) if source is None else zip(_iterate(bridge, source))
-    return WorkersIterator(bridge, options, rows)
+    made: WorkersIterator[Any] = WorkersIterator(bridge, options, rows)
+    return made
 
 
 def _iterate(bridge: Any, source: AsyncIterable[Any]) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,20 +79,19 @@ def dumped(value: object) -> bytes:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         try:
-            import cloudpickle  # type: ignore[import-untyped]
+            more: Any = import_module("cloudpickle")
         except ModuleNotFoundError:
             error.add_note("cloudpickle, if it is installed, pickles more: pip install cloudpickle")
             raise error from None
-        dumped: bytes = cloudpickle.dumps(value)
+        dumped: bytes = more.dumps(value)
         return dumped
 
 
 def dumped_job(job: Job) -> bytes:
     """As `dumped`. What belongs to the main script travels by value: workers may have another one."""
     with suppress(ModuleNotFoundError):
-        import cloudpickle
-
-        dumped: bytes = cloudpickle.dumps(job)
+        by_value: Any = import_module("cloudpickle")
+        dumped: bytes = by_value.dumps(job)
         return dumped
     return pickle.dumps(job)
 
