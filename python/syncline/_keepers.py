@@ -18,7 +18,7 @@ import logging
 import os
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _core
 from ._kinds import type_of

@@ -83,7 +83,7 @@ def dumped(value: object) -> bytes:
         except ModuleNotFoundError:
             error.add_note("cloudpickle, if it is installed, pickles more: pip install cloudpickle")
             raise error from None
-        dumped: bytes = cloudpickle.dumps(value)
+        dumped: bytes = more.dumps(value)
         return dumped
 
 
