@@ -21,7 +21,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _core
-from ._kinds import type_of
 from ._nested import within
 
 if TYPE_CHECKING:
@@ -209,21 +208,19 @@ async def _manager(resource: Resource) -> AbstractAsyncContextManager[Any]:
     """Calls the resource's function, and makes a context manager of what it returns."""
     made, close = resource._make(), resource._close
     if inspect.isasyncgen(made):
-        managed: Any = contextlib.asynccontextmanager
-        generated: AbstractAsyncContextManager[Any] = managed(lambda: made)()
-        return generated
+        generator: Any = made
+        return contextlib.asynccontextmanager(lambda: generator)()
     if not _is_manager(made, close) and inspect.isawaitable(made):
         made = await made
     if _is_manager(made, close):
         manager: AbstractAsyncContextManager[Any] = made
         return manager
-    kind = type_of(made)
+    kind = type(cast("object", made))
     return _closing(made, close or getattr(kind, "aclose", None) or getattr(kind, "close", None))
 
 
 def _is_manager(made: Any, close: Callable[[Any], object] | None) -> bool:
-    kind = type_of(made)
-    return close is None and hasattr(kind, "__aenter__")
+    return close is None and hasattr(type(cast("object", made)), "__aenter__")
 
 
 @contextlib.asynccontextmanager

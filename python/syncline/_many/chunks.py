@@ -150,9 +150,9 @@ class Chunks:
             raise _unpickled(chunk.items, error) from error
         begun = Begun(self._job, items, str(self._folder), chunk.number, chunk.deaths)
         try:
-            future: Future[Any] = self._executor.submit(run_chunk, begun)
+            future: Future[bytes] = self._executor.submit(run_chunk, begun)
         except BrokenExecutor as error:
-            # Broken by a chunk that is out: what became of that is said when it is taken.
+            # By a chunk that is out: what became of that is said when it is taken.
             future = SafeFuture()
             future.set_exception(error)
         chunk.future = future
@@ -312,12 +312,12 @@ def workers_of(executor: Any) -> int:
     for name in ("_max_workers", "_processes"):
         if isinstance(count := getattr(executor, name, None), int) and count > 0:
             return count
-    if (actors := getattr(executor, "_actor_pool", None)) is not None:  # Ray's pool
+    actors: Any = getattr(executor, "_actor_pool", None)
+    if actors is not None:  # Ray's pool
         return max(1, len(actors))
-    count_threads: Any = getattr(getattr(executor, "_client", None), "nthreads", None)
-    if count_threads is not None:  # Dask's
-        threads: dict[str, int] = count_threads()
-        return max(1, sum(threads.values()))
+    client: Any = getattr(executor, "_client", None)
+    if hasattr(client, "nthreads"):  # Dask's
+        return max(1, sum(map(int, client.nthreads().values())))
     return os.cpu_count() or 1
 
 

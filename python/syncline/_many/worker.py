@@ -79,7 +79,7 @@ def dumped(value: object) -> bytes:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         try:
-            cloudpickle: Any = import_module("cloudpickle")
+            more: Any = import_module("cloudpickle")
         except ModuleNotFoundError:
             error.add_note("cloudpickle, if it is installed, pickles more: pip install cloudpickle")
             raise error from None
@@ -90,8 +90,8 @@ def dumped(value: object) -> bytes:
 def dumped_job(job: Job) -> bytes:
     """As `dumped`. What belongs to the main script travels by value: workers may have another one."""
     with suppress(ModuleNotFoundError):
-        cloudpickle: Any = import_module("cloudpickle")
-        dumped: bytes = cloudpickle.dumps(job)
+        by_value: Any = import_module("cloudpickle")
+        dumped: bytes = by_value.dumps(job)
         return dumped
     return pickle.dumps(job)
 
