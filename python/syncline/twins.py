@@ -46,7 +46,7 @@ class _BridgeOf:
         if twin is None:
             bridge: Bridge = owner._twin_bridge
             return bridge
-        home: objects.Home = twin._twin_home
+        home: objects.Quarters = twin._twin_home
         if home._thread is not None:
             home.check()
         return cast("Bridge", home.bridge)
@@ -96,7 +96,7 @@ class Twin(_Held, Generic[A_co]):
         for name in [name for name, value in kwargs.items() if value is OMITTED]:
             del kwargs[name]
         kind: Any = type(self)
-        home: objects.Home = kind._twin_family.home(kind._twin_bridge)
+        home: objects.Quarters = kind._twin_family.home(kind._twin_bridge)
         objects.bound(cast("Any", self), home.call(make, *args, **kwargs), home)
 
     @classmethod
