@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -102,6 +103,31 @@ def test_a_call_below_its_own_loop_awaits_in_place(make_bridge: Callable[..., sy
 
     assert bridge.run_sync(outer) == 1
     assert bridge.stats()["runners"] == 1
+
+
+class AsyncResident:
+    """Knows the loop that it was made on."""
+
+    def __init__(self) -> None:
+        self._home = asyncio.get_running_loop()
+
+    async def is_at_home(self) -> bool:
+        return asyncio.get_running_loop() is self._home
+
+
+def test_an_object_is_called_at_home_in_tasks_that_opted_in(
+    make_bridge: Callable[..., syncline.Bridge],
+) -> None:
+    """And from threads that such a task sends: a bridge of one's own does not roam."""
+    resident_of = make_bridge().blocking(AsyncResident)
+    outside = resident_of()
+
+    @syncline.nestable
+    async def main() -> list[bool]:
+        inside = resident_of()
+        return [inside.is_at_home(), outside.is_at_home(), await asyncio.to_thread(inside.is_at_home)]
+
+    assert asyncio.run(main()) == [True] * 3
 
 
 def test_twins_leave_nothing_behind(make_bridge: Callable[..., syncline.Bridge]) -> None:
