@@ -342,7 +342,8 @@ def amap(
     with_input: Literal[False] = False,
     **options: Unpack[MapOptions],
 ) -> AsyncGenerator[R]:
-    """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it.
+    """As `map`, for async code: an async generator. The calls run on the loop, or trio run, that iterates over it;
+    those of a `Bridge` of yours on that one's loops.
 
         async with contextlib.aclosing(syncline.amap(fetch, urls, limit=50)) as pages:
             async for page in pages:
