@@ -90,11 +90,12 @@ def test_no_more_is_fetched_ahead_than_allowed(anywhere: Run, prefetch: int) -> 
         assert await anext(steps) == 0
         if prefetch:
             with anyio.fail_after(LIMIT):
-                while rows.fetched < 1 + prefetch:
+                while rows.fetched < prefetch:
                     await anyio.sleep(0.001)
         for _ in range(20):
             await anyio.sleep(0.001)
-        assert rows.fetched == 1 + prefetch
+        # The item that was taken may have lain among them when they were fetched.
+        assert max(1, prefetch) <= rows.fetched <= 1 + prefetch
         await steps.aclose()
 
     anywhere(main)

@@ -41,12 +41,19 @@ class _Source(Generic[Y]):
         """The consumer waits: whoever fetches ahead makes way."""
         self.is_closed = False
         self.goes_ahead = False
+        self.go_on: Callable[[], None] | None = None
+        """Has the thread go ahead."""
 
     def fetch(self) -> None:
         """For a consumer that waits: sees to it that there is an item, or the end."""
         if not (self.items or self.has_ended or self.is_closed):
             self._step()
         self.is_wanted = False
+        go_on = self.go_on
+        if go_on is not None and not (self.goes_ahead or self.has_ended or self.is_closed):
+            # This thread does that next, while the consumer is on its way.
+            self.goes_ahead = True
+            go_on()
 
     def go_ahead(self) -> None:
         """For nobody: fetches until there are as many items as may lie there, or until somebody waits."""
@@ -112,9 +119,9 @@ class ThreadIterator(AsyncIterator[Y]):
                 raise StopAsyncIteration
         item = source.items.popleft()
         may_go_ahead = not (source.goes_ahead or source.has_ended)
-        if may_go_ahead and 2 * len(source.items) < self._prefetch:
+        if may_go_ahead and source.go_on is not None and 2 * len(source.items) < self._prefetch:
             source.goes_ahead = True
-            self._send(source.go_ahead)
+            source.go_on()
         return item
 
     async def _wait_for_item(self) -> None:
@@ -150,7 +157,10 @@ class ThreadIterator(AsyncIterator[Y]):
         if self._worker is None:
             self._worker = _core.OwnThread()
         # All steps run in it, one after the other, in one thread.
-        self._run = contextvars.copy_context().run
+        run = self._run = contextvars.copy_context().run
+        if self._prefetch:
+            source = self._source
+            source.go_on = partial(self._worker._send, partial(run, source.go_ahead))
 
     @property
     def _thread(self) -> _core.OwnThread:
@@ -167,6 +177,7 @@ class ThreadIterator(AsyncIterator[Y]):
         if source.is_closed:
             return
         source.is_closed = True
+        source.go_on = None
         if self._run is None:
             source.has_ended = True
             return
