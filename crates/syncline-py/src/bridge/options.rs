@@ -155,7 +155,7 @@ impl Bridge {
                 "loop_factory must be a function that returns a new event loop, such as uvloop.new_event_loop, not {kind}"
             )));
         }
-        let onto = r#loop.as_ref().map(|given| Onto::resolve(given)).transpose()?;
+        let onto = r#loop.as_ref().map(Onto::resolve).transpose()?;
         if onto.is_some() && (loop_factory.is_some() || scope != "process" || backend == Backend::Trio) {
             return Err(PyTypeError::new_err(
                 "loop= is a loop that somebody else runs, so scope, loop_factory and backend say nothing about it; leave \

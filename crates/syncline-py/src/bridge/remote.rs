@@ -65,7 +65,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    fn new(shared: &Arc<Shared>, keeps: Option<&Arc<Hold>>, target: Target, runs_in: RunsIn) -> Pending {
+    fn pending(shared: &Arc<Shared>, keeps: Option<&Arc<Hold>>, target: Target, runs_in: RunsIn) -> Pending {
         Pending::new(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             shared: Arc::clone(shared),
@@ -262,14 +262,14 @@ impl Shared {
         if is_here {
             return target.begin(py);
         }
-        let remote = Remote::new(self, Some(hold), target, RunsIn::NewTask);
+        let remote = Remote::pending(self, Some(hold), target, RunsIn::NewTask);
         Ok(Bound::new(py, remote)?.into_any().unbind())
     }
 
     /// What a task of another loop awaits to have the target run on the bridge's loop, while the bridge is held by
     /// somebody else.
     pub fn remote(self: &Arc<Self>, target: Target) -> Pending {
-        Remote::new(self, None, target, RunsIn::NewTask)
+        Remote::pending(self, None, target, RunsIn::NewTask)
     }
 
     /// The same for a step of that session.
@@ -281,7 +281,7 @@ impl Shared {
         is_last: bool,
     ) -> Pending {
         let (runner, session) = (Arc::clone(runner), Arc::clone(session));
-        Remote::new(self, None, target, RunsIn::Session { runner, session, is_last })
+        Remote::pending(self, None, target, RunsIn::Session { runner, session, is_last })
     }
 
     /// Whether the loop that runs here is one of this bridge's, whose tasks can await the coroutine as they are.
