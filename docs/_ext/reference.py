@@ -42,7 +42,10 @@ SEEN_TYPES = {
     "Synced": "syncline._synced.Synced",
     "Finalizer": "syncline._finalizing.Finalizer",
     "SyncCompatible": "syncline._compatible.SyncCompatible",
+    "ThreadIterator": "syncline._steps.ThreadIterator",
     "ThreadLimiterStatistics": "syncline._limits.ThreadLimiterStatistics",
+    "ThreadManager": "syncline._steps.ThreadManager",
+    "Threaded": "syncline._steps.Threaded",
     "Workers": "syncline._many.options.Workers",
 }
 TYPE_VARIABLE = re.compile(r"(syncline\.[\w.]+\.)?_?(P(\.args|\.kwargs)?|R|R_co|S|T|Y|A|Args|Self|MP|MR|MA)")
@@ -65,7 +68,8 @@ def signatures_of_the_stub() -> dict[str, tuple[str, str]]:
                 # Where only `self` was before it, this is no marker any more.
                 found.setdefault(prefix + node.name, (arguments.replace("(/, ", "("), result))
 
-    add("", ast.parse((PACKAGE / "_core.pyi").read_text()).body)
+    for stub in ("_core.pyi", "_core_dual.pyi"):
+        add("", ast.parse((PACKAGE / stub).read_text()).body)
     return found
 
 

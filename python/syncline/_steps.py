@@ -15,9 +15,24 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from . import _core
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
+    from typing import ParamSpec, Protocol, overload
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+    class Threaded(Protocol):
+        """What `threaded(limiter=...)` returns."""
+
+        @overload
+        def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+            self, fn: Callable[P, Generator[Y, None, Any]], /
+        ) -> Callable[P, ThreadIterator[Y]]: ...
+        @overload
+        def __call__(self, fn: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
+
 
 Y = TypeVar("Y")
 

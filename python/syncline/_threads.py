@@ -13,23 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
     from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+    from typing import Any, ParamSpec, Self, TypeVar, overload
 
-    from ._steps import ThreadIterator, ThreadManager
+    from ._steps import Threaded, ThreadIterator, ThreadManager
 
     P = ParamSpec("P")
     R = TypeVar("R")
     Y = TypeVar("Y")
-
-    class Threaded(Protocol):
-        """What `threaded(limiter=...)` returns."""
-
-        @overload
-        def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-            self, fn: Callable[P, Generator[Y, None, Any]], /
-        ) -> Callable[P, ThreadIterator[Y]]: ...
-        @overload
-        def __call__(self, fn: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
 else:
 
     def overload(function):
