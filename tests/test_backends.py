@@ -143,8 +143,8 @@ def test_the_default_bridge_runs_asyncio_below_trio(opted_in: Enter, tmp_path: P
 def test_a_bridge_of_the_programs_library_awaits_in_place(
     backend: str, opted_in: Enter, make_bridge: MakeBridge
 ) -> None:
-    """In the very task, with no runner; a bridge of the other library beside it doesn't change that."""
-    bridge = make_bridge(backend=backend)
+    """In the very task, with no runner, if it roams; a bridge of the other library beside it doesn't change that."""
+    bridge = make_bridge(backend=backend, roams=True)
     other = make_bridge(backend="asyncio" if backend == "trio" else "trio")
 
     async def where() -> tuple[int, int]:

@@ -73,6 +73,11 @@ def call(bridge):
             return value
     return bridge.coroutine(answer)().run()
 
+def is_in_finalizer(frame):
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
 def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
@@ -99,7 +104,7 @@ while True:
         # Not in a destructor: what is raised there Python reports, and goes on.
         if not begun or what not in ("call", "c_return") or "_weakrefset" in frame.f_code.co_filename:
             return
-        if frame.f_code.co_name == "__del__" or function is sys.setprofile:
+        if function is sys.setprofile or is_in_finalizer(frame):
             return
         # From Python 3.14 on each loop tries whether it can wait for processes, and an OSError says that it can't.
         if frame.f_code.co_name == "can_use_pidfd" and issubclass(raises, OSError):

@@ -229,14 +229,17 @@ struct Passing {
     postponed: u32,
 }
 
-/// Whether the code that runs now was called, in the middle of one operation, by the code that ran when the error was
-/// passed on: such as the callback of a weak reference, out of which Python lets no error. It soon returns.
+/// Whether the code that runs now is a finalizer, or was called, in the middle of one operation, by the code that ran when
+/// the error was passed on: such as the callback of a weak reference. Out of these Python lets no error. They soon return.
 fn is_to_be_postponed(py: Python<'_>) -> bool {
     let Some(Passing { frame, postponed }) = PASSING.with(Leaky::take) else { return false };
     let is_below = || -> PyResult<bool> {
         let top = running_frame(py)?;
         let mut at = top.clone();
         while !at.is_none() && !at.is(&frame) {
+            if at.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_name"))?.eq("__del__")? {
+                return Ok(true);
+            }
             at = at.getattr(intern!(py, "f_back"))?;
         }
         Ok(at.is(&frame) && !top.is(&frame))
