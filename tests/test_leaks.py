@@ -217,6 +217,15 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_heap() -> Iterator[None]:
+    """Python's collector passes over what the tests before have left, which is much and takes long to go through."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def objects() -> Counter[str]:
     return Counter(type(each).__qualname__ for each in gc.get_objects())
 

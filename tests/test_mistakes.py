@@ -208,13 +208,6 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a manager without __aexit__": (lambda: NoExit().__enter__(), "NoExit must define __aexit__"),
     "a generator without athrow": (throw, "NoThrow must define athrow"),
-    "a generator function for threaded": (
-        lambda: made.threaded(rows),
-        (
-            "threaded() got the generator function 'rows', whose code would not run in the worker thread but where it "
-            "is iterated over; collect the items in a function: threaded(lambda ...: list(rows(...)))"
-        ),
-    ),
     "an async function for threaded": (lambda: made.threaded(client.get), "'get' is async; call it as it is"),
 }
 HAS_RUN = "call it directly: load(...). This call of it has run"

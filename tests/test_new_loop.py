@@ -131,22 +131,34 @@ def test_a_sync_function_is_refused() -> None:
         syncline.run_in_new_loop(load)
 
 
-async def waits_for_the_one_that_waits() -> None:
-    syncline.submit(asyncio.sleep, 0).result()
-
-
 async def calls_the_one_that_waits() -> str:
     return syncline.run_sync(asyncio.sleep, 0, "done")
 
 
+def test_a_wait_for_the_loop_whose_task_waits_for_it_works() -> None:
+    """That task is parked, and its loop goes on (case 6)."""
+
+    async def waits() -> str:
+        return syncline.submit(asyncio.sleep, 0, "done").result()
+
+    async def outer() -> str:
+        return syncline.run_in_new_loop(waits)
+
+    assert syncline.run_sync(outer) == "done"
+
+
 def test_a_wait_for_the_loop_that_waits_for_it_is_an_error() -> None:
-    """Two loops, each of which waits for the other (case 6)."""
+    """Two loops, each of which waits for the other: the first one's tasks can't switch (case 6)."""
+    with syncline.Bridge(nested="thread") as bridge:
 
-    async def outer() -> None:
-        syncline.run_in_new_loop(waits_for_the_one_that_waits)
+        async def waits() -> None:
+            bridge.submit(asyncio.sleep, 0).result()
 
-    with pytest.raises(syncline.DeadlockError):
-        syncline.run_sync(outer)
+        async def outer() -> None:
+            syncline.run_in_new_loop(waits)
+
+        with pytest.raises(syncline.DeadlockError):
+            bridge.run_sync(outer)
 
 
 def test_a_call_to_the_loop_that_waits_for_it_works() -> None:

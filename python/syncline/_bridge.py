@@ -367,6 +367,8 @@ class Bridge(ManyCalls, _core.Bridge):
         if it is no manager itself: `with bridge.enter(asyncio.start_server, serve, "127.0.0.1", 0) as server`.
         """
         if args or kwargs or _made.is_function(acm):
+            if (mistake := _made.mistake(acm)) is not None:
+                raise TypeError(mistake)
             acm = _made.Made(acm, args, kwargs)
         return _dual.run_by(self, _dual.DualContextManager(acm))
 

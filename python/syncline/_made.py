@@ -17,6 +17,13 @@ def is_function(given: Any) -> bool:
     return callable(given) and not _is_manager(given)
 
 
+def mistake(fn: Any) -> str | None:
+    """What is wrong with giving `enter` this and arguments."""
+    return (
+        None if callable(fn) else f"enter() got arguments for a function, and {type_of(fn).__name__} is none"
+    )
+
+
 def _is_manager(made: Any) -> bool:
     return hasattr(type_of(made), "__aenter__")
 
@@ -27,8 +34,6 @@ class Made:
     _manager: Any
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not callable(fn):
-            raise TypeError(f"enter() got arguments for a function, and {type_of(fn).__name__} is none")
         self._call = fn, args, kwargs
         self.__name__ = getattr(fn, "__name__", type_of(fn).__name__)
 
