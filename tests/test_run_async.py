@@ -189,13 +189,14 @@ def test_a_cancellation_is_the_tasks_own(run_async: Anywhere) -> None:
 def test_a_second_cancellation_does_not_break_off_the_cleanup(
     run_async: Anywhere, make_bridge: Callable[..., syncline.Bridge]
 ) -> None:
-    """The test cancels while the coroutine, told once, waits for `go_on`."""
-    told, go_on = threading.Event(), threading.Event()
+    """The test cancels when the coroutine has begun, and again while, told once, it waits for `go_on`."""
+    begun, told, go_on = threading.Event(), threading.Event(), threading.Event()
     bridge = make_bridge()
     result: list[str] = []
 
     async def stubborn() -> None:
         try:
+            begun.set()
             await asyncio.Event().wait()
         finally:
             told.set()
@@ -204,7 +205,7 @@ def test_a_second_cancellation_does_not_break_off_the_cleanup(
 
     async def main() -> None:
         task = asyncio.ensure_future(bridge.run_async(stubborn))
-        await turn()
+        await come(begun)
         task.cancel()
         await come(told)
         task.cancel()
