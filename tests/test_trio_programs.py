@@ -91,7 +91,8 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-    with Child(MAIN.format(backend="trio") + script) as child:
+    roaming = MAIN.format(backend="trio").replace("Bridge(", "Bridge(roams=True, ")
+    with Child(roaming + script) as child:
         child.expect("ready")
         child.signal()
         child.tell("go on")
@@ -277,17 +278,19 @@ def test_gather_gives_the_errors_of_all_through_a_call(bridge: syncline.Bridge) 
 
 
 def test_a_scope_around_a_call_is_no_scope_of_the_other_run(bridge: syncline.Bridge) -> None:
-    """A cancelled scope of one run reaches nothing in another one, also if both are trio's."""
+    """A task that is parked meanwhile is cancelled in its wait, as where it awaits; one that blocks its loop hears of it
+    at its next checkpoint. In the other run no scope is cancelled, also if both are trio's."""
     with syncline.Bridge(backend="trio", name="other") as other:
 
         async def main() -> list[str]:
+            found: list[str] = []
             with trio.CancelScope() as scope:  # noqa: ASYNC100 -- awaits in the other run only
                 scope.cancel()
-                found = [other.run_sync(anyio_sleeps)]
-            return [*found, "went on"]
+                found.append(other.run_sync(anyio_sleeps))
+            return [*found, "went on", other.run_sync(anyio_sleeps)]
 
-        assert bridge.run_sync(main) == ["slept", "went on"]
-        assert trio.run(main) == ["slept", "went on"]
+        assert bridge.run_sync(main) == ["went on", "slept"]
+        assert trio.run(main) == ["slept", "went on", "slept"]
 
 
 async def anyio_sleeps() -> str:

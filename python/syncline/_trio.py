@@ -87,13 +87,15 @@ async def wait_for(pending: Pending) -> None:
         return
     try:
         await idle
-    except trio.Cancelled as cancelled:
+    except (trio.Cancelled, KeyboardInterrupt) as ending:
         idle = Idle()
-        seconds = pending.tell_in_trio(cancelled, idle)
+        seconds = pending.tell_in_trio(ending, idle)
         if seconds is None:
             raise
         with trio.move_on_after(seconds, shield=True):
             await idle
+        if isinstance(ending, KeyboardInterrupt):
+            raise
 
 
 _raise_cancelled: list[Callable[[], NoReturn]] = []

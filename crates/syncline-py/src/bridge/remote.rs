@@ -147,6 +147,15 @@ impl Remote {
     }
 }
 
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // The task was cancelled before it began to wait. (What has begun has no target any more, as 2 wants it.)
+        if let Some(target) = take(&self.target) {
+            Python::try_attach(|py| target.discard(py));
+        }
+    }
+}
+
 fn tell(py: Python<'_>, call: &Arc<Call>, runner: &Arc<Runner>) {
     call.begin_cancelling();
     // A runner that takes no more mail is ending, and cancels all its tasks.
