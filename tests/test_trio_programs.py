@@ -278,8 +278,8 @@ def test_gather_gives_the_errors_of_all_through_a_call(bridge: syncline.Bridge) 
 
 
 def test_a_scope_around_a_call_is_no_scope_of_the_other_run(bridge: syncline.Bridge) -> None:
-    """A task that is parked meanwhile is cancelled in its wait, as where it awaits; one that blocks its loop hears of it
-    at its next checkpoint. In the other run no scope is cancelled, also if both are trio's."""
+    """A task that is parked is cancelled in its wait, as where it awaits; one that blocks its loop hears of it at its
+    next checkpoint. In the other run no scope is cancelled, also if both are trio's."""
     with syncline.Bridge(backend="trio", name="other") as other:
 
         async def main() -> list[str]:
