@@ -74,7 +74,8 @@ def test_a_cancelled_step_leaves_no_cancellation_to_the_next() -> None:
 
 
 def test_a_signal_handlers_call_is_not_nested_in_a_task_that_blocks_its_loop() -> None:
-    """While a task waits for another thread, with its loop, a handler's call runs on a loop that moves."""
+    """While a task that must not switch waits for another thread, with its loop, a handler's call runs on a loop that
+    moves."""
     run_script(
         """
         import asyncio, os, signal, threading, syncline
@@ -98,11 +99,12 @@ def test_a_signal_handlers_call_is_not_nested_in_a_task_that_blocks_its_loop() -
 
         async def main():
             assert syncline.run_sync(where)
-            blocking.run_sync(work)
+            with syncline.no_switch():
+                blocking.run_sync(work)
             return True
 
         signal.signal(signal.SIGUSR1, handle)
-        blocking = syncline.Bridge(nested="thread")
+        blocking = syncline.Bridge()
         assert asyncio.run(syncline.nestable(main)())
         blocking.close()
         assert seen == [False], seen

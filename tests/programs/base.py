@@ -112,6 +112,8 @@ def made_bridge(options: Options) -> syncline.Bridge:
         nested=options.nested,
         context=options.context,
         in_worker=options.in_worker,
+        # The model knows no bridges that keep their calls at home: it would have to know which loop their code blocks.
+        roams=True,
         **more,
     )
 
