@@ -203,18 +203,21 @@ def test_an_error_that_comes_too_late_is_logged(
 ) -> None:
     """After the task has gone on without it."""
     bridge = make_bridge(cleanup_timeout=0.01)
-    go_on = bridge.call(asyncio.Event)
+    go_on, begun = bridge.call(asyncio.Event), threading.Event()
 
     async def refuse() -> None:
         try:
+            begun.set()
             await asyncio.Event().wait()
         finally:
             await go_on.wait()
             raise LookupError("late")
 
     async def main() -> None:
-        with anyio.move_on_after(0.01):
-            await bridge.run_async(refuse)
+        async with anyio.create_task_group() as group:
+            group.start_soon(bridge.run_async, refuse)
+            await come(begun)
+            group.cancel_scope.cancel()
 
     asyncio.run(main())
     bridge.call(go_on.set)
