@@ -12,6 +12,12 @@ import pytest
 
 import syncline
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    # eventlet says so where a test has imported it.
+    pytest.mark.filterwarnings("ignore:Using fork.* is a bad idea:DeprecationWarning"),
+]
+
 bridge = syncline.Bridge(name="here", scope="thread")
 
 
@@ -64,7 +70,6 @@ def pool(request: pytest.FixtureRequest) -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_bound_methods_are_mapped(pool: ProcessPoolExecutor) -> None:
     """By each decorator that makes methods."""
     client = Client(10)
@@ -74,7 +79,6 @@ def test_bound_methods_are_mapped(pool: ProcessPoolExecutor) -> None:
     assert list(pool.map(Client.named, range(2))) == [("Client", 0), ("Client", 1)]
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_bridges_and_iterators_are_sent(pool: ProcessPoolExecutor) -> None:
     """A bridge as its options, an iterator with what it iterates over."""
     assert list(pool.map(use, [bridge, bridge.iterate(Numbers(1, 2))])) == [
