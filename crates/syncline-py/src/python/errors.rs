@@ -2,7 +2,8 @@
 
 use crate::python::once::{Once, intern};
 #[cfg(target_os = "linux")]
-use pyo3::exceptions::{PyBaseException, PyException, PyOSError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 
