@@ -11,10 +11,12 @@
 //! 3. `select` returns as soon as the loop has anything else to do: ready handles, new timers, events, a stop.
 
 use crate::python::errors;
-use crate::python::once::intern;
+use crate::python::names;
+use crate::python::once::{Once, intern};
 use crate::runner::state::Runner;
+use crate::task::loops::BridgeLoop;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList, PyType};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
@@ -218,4 +220,17 @@ impl Selector {
         // Closing the epoll descriptor forgets the wake-up descriptor, which is the runner's to close.
         self.inner.call_method0(py, intern!(py, "close")).map(drop)
     }
+}
+
+/// The class of a runner's loop. It is made here rather than in a Python module: an import under way in one thread is
+/// left half done in a child that another thread forks, and this would be one import more.
+pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CELL: Once<Py<PyAny>> = Once::new();
+    let made = CELL.get_or_try_init(py, || {
+        let namespace = PyDict::new(py);
+        namespace.set_item("__module__", "syncline")?;
+        let bases = (py.get_type::<BridgeLoop>(), names::selector_event_loop(py)?);
+        PyResult::Ok(py.get_type::<PyType>().call1(("RunnerLoop", bases, namespace))?.unbind())
+    });
+    Ok(made?.bind(py))
 }

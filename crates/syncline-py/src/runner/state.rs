@@ -11,6 +11,7 @@ use super::arrival::Arrival;
 use crate::call::state::Call;
 use crate::call::taker::{Outbox, Taker};
 use crate::coroutine::target::Target;
+#[cfg(target_os = "linux")]
 use crate::python::errors;
 use crate::python::leaky::Leaky;
 use crate::python::log;
@@ -35,7 +36,9 @@ use syncline_core::latch::Latch;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
 use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
 use syncline_core::stats::Stats;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::Mutex;
+#[cfg(target_os = "linux")]
+use syncline_core::sync::lock;
 use syncline_core::waits::Node;
 use syncline_core::weak_list::WeakList;
 

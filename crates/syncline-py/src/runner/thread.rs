@@ -5,6 +5,8 @@
 //!    of the start. If it stops waiting, the start goes on, and the next caller has the runner.
 
 use super::registry::{Start, Starting};
+#[cfg(target_os = "linux")]
+use super::selector;
 use super::state::{Feeder, Plan, Runner, drive};
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
@@ -234,8 +236,8 @@ fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResul
         }
         #[cfg(target_os = "linux")]
         None => {
-            let class = loops::runner_loop(py)?;
-            let selector = Bound::new(py, super::selector::Selector::new(py, runner)?)?;
+            let class = selector::runner_loop(py)?;
+            let selector = Bound::new(py, selector::Selector::new(py, runner)?)?;
             let factory = names::partial(py)?.call1((class, selector))?;
             new_loop::make(&factory)
         }

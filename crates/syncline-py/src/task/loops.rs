@@ -8,12 +8,12 @@
 use crate::call::caller::note_new_task;
 use crate::python::errors;
 use crate::python::names;
-use crate::python::once::{Once, intern};
+use crate::python::once::intern;
 use crate::switch::nest;
 use crate::switch::nestable::{self, TaskFactory};
 use crate::switch::strand::Owner;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -163,17 +163,4 @@ fn counts(factory: &Bound<'_, PyAny>) -> bool {
     }
     let is_ours_alone = factory.cast::<TaskFactory>().is_ok_and(|ours| ours.get().inner.is_none());
     !is_ours_alone || !nest::strands_here()
-}
-
-/// The class of a runner's loop. It is made here rather than in a Python module: an import under way in one thread is
-/// left half done in a child that another thread forks, and this would be one import more.
-pub fn runner_loop(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CELL: Once<Py<PyAny>> = Once::new();
-    let made = CELL.get_or_try_init(py, || {
-        let namespace = PyDict::new(py);
-        namespace.set_item("__module__", "syncline")?;
-        let bases = (py.get_type::<BridgeLoop>(), names::selector_event_loop(py)?);
-        PyResult::Ok(py.get_type::<PyType>().call1(("RunnerLoop", bases, namespace))?.unbind())
-    });
-    Ok(made?.bind(py))
 }
