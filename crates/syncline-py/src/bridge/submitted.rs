@@ -79,7 +79,7 @@ impl Submitted {
     /// The error for a thread that the runner waits for, and that would wait for a call on the runner.
     fn circle(&self, py: Python<'_>) -> PyResult<PyErr> {
         let stack_of = py.import("syncline._diagnosis")?.getattr("stack_of")?;
-        let here: String = stack_of.call1((names::get_ident(py)?.call0()?,))?.extract()?;
+        let here: String = stack_of.call1((names::thread_ident(py)?,))?.extract()?;
         let there: String = stack_of.call1((self.runner.thread_id(),))?.extract()?;
         Ok(errors::deadlock(
             py,

@@ -24,7 +24,7 @@ pub struct LongWait {
 
 impl LongWait {
     pub fn begin(py: Python<'_>, loop_thread: u64) -> PyResult<Self> {
-        let waiter = names::get_ident(py)?.call0()?.extract()?;
+        let waiter = names::thread_ident(py)?;
         let wait = Self { number: NEXT.fetch_add(1, Relaxed), waiter, loop_thread };
         all().push((wait.number, waiter, loop_thread));
         Ok(wait)

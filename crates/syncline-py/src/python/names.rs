@@ -98,6 +98,11 @@ pub fn has_eager_tasks(_py: Python<'_>) -> bool {
     unsafe { ffi::Py_Version >= PYTHON_3_12 }
 }
 
+/// The identifier of this thread, as `threading` gives it.
+pub fn thread_ident(py: Python<'_>) -> PyResult<u64> {
+    get_ident(py)?.call0()?.extract()
+}
+
 /// The event loop that runs in this thread, if any.
 pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let running = get_running_loop(py)?.call0()?;

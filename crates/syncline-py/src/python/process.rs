@@ -64,7 +64,7 @@ pub fn is_main_thread(py: Python<'_>) -> bool {
     {
         return is_main;
     }
-    let is_main = own_ident(py).is_ok_and(|ident| ident == MAIN.load(Relaxed));
+    let is_main = names::thread_ident(py).is_ok_and(|ident| ident == MAIN.load(Relaxed));
     IS_MAIN.set(Some((epoch(), is_main)));
     is_main
 }
@@ -79,12 +79,8 @@ fn main_ident(py: Python<'_>) -> PyResult<u64> {
     match modules.get_item("threading") {
         Ok(threading) => threading.call_method0("main_thread")?.getattr("ident")?.extract(),
         // `threading` is not imported. It will take the thread that imports it for the main one; we take this one.
-        Err(_) => own_ident(py),
+        Err(_) => names::thread_ident(py),
     }
-}
-
-fn own_ident(py: Python<'_>) -> PyResult<u64> {
-    names::get_ident(py)?.call0()?.extract()
 }
 
 /// While it lives, Python code may run that frames of ours have called, and the exit waits for its drop. Before
@@ -180,7 +176,7 @@ pub fn find_main_thread(py: Python<'_>) -> PyResult<()> {
 /// For a forked child: the parent's other threads do not exist here, and the thread that forked is the main one.
 pub fn begin_child(py: Python<'_>) -> PyResult<()> {
     begin_epoch();
-    MAIN.store(own_ident(py)?, Relaxed);
+    MAIN.store(names::thread_ident(py)?, Relaxed);
     Ok(())
 }
 

@@ -74,8 +74,8 @@ pub fn is_ending() -> bool {
 fn forget_ghost(py: Python<'_>) -> PyResult<()> {
     let threading = py.import("threading")?;
     let active = threading.getattr("_active")?;
-    let ident = names::get_ident(py)?.call0()?;
-    let known = active.call_method1("get", (&ident,))?;
+    let ident = names::thread_ident(py)?;
+    let known = active.call_method1("get", (ident,))?;
     if !known.is_instance(&threading.getattr("_DummyThread")?)? {
         return Ok(());
     }

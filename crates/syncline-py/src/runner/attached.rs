@@ -39,9 +39,12 @@ impl Runner {
     pub fn attach(py: Python<'_>, plan: &Plan, event_loop: Bound<'_, PyAny>, runs_here: bool) -> PyResult<Arc<Self>> {
         let runner = Self::make(py, plan, &Node::new(), Feeder::Callback, Some(Attached::default()))?;
         // Where it does not run here, an asyncio loop that runs knows its thread; else the first mail will tell.
-        let thread_id =
-            if runs_here { names::get_ident(py)?.call0().ok() } else { event_loop.getattr("_thread_id").ok() };
-        runner.thread_id.store(thread_id.and_then(|id| id.extract().ok()).unwrap_or(0), Relaxed);
+        let thread_id = if runs_here {
+            names::thread_ident(py)?
+        } else {
+            event_loop.getattr("_thread_id").and_then(|id| id.extract()).unwrap_or(0)
+        };
+        runner.thread_id.store(thread_id, Relaxed);
         runner.event_loop.set(py, event_loop.unbind());
         runner.note_begun();
         runner.mailbox.park();
@@ -52,7 +55,7 @@ impl Runner {
     pub fn note_job(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
         let Some(attached) = &self.attached else { return Ok(()) };
         if self.thread_id() == 0 {
-            self.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
+            self.thread_id.store(names::thread_ident(py)?, Relaxed);
         }
         if let Job::Start(call, _, run_in) = job {
             attached.calls.add(Arc::downgrade(call));

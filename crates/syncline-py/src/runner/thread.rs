@@ -206,7 +206,7 @@ impl Drop for ThreadIsOver<'_> {
 
 /// All that has to be there before the first call comes.
 fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
-    runner.thread_id.store(names::get_ident(py)?.call0()?.extract()?, Relaxed);
+    runner.thread_id.store(names::thread_ident(py)?, Relaxed);
     runner.thread.set(py, names::current_thread(py)?.call0()?.unbind());
     let event_loop = make_loop(py, runner, plan)?;
     if plan.loop_factory.is_some()

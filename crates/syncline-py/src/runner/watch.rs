@@ -129,7 +129,7 @@ impl Watch {
 /// Logs who blocks the runner's loop.
 fn report_stall(py: Python<'_>, runner: &Runner, stalled: Duration, waiters: u64) {
     let report = || -> PyResult<Option<String>> {
-        let waiter = names::get_ident(py)?.call0()?;
+        let waiter = names::thread_ident(py)?;
         let report = py.import("syncline._diagnosis")?.getattr("stall_report")?;
         report.call1((runner.thread_id(), waiter, &*runner.name, stalled.as_secs_f64(), waiters))?.extract()
     };

@@ -121,7 +121,7 @@ pub fn here(py: Python<'_>, in_trio: bool) -> PyResult<Arc<Inbox>> {
 
 impl Inbox {
     fn new(anchor: &Bound<'_, PyAny>, host: Host, route: Route) -> PyResult<Arc<Self>> {
-        let thread_id = names::get_ident(anchor.py())?.call0()?.extract()?;
+        let thread_id = names::thread_ident(anchor.py())?;
         Self::of_thread(anchor, host, route, thread_id, current_runner())
     }
 
@@ -240,9 +240,7 @@ impl Inbox {
 
     /// Whether the calling thread is the one that drives its loop.
     pub fn is_of_this_thread(&self, py: Python<'_>) -> bool {
-        names::get_ident(py)
-            .and_then(|ident| ident.call0()?.extract::<u64>())
-            .is_ok_and(|ident| ident == self.thread_id)
+        names::thread_ident(py).is_ok_and(|ident| ident == self.thread_id)
     }
 
     /// What anyio's `from_thread` takes for the loop, in a worker thread that works for it.
