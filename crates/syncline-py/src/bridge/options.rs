@@ -7,7 +7,7 @@ use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
 use crate::coroutine::target::Target;
 use crate::python::errors;
-use crate::python::process;
+use crate::python::per_process::PerProcessPart;
 use crate::python::surroundings::{Anchor, Backend};
 use crate::python::threads::next_id;
 use crate::runner::arrival::Arrival;
@@ -218,7 +218,7 @@ impl Bridge {
                 cleanup,
                 stall_after: seconds("stall_after", stall_after)?,
                 closed: AtomicBool::new(false),
-                registry: Mutex::new((process::epoch(), Registry::new())),
+                registry: PerProcessPart::new(Registry::new()),
                 starting: Mutex::default(),
                 closing: Mutex::default(),
                 own_loops: Mutex::default(),

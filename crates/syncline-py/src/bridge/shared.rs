@@ -7,7 +7,7 @@
 use super::caller_loop::CallerLoop;
 use crate::call::wait::Patience;
 use crate::python::errors;
-use crate::python::process;
+use crate::python::per_process::PerProcessPart;
 use crate::runner::registry::Registry;
 use crate::runner::state::Runner;
 use crate::switch::nest::Terms;
@@ -47,8 +47,7 @@ pub struct Shared {
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,
     pub closed: AtomicBool,
-    /// With the epoch that it belongs to (by 1).
-    pub registry: Mutex<(u32, Arc<Registry>)>,
+    pub registry: PerProcessPart<Registry>,
     /// Runners whose threads were started, and that the registry may not have yet.
     pub starting: Mutex<Vec<Weak<Runner>>>,
     /// Runners that `close` has told to end.
@@ -116,13 +115,8 @@ impl Drop for Hold {
 
 impl Shared {
     pub fn registry(&self) -> Arc<Registry> {
-        let mut registry = lock(&self.registry);
-        if registry.0 != process::epoch() {
-            // By 1. The parent's runners are never freed in the child.
-            let parents = std::mem::replace(&mut *registry, (process::epoch(), Registry::new()));
-            std::mem::forget(parents);
-        }
-        Arc::clone(&registry.1)
+        // By 1.
+        self.registry.get(|_| Registry::new())
     }
 
     pub fn is_closed(&self) -> bool {

@@ -5,9 +5,10 @@
 
 use super::process;
 use std::ptr::null_mut;
+use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use syncline_core::sync::Mutex;
+use syncline_core::sync::{Mutex, lock};
 
 struct Cell<T> {
     epoch: u32,
@@ -42,5 +43,25 @@ impl<T: Send> PerProcess<T> {
             // Another thread was faster.
             Err(_) => self.known().map_or(&made.value, |known| &known.value),
         }
+    }
+}
+
+/// The same for a value that an object has, and that goes with it.
+pub struct PerProcessPart<T>(Mutex<(u32, Arc<T>)>);
+
+impl<T> PerProcessPart<T> {
+    pub fn new(value: Arc<T>) -> Self {
+        Self(Mutex::new((process::epoch(), value)))
+    }
+
+    /// This process's own value. A forked child makes it by `make`, which is given the parent's; that is never freed
+    /// there.
+    pub fn get(&self, make: impl FnOnce(&T) -> Arc<T>) -> Arc<T> {
+        let mut known = lock(&self.0);
+        if known.0 != process::epoch() {
+            let made = make(&known.1);
+            std::mem::forget(std::mem::replace(&mut *known, (process::epoch(), made)));
+        }
+        Arc::clone(&known.1)
     }
 }

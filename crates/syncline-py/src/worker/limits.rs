@@ -13,7 +13,7 @@ use super::workers::{self, WorkerJob, Works};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::names;
-use crate::python::process;
+use crate::python::per_process::PerProcessPart;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -62,42 +62,29 @@ pub enum InQueue {
 pub type Tokens = Limiter<TokenKey, Borrower, InQueue>;
 
 pub struct Limits {
-    tokens: Mutex<(u32, Arc<Tokens>)>,
-    /// For calls that belong to one thread: its pool, in the epoch that it belongs to.
-    own: Option<Mutex<(u32, Arc<Works>)>>,
+    tokens: PerProcessPart<Tokens>,
+    /// For calls that belong to one thread: its pool.
+    own: Option<PerProcessPart<Works>>,
 }
 
 impl Limits {
     pub fn new(total: Option<usize>) -> Arc<Self> {
-        Arc::new(Self { tokens: Mutex::new((process::epoch(), Arc::new(Tokens::new(total)))), own: None })
+        Arc::new(Self { tokens: PerProcessPart::new(Arc::new(Tokens::new(total))), own: None })
     }
 
     /// For calls that all run in one thread.
     pub fn of_one_thread() -> Arc<Self> {
-        let tokens = Mutex::new((process::epoch(), Arc::new(Tokens::new(Some(1)))));
-        Arc::new(Self { tokens, own: Some(Mutex::new((process::epoch(), workers::pool_of_one()))) })
+        let tokens = PerProcessPart::new(Arc::new(Tokens::new(Some(1))));
+        Arc::new(Self { tokens, own: Some(PerProcessPart::new(workers::pool_of_one())) })
     }
 
     pub fn own_pool(&self) -> Option<Arc<Works>> {
-        let mut known = lock(self.own.as_ref()?);
-        if known.0 != process::epoch() {
-            // By 1.
-            let pool = workers::pool_of_one();
-            let parents = std::mem::replace(&mut *known, (process::epoch(), pool));
-            std::mem::forget(parents);
-        }
-        Some(Arc::clone(&known.1))
+        Some(self.own.as_ref()?.get(|_| workers::pool_of_one()))
     }
 
     pub fn tokens(&self) -> Arc<Tokens> {
-        let mut known = lock(&self.tokens);
-        if known.0 != process::epoch() {
-            // By 1.
-            let total = known.1.counts().total;
-            let parents = std::mem::replace(&mut *known, (process::epoch(), Arc::new(Tokens::new(total))));
-            std::mem::forget(parents);
-        }
-        Arc::clone(&known.1)
+        // By 1.
+        self.tokens.get(|parents| Arc::new(Tokens::new(parents.counts().total)))
     }
 
     /// A token for a call, if there is one.
