@@ -4,7 +4,7 @@
 //! variable says it. It is set in the call's context when the first of them is made, so that calls that start none pay
 //! nothing.
 
-use super::errands::Errand;
+use super::errands::{self, Errand};
 use super::outcome::{Outcome, settle_future};
 use super::state::Call;
 use super::stepping::stepped_call;
@@ -69,12 +69,8 @@ impl Errand for ForFuture {
         if !future.call_method0(intern!(py, "set_running_or_notify_cancel"))?.is_truthy()? {
             return Ok(());
         }
-        let outcome = match self.function.bind(py).call(self.args.bind(py), Some(self.kwargs.bind(py))) {
-            Ok(value) => Outcome::Returned(value.unbind()),
-            Err(error) if signals::are_handlers(py, &error) => return Err(error),
-            Err(error) => Outcome::Raised(error),
-        };
-        settle_future(future, &outcome)
+        let ran = self.function.bind(py).call(self.args.bind(py), Some(self.kwargs.bind(py)));
+        settle_future(future, &errands::outcome_of(py, ran)?)
     }
 
     fn refuse(&self, py: Python<'_>) {

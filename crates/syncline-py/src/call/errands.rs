@@ -6,6 +6,8 @@
 //! 2. Each ends once: it is run, refused, or withdrawn by the task that wanted it. Once the thread has stopped waiting,
 //!    none lies here, and none comes any more.
 
+use super::outcome::Outcome;
+use crate::python::signals;
 use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +19,15 @@ pub trait Errand: Send + Sync {
     fn run(&self, py: Python<'_>) -> PyResult<()>;
     /// It will not be run, or was broken off. For any thread.
     fn refuse(&self, py: Python<'_>);
+}
+
+/// What came of an errand's function. Raises what a signal handler raised in the middle of it.
+pub fn outcome_of(py: Python<'_>, ran: PyResult<Bound<'_, PyAny>>) -> PyResult<Outcome> {
+    match ran {
+        Ok(value) => Ok(Outcome::Returned(value.unbind())),
+        Err(error) if signals::are_handlers(py, &error) => Err(error),
+        Err(error) => Ok(Outcome::Raised(error)),
+    }
 }
 
 #[derive(Default)]

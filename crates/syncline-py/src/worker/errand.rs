@@ -14,7 +14,6 @@ use crate::python::context::{self, Carried};
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::signals;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -111,12 +110,8 @@ impl errands::Errand for ToCaller {
         let all = PyTuple::new(py, all)?;
         context::move_here(context.bind(py))?;
         let run = context.bind(py).getattr(intern!(py, "run"))?;
-        let outcome = match run.call(all, kwargs.as_ref().map(|kwargs| kwargs.bind(py))) {
-            Ok(value) => Outcome::Returned(value.unbind()),
-            Err(error) if signals::are_handlers(py, &error) => return Err(error),
-            Err(error) => Outcome::Raised(error),
-        };
-        self.end_with(py, outcome);
+        let ran = run.call(all, kwargs.as_ref().map(|kwargs| kwargs.bind(py)));
+        self.end_with(py, errands::outcome_of(py, ran)?);
         Ok(())
     }
 
