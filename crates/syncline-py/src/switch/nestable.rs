@@ -135,7 +135,7 @@ fn awaited(stepped: PySendResult<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// The coroutine in a `Nestable`, or the same object by 2.
-pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();
     let is_one = is_coroutine(&coroutine)
         || match kinds::of(&coroutine) {
@@ -143,6 +143,11 @@ pub fn wrapped<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>
             None => names::is_coroutine(py)?.call1((&coroutine,))?.is_truthy()?,
         };
     if is_one { Ok(Bound::new(py, Nestable::of(&coroutine))?.into_any()) } else { Ok(coroutine) }
+}
+
+/// What a task of this thread is to be made of: the coroutine in a `Nestable` where tasks run in strands.
+pub fn for_task_here<'py>(coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if nest::strands_here() { wrapped(coroutine) } else { Ok(coroutine) }
 }
 
 /// A coroutine that awaits nested calls in place, if this is one that does not yet; else the same object (by 2).

@@ -42,8 +42,7 @@ impl BridgeLoop {
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         note_new_task(slf.py(), options)?;
-        let coroutine = if nest::strands_here() { nestable::wrapped(coro)? } else { coro };
-        names::base_create_task(slf.py())?.call((slf, coroutine), options)
+        names::base_create_task(slf.py())?.call((slf, nestable::for_task_here(coro)?), options)
     }
 
     fn set_task_factory(slf: &Bound<'_, Self>, factory: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -3,7 +3,6 @@
 use super::loops;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::switch::nest;
 use crate::switch::nestable;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -35,6 +34,5 @@ pub fn start_task<'py>(
     coroutine: Bound<'py, PyAny>,
     context: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let coroutine = if nest::strands_here() { nestable::wrapped(coroutine)? } else { coroutine };
-    make_task(event_loop, &coroutine, &context.unbind())
+    make_task(event_loop, &nestable::for_task_here(coroutine)?, &context.unbind())
 }
