@@ -103,7 +103,8 @@ impl Loaded {
     }
 }
 
-fn is_imported(py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Whether a module was imported, by whomever.
+pub fn is_imported(py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<bool> {
     // Late in the interpreter's end not even this can be asked, and nothing runs any more.
     names::modules(py).map_or(Ok(false), |modules| modules.contains(module))
 }

@@ -1,7 +1,7 @@
 //! Which classes of coroutines of ours may run in strands.
 //!
-//! Some of the classes, and what is to be done before a task is made, live in rooms that this one must not use. So they are entered here, by `fill`, when the
-//! extension is imported.
+//! Some of the classes, and what is to be done before a task is made, live in rooms that this one must not use. So they
+//! are entered here, by `fill`, when the extension is imported.
 
 use crate::python::once::Once;
 use pyo3::prelude::*;

@@ -12,6 +12,7 @@ use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
+use crate::python::surroundings::is_imported;
 use crate::switch::nestable;
 use crate::task::bridged::BridgedCoroutine;
 use crate::task::loops::IdleStops;
@@ -236,7 +237,7 @@ type Tasks<'py> = Vec<Bound<'py, PyAny>>;
 
 /// Whether any resource was ever used.
 fn has_resources(py: Python<'_>) -> PyResult<bool> {
-    names::modules(py)?.contains(intern!(py, "syncline._keepers"))
+    is_imported(py, intern!(py, "syncline._keepers"))
 }
 
 /// The type of what `aclose()` of an async generator returns: asyncio makes a task of that for one that was dropped.
@@ -249,7 +250,7 @@ fn closes_something(task: &Bound<'_, PyAny>) -> PyResult<bool> {
     if coroutine.get_type().name()? == ACLOSE {
         return Ok(true);
     }
-    let has_begun = names::modules(py)?.contains(intern!(py, "syncline._nested"))?;
+    let has_begun = is_imported(py, intern!(py, "syncline._nested"))?;
     Ok(has_begun && names::closing_tasks(py)?.contains(task)?)
 }
 

@@ -10,8 +10,7 @@
 //!    end, for a limited time. Cancelled again, it does the same: to tell them twice would break off the cleanup.
 
 use super::inbox::{Inbox, here};
-use crate::call::outcome::Outcome;
-use crate::call::outcome::is_cancelled;
+use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::wait::FOR_EVER;
 use crate::coroutine::driven::{self, Input};
 use crate::python::errors;
