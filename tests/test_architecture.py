@@ -136,3 +136,11 @@ def test_no_file_is_longer_than_500_lines(folder: str) -> None:
     }
     assert files
     assert not long
+
+
+def test_no_two_files_of_tests_have_the_same_name() -> None:
+    """They are modules without packages: pytest could not collect both in one run."""
+    paths = {path.name: path for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(paths) > 1
+    doubles = [path for path in (ROOT / "tests").rglob("test_*.py") if paths[path.name] != path]
+    assert not doubles
