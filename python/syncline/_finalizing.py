@@ -15,7 +15,6 @@ import contextvars
 import inspect
 import itertools
 import os
-import sys
 import time
 import weakref
 from asyncio import events
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from ._core import Collected, DeadlockError, RunnerClosedError, await_here, can_await_here
 from ._homes import AsyncioHome, Home
+from ._kinds import trio_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -147,8 +147,7 @@ _parents: list[Home] = []
 
 
 def _is_in_trio() -> bool:
-    trio = sys.modules.get("trio")
-    return trio is not None and trio.lowlevel.in_trio_run() and events._get_running_loop() is None
+    return trio_here() is not None and events._get_running_loop() is None
 
 
 def _home_here() -> Home:

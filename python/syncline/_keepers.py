@@ -18,9 +18,10 @@ import logging
 import os
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from . import _core
+from ._kinds import is_async_manager, trio_here, type_of
 from ._nested import within
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class _Asyncio:
 
 
 def _place() -> Any:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if trio_here() is not None:
         from ._trio_keepers import Trio
 
         return Trio()
@@ -210,17 +210,14 @@ async def _manager(resource: Resource) -> AbstractAsyncContextManager[Any]:
     if inspect.isasyncgen(made):
         generator: Any = made
         return contextlib.asynccontextmanager(lambda: generator)()
-    if not _is_manager(made, close) and inspect.isawaitable(made):
+    is_entered = close is None
+    if not (is_entered and is_async_manager(made)) and inspect.isawaitable(made):
         made = await made
-    if _is_manager(made, close):
+    if is_entered and is_async_manager(made):
         manager: AbstractAsyncContextManager[Any] = made
         return manager
-    kind = type(cast("object", made))
+    kind = type_of(made)
     return _closing(made, close or getattr(kind, "aclose", None) or getattr(kind, "close", None))
-
-
-def _is_manager(made: Any, close: Callable[[Any], object] | None) -> bool:
-    return close is None and hasattr(type(cast("object", made)), "__aenter__")
 
 
 @contextlib.asynccontextmanager

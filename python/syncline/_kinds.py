@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -18,6 +20,11 @@ _INLINE = frozenset({"<dictcomp>", "<genexpr>", "<lambda>", "<listcomp>", "<setc
 
 type_of: Callable[[object], Any] = type
 """`type`, of which checkers don't conclude anything."""
+
+
+def is_async_manager(given: object, /) -> bool:
+    """Whether it is an async context manager, as `async with` asks: by its class."""
+    return hasattr(type(given), "__aenter__")
 
 
 def inside(fn: Any, /) -> Any:
@@ -81,6 +88,12 @@ def _inner(fn: Any, /) -> Any:
         return None
     call = getattr(kind, "__call__", None)  # noqa: B004 -- the method is wanted, not whether there is one
     return call if inspect.isfunction(call) else None
+
+
+def trio_here() -> Any:
+    """The module `trio`, if this code runs in a run of its; else None. Imports nothing."""
+    trio = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
 
 
 def sync_helper(frame: FrameType | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ._kinds import type_of
+from ._kinds import is_async_manager, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def is_function(given: Any) -> bool:
     """Whether `enter` is to call this, and not to enter it."""
-    return callable(given) and not _is_manager(given)
+    return callable(given) and not is_async_manager(given)
 
 
 def mistake(fn: Any) -> str | None:
@@ -22,10 +22,6 @@ def mistake(fn: Any) -> str | None:
     return (
         None if callable(fn) else f"enter() got arguments for a function, and {type_of(fn).__name__} is none"
     )
-
-
-def _is_manager(made: Any) -> bool:
-    return hasattr(type_of(made), "__aenter__")
 
 
 class Made:
@@ -40,9 +36,9 @@ class Made:
     async def __aenter__(self) -> Any:
         fn, args, kwargs = self._call
         made = fn(*args, **kwargs)
-        if not _is_manager(made) and inspect.isawaitable(made):
+        if not is_async_manager(made) and inspect.isawaitable(made):
             made = await made
-        if not _is_manager(made):
+        if not is_async_manager(made):
             kind = type_of(made).__name__
             raise TypeError(
                 f"enter() got {self.__name__!r}, which was called and returned {kind}, no async context manager; for "

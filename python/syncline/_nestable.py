@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from . import _carriers, _core
+from ._kinds import trio_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
     import asyncio
     from weakref import WeakSet
 
-    trio = sys.modules.get("trio")
-    if loop is None and trio is not None and trio.lowlevel.in_trio_run():
+    if loop is None and trio_here() is not None:
         from ._trio import install_in_run
 
         return install_in_run()

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import types
 import warnings
 from typing import TYPE_CHECKING, Any
+
+from ._kinds import trio_here
 
 if TYPE_CHECKING:
     import contextvars
@@ -49,8 +50,7 @@ async def close_dropped(generator: AsyncGenerator[Any, Any]) -> None:
 
 async def within(inner: Generator[Any, Any, Any], seconds: float) -> Any:
     """Awaits what `inner` drives, and raises TimeoutError if it takes longer."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if (trio := trio_here()) is not None:
         with trio.move_on_after(seconds) as scope:
             return await _drive(inner)
         if scope.cancelled_caught:

@@ -10,6 +10,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
+from .._kinds import trio_here
 from .locks import held_by_itself
 from .stacks import OUR_FOLDER, each_kind_once, parked_stacks, stack_of, stack_of_task
 
@@ -81,8 +82,7 @@ def _loop_here() -> str | None:
     loop: Any = asyncio._get_running_loop()
     if loop is not None:
         return f"the event loop {loop!r} of the thread {threading.current_thread().name!r}"
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if trio_here() is not None:
         return f"the trio run of the thread {threading.current_thread().name!r}"
     return None
 

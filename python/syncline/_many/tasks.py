@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from functools import partial
 from typing import Any, Protocol
 
 from .. import _core
+from .._kinds import trio_here
 
 
 class Task(Protocol):
@@ -70,8 +70,7 @@ def error_of(task: Task) -> BaseException | None:
 
 def here() -> Tasks:
     """The loop, or trio run, that the calling task belongs to."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if trio_here() is not None:
         from .trio_tasks import OnTrio
 
         return OnTrio()

@@ -10,6 +10,8 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._kinds import trio_here
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
@@ -99,21 +101,15 @@ class OneTask:
                 step.done.set()
 
 
-def _trio() -> Any:
-    """trio, if its is the loop that this code runs on."""
-    trio = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
-
-
 def _event() -> Any:
     """An event of the loop's library."""
-    trio = _trio()
+    trio = trio_here()
     return asyncio.Event() if trio is None else trio.Event()
 
 
 async def _shielded(fn: Callable[[], Awaitable[Any]]) -> None:
     """Awaits in a task that is being cancelled."""
-    trio = _trio()
+    trio = trio_here()
     if trio is None:
         await fn()
     else:
