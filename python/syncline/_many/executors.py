@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextvars import copy_context
 from time import monotonic
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .._dual import DualCoroutine, DualIterator, run_by
 from .._nested import within
 from .chunks import LONGEST_FILL, Chunks, batched
 from .group import arrival
-from .results import Shown
+from .results import MapIterator, Shown
 from .source import MOMENT, async_source
 from .tasks import here
 
@@ -96,54 +95,41 @@ class Flow:
         self.chunks.end()
 
 
-class WorkersIterator(Iterator[R]):
-    """As `MapIterator`, of calls that the workers of an executor make.
+class WorkersIterator(MapIterator[R]):
+    """Of calls that the workers of an executor make.
 
     Chunks are sent and taken in the thread that asks for results. `steps` waits for them, on the bridge's loop; there
     it ends them, too, however it is left.
     """
 
     def __init__(self, bridge: Bridge, options: Options, rows: Iterator[tuple[Any, ...]]) -> None:
-        self._flow = flow = Flow(options, bridge)
-        self._steps = run_by(bridge, DualIterator(_steps(flow)))
-        self._shown = Shown.of(options, flow.chunks)
+        flow = Flow(options, bridge)
+        steps = run_by(bridge, DualIterator(_steps(flow)))
+        super().__init__(steps, Shown.of(options, flow.chunks), flow.results)
+        self._flow = flow
         self._batches = batched(rows, flow.chunks)
-        self._results: deque[R] = flow.results
         self._state: Literal["new", "open", "closed"] = "new"
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> R:
-        if not self._results:
-            self._fetch()
-        return self._results.popleft()
-
     def _fetch(self) -> None:
-        """Gets the next results, at least one; StopIteration at the end."""
         flow = self._flow
         if self._state == "closed":
             raise StopIteration
-        try:
-            if self._state == "new":
-                next(self._steps)  # from now on it ends what is sent
-                self._state = "open"
-            while True:
-                if flow.wants_items():
-                    self._send()
-                elif self._results:
-                    return
-                elif flow.is_over():
-                    raise StopIteration
-                else:
-                    if not flow.chunks.has_done():
-                        next(self._steps)
-                    flow.take()
-                    if self._shown is not None:
-                        self._shown.show()
-        except BaseException:
-            self.close()
-            raise
+        if self._state == "new":
+            next(self._steps)  # from now on it ends what is sent
+            self._state = "open"
+        while True:
+            if flow.wants_items():
+                self._send()
+            elif self._results:
+                return
+            elif flow.is_over():
+                raise StopIteration
+            else:
+                if not flow.chunks.has_done():
+                    next(self._steps)
+                flow.take()
+                if self._shown is not None:
+                    self._shown.show()
 
     def _send(self) -> None:
         try:
@@ -156,25 +142,8 @@ class WorkersIterator(Iterator[R]):
             self._flow.chunks.send(items)
 
     def close(self) -> None:
-        """Cancels what waits and what runs, and waits until it has ended. Does nothing the second time."""
         self._state = "closed"
-        self._results.clear()
-        try:
-            self._steps.close()
-        finally:
-            if self._shown is not None:
-                self._shown.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        super().close()
 
 
 async def _steps(flow: Flow) -> AsyncGenerator[None, None]:

@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 def mapped(bridge: Bridge, options: Options) -> MapIterator[Any]:
     """What `map` returns."""
-    return MapIterator(bridge, options)
+    return _OfLoop(bridge, options)
 
 
 def amapped(options: Options, run: Callable[..., Any] | None = None) -> AsyncGenerator[Any, None]:
@@ -44,13 +44,11 @@ class MapIterator(Iterator[R]):
 
     # It has no finalizer: what a signal handler raises in one of Python's would be lost. What it holds have theirs, and
     # are dropped in this order: first the calls are ended.
-    def __init__(self, bridge: Bridge, options: Options) -> None:
-        engine, self._feed = _source_of(options)
-        self._batches = run_by(bridge, DualIterator(engine.batches()))
-        self._shown = Shown.of(options, engine)
-        self._engine = engine
-        self._results: deque[R] = deque()
-        self._next = self._results.popleft
+    def __init__(self, steps: DualIterator[Any], shown: Shown | None, results: deque[R]) -> None:
+        self._steps = steps
+        self._shown = shown
+        self._results = results
+        self._next = results.popleft
 
     def __iter__(self) -> Self:
         return self
@@ -60,29 +58,22 @@ class MapIterator(Iterator[R]):
             return self._next()
         except IndexError:
             pass
-        self._fetch()
+        try:
+            self._fetch()
+        except BaseException:
+            self.close()
+            raise
         return self._next()
 
     def _fetch(self) -> None:
         """Gets the next results, at least one; StopIteration at the end."""
-        engine = self._engine
-        try:
-            while not self._results:
-                engine.use_up()
-                if self._feed is not None:
-                    self._feed.feed()
-                self._results.extend(next(self._batches))
-                if self._shown is not None:
-                    self._shown.show()
-        except BaseException:
-            self.close()
-            raise
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Cancels what runs, and waits until it has cleaned up. Does nothing the second time."""
+        """Cancels what waits and what runs, and waits until it has cleaned up. Does nothing the second time."""
         self._results.clear()
         try:
-            self._batches.close()
+            self._steps.close()
         finally:
             if self._shown is not None:
                 self._shown.close()
@@ -97,6 +88,24 @@ class MapIterator(Iterator[R]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _OfLoop(MapIterator[R]):
+    """Of calls that run on the bridge's loop."""
+
+    def __init__(self, bridge: Bridge, options: Options) -> None:
+        engine, feed = _source_of(options)
+        super().__init__(run_by(bridge, DualIterator(engine.batches())), Shown.of(options, engine), deque())
+        self._engine, self._feed = engine, feed
+
+    def _fetch(self) -> None:
+        while not self._results:
+            self._engine.use_up()
+            if self._feed is not None:
+                self._feed.feed()
+            self._results.extend(next(self._steps))
+            if self._shown is not None:
+                self._shown.show()
 
 
 async def _results(options: Options, engine: Engine, feed: Feed | None) -> AsyncGenerator[Any, None]:
