@@ -110,7 +110,7 @@ OWN: Final = frozenset(
             "__dataclass_params__",
             "__match_args__",
         ),
-        *("__orig_class__", "__final__", "__init_subclass__", "__attrs_attrs__", "__attrs_own_setattr__"),
+        *("__orig_class__", "__final__", "__attrs_attrs__", "__attrs_own_setattr__"),
     }
 )
 
@@ -179,12 +179,6 @@ def members(cls: type, /) -> dict[str, Member]:
     return found
 
 
-def own_surface(cls: type, /, *, names: Mapping[str, str] | None = None) -> dict[str, Member]:
-    """The same without what `cls` inherits."""
-    whole = surface(cls, names=names)
-    return {name: member for name, member in whole.items() if member.owner is cls}
-
-
 def renamed(found: Mapping[str, Member], names: Mapping[str, str] | None = None) -> dict[str, Member]:
     """The members by their names in the twin.
 
@@ -236,7 +230,7 @@ def _members(owner: type) -> Iterator[Member]:
     for name, value in vars(owner).items():
         if _is_offered(name):
             yield _member(owner, name, value)
-    for name in own_annotations(owner):
+    for name in raw_annotations(owner):
         if _is_offered(name) and name not in vars(owner):
             yield Member(name, name, "attribute", "instance", owner, MISSING, None)
 
@@ -307,11 +301,6 @@ def raw_annotations(of: Any) -> Mapping[str, Any]:
         return inspect.get_annotations(of)
     except TypeError:
         return {}
-
-
-def own_annotations(owner: type) -> Mapping[str, Any]:
-    """The names that the body of a class annotates."""
-    return raw_annotations(owner)
 
 
 def twin_name(name: str) -> str:

@@ -18,7 +18,7 @@ import typing
 from dataclasses import replace
 from typing import Any, Literal, cast
 
-from .layout import flat
+from .layout import flat, union_parts
 from .names import binding
 from .scope import Scope, as_written, bare, imported, index_of, meant_by, parts_of, unquoted
 from .source import class_definition, source_of
@@ -250,7 +250,7 @@ def _mentions(found: Any, scope: Scope, *, awaits: bool) -> bool:
 def _either(parts: list[ast.expr], union: ast.expr | None = None) -> ast.expr:
     """A union of annotations, without those that are said twice."""
     if union is None:
-        parts = [each for part in parts for each in _union(part)]
+        parts = [each for part in parts for each in union_parts(part)]
     different = list({flat(part): part for part in parts}.values())
     if union is not None and len(different) > 1:
         return ast.Subscript(union, index_of(different))
@@ -258,11 +258,3 @@ def _either(parts: list[ast.expr], union: ast.expr | None = None) -> ast.expr:
     for part in rest:
         node = ast.BinOp(node, ast.BitOr(), part)
     return node
-
-
-def _union(node: ast.expr) -> list[ast.expr]:
-    match node:
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return [*_union(left), *_union(right)]
-        case _:
-            return [node]

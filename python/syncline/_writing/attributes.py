@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .annotations import nature_of, taken
 from .layout import flat
 from .members import Class, Written, given_out, result, taken_in
-from .scope import Scope, class_name, unquoted
+from .scope import Scope, class_name, imported, unquoted
 from .source import class_definition, definition, set_by_init, variables
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def instance_attributes(of: Class, base: type | None, known: set[str]) -> Iterat
             known.add(name)
             scope = of.scope_of(owner)
             # What `__init__` takes may be narrower where it is set.
-            any_ = ast.Name(scope.names.imported("typing", "Any"))
+            any_ = imported(scope, "typing", "Any")
             is_vague = said is None or _is_vague(said)
             yield from _reading(of, name, said, scope, any_ if is_vague else said, None, is_hard=is_vague)
 
@@ -68,17 +68,15 @@ def _constant(of: Class, member: Member) -> ast.stmt | None:
     annotation, has_value = (
         variables(source, node).get(member.name, (None, False)) if source and node else (None, False)
     )
-    is_of_class = annotation is not None and flat(annotation).rpartition("ClassVar")[0] != flat(annotation)
     if not (has_value and (annotation is None or "ClassVar" in flat(annotation))):
         return None
-    del is_of_class
     there = f"{flat(class_name(of.cls, of.scope.names))}.{member.name}"
     return ast.parse(f"{member.name} = {there}").body[0]
 
 
 def _said(of: Class, member: Member, scope: Scope) -> tuple[ast.expr | None, ast.expr | None]:
     """The annotations of what is read and of what is set; None for the second where nothing can be set."""
-    any_ = ast.Name(scope.names.imported("typing", "Any"))
+    any_ = imported(scope, "typing", "Any")
     if member.function is not None:
         found = definition(member.function)
         said = None if found is None else found.node.returns

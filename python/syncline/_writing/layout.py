@@ -77,7 +77,7 @@ def expression(node: ast.expr, indent: int, column: int, after: int = 0) -> str:
         return line
     if isinstance(node, ast.BinOp) and _is_union(node):
         inner = " " * (indent + STEP)
-        first, *rest = _union(node)
+        first, *rest = map(flat, union_parts(node))
         lines = [first, *(f"| {part}" for part in rest)]
         return "(\n" + "".join(f"{inner}{part}\n" for part in lines) + " " * indent + ")"
     parts = _bracket(node)
@@ -265,12 +265,13 @@ def _items(nodes: Sequence[ast.expr]) -> list[Item]:
     return [("", node, "") for node in nodes]
 
 
-def _union(node: ast.expr) -> list[str]:
+def union_parts(node: ast.expr) -> list[ast.expr]:
+    """The members of a union that is written with `|`; what is none is one itself."""
     match node:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return [*_union(left), flat(right)]
+            return [*union_parts(left), *union_parts(right)]
         case _:
-            return [flat(node)]
+            return [node]
 
 
 def _parameters(args: ast.arguments) -> Iterator[Item]:

@@ -17,7 +17,7 @@ from . import layout
 from .annotations import Nature, awaits, given, nature_of
 from .conversions import Crossing
 from .layout import flat
-from .scope import Scope, as_written, class_name, parts_of, type_parameters
+from .scope import Scope, as_written, class_name, imported, parts_of, type_parameters
 from .signatures import Signature, copied, of_definition, of_function
 from .source import Found, class_definition, definition
 
@@ -107,7 +107,7 @@ def method(of: Class, member: Member) -> Iterator[Written]:
         overloaded.is_hard, signature = True, overloaded
     else:
         for header, _ in headers.values():
-            header.decorator_list.insert(0, ast.Name(scope.names.imported("typing", "overload")))
+            header.decorator_list.insert(0, imported(scope, "typing", "overload"))
             yield Written(header)
     nature = _nature(member, signature)
     holder = {"instance": "self", "class": "cls", "static": of.name}[member.binding]
@@ -213,21 +213,21 @@ def _nature(member: Member, signature: Signature) -> Nature:
 def result(said: ast.expr | None, nature: Nature, scope: Scope) -> ast.expr:
     """The annotation of what a twin's member gives."""
     if said is None:
-        return ast.Name(scope.names.imported("typing", "Any"))
+        return imported(scope, "typing", "Any")
     made = given(said, scope)
     if nature not in ("enter", "generate"):
         return made
-    item: ast.expr = ast.Name(scope.names.imported("typing", "Any"))
+    item: ast.expr = imported(scope, "typing", "Any")
     match made:
         case ast.Subscript(slice=ast.Tuple(elts=[first, *_])) | ast.Subscript(slice=first):
             item = first
         case _:
             pass
     if nature == "enter":
-        return ast.Subscript(ast.Name(scope.names.imported("contextlib", "AbstractContextManager")), item)
+        return ast.Subscript(imported(scope, "contextlib", "AbstractContextManager"), item)
     if isinstance(made, ast.Subscript) and isinstance(made.slice, ast.Tuple):
         return made
-    generator = ast.Name(scope.names.imported("collections.abc", "Generator"))
+    generator = imported(scope, "collections.abc", "Generator")
     return ast.Subscript(generator, ast.Tuple([item, ast.Constant(None), ast.Constant(None)]))
 
 
@@ -264,9 +264,9 @@ class Body:
         converted = given_out(header.returns, opens, scope, self.holder)
         if converted is not None and opens == "enter":
             lines += [f"with {value} as found:", f"    yield {converted}"]
-            header.decorator_list.append(ast.Name(scope.names.imported("contextlib", "contextmanager")))
+            header.decorator_list.append(imported(scope, "contextlib", "contextmanager"))
             assert isinstance(header.returns, ast.Subscript)
-            generator = ast.Name(scope.names.imported("collections.abc", "Generator"))
+            generator = imported(scope, "collections.abc", "Generator")
             nothing = ast.Constant(None)
             header.returns = ast.Subscript(generator, ast.Tuple([header.returns.slice, nothing, nothing]))
         elif converted is not None and opens in ("iterate", "generate"):

@@ -7,13 +7,13 @@ import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._twins.surface import own_annotations, surface, twin_name
+from .._twins.surface import raw_annotations, surface, twin_name
 from .attributes import instance_attributes, readable
 from .layout import STEP, WIDTH, block, class_header, docstring, flat, header, statement
 from .members import Class, Written, constructor, method
 from .names import Names
 from .protocols import protocol
-from .scope import Scope, as_written, class_name, parts_of, type_parameters
+from .scope import Scope, as_written, class_name, imported, parts_of, type_parameters
 from .source import class_definition
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _bound(cls: type, scope: Scope) -> dict[type, dict[Any, ast.expr]]:
                 continue
             variables = getattr(origin, "__parameters__", ())
             inner = [as_written(part, there) for part in parts]
-            inner += [ast.Name(scope.names.imported("typing", "Any")) for _ in variables[len(inner) :]]
+            inner += [imported(scope, "typing", "Any") for _ in variables[len(inner) :]]
             found[origin] = dict(zip(variables, inner, strict=False))
             follow(origin, found[origin])
 
@@ -158,7 +158,7 @@ def _bound(cls: type, scope: Scope) -> dict[type, dict[Any, ast.expr]]:
 
 def _in_order(members: dict[str, Member], cls: type) -> list[tuple[str, Member]]:
     """The members, those that a class body annotates in the order in which it does that."""
-    annotated = [name for base in reversed(cls.__mro__) for name in own_annotations(base)]
+    annotated = [name for base in reversed(cls.__mro__) for name in raw_annotations(base)]
     order = {name: at for at, name in enumerate(dict.fromkeys(annotated))}
     return sorted(members.items(), key=lambda item: order.get(item[0], len(order)))
 
@@ -199,7 +199,7 @@ def _parts(of: Class, base: type | None, *, is_stub: bool) -> Iterator[Written |
     if is_stub:
         yield from _narrowed(of, ["aio"])
     elif base is not None:
-        test = ast.Name(of.scope.names.imported("typing", "TYPE_CHECKING"))
+        test = imported(of.scope, "typing", "TYPE_CHECKING")
         yield ast.If(test, [each.header for each in _narrowed(of, ["aio", "_aio"])], [])
     yield constructor(of)
     yield from (part for part in fields if isinstance(part, Written))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .annotations import given, nature_of
 from .layout import flat
 from .members import Class, Written, given_out
-from .scope import standing_for, unquoted
+from .scope import imported, standing_for, unquoted
 from .signatures import of_definition
 from .source import definition, gives_itself
 
@@ -87,7 +87,7 @@ def _returns(of: Class, member: Member) -> tuple[ast.expr | None, Scope]:
 def _written(
     of: Class, member: Member, said: ast.expr | None, scope: Scope, value: str, header: str
 ) -> Written:
-    returns = ast.Name(scope.names.imported("typing", "Any")) if said is None else given(said, scope)
+    returns = imported(scope, "typing", "Any") if said is None else given(said, scope)
     nature = "plain" if said is None else nature_of(said, scope)
     converted = given_out(returns, nature, scope, "self")
     if converted is not None and nature in ("iterate", "generate"):

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .annotations import taken
 from .layout import flat, remember
-from .scope import Scope, as_written, class_name, every_part, says_too_little, standing_for, unquoted
+from .scope import (
+    Scope,
+    as_written,
+    class_name,
+    every_part,
+    imported,
+    says_too_little,
+    standing_for,
+    unquoted,
+)
 
 if TYPE_CHECKING:
     from .source import Def, Found
@@ -73,7 +82,7 @@ def of_definition(found: Found, scope: Scope, *, is_bound: bool) -> Signature:
     for arg in _every(args):
         if arg.annotation is None:
             is_hard = True
-            arg.annotation = _any(scope)
+            arg.annotation = imported(scope, "typing", "Any")
             continue
         annotations[arg.arg] = unquoted(arg.annotation)
         is_hard = is_hard or _is_generic(arg.annotation, scope) or says_too_little(arg.annotation, scope)
@@ -137,7 +146,7 @@ def _with_self(annotation: ast.expr, scope: Scope) -> Scope:
     found = scope.meaning(annotation)
     if not isinstance(found, typing.TypeVar):
         return scope
-    itself = ast.Name(scope.names.imported("typing", "Self"))
+    itself = imported(scope, "typing", "Self")
     return replace(scope, arguments={**scope.arguments, found: itself})
 
 
@@ -160,10 +169,6 @@ def _is_generic(annotation: ast.expr, scope: Scope) -> bool:
     return False
 
 
-def _any(scope: Scope) -> ast.expr:
-    return ast.Name(scope.names.imported("typing", "Any"))
-
-
 def of_function(function: Any, scope: Scope, *, is_bound: bool) -> Signature:
     """The signature of a function whose definition isn't there (by 1), such as a dataclass's `__init__`."""
     try:
@@ -182,13 +187,15 @@ def of_function(function: Any, scope: Scope, *, is_bound: bool) -> Signature:
         said = written_annotation(parameter.annotation, scope)
         if said is not None:
             annotations[parameter.name] = said
-        arg = ast.arg(parameter.name, _any(scope) if said is None else taken(said, scope))
+        arg = ast.arg(
+            parameter.name, imported(scope, "typing", "Any") if said is None else taken(said, scope)
+        )
         default: ast.expr | None = None
         if parameter.default is not _MISSING:
             default = _written_value(parameter.default, scope)
             if default is None:
                 unwritable.append(parameter.name)
-                default = ast.Name(scope.names.imported("syncline.twins", "OMITTED"))
+                default = imported(scope, "syncline.twins", "OMITTED")
         _put(args, parameter, arg, default)
     returns = written_annotation(signature.return_annotation, scope)
     return Signature(args, returns, scope, annotations, None, [], True, False, unwritable)
