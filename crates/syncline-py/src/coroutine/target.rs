@@ -108,10 +108,13 @@ impl Target {
     }
 
     /// Raises TypeError for what can't be called, and says what to do with it instead.
+    #[inline]
     pub fn refuse_uncallable(caller: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
-        if function.is_callable() {
-            return Ok(());
-        }
+        if function.is_callable() { Ok(()) } else { Self::refuse(caller, function) }
+    }
+
+    #[cold]
+    fn refuse(caller: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
         if is_coroutine(function) {
             let name = errors::name_of(function);
             function.call_method0(intern!(function.py(), "close"))?;

@@ -251,6 +251,7 @@ impl Strand {
 
     /// Whether the code that runs now is the strand's task's. Not so in a forked child, which leaves the parent's
     /// tasks alone; nor where another task, without a strand, began eagerly in the middle of a step of this one.
+    #[inline]
     pub fn can_be_awaited_in(&self, py: Python<'_>) -> bool {
         let Some(stepper) = self.stepper.get().filter(|stepper| stepper.epoch == process::epoch()) else {
             return false;
