@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from child import DEV
+from child import DEV, run_script
 from scripts import exiting
 
 pytestmark = pytest.mark.timeout(60)
@@ -181,6 +181,30 @@ bridge.run_sync(start_stubborn)
     assert end.err.count("stubborn") == 1
     assert len(end.err.splitlines()) == 1
     assert end.seconds < 10
+
+
+@pytest.mark.parametrize("factory", ["None", "uvloop.new_event_loop"])
+@pytest.mark.parametrize("task", ["await task", "await asyncio.sleep(100)"], ids=["awaited", "in-the-background"])
+def test_a_call_that_the_exit_refuses_is_nobodys_error(task: str, factory: str) -> None:
+    """A task that calls another bridge again and again ends by the exit's refusal, and nothing is printed of that."""
+    end = run_script(f"""
+import asyncio, syncline
+{f"import {factory.partition('.')[0]}" if "." in factory else ""}
+one, two = syncline.Bridge(loop_factory={factory}), syncline.Bridge(loop_factory={factory})
+
+async def calls_two():
+    while True:
+        two.run_sync(asyncio.sleep, 0)
+        await asyncio.sleep(0)
+
+async def main():
+    task = asyncio.create_task(calls_two())
+    {task}
+
+future = one.submit(main)
+two.run_sync(one.run_async, asyncio.sleep, 0.01)
+""")
+    end.assert_clean()
 
 
 @scopes

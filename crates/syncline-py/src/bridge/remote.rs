@@ -151,7 +151,7 @@ impl Drop for Remote {
     fn drop(&mut self) {
         // The task was cancelled before it began to wait. (What has begun has no target any more, as 2 wants it.)
         if let Some(target) = take(&self.target) {
-            Python::try_attach(|py| target.discard(py));
+            errors::in_destructor(|py| target.discard(py));
         }
     }
 }

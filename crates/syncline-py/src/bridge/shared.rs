@@ -105,9 +105,9 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let Some(shared) = self.used.get() else { return };
         // Nobody can call the bridge any more. Its threads end, and nobody waits for that.
-        Python::try_attach(|py| {
+        errors::in_destructor(|py| {
             if !shared.is_closed() {
-                errors::keeping_raised(py, || shared.close_when_dropped(py));
+                shared.close_when_dropped(py);
             }
         });
     }

@@ -110,8 +110,7 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
     match outcome {
         Outcome::Returned(value) => future.call_method1(intern!(py, "set_result"), (value,)),
         Outcome::Raised(error) => {
-            if process::is_exiting() && errors::are_of_exit(py, error) {
-                // The exit has cut the call short. Nobody is to be told of that.
+            if process::has_refused(py, error) {
                 future.setattr(intern!(py, "_is_retrieved"), true)?;
             }
             future.call_method1(intern!(py, "set_exception"), (errors::object(py, error),))

@@ -202,6 +202,15 @@ pub fn object<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyBaseException
     error.clone_ref(py).into_value(py).into_bound(py)
 }
 
+/// For a wait, in a coroutine, for what another thread does, on a loop that other threads can't wake.
+pub fn loop_without_threads(event_loop: &Bound<'_, PyAny>) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "this waits for another thread, and {} can't be woken by other threads: its call_soon_threadsafe failed; call \
+         the function directly, or await this on another loop",
+        type_name(event_loop)
+    ))
+}
+
 /// Sets `error.__cause__`, as `raise error from cause` does.
 pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
     error.set_cause(py, Some(cause));
@@ -220,13 +229,14 @@ pub fn is_runtime_error(py: Python<'_>, error: &PyErr, words: &str) -> bool {
     error.is_instance_of::<PyRuntimeError>(py) && message().is_ok_and(|message| message.contains(words))
 }
 
-/// Runs `work` in a destructor. An exception that travels up the stack meanwhile is put aside: it is neither lost,
-/// nor taken for one that `work` has raised.
-pub fn keeping_raised<T>(py: Python<'_>, work: impl FnOnce() -> T) -> T {
-    let raised = PyErr::take(py);
-    let result = work();
-    if let Some(raised) = raised {
-        raised.restore(py);
-    }
-    result
+/// Runs `work` in a destructor; not at all if there is no interpreter any more. An exception that travels up the stack
+/// meanwhile is put aside: it is neither lost, nor taken for one that `work` has raised.
+pub fn in_destructor(work: impl FnOnce(Python<'_>)) {
+    Python::try_attach(|py| {
+        let raised = PyErr::take(py);
+        work(py);
+        if let Some(raised) = raised {
+            raised.restore(py);
+        }
+    });
 }

@@ -57,6 +57,11 @@ pub fn is_exiting() -> bool {
     EXITING.load(Acquire)
 }
 
+/// Whether this is what a call raised because the exit refused it or cut it short. Nobody is to be told of that.
+pub fn has_refused(py: Python<'_>, error: &PyErr) -> bool {
+    is_exiting() && errors::are_of_exit(py, error)
+}
+
 /// Whether this is the thread in which Python runs signal handlers.
 pub fn is_main_thread(py: Python<'_>) -> bool {
     if let Some((epoch, is_main)) = IS_MAIN.get()

@@ -17,6 +17,7 @@ use super::greenlets::{self, Api};
 use super::kinds::{self, StrandId};
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::Target;
+use crate::python::errors;
 use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::intern;
@@ -228,14 +229,9 @@ impl Strand {
         if !self.is_nested() || !self.is_of_this_thread() {
             return;
         }
-        Python::try_attach(|py| {
-            // An object may be dropped while an exception travels up the stack; Python code must not run with it set.
-            let on_its_way = PyErr::take(py);
+        errors::in_destructor(|py| {
             if let Err(error) = self.close(py) {
                 error.write_unraisable(py, None);
-            }
-            if let Some(error) = on_its_way {
-                error.restore(py);
             }
         });
     }

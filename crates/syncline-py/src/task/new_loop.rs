@@ -7,6 +7,7 @@ use crate::python::errors;
 use crate::python::log;
 use crate::python::main_end;
 use crate::python::once::intern;
+use crate::python::process;
 use crate::python::signals;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -59,6 +60,10 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         if is_for_the_driver(&args.get_item(0)?, &what)? || is_known_to_a_caller(&what)? {
             return Ok(());
         }
+        let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
+        if error.as_ref().is_some_and(|error| process::has_refused(py, error)) {
+            return Ok(());
+        }
         let message = what.call_method1(intern!(py, "get"), ("message", "unhandled error"))?;
         let message = signals::text_of(&message);
         // At the interpreter's end two things don't work. Python 3.11 may crash in the repr of a task: it frees what
@@ -67,7 +72,6 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || py.version_info() >= (3, 12));
         let details = details.filter_map(|key| what.get_item(key).ok());
         let mut message = details.fold(message, |message, detail| format!("{message}: {}", signals::repr_of(&detail)));
-        let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
         if is_late
             && py.version_info() >= (3, 13)
             && let Some(error) = error.take()

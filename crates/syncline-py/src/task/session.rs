@@ -481,12 +481,10 @@ impl SessionCoroutine {
 impl Drop for SessionCoroutine {
     fn drop(&mut self) {
         // The loop may have been closed with this task pending: whoever waits for a step has to be told.
-        Python::try_attach(|py| {
-            errors::keeping_raised(py, || {
-                if let Err(error) = self.session.abort(py) {
-                    error.write_unraisable(py, None);
-                }
-            });
+        errors::in_destructor(|py| {
+            if let Err(error) = self.session.abort(py) {
+                error.write_unraisable(py, None);
+            }
         });
     }
 }

@@ -340,7 +340,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if self.has_begun.load(Relaxed) {
-            Python::try_attach(|py| errors::keeping_raised(py, || self.cancel(py)));
+            errors::in_destructor(|py| self.cancel(py));
         }
     }
 }

@@ -181,7 +181,12 @@ impl Inbox {
         if let Some(inbox) = Self::with_descriptor(event_loop)? {
             return Ok(inbox);
         }
-        Self::new(event_loop, Host::Asyncio, Route::Callback)
+        let inbox = Self::new(event_loop, Host::Asyncio, Route::Callback)?;
+        match inbox.schedule(event_loop) {
+            Ok(()) => Ok(inbox),
+            // It says so here, and not when a result is there.
+            Err(cause) => Err(errors::from_cause(py, errors::loop_without_threads(event_loop), cause)),
+        }
     }
 
     /// `None` if the loop can't watch descriptors.
@@ -276,6 +281,11 @@ impl Inbox {
         self.told_of_end.add(arrival);
     }
 
+    fn schedule(self: &Arc<Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let drain = Drain { inbox: Arc::clone(self), stays: false, ran: AtomicBool::new(false) };
+        event_loop.call_method1(intern!(event_loop.py(), "call_soon_threadsafe"), (drain,)).map(drop)
+    }
+
     fn empty(self: &Arc<Self>, py: Python<'_>) {
         // By 5.
         if self.epoch != process::epoch() {
@@ -352,11 +362,8 @@ impl Recipient for Inbox {
         if !matches!(self.route, Route::Callback) {
             return false;
         }
-        let drain = Drain { inbox: Arc::clone(&self), stays: false, ran: AtomicBool::new(false) };
-        let scheduled = self.event_loop(py).map(|event_loop| {
-            // If this fails, the loop is closed.
-            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,))
-        });
+        let scheduled = self.event_loop(py).map(|event_loop| self.schedule(&event_loop));
+        // If that failed, the loop is closed.
         if scheduled.is_none_or(|scheduled| scheduled.is_err()) {
             self.close(py);
         }
@@ -399,7 +406,7 @@ impl Drain {
 impl Drop for Drain {
     fn drop(&mut self) {
         if self.stays || !self.ran.load(Relaxed) {
-            Python::try_attach(|py| errors::keeping_raised(py, || self.inbox.close(py)));
+            errors::in_destructor(|py| self.inbox.close(py));
         }
     }
 }

@@ -36,7 +36,7 @@ impl Drop for Late {
     fn drop(&mut self) {
         // Not called before: the loop is closed (by 1).
         if let Some(arrival) = take(&self.0) {
-            Python::try_attach(|py| errors::keeping_raised(py, || arrival.be_lost(py)));
+            errors::in_destructor(|py| arrival.be_lost(py));
         }
     }
 }
