@@ -184,7 +184,9 @@ bridge.run_sync(start_stubborn)
 
 
 @pytest.mark.parametrize("factory", ["None", "uvloop.new_event_loop"])
-@pytest.mark.parametrize("task", ["await task", "await asyncio.sleep(100)"], ids=["awaited", "in-the-background"])
+@pytest.mark.parametrize(
+    "task", ["await task", "await asyncio.sleep(100)"], ids=["awaited", "in-the-background"]
+)
 def test_a_call_that_the_exit_refuses_is_nobodys_error(task: str, factory: str) -> None:
     """A task that calls another bridge again and again ends by the exit's refusal, and nothing is printed of that."""
     end = run_script(f"""
