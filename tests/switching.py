@@ -42,7 +42,7 @@ class Place:
     def call(self, fn: Callable[..., Coroutine[Any, Any, R]], *args: Any) -> R:
         """A nested call, which has to stay in this thread, task and loop, and to start no thread."""
         here = threading.get_ident(), asyncio.current_task(), asyncio.get_running_loop()
-        threads = threading.active_count()
+        threads = set(threading.enumerate())
 
         async def checked() -> R:
             assert here == (threading.get_ident(), asyncio.current_task(), asyncio.get_running_loop())
@@ -50,7 +50,7 @@ class Place:
 
         result = self.bridge.run_sync(checked)
         assert here == (threading.get_ident(), asyncio.current_task(), asyncio.get_running_loop())
-        assert threading.active_count() <= threads
+        assert set(threading.enumerate()) <= threads
         return result
 
 
