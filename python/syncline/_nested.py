@@ -56,13 +56,19 @@ async def within(inner: Generator[Any, Any, Any], seconds: float) -> Any:
         if scope.cancelled_caught:
             raise _too_late(seconds)
         return None
+    is_its_own = False
     try:
         async with asyncio.timeout(seconds):
-            return await _drive(inner)
+            try:
+                return await _drive(inner)
+            except TimeoutError:
+                is_its_own = True
+                raise
     except TimeoutError as error:
-        if not isinstance(error.__cause__, asyncio.CancelledError):
+        if is_its_own:
             raise
-        raise _too_late(seconds) from error.__cause__
+        # Before Python 3.11.3 the cancellation is no cause, but the context only.
+        raise _too_late(seconds) from error.__cause__ or error.__context__
 
 
 def _too_late(seconds: float) -> TimeoutError:
