@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 import uvloop
 
 import syncline
@@ -209,5 +211,45 @@ def test_changes_of_either_side_are_seen_in_turns(impatient: syncline.Bridge, ki
             assert [impatient.run_sync(see), fresh.get()] == [(0, str(number)), 0]
             user.reset(mine)
             assert [impatient.run_sync(see), impatient.run_sync(see)] == [(0, user.get())] * 2
+
+    in_thread(body)
+
+
+@bridges
+def test_a_context_that_the_loop_s_thread_has_not_left_yet_is_waited_for(
+    impatient: syncline.Bridge, kind: str
+) -> None:
+    """A token can be reset by the next call, also if the last step of the call before it is still being ended."""
+    fresh: contextvars.ContextVar[int] = contextvars.ContextVar("fresh", default=0)
+    context: contextvars.Context | None = None
+    is_calling, entered = threading.Event(), threading.Event()
+
+    async def put() -> contextvars.Token[int]:
+        nonlocal context
+        task = trio.lowlevel.current_task() if kind == "trio" else asyncio.current_task()
+        (context,) = (each for each in gc.get_referents(task) if isinstance(each, contextvars.Context))
+        return fresh.set(1)
+
+    async def take_back(token: contextvars.Token[int]) -> None:
+        fresh.reset(token)
+
+    def stay() -> None:
+        # Order forced: the other thread makes its call while this one is in the context, which it leaves after some
+        # dozens of changes of the thread that has the interpreter.
+        entered.set()
+        is_calling.wait()
+        for _ in range(50):
+            time.sleep(0)
+
+    def body() -> None:
+        token = impatient.run_sync(put)
+        assert context is not None
+        staying = threading.Thread(target=context.run, args=(stay,))
+        staying.start()
+        entered.wait()
+        is_calling.set()
+        impatient.run_sync(take_back, token)
+        assert fresh.get() == 0
+        staying.join()
 
     in_thread(body)

@@ -17,12 +17,18 @@
 use crate::python::leaky::Leaky;
 use crate::python::names;
 use crate::python::once::{Once, intern};
+use crate::python::process;
 use crate::python::surroundings::{self, ASGIREF};
 use crate::python::thread_end::{self, Deferred};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::os::raw::{c_int, c_void};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The end of a step takes microseconds, once its thread has the interpreter.
+const LONGEST_STEP_END: Duration = Duration::from_secs(1);
 
 /// The identity of a context's variables: the address of their mapping. Two are equal if and only if nothing was set
 /// or reset in between. To be compared while the contexts live: after that an address may be used again.
@@ -97,12 +103,24 @@ impl Kept {
             variables_of(known.caller.bind(current.py())) == variables_of(current)
                 && variables_of(known.kept.bind(current.py())) == variables_of(context)
         });
-        // The loop's thread may not have left it yet: the call's end is known within its last step.
-        if Entered::new(context).is_err() {
+        if !is_left_in_time(context) {
             return Ok(false);
         }
         Ok(is_in_step || bring_up_to_date(context, current)?)
     }
+}
+
+/// Waits until no thread is in the context. The loop's thread may not have left it yet: a call's end is known within its
+/// last step, in which the interpreter may be taken from that thread.
+fn is_left_in_time(context: &Bound<'_, PyAny>) -> bool {
+    let begun = Instant::now();
+    while Entered::new(context).is_err() {
+        if begun.elapsed() > LONGEST_STEP_END {
+            return false;
+        }
+        process::sleep(context.py(), || thread::sleep(Duration::from_micros(50)));
+    }
+    true
 }
 
 thread_local! {
