@@ -116,6 +116,9 @@ class Bridge(ManyCalls, _core.Bridge):
     in_loop: what happens to a call that would block a running loop which is no bridge's, with all its tasks. "block":
         it does. "warn": RuntimeWarning, once for each line, which shows the line as it should be. "error": RuntimeError
         that says the same.
+    in_async: where what `coroutine`, `iterator`, `generator`, `contextmanager`, `iterate` and `enter` have made runs
+        when async code uses it. "task": in the task that uses it, with nothing of ours in between. "home": on the
+        bridge's loop, from whichever loop the task is on, as by `run_async`.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
 

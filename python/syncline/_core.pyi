@@ -96,6 +96,7 @@ class Bridge:
         roams: bool = False,
         loop: Any = None,
         in_loop: Literal["block", "warn", "error"] = "block",
+        in_async: Literal["task", "home"] = "task",
     ) -> Self: ...
     def run_sync(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Calls the async function `fn` with these arguments, and waits for its result.

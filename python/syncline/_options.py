@@ -22,5 +22,6 @@ if TYPE_CHECKING:
         roams: bool
         loop: Any
         in_loop: Literal["block", "warn", "error"]
+        in_async: Literal["task", "home"]
 else:  # importing typing would cost more than the rest of `import syncline`
     BridgeOptions = dict

@@ -178,6 +178,11 @@ impl CallerLoop {
         }
     }
 
+    /// Whether it is this event loop.
+    pub fn is(&self, event_loop: &Bound<'_, PyAny>) -> bool {
+        lock(&self.event_loop).as_ref().is_some_and(|own| own.is(event_loop))
+    }
+
     pub fn is_busy(&self) -> bool {
         self.busy.load(SeqCst)
     }

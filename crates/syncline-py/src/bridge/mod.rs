@@ -7,7 +7,7 @@ mod execution;
 pub mod loops_of_thread;
 pub mod options;
 pub mod placement;
-mod remote;
+pub mod remote;
 pub mod shared;
 mod standing_in;
 pub mod submitted;

@@ -1,7 +1,7 @@
 //! The class `Bridge` that users see. It checks its options; its methods leave the work to placement.rs and
 //! execution.rs.
 
-use super::shared::{Hold, InLoop, Scope, Shared};
+use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
@@ -100,6 +100,11 @@ impl Bridge {
         Arc::clone(self.hold.shared())
     }
 
+    /// What a task of any loop awaits to have the target run on the bridge's loop.
+    pub fn run_async(&self, py: Python<'_>, target: Target) -> PyResult<Py<PyAny>> {
+        self.hold.shared().run_async(py, &self.hold, target)
+    }
+
     /// `caller` is the name of the public function, for messages.
     fn run_function(
         &self,
@@ -126,7 +131,7 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block"))]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task"))]
     fn new(
         py: Python<'_>,
         scope: &str,
@@ -141,6 +146,7 @@ impl Bridge {
         roams: bool,
         r#loop: Option<Bound<'_, PyAny>>,
         in_loop: &str,
+        in_async: &str,
     ) -> PyResult<Self> {
         let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
@@ -196,6 +202,9 @@ impl Bridge {
             None => (None, None),
         };
         let in_loops = [("block", InLoop::Block), ("warn", InLoop::Warn), ("error", InLoop::Error)];
+        let in_asyncs = [("task", InAsync::Task), ("home", InAsync::Home)];
+        let in_async = choose("in_async", in_async, &in_asyncs)?;
+        ANY_BRINGS_HOME.fetch_or(in_async == InAsync::Home, Relaxed);
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         Ok(Self {
             hold: Arc::new(Hold::new(Arc::new(Shared {
@@ -212,6 +221,7 @@ impl Bridge {
                 scope: choose("scope", scope, &scopes)?,
                 nested_is_error: nested == Nested::Error,
                 in_loop: choose("in_loop", in_loop, &in_loops)?,
+                in_async,
                 joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
                 loop_factory: loop_factory.map(Bound::unbind),
                 attached,
@@ -292,8 +302,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        let target = Target::from_function("run_async", r#fn, args, kwargs)?;
-        self.hold.shared().run_async(py, &self.hold, target)
+        self.run_async(py, Target::from_function("run_async", r#fn, args, kwargs)?)
     }
 
     fn _submit(

@@ -8,7 +8,8 @@
 //!    opens the ring.
 //! 2. What an ended operation still has are no Python objects: the outbox may drop the last reference while detached.
 
-use super::shared::{Hold, Shared};
+use super::loops_of_thread;
+use super::shared::{Hold, InAsync, Shared};
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::call::taker::{Receiver, Taker};
@@ -16,6 +17,7 @@ use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
 use crate::python::names;
+use crate::python::surroundings::{Backend, is_in_trio_task};
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Feeder, Job, Runner, current_runner};
 use crate::task::session::Session;
@@ -40,6 +42,16 @@ enum RunsIn {
     NewTask,
     /// That of a session, on its runner; it may be the session's last step.
     Session { runner: Arc<Runner>, session: Arc<Session>, is_last: bool },
+    /// None: it goes on there by itself, and only its end is awaited.
+    GoesOn(Arc<dyn GoesOn>),
+}
+
+/// What goes on on a loop of the bridge, by itself.
+pub trait GoesOn: Send + Sync {
+    fn runner(&self) -> PyResult<&Arc<Runner>>;
+    /// Has the call settled when there is a result. False if there is one already.
+    fn wait_by(&self, py: Python<'_>, call: &Arc<Call>) -> bool;
+    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
 }
 
 pub struct Remote {
@@ -65,12 +77,12 @@ pub struct Remote {
 }
 
 impl Remote {
-    fn pending(shared: &Arc<Shared>, keeps: Option<&Arc<Hold>>, target: Target, runs_in: RunsIn) -> Pending {
+    fn pending(shared: &Arc<Shared>, keeps: Option<&Arc<Hold>>, target: Option<Target>, runs_in: RunsIn) -> Pending {
         Pending::new(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             shared: Arc::clone(shared),
             keeps: Mutex::new(keeps.map(Arc::clone)),
-            target: Mutex::new(Some(target)),
+            target: Mutex::new(target),
             runs_in,
             under_way: Mutex::new(None),
             carried: Mutex::new(None),
@@ -99,7 +111,20 @@ impl Remote {
                 let run_in = RunIn::Session { session: Arc::clone(session), is_last: *is_last };
                 Ok((Arc::clone(runner), carried, run_in))
             }
+            RunsIn::GoesOn(_) => Err(errors::shutting_down()),
         }
+    }
+
+    fn wait_for(&self, py: Python<'_>, me: Arc<Self>, what: &dyn GoesOn) -> PyResult<Started> {
+        let runner = what.runner()?;
+        let call = runner.new_call(Taker::task(me, &runner.outbox), &self.shared.terms.stats);
+        runner.tell_of_end(&call);
+        drop(replace(&self.under_way, Some((Arc::clone(&call), Arc::clone(runner)))));
+        if what.wait_by(py, &call) {
+            return Ok(Started::Waits);
+        }
+        drop(replace(&self.outcome, Some(Outcome::Returned(py.None()))));
+        Ok(Started::Over)
     }
 
     /// Sends the call to its loop. Gives the job back if that takes no more.
@@ -168,10 +193,14 @@ impl Operation for Remote {
     }
 
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started> {
-        let (Some(mut target), Some(me)) = (take(&self.target), self.me.upgrade()) else { return Ok(Started::Waits) };
+        let Some(me) = self.me.upgrade() else { return Ok(Started::Waits) };
         let inbox = self.inbox.get_or_init(|| inbox);
         let known: Weak<Self> = Weak::clone(&self.me);
         inbox.tell_of_end(known);
+        if let RunsIn::GoesOn(what) = &self.runs_in {
+            return self.wait_for(py, me, &**what);
+        }
+        let Some(mut target) = take(&self.target) else { return Ok(Started::Waits) };
         loop {
             let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
             let taker = Taker::task(Arc::<Self>::clone(&me), &runner.outbox);
@@ -201,11 +230,14 @@ impl Operation for Remote {
         self.leave();
         let carried = take(&self.carried).filter(|_| self.shared.terms.shares_context);
         carried.map_or(Ok(()), |carried| carried.write_back(py, false))?;
-        outcome.into_result()
+        let result = outcome.into_result()?;
+        if let RunsIn::GoesOn(what) = &self.runs_in { what.result(py) } else { Ok(result) }
     }
 
     fn cancel(&self, py: Python<'_>) {
-        if let Some((call, runner)) = &*lock(&self.under_way)
+        // What goes on by itself is ended by whoever has it, once.
+        if !matches!(self.runs_in, RunsIn::GoesOn(_))
+            && let Some((call, runner)) = &*lock(&self.under_way)
             && !self.is_told.swap(true, Relaxed)
         {
             tell(py, call, runner);
@@ -260,6 +292,7 @@ impl Arrival for Remote {
     /// The task's loop is gone, and with it the task.
     fn be_lost(&self, py: Python<'_>) {
         self.cancel(py);
+        self.waker.forget(py);
     }
 }
 
@@ -268,17 +301,17 @@ impl Shared {
     /// is what the function returns.
     pub fn run_async(self: &Arc<Self>, py: Python<'_>, hold: &Arc<Hold>, target: Target) -> PyResult<Py<PyAny>> {
         let (target, is_here) = target.with(py, self.has_running_loop(py))?;
-        if is_here {
+        if is_here && self.terms.shares_context {
             return target.begin(py);
         }
-        let remote = Remote::pending(self, Some(hold), target, RunsIn::NewTask);
+        let remote = Remote::pending(self, Some(hold), Some(target), RunsIn::NewTask);
         Ok(Bound::new(py, remote)?.into_any().unbind())
     }
 
     /// What a task of another loop awaits to have the target run on the bridge's loop, while the bridge is held by
     /// somebody else.
     pub fn remote(self: &Arc<Self>, target: Target) -> Pending {
-        Remote::pending(self, None, target, RunsIn::NewTask)
+        Remote::pending(self, None, Some(target), RunsIn::NewTask)
     }
 
     /// The same for a step of that session.
@@ -290,20 +323,33 @@ impl Shared {
         is_last: bool,
     ) -> Pending {
         let (runner, session) = (Arc::clone(runner), Arc::clone(session));
-        Remote::pending(self, None, target, RunsIn::Session { runner, session, is_last })
+        Remote::pending(self, None, Some(target), RunsIn::Session { runner, session, is_last })
+    }
+
+    /// What a task of another loop awaits to have the result of what goes on on the bridge's.
+    pub fn remote_result(self: &Arc<Self>, what: Arc<dyn GoesOn>) -> Pending {
+        Remote::pending(self, None, None, RunsIn::GoesOn(what))
+    }
+
+    /// Whether what async code uses just here is brought to the bridge's loop, which is another one.
+    pub fn brings_home(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.in_async == InAsync::Home && !self.has_running_loop(py)?)
     }
 
     /// Whether the loop that runs here is one of this bridge's, whose tasks can await the coroutine as they are.
     fn has_running_loop(&self, py: Python<'_>) -> PyResult<bool> {
         self.refuse_if_closed(py)?;
         if self.terms.is_onto_this(py) {
-            return Ok(self.terms.shares_context);
+            return Ok(true);
         }
-        let Some(current) = current_runner().filter(|current| current.bridge_id == self.terms.bridge) else {
-            return Ok(false);
-        };
-        let running = names::running_loop(py)?;
-        Ok(self.terms.shares_context
-            && running.is_some_and(|running| current.event_loop(py).is_some_and(|own| own.is(&running))))
+        let current = current_runner().filter(|current| current.bridge_id == self.terms.bridge);
+        if current.is_some() && self.terms.backend == Backend::Trio {
+            return is_in_trio_task(py);
+        }
+        let Some(running) = names::running_loop(py)? else { return Ok(false) };
+        Ok(match current {
+            Some(current) => current.event_loop(py).is_some_and(|own| own.is(&running)),
+            None => loops_of_thread::known(self).is_some_and(|own| own.is(&running)),
+        })
     }
 }

@@ -33,12 +33,23 @@ pub enum InLoop {
     Error,
 }
 
+/// Where dual objects run that async code uses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum InAsync {
+    Task,
+    Home,
+}
+
+/// Whether there has been a bridge with `InAsync::Home`. Others need not be asked as long as there was none.
+pub static ANY_BRINGS_HOME: AtomicBool = AtomicBool::new(false);
+
 pub struct Shared {
     pub terms: Terms,
     pub name: String,
     pub scope: Scope,
     pub nested_is_error: bool,
     pub in_loop: InLoop,
+    pub in_async: InAsync,
     /// Whether a call in a worker thread runs on the loop that sent the worker.
     pub joins_sender: bool,
     /// The runner onto a loop of somebody else's, of a bridge that has no others.

@@ -80,9 +80,48 @@ impl Binding {
             }
             Place::Inline(_) | Place::Sender(..) => return Err(errors::shutting_down()),
         };
+        Self::at(py, shared, site, generator, closer)
+    }
+
+    /// The same for a task of another loop, which awaits the steps.
+    pub fn open_at_home(
+        py: Python<'_>,
+        shared: Arc<Shared>,
+        generator: Option<Py<PyWeakrefReference>>,
+        closer: Closer,
+    ) -> PyResult<Self> {
+        let site = Site::Runner(shared.runner_for_others(py)?);
+        Self::at(py, shared, site, generator, closer)
+    }
+
+    fn at(
+        py: Python<'_>,
+        shared: Arc<Shared>,
+        site: Site,
+        generator: Option<Py<PyWeakrefReference>>,
+        closer: Closer,
+    ) -> PyResult<Self> {
         let session = Session::new(py, context::copy(py)?, generator);
         session.on_shutdown(closer);
         Ok(Self { shared, session, site, thread: thread_key() })
+    }
+
+    /// What a task of another loop awaits to have a step made.
+    pub fn step_at_home(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Pending> {
+        let (target, ()) = target.with(py, self.check(py))?;
+        match &self.site {
+            Site::Runner(runner) => Ok(self.remote_step(runner, target, position)),
+            Site::Own { .. } | Site::Here { .. } => Err(self.refused(py)),
+        }
+    }
+
+    /// Ends the session by its closer, after the step that may be under way.
+    pub fn end_by_closer(&self, py: Python<'_>) {
+        if let Site::Runner(runner) = &self.site {
+            let session = Arc::clone(&self.session);
+            // If the runner takes no more mail, it is ending, and ends its sessions so itself.
+            let _ = runner.post(py, Job::Do(Box::new(move |py| session.end_by_closer(py))));
+        }
     }
 
     /// Makes a step and waits for it. What it changes in context variables the caller sees, where the bridge shares

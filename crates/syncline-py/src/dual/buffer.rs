@@ -11,7 +11,8 @@
 //! 3. The lock is never held while Python code runs.
 
 use super::binding::Binding;
-use crate::call::outcome::{Outcome, is_cancelled};
+use crate::bridge::remote::GoesOn;
+use crate::call::outcome::{Outcome, cancelled_here, is_cancelled};
 use crate::call::state::Call;
 use crate::call::taker::Taker;
 use crate::coroutine::driven::{self, Input};
@@ -23,6 +24,7 @@ use crate::runner::state::{Job, Runner};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::session::Session;
 use crate::task::start::RunIn;
+use crate::worker::awaiting::Pending;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -73,17 +75,20 @@ impl Buffer {
         state.items.is_empty() && (state.end.is_some() || state.stopped)
     }
 
-    /// For the consumer: the next item, `None` at the end.
-    pub fn next(
+    /// Starts the producer, the first time.
+    pub fn begin(
         self: &Arc<Self>,
         py: Python<'_>,
         runner: &Arc<Runner>,
         binding: &Binding,
-        supply: Supply,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        if self.producing.get().is_none() {
-            self.start(py, runner, binding, supply)?;
-        }
+        supply: impl FnOnce() -> PyResult<Supply>,
+    ) -> PyResult<()> {
+        if self.producing.get().is_none() { self.start(py, runner, binding, supply()?) } else { Ok(()) }
+    }
+
+    /// For the consumer: the next item, `None` at the end.
+    pub fn next(self: &Arc<Self>, py: Python<'_>, binding: &Binding) -> PyResult<Option<Py<PyAny>>> {
+        let Some(runner) = binding.runner() else { return Err(errors::shutting_down()) };
         loop {
             match self.take(py, runner) {
                 // The producer may have been cancelled by the end of its loop.
@@ -160,18 +165,58 @@ impl Buffer {
     /// Waits until there is something to take (by 2).
     fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
+        if !self.tell(py, &call, |state| state.items.is_empty()) {
+            return Ok(());
+        }
+        binding.wait(py, runner, || wait_for(py, runner, &call, binding.shared.patience(None))).map(drop)
+    }
+
+    /// Has the call settled by the next item or the end. False if `awaits` says no, or the end is there.
+    fn tell(&self, py: Python<'_>, call: &Arc<Call>, awaits: impl FnOnce(&State) -> bool) -> bool {
         let task = {
             let mut state = lock(&self.state);
-            if !state.items.is_empty() || state.end.is_some() {
-                return Ok(());
+            if !awaits(&state) || state.end.is_some() {
+                return false;
             }
-            state.waiter = Some(Arc::clone(&call));
+            state.waiter = Some(Arc::clone(call));
             state.task.as_ref().map(|task| task.clone_ref(py))
         };
         if let Some(task) = task {
             call.suspended_in(task.into_bound(py));
         }
-        binding.wait(py, runner, || wait_for(py, runner, &call, binding.shared.patience(None))).map(drop)
+        true
+    }
+
+    /// As `take` for async code on another loop, where the end is an error, too.
+    pub fn take_there(self: &Arc<Self>, py: Python<'_>, binding: &Binding) -> Option<PyResult<Py<PyAny>>> {
+        let runner = binding.runner()?;
+        match self.take(py, runner)? {
+            Ok(Some(item)) => Some(Ok(item)),
+            Ok(None) => Some(Err(PyStopAsyncIteration::new_err(()))),
+            // Whoever waits gets a cancellation as its own library has it.
+            Err(error) if is_cancelled(py, &error) && !runner.is_closing() => Some(Err(cancelled_here(py))),
+            Err(error) => Some(Err(explained(py, runner, error))),
+        }
+    }
+
+    /// What async code on another loop awaits for the next item.
+    pub fn item_there(self: &Arc<Self>, binding: &Arc<Binding>) -> PyResult<Pending> {
+        Ok(self.there(binding, Expected::Item))
+    }
+
+    /// The same for the end of the producer, which is asked to stop. `None` if there is no producer.
+    pub fn stop_there(self: &Arc<Self>, py: Python<'_>, binding: &Arc<Binding>) -> PyResult<Option<Pending>> {
+        let Some(runner) = binding.runner().filter(|_| self.producing.get().is_some()) else { return Ok(None) };
+        self.ask_to_stop(py, runner);
+        Ok(Some(self.there(binding, Expected::End)))
+    }
+
+    fn there(self: &Arc<Self>, binding: &Arc<Binding>, expected: Expected) -> Pending {
+        binding.shared.remote_result(Arc::new(There {
+            buffer: Arc::clone(self),
+            binding: Arc::clone(binding),
+            expected,
+        }))
     }
 
     /// Ends the producer and waits for its end. Items that are there are dropped.
@@ -224,6 +269,38 @@ impl Buffer {
         drop(freed);
         if let Some(waiter) = waiter {
             waiter.settle(py, Outcome::Returned(py.None()));
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Item,
+    End,
+}
+
+/// What async code on another loop awaits of the buffer.
+struct There {
+    buffer: Arc<Buffer>,
+    binding: Arc<Binding>,
+    expected: Expected,
+}
+
+impl GoesOn for There {
+    fn runner(&self) -> PyResult<&Arc<Runner>> {
+        self.binding.runner().ok_or_else(errors::shutting_down)
+    }
+
+    fn wait_by(&self, py: Python<'_>, call: &Arc<Call>) -> bool {
+        self.buffer.tell(py, call, |state| self.expected == Expected::End || state.items.is_empty())
+    }
+
+    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.expected {
+            Expected::End => Ok(py.None()),
+            Expected::Item => {
+                self.buffer.take_there(py, &self.binding).unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(())))
+            }
         }
     }
 }

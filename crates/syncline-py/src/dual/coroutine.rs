@@ -1,6 +1,6 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
-use super::wrapped::{self, Wrapped, bridge_of, not_defined, not_wrapping, redefines};
+use super::wrapped::{self, Wrapped, bridge_of, goes_home, not_defined, not_wrapping, redefines, run_at_home};
 use crate::coroutine::target::{Target, is_coroutine};
 use crate::python::collecting::look;
 use crate::python::errors;
@@ -32,11 +32,32 @@ impl CoroutineBase {
             return Ok(driven.bind(py).clone());
         }
         let made = match slf.get().source.get() {
-            Some(source) if is_coroutine(source.bind(py)) => source.bind(py).clone(),
+            Some(source) if is_coroutine(source.bind(py)) && !goes_home(slf.as_any())? => source.bind(py).clone(),
             _ => slf.as_any().call_method0(intern!(py, "__await__"))?,
         };
         drop(replace(&slf.get().driven, Some(made.clone().unbind())));
         Ok(made)
+    }
+
+    /// What tells of its state: the coroutine that it wraps, or what is driven.
+    fn shown<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.get().source.get().map(|source| source.bind(slf.py())) {
+            Some(source) if is_coroutine(source) => Ok(source.clone()),
+            _ => Self::driven(slf),
+        }
+    }
+
+    fn target(source: &Bound<'_, PyAny>) -> PyResult<Target> {
+        Target::from_awaitable(source).map_err(|error| {
+            if error.is_instance_of::<PyRuntimeError>(source.py()) {
+                let name = errors::name_of(source);
+                PyRuntimeError::new_err(format!(
+                    "{name}(...) was run or awaited already; make another one: {name}(...).run()"
+                ))
+            } else {
+                error
+            }
+        })
     }
 }
 
@@ -65,6 +86,7 @@ impl CoroutineBase {
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.get().source.get() {
+            Some(source) if goes_home(slf.as_any())? => run_at_home(slf.as_any(), Self::target(source.bind(slf.py()))?),
             Some(source) => source.bind(slf.py()).call_method0(intern!(slf.py(), "__await__")),
             None => Err(not_defined(slf.as_any(), "__await__", WHAT)),
         }
@@ -79,16 +101,7 @@ impl CoroutineBase {
         let py = slf.py();
         let bridge = bridge_of(slf.as_any())?;
         let target = match slf.get().source.get() {
-            Some(source) => Target::from_awaitable(source.bind(py)).map_err(|error| {
-                if error.is_instance_of::<PyRuntimeError>(py) {
-                    let name = errors::name_of(source.bind(py));
-                    PyRuntimeError::new_err(format!(
-                        "{name}(...) was run or awaited already; make another one: {name}(...).run()"
-                    ))
-                } else {
-                    error
-                }
-            })?,
+            Some(source) => Self::target(source.bind(py))?,
             None => Target::Awaitable(slf.as_any().clone().unbind()),
         };
         bridge.run(py, target, timeout)
@@ -109,32 +122,32 @@ impl CoroutineBase {
 
     #[getter]
     fn cr_running<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_running"))
+        Self::shown(slf)?.getattr(intern!(slf.py(), "cr_running"))
     }
 
     #[getter]
     fn cr_frame<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_frame"))
+        Self::shown(slf)?.getattr(intern!(slf.py(), "cr_frame"))
     }
 
     #[getter]
     fn cr_code<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_code"))
+        Self::shown(slf)?.getattr(intern!(slf.py(), "cr_code"))
     }
 
     #[getter]
     fn cr_await<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::driven(slf)?.getattr(intern!(slf.py(), "cr_await"))
+        Self::shown(slf)?.getattr(intern!(slf.py(), "cr_await"))
     }
 
     #[getter]
     fn __name__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::driven(slf)?.getattr(intern!(slf.py(), "__name__"))
+        Self::shown(slf)?.getattr(intern!(slf.py(), "__name__"))
     }
 
     #[getter]
     fn __qualname__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::driven(slf)?.getattr(intern!(slf.py(), "__qualname__"))
+        Self::shown(slf)?.getattr(intern!(slf.py(), "__qualname__"))
     }
 
     fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {

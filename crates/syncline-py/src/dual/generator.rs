@@ -1,7 +1,7 @@
 //! Generators that serve both worlds: `send`, `throw`, `close` and their async twins.
 
 use super::iterator::IteratorBase;
-use super::wrapped::{self, Wrapped, describe, not_defined, not_wrapping, redefines};
+use super::wrapped::{self, Wrapped, at_home, describe, not_defined, not_wrapping, redefines};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
@@ -60,15 +60,13 @@ impl GeneratorBase {
         })
     }
 
-    fn twin<'py>(
-        slf: &Bound<'py, Self>,
-        method: &str,
-        args: impl pyo3::call::PyCallArgs<'py>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn twin<'py>(slf: &Bound<'py, Self>, method: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let base = slf.as_super().get();
         let Some(source) = base.wrapped() else { return Err(not_defined(slf.as_any(), method, WHAT)) };
-        base.usage.begin_async(|| describe(slf.as_any(), base.wrapped()))?;
-        source.bind(slf.py()).getattr(method)?.call1(args)
+        if base.begin_async(slf.as_any())? {
+            return at_home(slf.as_any(), method, args);
+        }
+        source.bind(slf.py()).call_method1(method, args)
     }
 }
 
@@ -117,14 +115,14 @@ impl GeneratorBase {
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.as_super().get().wrapped() {
-            Some(_) => Self::twin(slf, "__anext__", ()),
+            Some(_) => Self::twin(slf, "__anext__", &PyTuple::empty(slf.py())),
             None => slf.as_any().call_method1(intern!(slf.py(), "asend"), (slf.py().None(),)),
         }
     }
 
     /// Async code's `send`: resumes the generator with a value; returns the next item.
     fn asend<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        Self::twin(slf, "asend", (value,))
+        Self::twin(slf, "asend", &PyTuple::new(slf.py(), [value])?)
     }
 
     /// Async code's `throw`: raises an exception where the generator is suspended; returns the next item.
@@ -135,13 +133,13 @@ impl GeneratorBase {
         val: Option<Bound<'py, PyAny>>,
         tb: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::twin(slf, "athrow", (thrown(typ, val, tb)?,))
+        Self::twin(slf, "athrow", &PyTuple::new(slf.py(), [thrown(typ, val, tb)?])?)
     }
 
     /// Async code's `close`: ends the generator.
     fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         match slf.as_super().get().wrapped() {
-            Some(_) => Self::twin(slf, "aclose", ()),
+            Some(_) => Self::twin(slf, "aclose", &PyTuple::empty(slf.py())),
             // The mixin method of `collections.abc.AsyncGenerator`, which calls the subclass's `athrow`.
             None => slf.py().import("collections.abc")?.getattr("AsyncGenerator")?.call_method1("aclose", (slf,)),
         }

@@ -3,7 +3,7 @@
 use super::binding::{Binding, Position};
 use super::buffer::{Buffer, Supply};
 use super::usage::Usage;
-use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrapping, redefines};
+use super::wrapped::{self, Wrapped, at_home, bridge_of, describe, goes_home, not_defined, not_wrapping, redefines};
 use crate::coroutine::target::{Items, Target};
 use crate::python::errors;
 use crate::python::names;
@@ -11,6 +11,7 @@ use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
 use crate::task::closer::Closer;
+use crate::worker::awaiting::Pending;
 use pyo3::exceptions::{PyStopAsyncIteration, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -68,8 +69,43 @@ impl IteratorBase {
             }
             let generator = native.map(|native| PyWeakrefReference::new(native.bind(py))).transpose()?;
             let closer = closes(&self.source_or_self(object)).map_or(Closer::Nothing, |source| Closer::close(&source));
-            Binding::open(py, bridge_of(object)?, generator.map(Bound::unbind), closer)
+            let open = if self.usage.is_at_home() { Binding::open_at_home } else { Binding::open };
+            open(py, bridge_of(object)?, generator.map(Bound::unbind), closer)
         })
+    }
+
+    /// Notes that it is used in async code. True if its steps are made on the bridge's loop.
+    pub fn begin_async(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.usage.begin_async(|| describe(object, self.wrapped()), || goes_home(object))
+    }
+
+    /// The buffer of what is fetched ahead, which is begun with the first item; `None` if nothing is.
+    fn ahead(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<(Arc<Buffer>, Arc<Binding>)>> {
+        let py = object.py();
+        let prefetch = self.prefetch.get().copied().unwrap_or(0);
+        if prefetch == 0 {
+            return Ok(None);
+        }
+        let binding = self.binding(object)?;
+        // Only on a runner. A loop that the caller drives turns during calls only, so nothing could be fetched ahead.
+        let Some(runner) = binding.runner() else { return Ok(None) };
+        binding.check(py)?;
+        let buffer = self.buffer.get_or_init(|| Buffer::new(prefetch));
+        let supply = || -> PyResult<Supply> {
+            Ok(Supply { items: Arc::clone(self.items(object)?), source: self.source_or_self(object).unbind() })
+        };
+        buffer.begin(py, runner, &binding, supply)?;
+        Ok(Some((Arc::clone(buffer), binding)))
+    }
+
+    /// Whether nothing more comes out of the buffer. Then the use is over.
+    fn end_with_buffer(&self, py: Python<'_>, buffer: &Buffer, binding: &Binding) -> bool {
+        let is_over = buffer.is_over();
+        if is_over {
+            self.usage.finish();
+            binding.end(py);
+        }
+        is_over
     }
 
     /// Makes a step in sync code; `None` at the end.
@@ -93,27 +129,36 @@ impl IteratorBase {
 
     fn next(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         let py = object.py();
-        let source = self.source_or_self(object);
-        let items = Arc::clone(self.items(object)?);
-        let prefetch = self.prefetch.get().copied().unwrap_or(0);
-        let binding = self.binding(object)?;
-        // Only on a runner. A loop that the caller drives turns during calls only, so nothing could be fetched ahead.
-        let Some(runner) = binding.runner().filter(|_| prefetch > 0) else {
-            let item = self.step(object, || Ok(Target::Next { items, source: source.unbind() }));
+        let Some((buffer, binding)) = self.ahead(object)? else {
+            let item = self.step(object, || self.next_target(object));
             if item.is_err() && !self.usage.is_finished() && !is_native(object.py(), self.source.get()) {
                 // An error ends the iteration. (A native async generator says itself whether it is over.)
                 self.finish(object)?;
             }
             return item;
         };
-        binding.check(py)?;
-        let buffer = self.buffer.get_or_init(|| Buffer::new(prefetch));
-        let item = buffer.next(py, runner, &binding, Supply { items, source: source.unbind() });
-        if !matches!(item, Ok(Some(_))) && buffer.is_over() {
-            self.usage.finish();
-            binding.end(py);
+        let item = buffer.next(py, &binding);
+        if !matches!(item, Ok(Some(_))) {
+            self.end_with_buffer(py, &buffer, &binding);
         }
         item
+    }
+
+    fn next_target(&self, object: &Bound<'_, PyAny>) -> PyResult<Target> {
+        Ok(Target::Next { items: Arc::clone(self.items(object)?), source: self.source_or_self(object).unbind() })
+    }
+
+    /// Ends the use without waiting for that. The last step comes after the one that is under way.
+    fn give_up(&self, object: &Bound<'_, PyAny>, binding: &Binding) -> PyResult<()> {
+        let py = object.py();
+        if let (Some(buffer), Some(runner)) = (self.buffer.get(), binding.runner()) {
+            buffer.ask_to_stop(py, runner);
+        }
+        match self.last_target_of_dropped(object)? {
+            Some(target) => binding.end_with(py, target),
+            None => binding.end(py),
+        }
+        Ok(())
     }
 
     /// The step that closes what is iterated over, if that can be closed.
@@ -193,8 +238,8 @@ impl IteratorBase {
         if !binding.can_go_on() {
             return this.leave_to_loop(slf.as_any(), &binding, this.last_target_of_dropped(slf.as_any())?);
         }
-        let target = this.last_target_of_dropped(slf.as_any())?;
-        if binding.can_wait(py) && !process::is_exiting() {
+        if !this.usage.is_at_home() && binding.can_wait(py) && !process::is_exiting() {
+            let target = this.last_target_of_dropped(slf.as_any())?;
             let closed = this.close_at(slf.as_any(), &binding, target);
             if closed.is_err() && !binding.can_go_on() {
                 // The bridge was closed meanwhile, and its loops have closed the generator.
@@ -203,14 +248,7 @@ impl IteratorBase {
             }
             return closed;
         }
-        if let (Some(buffer), Some(runner)) = (this.buffer.get(), binding.runner()) {
-            buffer.ask_to_stop(py, runner);
-        }
-        match target {
-            Some(target) => binding.end_with(py, target),
-            None => binding.end(py),
-        }
-        Ok(())
+        this.give_up(slf.as_any(), &binding)
     }
 }
 
@@ -221,9 +259,14 @@ fn is_native(py: Python<'_>, source: Option<&Py<PyAny>>) -> bool {
     })
 }
 
-/// The object, if it has `aclose`.
+/// The object, if it has an `aclose` of its own.
 fn closes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    object.hasattr(intern!(object.py(), "aclose")).unwrap_or(false).then(|| object.clone())
+    let name = intern!(object.py(), "aclose");
+    let is_ours = match object.cast::<IteratorBase>() {
+        Ok(dual) => dual.get().wrapped().is_none() && !redefines::<IteratorBase>(object, name).unwrap_or(false),
+        Err(_) => false,
+    };
+    (!is_ours && object.hasattr(name).unwrap_or(false)).then(|| object.clone())
 }
 
 /// A `prefetch` argument, checked.
@@ -285,18 +328,111 @@ impl IteratorBase {
 
     fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
-        this.usage.begin_async(|| describe(slf.as_any(), this.wrapped()))?;
         match this.wrapped() {
-            Some(source) => source.bind(slf.py()).call_method0(intern!(slf.py(), "__aiter__")),
-            None => Ok(slf.as_any().clone()),
+            Some(source) if !this.begin_async(slf.as_any())? => {
+                source.bind(slf.py()).call_method0(intern!(slf.py(), "__aiter__"))
+            }
+            Some(_) | None => Ok(slf.as_any().clone()),
         }
     }
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let Some(source) = this.wrapped() else { return Err(not_defined(slf.as_any(), "__anext__", WHAT)) };
-        this.usage.begin_async(|| describe(slf.as_any(), this.wrapped()))?;
+        if this.begin_async(slf.as_any())? {
+            return at_home(slf.as_any(), "__anext__", &PyTuple::empty(slf.py()));
+        }
         this.items(slf.as_any())?.next(source.bind(slf.py()))
+    }
+
+    /// Async code's `close`: an async generator is closed. Does nothing the second time.
+    fn aclose<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.wrapped().is_some() && this.begin_async(slf.as_any())? {
+            return at_home(slf.as_any(), "aclose", &PyTuple::empty(py));
+        }
+        let source =
+            this.wrapped().and_then(|source| closes(&this.items(slf.as_any()).ok()?.iterator(source.bind(py))));
+        match source {
+            Some(source) => source.call_method0(intern!(py, "aclose")),
+            None => at_home(slf.as_any(), "nothing", &PyTuple::empty(py)),
+        }
+    }
+
+    /// For _at_home.py, as all that follows: begins a step. False if there is nothing left.
+    fn _begin_step(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let this = slf.get();
+        this.usage.begin_step(|| describe(slf.as_any(), this.wrapped()))?;
+        Ok(!this.usage.is_finished())
+    }
+
+    /// Ends a step. If it failed, the use may be over.
+    fn _end_step(slf: &Bound<'_, Self>, failed: bool) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        this.usage.end_step();
+        let Some(binding) = this.usage.binding().filter(|_| failed) else { return Ok(()) };
+        let is_over = match this.buffer.get() {
+            Some(buffer) => this.end_with_buffer(py, buffer, &binding),
+            None => binding.session.is_ending(),
+        };
+        let is_under_way = binding.session.current_call().is_some();
+        if is_over || is_under_way {
+            this.usage.finish();
+        }
+        if !is_over && is_under_way { this.give_up(slf.as_any(), &binding) } else { Ok(()) }
+    }
+
+    /// A step, to be awaited: the next item, or the call of a method.
+    fn _step_there(slf: &Bound<'_, Self>, method: Option<&str>, args: Py<PyTuple>) -> PyResult<Pending> {
+        let this = slf.get();
+        let binding = this.binding(slf.as_any())?;
+        let target = match method {
+            Some(method) => {
+                let function = this.source_or_self(slf.as_any()).getattr(method)?.unbind();
+                Target::Step { function, args }
+            }
+            None => this.next_target(slf.as_any())?,
+        };
+        binding.step_at_home(slf.py(), target, Position::Inner)
+    }
+
+    /// What gives the next of the items that are fetched ahead: in a tuple if it is there, else to be awaited. `None` if
+    /// none are fetched ahead.
+    fn _ahead(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+        let (py, this) = (slf.py(), slf.get());
+        let Some((buffer, binding)) = this.ahead(slf.as_any())? else { return Ok(None) };
+        match buffer.take_there(py, &binding) {
+            Some(taken) => Ok(Some((taken?,).into_pyobject(py)?.into_any().unbind())),
+            None => Ok(Some(Bound::new(py, buffer.item_there(&binding)?)?.into_any().unbind())),
+        }
+    }
+
+    /// What ends the fetching of items ahead, to be awaited; `None` if none are fetched.
+    fn _stop_there(slf: &Bound<'_, Self>) -> PyResult<Option<Pending>> {
+        let this = slf.get();
+        match (this.buffer.get(), this.usage.binding()) {
+            (Some(buffer), Some(binding)) => buffer.stop_there(slf.py(), &binding),
+            _ => Ok(None),
+        }
+    }
+
+    /// The last step, to be awaited; `None` if there is none. No other step comes after it.
+    fn _last_there(slf: &Bound<'_, Self>) -> PyResult<Option<Pending>> {
+        let (py, this) = (slf.py(), slf.get());
+        let Some(binding) = this.usage.finish().filter(|binding| !binding.session.is_ending()) else {
+            return Ok(None);
+        };
+        let target = this.last_target(slf.as_any())?;
+        if !binding.can_go_on() {
+            return this.leave_to_loop(slf.as_any(), &binding, target).map(|()| None);
+        }
+        match target {
+            Some(target) => binding.step_at_home(py, target, Position::Last).map(Some),
+            None => {
+                binding.end(py);
+                Ok(None)
+            }
+        }
     }
 
     /// Serves as `__del__`. It has no frame of Python's, in which an error that a signal handler raises would be lost.

@@ -2,17 +2,18 @@
 
 use super::binding::{Binding, Position};
 use super::usage::Usage;
-use super::wrapped::{self, Wrapped, bridge_of, describe, not_defined, not_wrapping, redefines};
+use super::wrapped::{self, Wrapped, at_home, bridge_of, describe, goes_home, not_defined, not_wrapping, redefines};
 use crate::coroutine::target::Target;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::task::closer::Closer;
+use crate::worker::awaiting::Pending;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// The words of messages for the object that is wrapped.
 const WHAT: &str = "an async context manager";
@@ -66,8 +67,43 @@ impl ManagerBase {
     fn twin<'py>(slf: &Bound<'py, Self>, name: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let Some(source) = this.source.get() else { return Err(not_defined(slf.as_any(), name, WHAT)) };
-        this.usage.begin_async(|| Self::name(slf))?;
+        this.usage.begin_async(|| Self::name(slf), || Ok(false))?;
+        // Each time anew: it may be entered on one loop after the other.
+        if goes_home(slf.as_any())? {
+            return at_home(slf.as_any(), name, args);
+        }
+        if name == "__aenter__" {
+            Self::check_single_use(slf)?;
+        }
         source.bind(slf.py()).call_method1(name, args)
+    }
+
+    fn refuse_entered(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().usage.binding().is_none() {
+            return Ok(());
+        }
+        Err(PyRuntimeError::new_err(format!(
+            "{} is entered already; leave it first, or make another one",
+            Self::name(slf)
+        )))
+    }
+
+    /// The step that enters it.
+    fn entering(slf: &Bound<'_, Self>) -> PyResult<Target> {
+        let function = Self::method(slf, "__aenter__")?.unbind();
+        Ok(Target::Step { function, args: PyTuple::empty(slf.py()).unbind() })
+    }
+
+    fn entered(slf: &Bound<'_, Self>) -> PyResult<Arc<Binding>> {
+        slf.get().usage.binding().ok_or_else(|| {
+            PyRuntimeError::new_err(format!("{} is not entered; use it in a `with` statement", Self::name(slf)))
+        })
+    }
+
+    /// What leaves it if its loop ends first.
+    fn closer(slf: &Bound<'_, Self>) -> Closer {
+        let source = slf.get().source.get();
+        Closer::Leave(source.map_or_else(|| slf.clone().into_any().unbind(), |source| source.clone_ref(slf.py())))
     }
 }
 
@@ -109,27 +145,12 @@ impl ManagerBase {
             }
         }
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
-        if this.usage.binding().is_some() {
-            return Err(PyRuntimeError::new_err(format!(
-                "{} is entered already; leave it first, or make another one",
-                Self::name(slf)
-            )));
-        }
+        Self::refuse_entered(slf)?;
         Self::check_single_use(slf)?;
         let binding = this.usage.binding_or(|| Binding::open(py, bridge_of(slf.as_any())?, None, Closer::Nothing))?;
-        let entered = Self::method(slf, "__aenter__").and_then(|function| {
-            binding.step(
-                py,
-                Target::Step { function: function.unbind(), args: PyTuple::empty(py).unbind() },
-                Position::Inner,
-            )
-        });
+        let entered = Self::entering(slf).and_then(|target| binding.step(py, target, Position::Inner));
         match &entered {
-            Ok(_) => {
-                let manager =
-                    this.source.get().map_or_else(|| slf.clone().into_any().unbind(), |source| source.clone_ref(py));
-                binding.session.on_shutdown(Closer::Leave(manager));
-            }
+            Ok(_) => binding.session.on_shutdown(Self::closer(slf)),
             Err(error) if binding.session.has_returned() => {
                 let error = Self::leave_again(slf, &binding, error);
                 this.usage.reset();
@@ -153,12 +174,7 @@ impl ManagerBase {
         let py = slf.py();
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
-        let Some(binding) = this.usage.binding() else {
-            return Err(PyRuntimeError::new_err(format!(
-                "{} is not entered; use it in a `with` statement",
-                Self::name(slf)
-            )));
-        };
+        let binding = Self::entered(slf)?;
         let function = Self::method(slf, "__aexit__")?.unbind();
         let args = (exc_type, exc_value, traceback).into_pyobject(py)?.unbind();
         let left = binding.step(py, Target::Step { function, args }, Position::Last);
@@ -171,10 +187,6 @@ impl ManagerBase {
     }
 
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        if slf.get().source.get().is_some() {
-            slf.get().usage.begin_async(|| Self::name(slf))?;
-            Self::check_single_use(slf)?;
-        }
         Self::twin(slf, "__aenter__", &PyTuple::empty(slf.py()))
     }
 
@@ -186,6 +198,43 @@ impl ManagerBase {
         traceback: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         Self::twin(slf, "__aexit__", &(exc_type, exc_value, traceback).into_pyobject(slf.py())?)
+    }
+
+    /// For _at_home.py, as all that follows: the step that enters it, to be awaited.
+    fn _enter_there(slf: &Bound<'_, Self>) -> PyResult<Pending> {
+        let (py, this) = (slf.py(), slf.get());
+        this.usage.begin_step(|| Self::name(slf))?;
+        let begun = Self::refuse_entered(slf).and_then(|()| {
+            Self::check_single_use(slf)?;
+            let open = || Binding::open_at_home(py, bridge_of(slf.as_any())?, None, Self::closer(slf));
+            this.usage.binding_or(open)?.step_at_home(py, Self::entering(slf)?, Position::Inner)
+        });
+        begun.inspect_err(|_| this.usage.end_step())
+    }
+
+    /// The step that leaves it, to be awaited.
+    fn _leave_there(slf: &Bound<'_, Self>, args: Py<PyTuple>) -> PyResult<Pending> {
+        let (py, this) = (slf.py(), slf.get());
+        this.usage.begin_step(|| Self::name(slf))?;
+        let begun = Self::entered(slf).and_then(|binding| {
+            let function = Self::method(slf, "__aexit__")?.unbind();
+            binding.step_at_home(py, Target::Step { function, args }, Position::Last)
+        });
+        begun.inspect_err(|_| Self::_end_step(slf, false))
+    }
+
+    /// After one of these steps. One that failed to enter ends the use; if it goes on and enters all the same, it is left.
+    fn _end_step(slf: &Bound<'_, Self>, failed_to_enter: bool) {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(binding) = this.usage.binding() {
+            if failed_to_enter {
+                binding.end_by_closer(py);
+            }
+            if failed_to_enter || binding.session.is_ending() || !binding.can_go_on() {
+                this.usage.reset();
+            }
+        }
+        this.usage.end_step();
     }
 
     fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {

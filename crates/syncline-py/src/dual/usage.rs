@@ -12,6 +12,8 @@ enum World {
     Neither,
     Sync,
     Async,
+    /// In async code, by steps on the bridge's loop.
+    Home,
 }
 
 #[derive(Default)]
@@ -38,7 +40,7 @@ impl Usage {
     /// Begins a step in sync code. `name` gives the words of messages for the object.
     pub fn begin_sync(&self, name: impl FnOnce() -> String) -> PyResult<InUse<'_>> {
         let mut state = lock(&self.0);
-        if state.world == World::Async {
+        if matches!(state.world, World::Async | World::Home) {
             drop(state);
             return Err(PyRuntimeError::new_err(format!(
                 "{} is in use in async code and belongs to that event loop; go on there, with `async for`, `async with` \
@@ -59,18 +61,47 @@ impl Usage {
         Ok(InUse(self))
     }
 
-    /// Notes that the object is used in async code.
-    pub fn begin_async(&self, name: impl FnOnce() -> String) -> PyResult<()> {
-        let mut state = lock(&self.0);
-        if state.world == World::Sync {
-            drop(state);
-            return Err(PyRuntimeError::new_err(format!(
+    /// Notes that the object is used in async code. True if its steps are made on the bridge's loop, as `goes_home` says
+    /// at the first of them.
+    pub fn begin_async(
+        &self,
+        name: impl FnOnce() -> String,
+        goes_home: impl FnOnce() -> PyResult<bool>,
+    ) -> PyResult<bool> {
+        let world = lock(&self.0).world;
+        match world {
+            World::Async => Ok(false),
+            World::Home => Ok(true),
+            World::Sync => Err(PyRuntimeError::new_err(format!(
                 "{} is in use in sync code, and its bridge's event loop has it; go on with `for`, `with`, `next` or `send`",
+                name()
+            ))),
+            World::Neither => {
+                let goes_home = goes_home()?;
+                lock(&self.0).world = if goes_home { World::Home } else { World::Async };
+                Ok(goes_home)
+            }
+        }
+    }
+
+    pub fn is_at_home(&self) -> bool {
+        lock(&self.0).world == World::Home
+    }
+
+    /// Begins a step that async code has made on the bridge's loop. Until `end_step` no other may begin.
+    pub fn begin_step(&self, name: impl FnOnce() -> String) -> PyResult<()> {
+        if std::mem::replace(&mut lock(&self.0).in_use, true) {
+            return Err(PyRuntimeError::new_err(format!(
+                "{} is already running: another task is in the middle of one of its steps; let one task use it at a time, \
+                 or make one for each",
                 name()
             )));
         }
-        state.world = World::Async;
         Ok(())
+    }
+
+    pub fn end_step(&self) {
+        lock(&self.0).in_use = false;
     }
 
     /// Whether the object has nothing begun in sync code and is not used up: then a copy of it can take its place.

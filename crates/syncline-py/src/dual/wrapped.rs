@@ -2,14 +2,16 @@
 //! user's that wraps none and has the async methods itself.
 
 use crate::bridge::options::Bridge;
-use crate::bridge::shared::Shared;
+use crate::bridge::shared::{ANY_BRINGS_HOME, Shared};
+use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The argument of a constructor: the object to wrap, if one was given. A `None` that was given counts, and is refused.
 pub struct Wrapped<'py>(pub Option<Bound<'py, PyAny>>);
@@ -22,16 +24,46 @@ impl<'py> FromPyObject<'_, 'py> for Wrapped<'py> {
     }
 }
 
-/// The bridge that an object or its class names, as `bridge`.
-pub fn bridge_of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Shared>> {
+fn with_bridge<T>(object: &Bound<'_, PyAny>, use_it: impl FnOnce(&Bridge) -> PyResult<T>) -> PyResult<T> {
     let bridge = object.getattr(intern!(object.py(), "bridge"))?;
     match bridge.cast::<Bridge>() {
-        Ok(bridge) => Ok(bridge.get().shared()),
+        Ok(bridge) => use_it(bridge.get()),
         Err(_) => {
             let (class, kind) = (errors::type_name(object), errors::type_name(&bridge));
             Err(PyTypeError::new_err(format!("{class}.bridge must be a syncline.Bridge, not {kind}")))
         }
     }
+}
+
+/// The bridge that an object or its class names, as `bridge`.
+pub fn bridge_of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Shared>> {
+    with_bridge(object, |bridge| Ok(bridge.shared()))
+}
+
+/// What async code awaits that has the target run on the bridge's loop.
+pub fn run_at_home<'py>(object: &Bound<'py, PyAny>, target: Target) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    with_bridge(object, |bridge| bridge.run_async(py, target)).map(|made| made.into_bound(py))
+}
+
+/// Whether async code has the object's steps made on its bridge's loop, from where it is just now.
+pub fn goes_home(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if !ANY_BRINGS_HOME.load(Relaxed) {
+        return Ok(false);
+    }
+    bridge_of(object)?.brings_home(object.py())
+}
+
+/// What an async method gives whose steps are made there: a coroutine of `_at_home.py`, whose functions have the
+/// methods' names.
+pub fn at_home<'py>(
+    object: &Bound<'py, PyAny>,
+    method: &str,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let module = object.py().import(intern!(object.py(), "syncline._at_home"))?;
+    let args = PyTuple::new(object.py(), [object])?.as_sequence().concat(args.as_sequence())?;
+    module.getattr(method.trim_matches('_'))?.call1(args.to_tuple()?)
 }
 
 /// The words of messages for an object.

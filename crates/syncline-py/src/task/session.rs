@@ -331,7 +331,9 @@ impl Session {
             if !state.ending {
                 return None;
             }
-            let closer = state.closer.take();
+            // A manager that its last step has not entered is not to be left.
+            let has_returned = state.returned;
+            let closer = state.closer.take().filter(|closer| has_returned || !matches!(closer, Closer::Leave(_)));
             state.ended = closer.is_none();
             closer
         };

@@ -43,6 +43,11 @@ impl Waker {
         lock(&self.0).take()
     }
 
+    /// The loop is gone, and nobody wakes the task any more. Opens a ring: the task's future leads back to it.
+    pub fn forget(&self, _py: Python<'_>) {
+        drop(self.take());
+    }
+
     pub fn wake(&self, py: Python<'_>) {
         if let Some(waker) = self.take()
             && let Err(error) = idle::wake(py, &waker)

@@ -164,7 +164,8 @@ impl Arrival for ToCaller {
         self.waker.wake(py);
     }
 
-    fn be_lost(&self, _py: Python<'_>) {
+    fn be_lost(&self, py: Python<'_>) {
+        self.waker.forget(py);
         drop((take(&self.carried), take(&self.outcome)));
     }
 }

@@ -268,6 +268,7 @@ impl Arrival for Turn {
     }
 
     fn be_lost(&self, py: Python<'_>) {
+        self.waker.forget(py);
         if !self.given_up.swap(true, SeqCst) {
             self.pass_on(py);
         }

@@ -435,6 +435,7 @@ impl Arrival for Work {
     fn be_lost(&self, py: Python<'_>) {
         self.given_up.store(true, SeqCst);
         drop(take(&self.carried));
+        self.waker.forget(py);
         self.report(py);
     }
 }
