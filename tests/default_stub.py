@@ -44,8 +44,12 @@ def text() -> str:
     typing = (
         "from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload"
     )
-    checks = "# pyright: reportOverlappingOverload=false"  # as at the methods
-    return "\n".join([ABOUT, checks, typing, *dict.fromkeys(needed), "", *declared, "", body, ""])
+    # As at the methods.
+    pyright, mypy = (
+        "# pyright: reportOverlappingOverload=false",
+        '# mypy: disable-error-code="overload-overlap"',
+    )
+    return "\n".join([ABOUT, pyright, mypy, typing, *dict.fromkeys(needed), "", *declared, "", body, ""])
 
 
 def _variable(name: str) -> str:

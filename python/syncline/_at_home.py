@@ -28,12 +28,13 @@ async def athrow(dual: Any, error: BaseException) -> Any:
 async def _step(dual: Any, method: str | None, *args: Any) -> Any:
     is_left = dual._begin_step()
     failed = True
+    result: Any
     try:
         if not is_left:
             raise args[0] if method == "athrow" else StopAsyncIteration
-        ahead = None if method else dual._ahead()
+        ahead: Any = None if method else dual._ahead()
         if isinstance(ahead, tuple):
-            (result,) = ahead
+            result = ahead[0]
         else:
             result = await (ahead or dual._step_there(method, args))
         failed = False

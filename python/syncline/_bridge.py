@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._finalizing import Finalizer
     from ._futures import SubmittedFuture
     from ._resources import Resource
-    from ._synced import Synced
+    from ._synced import OfClass, Synced, SyncedOfClass
     from ._twins import making as _making
 
     P = ParamSpec("P")
@@ -200,7 +200,24 @@ class Bridge(ManyCalls, _core.Bridge):
         made: Finalizer[R] = _finalizing.finalize(self, self._drives_here(), owner, afn, args, kwargs)
         return made
 
-    @overload  # What is narrower comes first: an async generator is an async iterator, a coroutine an awaitable.
+    # What is narrower comes first: class methods; an async generator is an async iterator, a coroutine an awaitable.
+    @overload
+    def synced(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, fn: OfClass[T, P, AsyncGenerator[Y, S]], /
+    ) -> SyncedOfClass[P, Generator[Y, S, None], AsyncGenerator[Y, S]]: ...
+    @overload
+    def synced(  # pyright: ignore[reportOverlappingOverload]
+        self, fn: OfClass[T, P, AsyncIterator[Y]], /
+    ) -> SyncedOfClass[P, Generator[Y, None, None], AsyncIterator[Y]]: ...
+    @overload
+    def synced(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, fn: OfClass[T, P, Coroutine[Any, Any, R]], /
+    ) -> SyncedOfClass[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def synced(  # pyright: ignore[reportOverlappingOverload]
+        self, fn: OfClass[T, P, Awaitable[R]], /
+    ) -> SyncedOfClass[P, R, Awaitable[R]]: ...
+    @overload
     def synced(  # pyright: ignore[reportOverlappingOverload]
         self, fn: Callable[P, AsyncGenerator[Y, S]], /
     ) -> Synced[P, Generator[Y, S, None], AsyncGenerator[Y, S]]: ...
@@ -221,8 +238,8 @@ class Bridge(ManyCalls, _core.Bridge):
         Signature, docstring and name are kept; `.aio` is the original, bound as the method is if that was decorated in
         the class body. From Python 3.13 on, a class method's is bound only if `@synced` stands above `@classmethod`.
 
-        Type checkers see a static or class method as a method, in either order. A static method that is called through
-        its class is typed all the same; instead of a class method write a sync one that calls `run_sync(cls.other)`.
+        Type checkers see all of that, class methods (with a first parameter `cls`) in either order, static methods
+        where they are called through the class. mypy makes nothing of a method that returns `Self`: name the class.
         """
         if (mistake := _mistakes.decorating("synced", fn)) is not None:
             raise TypeError(mistake)

@@ -2,6 +2,7 @@
 Written by tests/default_stub.py."""
 
 # pyright: reportOverlappingOverload=false
+# mypy: disable-error-code="overload-overlap"
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -26,7 +27,7 @@ from ._many.methods import MapOptions
 from ._many.results import MapIterator
 from ._options import BridgeOptions
 from ._resources import Resource
-from ._synced import Synced
+from ._synced import OfClass, Synced, SyncedOfClass
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,17 +119,27 @@ def submit(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) 
     """
 
 @overload
-def synced(fn: Callable[P, AsyncGenerator[Y, S]], /) -> Synced[P, Generator[Y, S], AsyncGenerator[Y, S]]:
+def synced(
+    fn: OfClass[T, P, AsyncGenerator[Y, S]], /
+) -> SyncedOfClass[P, Generator[Y, S], AsyncGenerator[Y, S]]:
     """Makes a sync function of an async one; a sync generator function of an async generator function.
 
     Works on functions, methods, static and class methods (above or below `@staticmethod` and `@classmethod`).
     Signature, docstring and name are kept; `.aio` is the original, bound as the method is if that was decorated in
     the class body. From Python 3.13 on, a class method's is bound only if `@synced` stands above `@classmethod`.
 
-    Type checkers see a static or class method as a method, in either order. A static method that is called through
-    its class is typed all the same; instead of a class method write a sync one that calls `run_sync(cls.other)`.
+    Type checkers see all of that, class methods (with a first parameter `cls`) in either order, static methods
+    where they are called through the class. mypy makes nothing of a method that returns `Self`: name the class.
     """
 
+@overload
+def synced(fn: OfClass[T, P, AsyncIterator[Y]], /) -> SyncedOfClass[P, Generator[Y], AsyncIterator[Y]]: ...
+@overload
+def synced(fn: OfClass[T, P, Coroutine[Any, Any, R]], /) -> SyncedOfClass[P, R, Coroutine[Any, Any, R]]: ...
+@overload
+def synced(fn: OfClass[T, P, Awaitable[R]], /) -> SyncedOfClass[P, R, Awaitable[R]]: ...
+@overload
+def synced(fn: Callable[P, AsyncGenerator[Y, S]], /) -> Synced[P, Generator[Y, S], AsyncGenerator[Y, S]]: ...
 @overload
 def synced(fn: Callable[P, AsyncIterator[Y]], /) -> Synced[P, Generator[Y], AsyncIterator[Y]]: ...
 @overload

@@ -12,7 +12,7 @@ from ._kinds import inside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
-    from typing import Concatenate, Generic, ParamSpec, TypeVar, overload
+    from typing import Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
     from ._core import Bridge
 
@@ -25,6 +25,29 @@ if TYPE_CHECKING:
     MP = ParamSpec("MP")
     MR = TypeVar("MR")
     MA = TypeVar("MA")
+    C_contra = TypeVar("C_contra", contravariant=True)
+    M_co = TypeVar("M_co", covariant=True)
+
+    class OfClass(Protocol[C_contra, P, M_co]):
+        """The function of a class method.
+
+        mypy and pyright take `@classmethod` off before they apply `@synced`. What tells it from a method is its
+        first parameter: the type, and the name, by which generic functions are none.
+        """
+
+        def __call__(self, cls: type[C_contra], *args: P.args, **kwargs: P.kwargs) -> M_co: ...
+
+    class SyncedOfClass(Generic[P, R, A]):
+        """A sync class method. Bound, it goes from P to R, and the async one that it is made of from P to A."""
+
+        def __call__(self, cls: type[Any], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+        @property
+        def aio(self) -> Callable[Concatenate[type[Any], P], A]:
+            """The async function itself."""
+            ...
+
+        def __get__(self, instance: object, owner: type | None = None, /) -> Synced[P, R, A]: ...
 
     class Synced(Generic[P, R, A]):
         """A sync function from P to R, made of an async one from P to A."""
@@ -36,11 +59,8 @@ if TYPE_CHECKING:
             """The async function itself, bound as this is."""
             ...
 
-        # mypy and pyright take `@staticmethod` and `@classmethod` off a function before they apply `@synced`,
-        # so that these types can't tell static and class methods from methods. More overloads here, told
-        # apart by the first parameter, don't help: mypy doesn't compare it with the instance, and pyright
-        # makes Any of a coroutine's result. Overloads of `synced` for what takes a class first would catch
-        # generic functions, and bind their type variable to it.
+        # mypy and pyright take `@staticmethod` off a function before they apply `@synced`, so that these types
+        # can't tell static methods from methods.
         @overload
         def __get__(self, instance: None, owner: type, /) -> Synced[P, R, A]: ...
         @overload

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from typing import assert_type
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
+from typing import TypeVar, assert_type
 
 import syncline
 
 bridge = syncline.Bridge()
+T = TypeVar("T")
 
 
 @syncline.synced
@@ -47,6 +48,31 @@ class Client:
     @bridge.synced
     async def lines(self, count: int) -> AsyncIterator[str]:
         yield str(count)
+
+    @classmethod
+    @bridge.synced
+    async def made(cls, n: int) -> Client:
+        return cls()
+
+    @bridge.synced
+    @classmethod
+    async def made_below(cls, n: int, *, size: int = 1) -> list[int]:
+        return [n] * size
+
+    @classmethod
+    @syncline.synced
+    async def all_items(cls, n: int) -> AsyncGenerator[int, str]:
+        yield n
+
+    @syncline.synced
+    @classmethod
+    async def all_lines(cls, n: int) -> AsyncIterator[str]:
+        yield str(n)
+
+    @bridge.synced
+    @classmethod
+    def later(cls, n: int) -> Awaitable[bytes]:
+        raise NotImplementedError
 
     @staticmethod
     @bridge.synced
@@ -102,7 +128,45 @@ def on_the_class(client: Client, child: Child) -> None:
     assert_type(Child.static_items_below(1), Generator[int, None, None])
 
 
+def class_methods(client: Client, child: Child) -> None:
+    assert_type(Client.made(1), Client)
+    assert_type(Child.made(1), Client)
+    assert_type(client.made(1), Client)
+    assert_type(Client.made_below(1, size=2), list[int])
+    assert_type(child.made_below(1, size=2), list[int])
+    assert_type(Client.all_items(1), Generator[int, str, None])
+    assert_type(child.all_lines(1), Generator[str, None, None])
+    assert_type(Child.later(1), bytes)
+
+
+@bridge.synced
+async def same(value: T) -> T:
+    return value
+
+
+@bridge.synced
+async def make(kind: type[T], n: int) -> T:
+    return kind()
+
+
+@bridge.synced
+async def unbound(cls: type[int], n: int) -> str:
+    return cls.__name__
+
+
+assert_type(same(1), int)
+assert_type(same(int), type[int])
+assert_type(make(int, 1), int)
+assert_type(unbound(int, 1), str)
+
+
 async def the_original(client: Client, child: Child) -> None:
+    assert_type(await Client.made.aio(1), Client)
+    assert_type(await child.made_below.aio(1, size=1), list[int])
+    assert_type(Client.all_items.aio(1), AsyncGenerator[int, str])
+    assert_type(Client.all_lines.aio(1), AsyncIterator[str])
+    assert_type(await Client.later.aio(1), bytes)
+    assert_type(await unbound.aio(int, 1), str)
     assert_type(await page.aio(1, size=2), str)
     assert_type(await client.get.aio("url"), bytes)
     assert_type(await child.get.aio("url"), bytes)
@@ -115,5 +179,7 @@ async def the_original(client: Client, child: Child) -> None:
 def wrong(client: Client, child: Child) -> None:
     client.get(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     child.get("url", retry=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Client.made("s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Child.made_below("s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Client.static("s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Child.static_below("s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
