@@ -28,15 +28,11 @@ async def athrow(dual: Any, error: BaseException) -> Any:
 async def _step(dual: Any, method: str | None, *args: Any) -> Any:
     is_left = dual._begin_step()
     failed = True
-    result: Any
     try:
         if not is_left:
             raise args[0] if method == "athrow" else StopAsyncIteration
-        ahead: Any = None if method else dual._ahead()
-        if isinstance(ahead, tuple):
-            result = ahead[0]
-        else:
-            result = await (ahead or dual._step_there(method, args))
+        is_there, item = (False, None) if method else dual._ahead()
+        result = item if is_there else await (item or dual._step_there(method, args))
         failed = False
     finally:
         dual._end_step(failed)

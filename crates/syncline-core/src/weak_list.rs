@@ -27,6 +27,11 @@ impl<T: ?Sized> WeakList<T> {
         known.push(one);
     }
 
+    /// Those that are still there.
+    pub fn alive(&self) -> Vec<Arc<T>> {
+        lock(&self.0).iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Empties the list; returns those that are still there.
     pub fn take(&self) -> Vec<Arc<T>> {
         take(&self.0).iter().filter_map(Weak::upgrade).collect()

@@ -118,7 +118,7 @@ impl Remote {
     fn wait_for(&self, py: Python<'_>, me: Arc<Self>, what: &dyn GoesOn) -> PyResult<Started> {
         let runner = what.runner()?;
         let call = runner.new_call(Taker::task(me, &runner.outbox), &self.shared.terms.stats);
-        runner.tell_of_end(&call);
+        runner.tell_of_end(py, &call)?;
         drop(replace(&self.under_way, Some((Arc::clone(&call), Arc::clone(runner)))));
         if what.wait_by(py, &call) {
             return Ok(Started::Waits);
@@ -205,7 +205,7 @@ impl Operation for Remote {
             let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
             let taker = Taker::task(Arc::<Self>::clone(&me), &runner.outbox);
             let call = runner.new_call(taker, &self.shared.terms.stats);
-            runner.tell_of_end(&call);
+            let (ready, ()) = ready.with(py, runner.tell_of_end(py, &call))?;
             let job = Job::Start(Arc::clone(&call), ready, run_in);
             drop(replace(&self.under_way, Some((call, Arc::clone(&runner)))));
             drop(replace(&self.carried, Some(carried)));

@@ -110,8 +110,8 @@ impl Shared {
             let keeps = Arc::<Hold>::clone(hold);
             let promised = Promised { future: future.clone_ref(py), keeps };
             let call = runner.new_call(Taker::Future(Mutex::new(Some(promised))), &self.terms.stats);
-            runner.tell_of_end(&call);
-            let (ready, context) = target.with(py, context::copy(py))?;
+            let told = runner.tell_of_end(py, &call);
+            let (ready, context) = target.with(py, told.and_then(|()| context::copy(py)))?;
             let job = Job::Start(Arc::clone(&call), ready, RunIn::Task(context));
             match runner.post(py, job) {
                 Ok(()) => return signals::check(py).map(|()| Submitted { call, runner }),

@@ -200,15 +200,15 @@ impl Buffer {
     }
 
     /// What async code on another loop awaits for the next item.
-    pub fn item_there(self: &Arc<Self>, binding: &Arc<Binding>) -> PyResult<Pending> {
-        Ok(self.there(binding, Expected::Item))
+    pub fn item_there(self: &Arc<Self>, binding: &Arc<Binding>) -> Pending {
+        self.there(binding, Expected::Item)
     }
 
     /// The same for the end of the producer, which is asked to stop. `None` if there is no producer.
-    pub fn stop_there(self: &Arc<Self>, py: Python<'_>, binding: &Arc<Binding>) -> PyResult<Option<Pending>> {
-        let Some(runner) = binding.runner().filter(|_| self.producing.get().is_some()) else { return Ok(None) };
+    pub fn stop_there(self: &Arc<Self>, py: Python<'_>, binding: &Arc<Binding>) -> Option<Pending> {
+        let runner = binding.runner().filter(|_| self.producing.get().is_some())?;
         self.ask_to_stop(py, runner);
-        Ok(Some(self.there(binding, Expected::End)))
+        Some(self.there(binding, Expected::End))
     }
 
     fn there(self: &Arc<Self>, binding: &Arc<Binding>, expected: Expected) -> Pending {

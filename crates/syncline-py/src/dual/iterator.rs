@@ -396,24 +396,21 @@ impl IteratorBase {
         binding.step_at_home(slf.py(), target, Position::Inner)
     }
 
-    /// What gives the next of the items that are fetched ahead: in a tuple if it is there, else to be awaited. `None` if
-    /// none are fetched ahead.
-    fn _ahead(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
+    /// Whether the next of the items that are fetched ahead is there, and the item, or what is to be awaited for it; `None`
+    /// if none are fetched ahead.
+    fn _ahead(slf: &Bound<'_, Self>) -> PyResult<(bool, Option<Py<PyAny>>)> {
         let (py, this) = (slf.py(), slf.get());
-        let Some((buffer, binding)) = this.ahead(slf.as_any())? else { return Ok(None) };
+        let Some((buffer, binding)) = this.ahead(slf.as_any())? else { return Ok((false, None)) };
         match buffer.take_there(py, &binding) {
-            Some(taken) => Ok(Some((taken?,).into_pyobject(py)?.into_any().unbind())),
-            None => Ok(Some(Bound::new(py, buffer.item_there(&binding)?)?.into_any().unbind())),
+            Some(taken) => taken.map(|item| (true, Some(item))),
+            None => Ok((false, Some(Bound::new(py, buffer.item_there(&binding))?.into_any().unbind()))),
         }
     }
 
     /// What ends the fetching of items ahead, to be awaited; `None` if none are fetched.
-    fn _stop_there(slf: &Bound<'_, Self>) -> PyResult<Option<Pending>> {
+    fn _stop_there(slf: &Bound<'_, Self>) -> Option<Pending> {
         let this = slf.get();
-        match (this.buffer.get(), this.usage.binding()) {
-            (Some(buffer), Some(binding)) => buffer.stop_there(slf.py(), &binding),
-            _ => Ok(None),
-        }
+        this.buffer.get()?.stop_there(slf.py(), &this.usage.binding()?)
     }
 
     /// The last step, to be awaited; `None` if there is none. No other step comes after it.

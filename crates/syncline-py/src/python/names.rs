@@ -66,6 +66,7 @@ lazy! {
     asgiref_executors_variable = "syncline._asgiref"."executors_variable";
     limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
+    watch_standing = "syncline._standing"."watch";
     outlive_executors = "syncline._last"."outlive_executors";
     is_waiting_for_threads = "syncline._last"."is_waiting_for_threads";
     closing_tasks = "syncline._nested"."closing_tasks";

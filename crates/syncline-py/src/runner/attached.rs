@@ -22,7 +22,7 @@ use crate::task::start::RunIn;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::Node;
@@ -84,6 +84,16 @@ impl Runner {
             return false;
         }
         since.get_or_insert_with(Instant::now).elapsed() > LONGEST_STAND
+    }
+
+    /// Has the loop looked at from time to time, as long as there are calls that no thread waits for: who takes their
+    /// results can't look by itself.
+    pub fn watch_for_standing(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let Some(attached) = &self.attached else { return Ok(()) };
+        if !attached.is_watched.swap(true, Relaxed) {
+            names::watch_standing(py)?.call1((Standing(Arc::clone(self)),))?;
+        }
+        Ok(())
     }
 
     /// Whether the cancellation of a call, which nobody has asked for, came from the end of its loop: whoever runs that
@@ -179,6 +189,32 @@ impl Runner {
         };
         let again = PyCFunction::new_closure(py, Some(c"syncline_detach"), None, again)?;
         event_loop.call_method1(intern!(py, "call_later"), (LOOK_AGAIN.as_secs_f64(), again)).map(drop)
+    }
+}
+
+/// A loop of somebody else's, as _standing.py looks at it.
+#[pyclass(frozen, module = "syncline._core")]
+struct Standing(Arc<Runner>);
+
+#[pymethods]
+impl Standing {
+    /// Ends the calls of a loop that nobody runs any more. False if there are none left.
+    fn look(&self, py: Python<'_>) -> bool {
+        let (runner, Some(attached)) = (&self.0, &self.0.attached) else { return false };
+        // Before the calls are looked at: one that comes later has it watched anew.
+        attached.is_watched.store(false, SeqCst);
+        let pending: Vec<_> = runner.told_of_end.alive().into_iter().filter(|call| !call.is_settled()).collect();
+        if pending.is_empty() {
+            return false;
+        }
+        if runner.is_gone(py) {
+            for call in pending {
+                call.settle(py, Outcome::Raised(runner.gone(py)));
+            }
+            let _ = runner.outbox.flush();
+        }
+        attached.is_watched.store(true, SeqCst);
+        true
     }
 }
 

@@ -29,8 +29,9 @@ impl Runner {
     }
 
     /// Adds a call to those whose takers are told if the loop ends first (by 1).
-    pub fn tell_of_end(&self, call: &Arc<Call>) {
+    pub fn tell_of_end(self: &Arc<Self>, py: Python<'_>, call: &Arc<Call>) -> PyResult<()> {
         self.told_of_end.add(Arc::downgrade(call));
+        self.watch_for_standing(py)
     }
 
     /// Tells the takers of such calls that have not ended. `cleanup` is the time that the calls have had to

@@ -78,6 +78,8 @@ pub struct Plan {
 pub struct Attached {
     /// What has begun there, to be ended when the runner is detached.
     pub calls: WeakList<Call>,
+    /// Whether _standing.py looks at the loop.
+    pub is_watched: AtomicBool,
     pub sessions: WeakList<Session>,
     /// Since when a waiting thread has seen that nobody runs the loop.
     pub stands_since: Mutex<Option<Instant>>,
