@@ -15,7 +15,8 @@ LOOKS = 0.1
 """Seconds between two looks."""
 
 _watched: dict[Any, None] = {}
-_thread: threading.Thread | None = None
+_threads: list[threading.Thread] = []
+"""The thread that looks, once there is one."""
 
 
 def watch(standing: Any) -> None:
@@ -25,19 +26,17 @@ def watch(standing: Any) -> None:
 
 
 def _begin() -> None:
-    global _thread
-    if _thread is None or not _thread.is_alive():
-        _thread = threading.Thread(target=_run, name="syncline-standing", daemon=True)
-        _thread.start()
+    if not any(thread.is_alive() for thread in list(_threads)):
+        _threads[:] = [threading.Thread(target=_run, name="syncline-standing", daemon=True)]
+        _threads[0].start()
 
 
 def _run() -> None:
-    global _thread
     while _watched:
         time.sleep(LOOKS)
         for standing in list(_watched):
             if not standing.look():
                 _watched.pop(standing, None)
-    _thread = None
+    _threads.clear()
     if _watched:  # one that came before that line, and found this thread alive
         _begin()
