@@ -305,16 +305,15 @@ impl Call {
     }
 
     /// The loop of a call was closed, or is left behind as something blocks it, before the call has ended. Lets the
-    /// future, or the task, that waits for it raise an error that says so. False if it was told before.
-    pub fn leave_behind(&self, py: Python<'_>) -> bool {
-        let closed = || Outcome::Raised(errors::closed_meanwhile(py, &self.runner_name));
+    /// future, or the task, that waits for it raise that error. False if it was told before.
+    pub fn leave_behind(&self, py: Python<'_>, error: PyErr) -> bool {
         // Before the taker is taken: a `settle` that comes after that finds none, and has to log an error.
         self.abandon(py);
         match &self.taker {
-            Taker::Future(future) => self.settle_future(py, future, closed()),
+            Taker::Future(future) => self.settle_future(py, future, Outcome::Raised(error)),
             Taker::Task { receiver, .. } => {
                 let Some(receiver) = take(receiver) else { return false };
-                Arc::clone(&receiver).receive(py, closed());
+                Arc::clone(&receiver).receive(py, Outcome::Raised(error));
                 receiver.publish();
                 true
             }

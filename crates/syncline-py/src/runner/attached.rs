@@ -203,15 +203,18 @@ impl Standing {
         let (runner, Some(attached)) = (&self.0, &self.0.attached) else { return false };
         // Before the calls are looked at: one that comes later has it watched anew.
         attached.is_watched.store(false, SeqCst);
-        let pending: Vec<_> = runner.told_of_end.alive().into_iter().filter(|call| !call.is_settled()).collect();
+        let pending: Vec<_> =
+            runner.told_of_end.alive().into_iter().filter(|call| !call.is_settled() && !call.is_abandoned()).collect();
         if pending.is_empty() {
             return false;
         }
         if runner.is_gone(py) {
             for call in pending {
-                call.settle(py, Outcome::Raised(runner.gone(py)));
+                // Where the loop is run again, what nobody waits for any more ends.
+                call.begin_cancelling();
+                let _ = runner.post(py, Job::Cancel(Arc::clone(&call)));
+                call.leave_behind(py, runner.gone(py));
             }
-            let _ = runner.outbox.flush();
         }
         attached.is_watched.store(true, SeqCst);
         true

@@ -38,7 +38,7 @@ impl Runner {
     /// clean up, if they had it in vain: that is reported.
     pub fn leave_behind(&self, py: Python<'_>, cleanup: Option<Duration>) {
         for call in self.told_of_end.take().iter().filter(|call| !call.is_settled()) {
-            if call.leave_behind(py) {
+            if call.leave_behind(py, self.gone(py)) {
                 call.leave_alone(py, cleanup);
             }
         }
