@@ -266,3 +266,24 @@ def test_a_closing_bridge_leaves_what_is_entered() -> None:
 
     asyncio.run(main())
     assert scopes.log == ["left"]
+
+
+def test_in_scope_caller_only_code_on_its_own_loop_reaches_it() -> None:
+    """There all runs on that loop; from another one there is an error, and no call on a loop where it doesn't live."""
+    with syncline.Bridge(scope="caller") as bridge:
+        scopes = bridge.blocking(AsyncScopes)()
+        loop = bridge.call(asyncio.get_running_loop)
+
+        async def main() -> None:
+            assert asyncio.get_running_loop() is loop
+            async with scopes.aio.group():
+                assert [step async for step in scopes.aio.steps()] == [0, 1, 2]
+
+        bridge.run_sync(main)
+        assert scopes.log == ["closed", "left"]
+
+        async def elsewhere() -> None:
+            with pytest.raises(RuntimeError, match='in scope "caller".*"process"'):
+                await anext(scopes.aio.steps())
+
+        asyncio.run(elsewhere())

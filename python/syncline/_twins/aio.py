@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 async def _there(home: Quarters, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The result of an async function that runs on the object's loop (by 2)."""
-    home.check()
+    home.check_async()
     return await home.bridge._run_async(fn, args, kwargs or None)
 
 

@@ -53,6 +53,15 @@ class Quarters:
                 'scope "process"'
             )
 
+    def check_async(self) -> None:
+        """The same for async code, whose calls nobody's thread waits for."""
+        self.check()
+        if self.bridge.scope == "caller" and not self.bridge._drives_here():
+            raise RuntimeError(
+                'in scope "caller" an object lives on the loop of its thread, which turns only while sync code waits there: '
+                'async code of another loop can\'t reach it; make it with a bridge of scope "process"'
+            )
+
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Calls a sync function on the loop. Unlike `Bridge.call` it takes one that returns something to await."""
         return self.run(_called, fn, args, kwargs)
@@ -61,7 +70,12 @@ class Quarters:
         """Starts an async function there."""
         from .._futures import SubmittedFuture
 
-        self.check()
+        self.check_async()
+        if self.bridge.scope == "caller":  # whose `submit` is for another loop
+            import asyncio
+
+            task: Any = asyncio.ensure_future(fn(*args, **kwargs))
+            return task  # type: ignore[no-any-return]
         future: SubmittedFuture[Any] = SubmittedFuture()
         future.bind(self.bridge._submit(future, fn, args, kwargs or None))
         return future

@@ -45,7 +45,7 @@ class OneTask:
 
     async def do(self, fn: Callable[..., Awaitable[Any]], *args: Any, is_last: bool = False) -> Any:
         """Awaits `fn(*args)` in the task, from whatever loop. After the last step the task ends."""
-        self._home.check()
+        self._home.check_async()
         return await self._home.bridge._run_async(self._ask, (fn, args, is_last), None)
 
     def end(self) -> None:
