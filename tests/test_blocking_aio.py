@@ -283,7 +283,7 @@ def test_in_scope_caller_only_code_on_its_own_loop_reaches_it() -> None:
         assert scopes.log == ["closed", "left"]
 
         async def elsewhere() -> None:
-            with pytest.raises(RuntimeError, match='in scope "caller".*"process"'):
+            with pytest.raises(RuntimeError, match=r'in scope "caller".*"process"'):
                 await anext(scopes.aio.steps())
 
         asyncio.run(elsewhere())

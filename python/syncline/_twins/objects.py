@@ -58,8 +58,8 @@ class Quarters:
         self.check()
         if self.bridge.scope == "caller" and not self.bridge._drives_here():
             raise RuntimeError(
-                'in scope "caller" an object lives on the loop of its thread, which turns only while sync code waits there: '
-                'async code of another loop can\'t reach it; make it with a bridge of scope "process"'
+                'in scope "caller" an object lives on the loop of its thread, which turns only while sync code waits '
+                'there: async code of another loop can\'t reach it; make it with a bridge of scope "process"'
             )
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
