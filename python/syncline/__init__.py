@@ -60,6 +60,7 @@ from ._nestable import install, nestable, no_switch, run_nestable
 from ._new_loop import run_in_new_loop
 from ._options import BridgeOptions
 from ._resources import Resource
+from ._seen import dump, dump_on, waits
 from ._stats import BridgeStats
 from ._threads import (
     ThreadLimiter,
@@ -106,6 +107,8 @@ __all__ = [
     "create_gather_task_group",
     "create_task",
     "default_bridge",
+    "dump",
+    "dump_on",
     "enter",
     "finalize",
     "from_thread",
@@ -136,6 +139,7 @@ __all__ = [
     "threaded",
     "to_caller",
     "to_thread",
+    "waits",
 ]
 
 

@@ -48,7 +48,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_other_threads)
 
 
+def carriers_by_thread() -> dict[int, list[Any]]:
+    """Each thread's greenlets that tasks run in, whether they do just now or not, in the order of their making."""
+    found: dict[int, list[Any]] = {}
+    for known, thread in list(_carriers.items()):
+        carrier = known()
+        if carrier is not None:
+            found.setdefault(thread, []).append(carrier)
+    return found
+
+
 def carriers_of(thread_id: int) -> list[Any]:
-    """The greenlets of that thread that tasks run in, whether they do just now or not. In the order of their making."""
-    known = [(carrier(), thread) for carrier, thread in list(_carriers.items())]
-    return [carrier for carrier, thread in known if carrier is not None and thread == thread_id]
+    """Those of one thread."""
+    return carriers_by_thread().get(thread_id, [])

@@ -53,13 +53,17 @@ __all__ = [
     "in_event_loop",
     "in_worker_thread",
     "keep_for_ever",
+    "limiters",
     "long_waits",
+    "loops",
     "made_nestable",
     "mark_as_worker_thread",
+    "nested_calls",
     "no_switch",
     "note_trio_task",
     "serve",
     "start_task",
+    "waiting_threads",
     "worker_counts",
 ]
 
@@ -198,6 +202,8 @@ class Condition:
 
 @final
 class Submitted:
+    @property
+    def _seen(self) -> tuple[str, int, Any]: ...
     def cancel(self) -> None: ...
     def wait(self, wait: Callable[[float | None], _R], timeout: float | None) -> _R: ...
 
@@ -281,7 +287,20 @@ def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs)
     """Calls `fn` in this thread, which counts as a worker thread meanwhile; returns its result."""
 
 def long_waits() -> dict[int, tuple[int, int]]:
-    """Maps each thread that has waited for a while to its wait's number and the thread of the loop it waits for."""
+    """Maps each thread that has waited for a while for another thread's loop to the wait's number and that thread."""
+
+def waiting_threads() -> list[tuple[int, int, str, float, Any]]:
+    """All waits that have gone on for a while, those that began first first."""
+
+def loops() -> list[tuple[Any, str, str, int | None, bool | None, list[Any]]]:
+    """All loops that calls run on, also those that somebody else runs."""
+
+def nested_calls(coroutine: Any, /) -> list[tuple[Any, Any]]:
+    """The nested calls that are suspended in a coroutine of ours, the outermost first: the greenlet that is parked in
+    the middle of each, and what it awaits. Where a greenlet has made several, the last one is meant."""
+
+def limiters() -> list[tuple[int, int | None, list[tuple[int | None, Any]], list[tuple[int | None, Any]]]]:
+    """All limiters that are in use."""
 
 def note_trio_task(context: Context) -> None:
     """The same for a task of trio's that has just been made, with its context."""
@@ -293,6 +312,8 @@ class LimiterBase:
     """How many worker threads may be busy at once."""
 
     def __new__(cls, total_tokens: float) -> Self: ...
+    @property
+    def _key(self) -> int: ...
     @property
     def total_tokens(self) -> float:
         """How many may be borrowed at once; can be set at any time. `math.inf` is no limit."""
@@ -339,6 +360,8 @@ class OwnThread:
 
 @final
 class Pending:
+    @property
+    def _seen(self) -> Any: ...
     def __await__(self) -> Generator[Any, Any, Any]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
@@ -350,6 +373,8 @@ class Pending:
 
 @final
 class Worker:
+    @property
+    def _job(self) -> int | None: ...
     def next(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None: ...
     def returned(self, value: Any) -> None: ...
     def raised(self, error: BaseException) -> None: ...

@@ -4,7 +4,7 @@
 //! which runner serves whom is in [`runners`], and [`waits`] sees a circle of waits before it closes. A loop's thread
 //! keeps results in its [`outbox`] until it lets go of the interpreter lock, which their takers need, too. From async
 //! code to threads, a [`pool`] of threads takes jobs, as many at once as a [`limiter`] allows; in a [`meeting`] a
-//! thread hands its result to a loop that spins for it. Everything here is safe Rust: [`sync`] swaps `std` for loom,
+//! thread hands its result to a loop that spins for it. A [`register`] lists what goes on. Everything here is safe Rust: [`sync`] swaps `std` for loom,
 //! and [`latch`] is the one place that talks to the kernel.
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ pub mod mailbox;
 pub mod meeting;
 pub mod outbox;
 pub mod pool;
+pub mod register;
 pub mod runners;
 pub mod slot;
 pub mod spin;

@@ -174,6 +174,11 @@ impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
         lock(&self.state).held.values().map(look).collect()
     }
 
+    /// The same for those in the queue, in their order.
+    pub fn queued<T>(&self, look: impl Fn(&B) -> T) -> Vec<T> {
+        lock(&self.state).queue.values().map(|(_, borrower, _)| look(borrower)).collect()
+    }
+
     /// Whether there is a waiter in the queue that `fits`.
     pub fn some_waiter(&self, fits: impl Fn(&W) -> bool) -> bool {
         lock(&self.state).queue.values().any(|(_, _, waiter)| fits(waiter))

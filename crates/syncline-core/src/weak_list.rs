@@ -29,7 +29,8 @@ impl<T: ?Sized> WeakList<T> {
 
     /// Those that are still there.
     pub fn alive(&self) -> Vec<Arc<T>> {
-        lock(&self.0).iter().filter_map(Weak::upgrade).collect()
+        let known = lock(&self.0).clone();
+        known.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Empties the list; returns those that are still there.
@@ -51,6 +52,7 @@ mod tests {
         }
         kept.iter().for_each(|one| list.add(Arc::downgrade(one)));
         assert!(lock(&list.0).capacity() < 100);
+        assert_eq!(list.alive(), kept);
         assert_eq!(list.take(), kept);
         assert!(list.take().is_empty());
     }

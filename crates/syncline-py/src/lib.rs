@@ -42,9 +42,11 @@ mod _core {
     #[pymodule_export]
     use crate::python::condition::Condition;
     #[pymodule_export]
-    use crate::python::long_waits::long_waits;
+    use crate::python::long_waits::{long_waits, waiting_threads};
     #[pymodule_export]
     use crate::python::process::{keep_for_ever, serve};
+    #[pymodule_export]
+    use crate::python::residents::loops;
     #[pymodule_export]
     use crate::python::surroundings::in_event_loop;
     #[cfg(target_os = "linux")]
@@ -52,6 +54,8 @@ mod _core {
     use crate::runner::selector::Selector;
     #[pymodule_export]
     use crate::switch::aside::{Aside, await_here, can_await_here};
+    #[pymodule_export]
+    use crate::switch::kinds::nested_calls;
     #[pymodule_export]
     use crate::switch::nestable::{Nestable, NoSwitch, TaskFactory, made_nestable};
     #[pymodule_export]
@@ -70,6 +74,8 @@ mod _core {
     use crate::worker::inbox::Drain;
     #[pymodule_export]
     use crate::worker::limiter::LimiterBase;
+    #[pymodule_export]
+    use crate::worker::limits::limiters;
     #[pymodule_export]
     use crate::worker::marks::{call_with_mark, in_worker_thread, mark_as_worker_thread, worker_counts};
     #[pymodule_export]

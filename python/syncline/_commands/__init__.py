@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
+    "ps": "show who waits for whom in a process",
     "twin": "write the blocking twin of an async class, as source",
 }
 

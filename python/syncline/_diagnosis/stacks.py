@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
+import selectors
 import sys
 import threading
 import traceback
@@ -12,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._carriers import carriers_of, carry
+from .chains import frames_of
 from .frames import static_attribute
 
 if TYPE_CHECKING:
@@ -20,6 +23,13 @@ if TYPE_CHECKING:
 
 OUR_FOLDER = os.path.dirname(os.path.dirname(__file__))
 _ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
+_NOT_SHOWN = (
+    OUR_FOLDER,
+    _ASYNCIO_FOLDER,
+    os.path.dirname(concurrent.futures.__file__),
+    selectors.__file__,
+    threading.__file__,
+)
 _MOST_STACKS = 10
 """How many different stacks a report shows at most."""
 
@@ -30,10 +40,14 @@ def stack_of(thread_id: int) -> str:
     return "  (not running any Python code)" if frame is None else format_frame(frame)
 
 
+def is_users(file: str) -> bool:
+    """Whether code of that file is shown: neither ours nor what loops and waits of the standard library are made of."""
+    return not file.startswith(_NOT_SHOWN)
+
+
 def format_frame(frame: FrameType) -> str:
     summaries = traceback.extract_stack(frame)
-    ours = (OUR_FOLDER, _ASYNCIO_FOLDER, threading.__file__)
-    users = [summary for summary in summaries if not summary.filename.startswith(ours)]
+    users = [summary for summary in summaries if is_users(summary.filename)]
     return "".join(traceback.format_list(users or summaries)).rstrip("\n")
 
 
@@ -62,9 +76,9 @@ def stacks_left(thread_id: int) -> list[FrameType]:
 
 def _suspended_frames(thread_id: int) -> Iterator[FrameType]:
     for loop in _loops_in(thread_id):
-        for task in _copy(asyncio.all_tasks, loop):
+        for task in copy_of(asyncio.all_tasks, loop):
             # A frame with a caller is running, and so is part of a stack that was seen already.
-            yield from (frame for frame in _frames_of_task(task) if frame.f_back is None)
+            yield from (frame for frame in frames_of(task) if frame.f_back is None)
 
 
 def _loops_in(thread_id: int) -> list[asyncio.AbstractEventLoop]:
@@ -109,13 +123,13 @@ def each_kind_once(stacks: list[str]) -> list[tuple[str, int]]:
 
 
 def stacks_of_tasks(loop: asyncio.AbstractEventLoop) -> str:
-    tasks = [task for task in _copy(asyncio.all_tasks, loop) if not task.done()]
+    tasks = [task for task in copy_of(asyncio.all_tasks, loop) if not task.done()]
     return "\n".join(stack_of_task(task) for task in tasks) or "  (no task)"
 
 
 def stack_of_task(task: asyncio.Task[Any]) -> str:
     lines = [f"  task {task.get_name()}:"]
-    for frame in _frames_of_task(task):
+    for frame in frames_of(task):
         entry = traceback.FrameSummary(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         line = "".join(traceback.format_list([entry])).rstrip("\n")
         if line != lines[-1]:
@@ -123,16 +137,7 @@ def stack_of_task(task: asyncio.Task[Any]) -> str:
     return "\n".join(lines)
 
 
-def _frames_of_task(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
-        if frame is not None:
-            yield frame
-        awaited = getattr(awaited, "cr_await", None)
-
-
-def _copy(read: Any, *args: Any) -> list[Any]:
+def copy_of(read: Any, *args: Any) -> list[Any]:
     """A list of what another thread may be changing. Reads again if it was changed meanwhile."""
     while True:
         try:

@@ -21,10 +21,11 @@ use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::log;
+use crate::python::long_waits::LongWait;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::residents::{self, Resident};
+use crate::python::residents::{self, Resident, Shown};
 use crate::python::signals;
 use crate::python::threads::thread_key;
 use crate::switch::nest::{self, Driving};
@@ -244,7 +245,10 @@ impl CallerLoop {
             return wait.end_with(py, outcome, &mut awaited);
         }
         call.stop_when_settled(Some(event_loop.clone().unbind()));
+        let subject: Arc<Call> = Arc::clone(call);
+        let known = LongWait::begin_driving(py, wait.begun, subject);
         let result = wait.wait_for(py, &mut awaited);
+        drop(known);
         // If the call goes on without its caller, its end must not stop the loop for a later call.
         call.stop_when_settled(None);
         result
@@ -368,12 +372,12 @@ impl Awaited for CallerCall<'_, '_> {
     }
 
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
-        let stop = self.event_loop.getattr(intern!(py, "stop"))?;
         let begun = Instant::now();
         // Nobody notices if the wait looks once in a while before it is due.
         let due = due.map(|at| at.min(begun + LONGEST_TURN));
         let timer = match due {
             Some(at) => {
+                let stop = self.event_loop.getattr(intern!(py, "stop"))?;
                 let seconds = at.saturating_duration_since(begun).as_secs_f64();
                 Some(self.event_loop.call_method1(intern!(py, "call_later"), (seconds, stop))?)
             }
@@ -472,6 +476,10 @@ impl Resident for CallerLoop {
 
     fn own_thread(&self) -> Option<u64> {
         None
+    }
+
+    fn shown(&self) -> Shown {
+        Shown { name: self.name.to_string(), is_asleep: None }
     }
 
     fn cleanup(&self) -> Duration {

@@ -22,7 +22,7 @@ use crate::runner::arrival::Arrival;
 use crate::runner::state::{Feeder, Job, Runner, current_runner};
 use crate::task::session::Session;
 use crate::task::start::RunIn;
-use crate::worker::awaiting::{Operation, Pending, Started, Waker};
+use crate::worker::awaiting::{Operation, Pending, SeenOperation, Started, Waker};
 use crate::worker::inbox::Inbox;
 use crate::worker::notice::{Notice, Recipient};
 use pyo3::prelude::*;
@@ -250,7 +250,7 @@ impl Operation for Remote {
     }
 
     fn tell(&self, py: Python<'_>) -> Option<Duration> {
-        let (call, runner) = lock(&self.under_way).clone()?;
+        let (call, runner) = self.call_under_way()?;
         if self.has_ended() {
             return None;
         }
@@ -258,6 +258,18 @@ impl Operation for Remote {
             tell(py, &call, &runner);
         }
         Some(self.shared.cleanup)
+    }
+
+    fn seen(&self, py: Python<'_>) -> SeenOperation {
+        let Some((call, runner)) = self.call_under_way() else { return SeenOperation::Nothing("nothing") };
+        let task = call.task(py).map(Bound::unbind);
+        SeenOperation::Call("call", runner.name.to_string(), runner.thread_id(), task)
+    }
+}
+
+impl Remote {
+    fn call_under_way(&self) -> Option<(Arc<Call>, Arc<Runner>)> {
+        lock(&self.under_way).clone()
     }
 }
 

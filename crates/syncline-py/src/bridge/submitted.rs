@@ -38,6 +38,12 @@ impl Submitted {
         signals::check(py)
     }
 
+    /// For reports: the loop's name and thread, and the task, while it is suspended.
+    #[getter]
+    fn _seen<'py>(&self, py: Python<'py>) -> (&str, u64, Option<Bound<'py, PyAny>>) {
+        (&self.runner.name, self.runner.thread_id(), self.call.task(py))
+    }
+
     /// Calls `wait(timeout)`, which waits for the future, unless that could never end.
     fn wait(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         if self.runner.epoch != process::epoch() {

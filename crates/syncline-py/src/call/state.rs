@@ -14,6 +14,7 @@ use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
 use super::taker::{Promised, Taker};
 use crate::python::errors;
 use crate::python::log;
+use crate::python::long_waits::Subject;
 use crate::python::once::intern;
 use crate::python::signals;
 use crate::python::threads::thread_key;
@@ -377,6 +378,11 @@ impl Call {
         self.blocks_a_loop.load(Relaxed)
     }
 
+    /// Whether it is one of `submit`, and has not ended.
+    pub fn is_promised(&self) -> bool {
+        matches!(self.taker, Taker::Future(_)) && !self.is_settled()
+    }
+
     /// Whether a thread waits for the call, as long as it has not ended: for a future, and for a task, none does.
     pub fn has_a_thread(&self) -> bool {
         self.taker.is_a_thread()
@@ -449,6 +455,16 @@ fn finish(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         None => event_loop.getattr(intern!(py, "stop"))?,
     };
     finish.call0().map(drop)
+}
+
+impl Subject for Call {
+    fn loop_name(&self) -> &str {
+        &self.runner_name
+    }
+
+    fn suspended_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.task(py)
+    }
 }
 
 impl Publish for Call {

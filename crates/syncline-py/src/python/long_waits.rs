@@ -1,18 +1,41 @@
-//! The list of waits that have gone on for a while, for the code that searches for deadlocks and reports stalls.
+//! The list of waits that have gone on for a while, for the code that searches for deadlocks, reports stalls, and shows
+//! who waits for whom.
+//!
+//! A wait that ends soon is not in it: it is added when its thread goes to sleep for long.
 //!
 //! Invariants:
 //! 1. The list is locked only while attached. So what Python code reads there stays true until another thread runs.
+//! 2. No object is dropped under the lock.
 
 use crate::python::names;
 use crate::python::per_process::PerProcess;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use syncline_core::register::Register;
 use syncline_core::sync::{MutexGuard, lock};
 
-/// Of each wait: its number, the waiting thread, the loop's thread. A forked child begins with an empty list.
-static ALL: PerProcess<Vec<(u64, u64, u64)>> = PerProcess::new();
+/// What a thread waits for.
+pub trait Subject: Send + Sync {
+    /// What its loop is called.
+    fn loop_name(&self) -> &str;
+    /// The task that runs it, while that is suspended.
+    fn suspended_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
+}
+
+#[derive(Clone)]
+struct Going {
+    waiter: u64,
+    loop_thread: u64,
+    begun: Instant,
+    subject: Arc<dyn Subject>,
+}
+
+/// A forked child begins with an empty list.
+static ALL: PerProcess<Register<Going>> = PerProcess::new();
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A wait: its number, the thread that waits, and that of the loop which it waits for. Made and dropped attached.
@@ -23,11 +46,21 @@ pub struct LongWait {
 }
 
 impl LongWait {
-    pub fn begin(py: Python<'_>, loop_thread: u64) -> PyResult<Self> {
+    pub fn begin(py: Python<'_>, loop_thread: u64, begun: Instant, subject: Arc<dyn Subject>) -> PyResult<Self> {
         let waiter = names::thread_ident(py)?;
-        let wait = Self { number: NEXT.fetch_add(1, Relaxed), waiter, loop_thread };
-        all().push((wait.number, waiter, loop_thread));
-        Ok(wait)
+        let mut all = all();
+        let number = NEXT.fetch_add(1, Relaxed);
+        all.add(number, Going { waiter, loop_thread, begun, subject });
+        Ok(Self { number, waiter, loop_thread })
+    }
+
+    /// The same for a wait of a thread that runs the loop itself.
+    pub fn begin_driving(py: Python<'_>, begun: Instant, subject: Arc<dyn Subject>) -> PyResult<Self> {
+        Self::begin(py, names::thread_ident(py)?, begun, subject)
+    }
+
+    pub fn is_for(&self, loop_thread: u64) -> bool {
+        self.loop_thread == loop_thread
     }
 
     /// If the loop's thread can't go on before the waiting one does, says why.
@@ -39,21 +72,42 @@ impl LongWait {
 
 impl Drop for LongWait {
     fn drop(&mut self) {
-        all().retain(|(number, ..)| *number != self.number);
+        let removed = all().remove(self.number);
+        drop(removed);
     }
 }
 
-fn all() -> MutexGuard<'static, Vec<(u64, u64, u64)>> {
-    lock(ALL.get(|_| Vec::new()))
+fn all() -> MutexGuard<'static, Register<Going>> {
+    lock(ALL.get(|_| Register::default()))
 }
 
-/// Maps each thread that has waited for a while to its wait's number and the thread of the loop that it waits for.
+/// Maps each thread that has waited for a while for another thread's loop to the wait's number and that thread.
 #[pyfunction]
 pub fn long_waits(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let pairs: Vec<_> = all().iter().map(|(number, entry)| (number, entry.waiter, entry.loop_thread)).collect();
     let waits = PyDict::new(py);
-    let all = all().clone();
-    for (number, waiter, loop_thread) in all {
+    for (number, waiter, loop_thread) in pairs.into_iter().filter(|(_, waiter, loop_thread)| waiter != loop_thread) {
         waits.set_item(waiter, (number, loop_thread))?;
     }
     Ok(waits)
+}
+
+/// A wait as Python code sees it: the waiting thread, the loop's thread and name, for how many seconds, and the task
+/// that is waited for, while that is suspended.
+type SeenWait<'py> = (u64, u64, String, f64, Option<Bound<'py, PyAny>>);
+
+/// All waits that have gone on for a while, those that began first first.
+#[pyfunction]
+pub fn waiting_threads(py: Python<'_>) -> Vec<SeenWait<'_>> {
+    let entries: Vec<_> = all().iter().map(|(_, entry)| entry.clone()).collect();
+    let seen = entries.iter().map(|Going { waiter, loop_thread, begun, subject }| {
+        (
+            *waiter,
+            *loop_thread,
+            subject.loop_name().to_owned(),
+            begun.elapsed().as_secs_f64(),
+            subject.suspended_task(py),
+        )
+    });
+    seen.collect()
 }

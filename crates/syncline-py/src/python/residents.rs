@@ -13,6 +13,13 @@ use std::time::Duration;
 use syncline_core::latch::Latch;
 use syncline_core::sync::{Mutex, lock};
 
+/// What is shown of a loop, to people.
+pub struct Shown {
+    pub name: String,
+    /// Whether it sleeps until something comes; `None` where that is not known.
+    pub is_asleep: Option<bool>,
+}
+
 /// A loop of ours.
 pub trait Resident: Send + Sync {
     /// What messages call the loop.
@@ -23,6 +30,12 @@ pub trait Resident: Send + Sync {
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
     /// The identifier of the thread that does nothing but run the loop, if there is one (a runner's).
     fn own_thread(&self) -> Option<u64>;
+    fn shown(&self) -> Shown;
+    /// The calls of `submit` that have not ended: of each one the task, while it is suspended.
+    fn submitted<'py>(&self, py: Python<'py>) -> Vec<Option<Bound<'py, PyAny>>> {
+        let _ = py;
+        Vec::new()
+    }
     /// How long its tasks may clean up after they were cancelled.
     fn cleanup(&self) -> Duration;
     /// Opens when it has ended.
@@ -50,6 +63,9 @@ fn all() -> &'static Mutex<Vec<Weak<dyn Resident>>> {
     })
 }
 
+/// Loops that somebody else runs, and that calls go to: only shown.
+static ATTACHED: PerProcess<Vec<Weak<dyn Resident>>> = PerProcess::new();
+
 /// For a forked child: makes its own list at once (by 2).
 pub fn leave_parents(_py: Python<'_>) {
     drop(lock(all()));
@@ -63,9 +79,20 @@ pub fn remember(resident: Weak<dyn Resident>, _py: Python<'_>) {
     all.push(resident);
 }
 
+/// Adds a loop that somebody else runs.
+pub fn show_attached(resident: Weak<dyn Resident>, _py: Python<'_>) {
+    let mut attached = lock(ATTACHED.get(|_| Vec::new()));
+    attached.retain(|known| known.strong_count() > 0);
+    attached.push(resident);
+}
+
 /// Those of this process that have not ended.
 pub fn alive(_py: Python<'_>) -> Vec<Arc<dyn Resident>> {
     let known = lock(all()).clone();
+    alive_of(&known)
+}
+
+fn alive_of(known: &[Weak<dyn Resident>]) -> Vec<Arc<dyn Resident>> {
     known.iter().filter_map(Weak::upgrade).filter(|resident| !resident.has_ended()).collect()
 }
 
@@ -78,4 +105,22 @@ pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         }
     }
     Ok(owners)
+}
+
+/// A loop as Python code sees it: the loop object, its name, its scope, its thread, whether it sleeps, and the tasks of
+/// the calls that were submitted to it.
+type SeenLoop<'py> =
+    (Bound<'py, PyAny>, String, &'static str, Option<u64>, Option<bool>, Vec<Option<Bound<'py, PyAny>>>);
+
+/// All loops that calls run on, also those that somebody else runs.
+#[pyfunction]
+pub fn loops(py: Python<'_>) -> Vec<SeenLoop<'_>> {
+    let attached = lock(ATTACHED.get(|_| Vec::new())).clone();
+    let all = alive(py).into_iter().chain(alive_of(&attached));
+    let seen = all.filter_map(|resident| {
+        let Shown { name, is_asleep } = resident.shown();
+        let event_loop = resident.event_loop(py)?;
+        Some((event_loop, name, resident.scope(), resident.own_thread(), is_asleep, resident.submitted(py)))
+    });
+    seen.collect()
 }

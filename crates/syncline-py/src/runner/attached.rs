@@ -17,12 +17,13 @@ use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::residents;
 use crate::task::session::Session;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::Node;
@@ -48,6 +49,8 @@ impl Runner {
         runner.event_loop.set(py, event_loop.unbind());
         runner.note_begun();
         runner.mailbox.park();
+        let resident: Weak<Self> = Arc::downgrade(&runner);
+        residents::show_attached(resident, py);
         Ok(runner)
     }
 

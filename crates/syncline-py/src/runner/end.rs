@@ -4,13 +4,13 @@
 //! 1. A thread that waits for a call sees by itself that the loop is gone. Whoever waits for a future of `submit`, and a
 //!    task that awaits `run_async`, see nothing of the kind, so whoever closes the runner tells them.
 
-use super::state::{Job, Runner};
+use super::state::{Feeder, Job, Runner};
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::wait::{Patience, Wait};
 use crate::python::errors;
 use crate::python::once::intern;
-use crate::python::residents::Resident;
+use crate::python::residents::{Resident, Shown};
 use crate::python::signals;
 use crate::python::surroundings::Backend;
 use crate::task::loop_cleanup::clean_up;
@@ -86,6 +86,16 @@ impl Resident for Runner {
 
     fn own_thread(&self) -> Option<u64> {
         Some(self.thread_id())
+    }
+
+    fn shown(&self) -> Shown {
+        let is_asleep = (self.feeder() == Feeder::Selector).then(|| self.is_asleep());
+        Shown { name: self.name.to_string(), is_asleep }
+    }
+
+    fn submitted<'py>(&self, py: Python<'py>) -> Vec<Option<Bound<'py, PyAny>>> {
+        let calls = self.told_of_end.alive();
+        calls.iter().filter(|call| call.is_promised()).map(|call| call.task(py)).collect()
     }
 
     fn cleanup(&self) -> Duration {

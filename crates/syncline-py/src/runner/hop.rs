@@ -162,6 +162,7 @@ impl Awaited for RunnerCall<'_> {
         let is_main = process::is_main_thread(py);
         let longest = if self.outer.is_some() { LONGEST_NESTED_TICK } else { LONGEST_TICK };
         let was_closing = self.runner.is_closing();
+        self.watch.make_known(py, self.runner, self.call);
         self.call.note_long_wait();
         if self.call.slot.is_filled() {
             return Ok(());

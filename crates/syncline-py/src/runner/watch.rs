@@ -9,6 +9,7 @@ use crate::python::long_waits::LongWait;
 use crate::python::names;
 use crate::python::signals;
 use pyo3::prelude::*;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a long wait is examined for deadlocks.
@@ -20,8 +21,8 @@ pub struct Watch {
     next_check: Instant,
     /// The loop's turns at the last look, and since when they have been that many.
     seen_turns: Option<(u64, Instant)>,
-    /// Makes this wait known to reports. There from the first search for deadlocks on, or, if stalls are reported, from
-    /// the first look on.
+    /// Makes this wait known to reports. There from the first long sleep on, or, if stalls are reported, from the first
+    /// look on.
     examined: Option<LongWait>,
     /// Whether `report_own_stall` was called, which is done once a wait.
     told_of_own: bool,
@@ -47,12 +48,22 @@ impl Watch {
         self.stall_after.map_or(self.next_check, |span| self.next_check.min(now + span / 2))
     }
 
+    /// Makes the wait known to reports, before the thread sleeps for long.
+    pub fn make_known(&mut self, py: Python<'_>, runner: &Runner, call: &Arc<Call>) {
+        let loop_thread = runner.thread_id();
+        // The thread of a loop that somebody else runs may be known only when it has begun to run.
+        if self.examined.as_ref().is_none_or(|wait| !wait.is_for(loop_thread)) {
+            let subject: Arc<Call> = Arc::clone(call);
+            self.examined = LongWait::begin(py, loop_thread, self.begun, subject).ok();
+        }
+    }
+
     /// Raises DeadlockError if this wait can't end; reports what blocks the loop.
     pub fn look(
         &mut self,
         py: Python<'_>,
         runner: &Runner,
-        call: &Call,
+        call: &Arc<Call>,
         is_nested: bool,
         now: Instant,
     ) -> PyResult<()> {
@@ -64,9 +75,7 @@ impl Watch {
         self.seen_turns = Some((turns, since));
         if let Some(span) = self.stall_after {
             // A report of a stall shows all who wait, so this wait is made known before there is one.
-            if self.examined.is_none() {
-                self.examined = LongWait::begin(py, runner.thread_id()).ok();
-            }
+            self.make_known(py, runner, call);
             if !runner.is_asleep() && now - since >= span && runner.is_first_to_report(turns) {
                 let waiting = call.stats.calls.get() - call.stats.ended.get();
                 report_stall(py, runner, now - since, waiting);
@@ -100,13 +109,11 @@ impl Watch {
         &mut self,
         py: Python<'_>,
         runner: &Runner,
-        call: &Call,
+        call: &Arc<Call>,
         has_stood_still: bool,
     ) -> PyResult<Option<String>> {
-        let wait = match self.examined.take() {
-            Some(wait) => self.examined.insert(wait),
-            None => self.examined.insert(LongWait::begin(py, runner.thread_id())?),
-        };
+        self.make_known(py, runner, call);
+        let Some(wait) = &self.examined else { return Ok(None) };
         if (runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()))
             && let Some(report) = wait.is_blocked(py)?
         {

@@ -11,6 +11,9 @@ use pyo3::types::{PyDict, PyType};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StrandId(pub usize);
 
+/// A nested call that is suspended: the parked greenlet, and what it awaits.
+pub type NestedCall<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+
 /// A class of coroutines that tasks of ours run.
 pub struct Kind {
     pub class: Py<PyType>,
@@ -20,6 +23,8 @@ pub struct Kind {
     pub nests: fn(&Bound<'_, PyAny>) -> bool,
     /// Whether a nested call is suspended in such a coroutine.
     pub is_nested: fn(&Bound<'_, PyAny>) -> bool,
+    /// The nested calls that are suspended in it, the outermost first.
+    pub nested: for<'py> fn(&Bound<'py, PyAny>) -> Vec<NestedCall<'py>>,
 }
 
 /// What is to be done before a task is made; gets the options that it is made with.
@@ -41,4 +46,12 @@ pub fn before_task<'py>(py: Python<'py>, options: Option<&Bound<'py, PyDict>>) -
 pub fn of<'py>(coroutine: &Bound<'py, PyAny>) -> Option<&'py Kind> {
     let class = coroutine.get_type();
     KINDS.get(coroutine.py())?.iter().find(|kind| class.is(&kind.class))
+}
+
+/// The nested calls that are suspended in a coroutine of ours, the outermost first: the greenlet that is parked in
+/// the middle of each, and what it awaits. Where a greenlet has made several, the last one is meant.
+#[pyfunction]
+#[pyo3(signature = (coroutine, /))]
+pub fn nested_calls<'py>(coroutine: &Bound<'py, PyAny>) -> Vec<NestedCall<'py>> {
+    of(coroutine).map_or_else(Vec::new, |kind| (kind.nested)(coroutine))
 }

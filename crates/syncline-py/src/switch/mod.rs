@@ -12,4 +12,5 @@ pub mod greenlets;
 pub mod kinds;
 pub mod nest;
 pub mod nestable;
+pub mod stepper;
 pub mod strand;

@@ -306,7 +306,7 @@ fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> 
             PySendResult::Return(value) => return Ok(value.unbind()),
             PySendResult::Next(awaited) => awaited,
         };
-        stepped = match strand.suspend(py, awaited) {
+        stepped = match strand.suspend(inner, awaited) {
             Ok(Answer::Sent(value)) => driven::send(inner, value.bind(py))?,
             Ok(Answer::Thrown(thrown)) => driven::throw(inner, thrown)?,
             Ok(Answer::Ended(_)) => return Err(PyRuntimeError::new_err("a nested call ended that was not made")),

@@ -8,7 +8,8 @@
 use super::greenlets;
 use super::kinds::{self, Kind};
 use super::nest::{self, Driving, Terms};
-use super::strand::{self, Owner, Strand};
+use super::stepper::{Owner, current_task};
+use super::strand::{Strand, active};
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::{Target, is_coroutine};
 use crate::python::names;
@@ -37,6 +38,9 @@ impl Nestable {
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.id() == strand),
             nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.is_nested()),
+            nested: |coroutine| {
+                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().strand.nested(coroutine.py()))
+            },
         }
     }
 
@@ -280,7 +284,7 @@ pub fn explain_blocking(py: Python<'_>, terms: &Terms) -> PyResult<()> {
         Driving::Foreign if IS_INSTALLED.load(Relaxed) => true,
         _ => return Ok(()),
     };
-    let Some(task) = strand::current_task(py).filter(|task| !task.is_none()) else { return Ok(()) };
+    let Some(task) = current_task(py).filter(|task| !task.is_none()) else { return Ok(()) };
     let coroutine = task.call_method0(intern!(py, "get_coro"))?;
     if kinds::of(&coroutine).is_some() || (is_installed && !TaskFactory::was_to_make(&task)?) {
         return Ok(());
@@ -304,7 +308,7 @@ impl NoSwitch {
     }
 
     fn __enter__(&self) {
-        let strand = strand::active();
+        let strand = active();
         if let Some(strand) = &strand {
             strand.forbidden.fetch_add(1, Relaxed);
         }
@@ -313,7 +317,7 @@ impl NoSwitch {
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {
-        let here = strand::active();
+        let here = active();
         let address = |strand: &Option<Arc<Strand>>| strand.as_ref().map(Arc::as_ptr);
         let left = {
             let mut entered = lock(&self.entered);

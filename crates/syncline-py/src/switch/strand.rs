@@ -14,12 +14,12 @@
 
 use super::carrier::{self, Carrier, Depth, Rider};
 use super::greenlets::{self, Api};
-use super::kinds::{self, StrandId};
+use super::kinds::{self, NestedCall, StrandId};
+use super::stepper::{Owner, Stepper, current_task, identity};
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::leaky::Leaky;
-use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
@@ -52,10 +52,10 @@ pub enum Answer {
 enum Report {
     /// The step is over.
     Stepped(PyResult<Sent>),
-    /// A nested call waits for the first object, and its greenlet, the second, is parked.
-    Awaits(Py<PyAny>, Py<PyAny>),
-    /// A nested call is to be run by a fresh carrier; the greenlet that made the call is parked.
-    Descends(Target, Py<PyAny>),
+    /// A nested call waits for that object, and is parked.
+    Awaits(Py<PyAny>, Parked),
+    /// A nested call is to be run by a fresh carrier, and is parked.
+    Descends(Target, Parked),
 }
 
 /// A `PySendResult` that may lie on the heap.
@@ -72,14 +72,21 @@ impl Sent {
     }
 }
 
+/// A nested call in the middle of a step.
+pub struct Parked {
+    greenlet: Py<PyAny>,
+    /// What it awaits, unless the layer above runs that.
+    inner: Option<Py<PyAny>>,
+}
+
 /// One of the coroutines in a strand that wait for each other.
 #[derive(Default)]
 struct Layer {
     /// What it runs. `None` for the base, which runs the strand's own.
     source: Option<Arc<Driven>>,
-    /// The greenlet that was parked in the middle of a step. It goes on when the layer above has ended, or, if there
-    /// is none, with the task's next step.
-    parked: Option<Py<PyAny>>,
+    /// What was parked in the middle of a step. It goes on when the layer above has ended, or, if there is none, with
+    /// the task's next step.
+    parked: Option<Parked>,
     /// The carrier that makes that step; between steps, one that can't be put to rest.
     carrier: Option<Carrier>,
     /// The contextvars context that it runs in, if that is not the task's.
@@ -105,42 +112,6 @@ impl State {
     fn top(&mut self) -> &mut Layer {
         self.above.last_mut().unwrap_or(&mut self.base)
     }
-}
-
-/// Where a strand is stepped.
-struct Stepper {
-    thread: u64,
-    epoch: u32,
-    /// The identity of the asyncio task, once that has been asked for. `Some(None)`: it is stepped outside of such.
-    task: OnceLock<Option<usize>>,
-}
-
-impl Stepper {
-    fn here(py: Python<'_>, owner: Owner) -> Self {
-        let task = match owner {
-            Owner::WhoeverSteps => OnceLock::from(current_task(py).as_ref().map(identity)),
-            Owner::TaskOfOurs => OnceLock::new(),
-        };
-        Self { thread: thread_key(), epoch: process::epoch(), task }
-    }
-}
-
-/// Which task a strand belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// The task whose coroutine runs in the strand. Which task that is is found out when it is needed.
-    TaskOfOurs,
-    /// The task that makes the first step.
-    WhoeverSteps,
-}
-
-pub fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    // In trio's tasks this raises: no loop of asyncio's runs there.
-    names::current_task(py).and_then(Bound::call0).ok()
-}
-
-fn identity(task: &Bound<'_, PyAny>) -> usize {
-    task.as_ptr() as usize
 }
 
 pub struct Strand {
@@ -284,6 +255,19 @@ impl Strand {
         !state.above.is_empty() || state.base.parked.is_some()
     }
 
+    /// The nested calls that are suspended in it, the outermost first.
+    pub fn nested<'py>(&self, py: Python<'py>) -> Vec<NestedCall<'py>> {
+        let state = lock(&self.state);
+        let layers = std::iter::once(&state.base).chain(&state.above);
+        let of_above = state.above.iter().map(|layer| layer.source.as_ref()?.inner(py)).chain([None]);
+        let parked = layers.zip(of_above).filter_map(|(layer, of_above)| {
+            let Parked { greenlet, inner } = layer.parked.as_ref()?;
+            let inner = inner.as_ref().map(|inner| inner.bind(py)).or(of_above);
+            Some((greenlet.bind(py).clone(), inner.cloned()))
+        });
+        parked.collect()
+    }
+
     fn is_of_this_thread(&self) -> bool {
         self.stepper.get().is_none_or(|stepper| stepper.thread == thread_key())
     }
@@ -311,16 +295,16 @@ impl Strand {
         loop {
             let carrier = self.enter(py, api, hub, input)?;
             match self.hear(py, api, carrier) {
-                Some(Report::Awaits(awaited, greenlet)) => {
-                    lock(&self.state).top().parked = Some(greenlet);
+                Some(Report::Awaits(awaited, parked)) => {
+                    lock(&self.state).top().parked = Some(parked);
                     return Ok(PySendResult::Next(awaited.into_bound(py)));
                 }
-                Some(Report::Descends(target, greenlet)) => {
-                    let context = api.context_of(greenlet.bind(py))?.unbind();
+                Some(Report::Descends(target, parked)) => {
+                    let context = api.context_of(parked.greenlet.bind(py))?.unbind();
                     let source = Some(Arc::new(Driven::new(target)));
                     let level = Layer { source, context: Some(context), ..Layer::default() };
                     let mut state = lock(&self.state);
-                    state.top().parked = Some(greenlet);
+                    state.top().parked = Some(parked);
                     state.above.push(level);
                     input = Entry::Send(py.None());
                 }
@@ -366,7 +350,7 @@ impl Strand {
                         Entry::Answer(answer) => answer,
                     });
                     drop(state);
-                    return self.failing(api.switch(parked.bind(py))).map(|()| None);
+                    return self.failing(api.switch(parked.greenlet.bind(py))).map(|()| None);
                 }
                 None => {
                     let level = state.top();
@@ -427,14 +411,15 @@ impl Strand {
         let (report, carrier, hub) = {
             let mut state = lock(&self.state);
             let report = state.report.take();
-            let carrier = carrier.or_else(|| state.top().carrier.take());
+            let kept = &mut state.top().carrier;
+            let mut carrier = carrier.or_else(|| kept.take());
+            if !matches!(report, Some(Report::Stepped(_))) {
+                *kept = carrier.take();
+            }
             (report, carrier, state.hub.take())
         };
         drop(hub);
-        let kept = match (&report, carrier) {
-            (Some(Report::Stepped(_)), Some(carrier)) => carrier.rest(py, api),
-            (_, carrier) => carrier,
-        };
+        let kept = carrier.and_then(|carrier| carrier.rest(py, api));
         if kept.is_some() {
             lock(&self.state).top().carrier = kept;
         }
@@ -457,18 +442,19 @@ impl Strand {
         Ok(unsafe { Borrowed::from_ptr(py, hub) })
     }
 
-    /// A nested call waits: parks this greenlet until the task goes on.
-    pub fn suspend(&self, py: Python<'_>, awaited: Bound<'_, PyAny>) -> PyResult<Answer> {
+    /// A nested call that awaits `inner` waits: parks this greenlet until the task goes on.
+    pub fn suspend(&self, inner: &Bound<'_, PyAny>, awaited: Bound<'_, PyAny>) -> PyResult<Answer> {
+        let py = inner.py();
         let api = greenlets::loaded(py)?;
-        let greenlet = api.current(py)?.unbind();
-        self.park(py, api, Report::Awaits(awaited.unbind(), greenlet))
+        let parked = Parked { greenlet: api.current(py)?.unbind(), inner: Some(inner.clone().unbind()) };
+        self.park(py, api, Report::Awaits(awaited.unbind(), parked))
     }
 
     /// Has a nested call run by a fresh carrier, and parks this greenlet until that has ended.
     pub fn descend(&self, py: Python<'_>, target: Target) -> PyResult<Answer> {
         let api = greenlets::loaded(py)?;
-        let greenlet = api.current(py)?.unbind();
-        self.park(py, api, Report::Descends(target, greenlet))
+        let parked = Parked { greenlet: api.current(py)?.unbind(), inner: None };
+        self.park(py, api, Report::Descends(target, parked))
     }
 
     fn park(&self, py: Python<'_>, api: &Api, report: Report) -> PyResult<Answer> {

@@ -13,7 +13,7 @@ use crate::call::state::Call;
 use crate::coroutine::target::Target;
 use crate::python::once::intern;
 use crate::switch::kinds::{Kind, StrandId};
-use crate::switch::strand::Owner;
+use crate::switch::stepper::Owner;
 use crate::task::execution::{Execution, Step};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
@@ -33,6 +33,10 @@ impl BridgedCoroutine {
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().runs_in(strand)),
             nests: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().execution.nests()),
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().is_nested()),
+            nested: |coroutine| {
+                let ours = coroutine.cast::<Self>();
+                ours.map_or_else(|_| Vec::new(), |this| this.get().execution.strand().nested(coroutine.py()))
+            },
         }
     }
 

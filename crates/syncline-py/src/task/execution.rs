@@ -12,7 +12,8 @@ use crate::python::errors;
 use crate::python::once::intern;
 use crate::switch::kinds::StrandId;
 use crate::switch::nest;
-use crate::switch::strand::{self, Owner, Strand};
+use crate::switch::stepper::Owner;
+use crate::switch::strand::{self, Strand};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -60,6 +61,10 @@ impl Execution {
     /// Whether a nested call is suspended in it.
     pub fn is_nested(&self) -> bool {
         self.strand.is_nested()
+    }
+
+    pub fn strand(&self) -> &Arc<Strand> {
+        &self.strand
     }
 
     pub fn runs_in(&self, strand: StrandId) -> bool {

@@ -11,7 +11,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::switch::nest;
 use crate::switch::nestable::{self, TaskFactory};
-use crate::switch::strand::Owner;
+use crate::switch::stepper::Owner;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::atomic::AtomicBool;

@@ -27,7 +27,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
 use crate::switch::kinds::{Kind, StrandId};
-use crate::switch::strand::Owner;
+use crate::switch::stepper::Owner;
 use crate::task::execution::{Execution, Step};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::loops;
@@ -417,6 +417,11 @@ impl SessionCoroutine {
             // Here yes; `runs_in` then asks the current step.
             nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
+            nested: |coroutine| {
+                let ours = coroutine.cast::<Self>();
+                let current = ours.ok().and_then(|this| lock(&this.get().session.state).current.clone());
+                current.map_or_else(Vec::new, |execution| execution.strand().nested(coroutine.py()))
+            },
         }
     }
 }

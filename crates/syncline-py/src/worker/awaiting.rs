@@ -69,6 +69,21 @@ pub enum Started {
     Over,
 }
 
+/// An operation as Python code sees it.
+#[derive(IntoPyObject)]
+pub enum SeenOperation {
+    /// A call in a worker thread: its number, its limiter's key, and the function, until it has begun.
+    Work(&'static str, u64, usize, Option<Py<PyAny>>),
+    /// A call on another loop: that loop's name and thread, and the task, while it is suspended.
+    Call(&'static str, String, u64, Option<Py<PyAny>>),
+    /// A token of a limiter, by its key.
+    Token(&'static str, usize),
+    /// A function that the waiting thread is to run.
+    Errand(&'static str, String),
+    /// What has ended, or has not begun.
+    Nothing(&'static str),
+}
+
 pub trait Operation: Send + Sync {
     fn waker(&self) -> &Waker;
     /// Starts it. `inbox` is that of the loop that the task runs on.
@@ -79,6 +94,8 @@ pub trait Operation: Send + Sync {
     fn has_ended(&self) -> bool {
         false
     }
+    /// What it is, for reports.
+    fn seen(&self, py: Python<'_>) -> SeenOperation;
     /// The task was cancelled. Tells the operation to end, and returns for how long the task is to wait for that (by
     /// 3); `None` if not at all. If the time is over before the operation, `end` is called all the same.
     fn tell(&self, py: Python<'_>) -> Option<Duration> {
@@ -321,6 +338,12 @@ impl Pending {
         let state = replace(&self.state, State::Over);
         drop(state);
         self.cancel(py);
+    }
+
+    /// What is awaited, for reports.
+    #[getter]
+    fn _seen(&self, py: Python<'_>) -> SeenOperation {
+        self.operation.seen(py)
     }
 
     /// For _trio.py: starts the operation, and has `waker` told when it is over. True if it is over already.

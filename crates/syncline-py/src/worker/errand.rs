@@ -4,7 +4,7 @@
 //! 1. The function is taken once: by the thread that runs it, or by whoever refuses it, or by a task that stops waiting.
 //! 2. It runs in a copy of its task's context, and what it changes there the task sees.
 
-use super::awaiting::{Operation, Pending, Started, Waker, result_of};
+use super::awaiting::{Operation, Pending, SeenOperation, Started, Waker, result_of};
 use super::inbox::Inbox;
 use crate::call::caller::{self, Found};
 use crate::call::errands;
@@ -156,6 +156,10 @@ impl Operation for ToCaller {
 
     fn cancel(&self, _py: Python<'_>) {
         drop((take(&self.todo), take(&self.context), take(&self.carried)));
+    }
+
+    fn seen(&self, _py: Python<'_>) -> SeenOperation {
+        SeenOperation::Errand("errand", self.name.clone())
     }
 }
 

@@ -30,6 +30,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use syncline_core::latch::Waited;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, take};
 
@@ -133,7 +134,8 @@ pub fn run_there(
         call: &call,
         is_told: false,
         tick: FIRST_TICK,
-        next_check: Instant::now() + CHECK_INTERVAL,
+        begun: patience.begun,
+        next_check: patience.begun + CHECK_INTERVAL,
         stands_since: None,
         examined: None,
         moves: None,
@@ -245,20 +247,26 @@ struct SendersCall<'a> {
     /// Whether this thread knows that the await which sent it was cancelled.
     is_told: bool,
     tick: Duration,
+    begun: Instant,
     next_check: Instant,
     stands_since: Option<Instant>,
-    /// Makes this wait known to reports, from the first search for deadlocks on.
+    /// Makes this wait known to reports, from the end of its first sleep on.
     examined: Option<LongWait>,
     /// How often tokens of its limiter had changed hands at the last check.
     moves: Option<u64>,
 }
 
 impl SendersCall<'_> {
+    fn make_known(&mut self, py: Python<'_>) {
+        if self.examined.is_none() {
+            let subject: Arc<Call> = Arc::clone(self.call);
+            self.examined = LongWait::begin(py, self.inbox.thread_id, self.begun, subject).ok();
+        }
+    }
+
     /// Raises DeadlockError if the loop's thread waits for something that this thread has.
     fn find_deadlock(&mut self, py: Python<'_>) -> PyResult<()> {
-        if self.examined.is_none() {
-            self.examined = Some(LongWait::begin(py, self.inbox.thread_id)?);
-        }
+        self.make_known(py);
         match self.examined.as_ref().map_or(Ok(None), |wait| wait.is_blocked(py)) {
             Ok(Some(report)) => return Err(errors::deadlock(py, report)),
             Ok(None) => {}
@@ -289,8 +297,10 @@ impl Awaited for SendersCall<'_> {
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
         let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));
         let call = self.call;
-        process::sleep(py, || _ = call.slot.wait(Some(left)));
-        self.tick = (self.tick * 2).min(LONGEST_TICK);
+        if process::sleep(py, || call.slot.wait(Some(left))) == Waited::TimedOut {
+            self.tick = (self.tick * 2).min(LONGEST_TICK);
+            self.make_known(py);
+        }
         Ok(())
     }
 

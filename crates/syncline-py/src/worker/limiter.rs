@@ -53,6 +53,11 @@ impl LimiterBase {
         Ok(Self { limits: Limits::new(total_of(total_tokens)?) })
     }
 
+    #[getter]
+    fn _key(&self) -> usize {
+        self.limits.key()
+    }
+
     /// How many may be borrowed at once; can be set at any time. `math.inf` is no limit.
     #[getter]
     fn total_tokens(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -7,13 +7,13 @@
 //! 1. A forked child starts with all tokens free: the parent's borrowers do not exist there.
 //! 2. A token that was given to a task which does not wait any more goes on to the next in the queue.
 
-use super::awaiting::{Operation, Started, Waker};
+use super::awaiting::{Operation, SeenOperation, Started, Waker};
 use super::inbox::Inbox;
 use super::workers::{self, WorkerJob, Works};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::names;
-use crate::python::per_process::PerProcessPart;
+use crate::python::per_process::{PerProcess, PerProcessPart};
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, OnceLock, Weak};
 use syncline_core::limiter::{Counts, Limiter};
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::{Mutex, MutexGuard, lock};
 
 /// A call in a worker thread, as its limiter knows it.
 pub trait Claim: Send + Sync {
@@ -59,6 +59,16 @@ pub enum InQueue {
     Turn(Arc<Turn>),
 }
 
+/// All limiters, for reports.
+static ALL: PerProcess<Vec<Weak<Limits>>> = PerProcess::new();
+
+/// A forked child has its parent's.
+fn all() -> MutexGuard<'static, Vec<Weak<Limits>>> {
+    lock(
+        ALL.get(|parents| parents.and_then(|parents| parents.try_lock().ok()).map_or_else(Vec::new, |all| all.clone())),
+    )
+}
+
 pub type Tokens = Limiter<TokenKey, Borrower, InQueue>;
 
 pub struct Limits {
@@ -69,7 +79,16 @@ pub struct Limits {
 
 impl Limits {
     pub fn new(total: Option<usize>) -> Arc<Self> {
-        Arc::new(Self { tokens: PerProcessPart::new(Arc::new(Tokens::new(total))), own: None })
+        let made = Arc::new(Self { tokens: PerProcessPart::new(Arc::new(Tokens::new(total))), own: None });
+        let mut all = all();
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(&made));
+        made
+    }
+
+    /// Tells limiters apart, in reports.
+    pub fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     /// For calls that all run in one thread.
@@ -257,6 +276,10 @@ impl Operation for Turn {
             self.pass_on(py);
         }
     }
+
+    fn seen(&self, _py: Python<'_>) -> SeenOperation {
+        SeenOperation::Token("token", self.limits.key())
+    }
 }
 
 impl Arrival for Turn {
@@ -294,4 +317,29 @@ pub fn holds_one_already() -> PyErr {
     PyRuntimeError::new_err(
         "this borrower holds one of the limiter's tokens already; name another: limiter.acquire_on_behalf_of(borrower)",
     )
+}
+
+/// A borrower as Python code sees it: the number of a call in a worker thread, or the object.
+type SeenBorrower = (Option<u64>, Option<Py<PyAny>>);
+
+fn seen(py: Python<'_>, borrower: &Borrower) -> SeenBorrower {
+    match borrower {
+        Borrower::Claim(claim) => (Some(claim.number()), None),
+        Borrower::Object(object) => (None, Some(object.clone_ref(py))),
+    }
+}
+
+/// A limiter as Python code sees it: its key, its total, those who hold its tokens, and those who wait for one.
+type SeenLimits = (usize, Option<usize>, Vec<SeenBorrower>, Vec<SeenBorrower>);
+
+/// All limiters that are in use.
+#[pyfunction]
+pub fn limiters(py: Python<'_>) -> Vec<SeenLimits> {
+    let known = all().clone();
+    let seen = known.iter().filter_map(Weak::upgrade).map(|limits| {
+        let tokens = limits.tokens();
+        let held = tokens.borrowers(|borrower| seen(py, borrower));
+        (limits.key(), tokens.counts().total, held, tokens.queued(|borrower| seen(py, borrower)))
+    });
+    seen.filter(|(_, _, held, queued)| !held.is_empty() || !queued.is_empty()).collect()
 }

@@ -7,7 +7,7 @@
 //! 3. A result is taken once. An error that nobody takes is logged.
 //! 4. No Python object is dropped while detached.
 
-use super::awaiting::{Operation, Started, Waker, result_of};
+use super::awaiting::{Operation, SeenOperation, Started, Waker, result_of};
 use super::inbox::Inbox;
 use super::limits::{Claim, InQueue, Limits, serve};
 use super::notice::{Notice, Recipient};
@@ -118,6 +118,12 @@ impl Work {
 
     pub fn is_given_up(&self) -> bool {
         self.given_up.load(SeqCst)
+    }
+
+    /// The function, until it has begun.
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let payload = lock(&self.payload);
+        payload.as_ref().and_then(|payload| payload.args.bind(py).get_item(0).ok()).map(Bound::unbind)
     }
 
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
@@ -319,9 +325,7 @@ impl Claim for Work {
     }
 
     fn shown(&self, py: Python<'_>) -> Py<PyAny> {
-        let payload = lock(&self.payload);
-        let function = payload.as_ref().and_then(|payload| payload.args.bind(py).get_item(0).ok());
-        function.map_or_else(|| intern!(py, "a worker thread").clone().into_any().unbind(), Bound::unbind)
+        self.function(py).unwrap_or_else(|| intern!(py, "a worker thread").clone().into_any().unbind())
     }
 
     fn job(self: Arc<Self>) -> Arc<dyn WorkerJob> {
@@ -365,6 +369,10 @@ impl WorkerJob for Work {
 
     fn pool(&self) -> Option<Arc<Works>> {
         self.limits.own_pool()
+    }
+
+    fn shown_number(&self) -> Option<u64> {
+        Some(self.number)
     }
 }
 
@@ -420,6 +428,10 @@ impl Operation for Work {
             }
         }
         self.report(py);
+    }
+
+    fn seen(&self, py: Python<'_>) -> SeenOperation {
+        SeenOperation::Work("work", self.number, self.limits.key(), self.function(py))
     }
 }
 

@@ -60,6 +60,10 @@ pub trait WorkerJob: Send + Sync {
     fn pool(&self) -> Option<Arc<Works>> {
         None
     }
+    /// Its number, for reports.
+    fn shown_number(&self) -> Option<u64> {
+        None
+    }
 }
 
 pub type Works = Pool<Arc<dyn WorkerJob>>;
@@ -288,6 +292,12 @@ impl Worker {
                 return Ok(None);
             }
         }
+    }
+
+    /// The number of the call that it makes, for reports.
+    #[getter]
+    fn _job(&self) -> Option<u64> {
+        lock(&self.current).as_ref().and_then(|job| job.shown_number())
     }
 
     fn returned(&self, value: Py<PyAny>) {
