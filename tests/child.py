@@ -110,7 +110,7 @@ class Child:
         """Wait for the child's next line of output, which must be `line`."""
         assert self._process.stdout is not None
         got = self._process.stdout.readline().rstrip("\n")
-        assert got == line, f"expected {line!r}, got {got!r}\n{self._errors.read_text()}"
+        assert got == line, f"expected {line!r}, got {got!r}\n{self.errors}"
 
     def tell(self, line: str) -> None:
         """Send one line to the child's standard input."""
@@ -123,6 +123,11 @@ class Child:
         """The child's."""
         return self._process.pid
 
+    @property
+    def errors(self) -> str:
+        """What it has written to stderr so far."""
+        return self._errors.read_text()
+
     def signal(self, number: signal.Signals = signal.SIGINT) -> None:
         """Send a signal to the child (to no other process)."""
         os.kill(self._process.pid, number)
@@ -132,7 +137,7 @@ class Child:
         assert self._process.stdout is not None
         out = self._process.stdout.read()
         status = self._process.wait()
-        return Finished(status, out, self._errors.read_text(), time.monotonic() - self._began)
+        return Finished(status, out, self.errors, time.monotonic() - self._began)
 
 
 def run_script(

@@ -19,9 +19,10 @@ def waits() -> Waits:
 
     It has each thread and each nested call that a call of a bridge's blocks, the coroutines that they wait for, and
     what those wait for in turn: in other tasks, on other loops, in worker threads and their queues. A call of some
-    milliseconds may be missing, and parts of the picture may be a moment apart, as other threads go on meanwhile. May be
-    called from any thread, also from a signal handler and while a loop is blocked; it calls no code of the user's.
-    Takes a millisecond, or half a second where ten thousand wait.
+    milliseconds may be missing, and parts of the picture may be a moment apart, as other threads go on meanwhile.
+
+    May be called from any thread, also from a signal handler and while a loop is blocked; it calls no code of the
+    user's. Takes a millisecond, or half a second where ten thousand wait.
     """
     from ._diagnosis.waits import look
 

@@ -1,0 +1,219 @@
+"""`python -m syncline ps PID`: the dump of another process, and what is said where there is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from child import Child, eventually
+from syncline._commands import main, ps
+
+REMOTE = hasattr(sys, "remote_exec")
+WAITS = """
+import asyncio, os, signal, sys, time, syncline
+
+async def waits():
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+"""
+
+
+def shown(pid: int, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command prints for that process."""
+    assert main(["ps", str(pid)]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command says where it fails."""
+    assert main(["ps", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("syncline ps: ")
+    return said.err
+
+
+def test_a_process_that_has_told_its_signal_is_asked_by_that(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its main thread waits in a call; nothing is written to its own stderr, and it may be asked again."""
+    script = "syncline.dump_on(signal.SIGUSR1)\nsyncline.run_sync(waits)\n"
+    with Child(WAITS + script) as child:
+        child.expect("ready")
+        assert eventually(lambda: "1 call waits" in shown(child.pid, capsys))
+        text = shown(child.pid, capsys)
+        assert child.errors == ""
+    assert "thread 'MainThread', for " in text
+    assert "waits() in the task" in text
+
+
+def test_it_works_as_a_command() -> None:
+    """`python -m syncline ps PID`, in a process of its own."""
+    script = "syncline.dump_on(signal.SIGUSR1)\nsyncline.run_sync(waits)\n"
+    with Child(WAITS + script) as child:
+        child.expect("ready")
+        ran = subprocess.run(
+            [sys.executable, "-m", "syncline", "ps", str(child.pid)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert ran.stdout.startswith("syncline: ")
+    assert "loop 'syncline'" in ran.stdout
+
+
+def test_a_main_thread_that_sleeps_in_the_kernel_is_woken_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here it waits for a lock, and another thread in a call."""
+    script = (
+        "import threading\n"
+        "syncline.dump_on(signal.SIGUSR1)\n"
+        "threading.Thread(target=lambda: syncline.run_sync(waits), name='the caller', daemon=True).start()\n"
+        "lock = threading.Lock()\n"
+        "lock.acquire()\n"
+        "lock.acquire()\n"
+    )
+    with Child(WAITS + script) as child:
+        child.expect("ready")
+        assert eventually(lambda: "thread 'the caller'" in shown(child.pid, capsys))
+
+
+def test_the_text_of_ten_thousand_waits_comes_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it says of the process is that process's, however long it is."""
+    script = (
+        "syncline.dump_on(signal.SIGUSR1)\n"
+        "for number in range(300):\n"
+        "    space = {'syncline': syncline, 'asyncio': asyncio}\n"
+        "    exec(f'async def waits_{number}(): await asyncio.Event().wait()', space)\n"
+        "    syncline.submit(space[f'waits_{number}'])\n"
+        "syncline.run_sync(waits)\n"
+    )
+    with Child(WAITS + script) as child:
+        child.expect("ready")
+        text = shown(child.pid, capsys)
+    assert "300 of submit() go on" in text
+    assert "... and 28" in text
+    assert "loop 'syncline'" in text
+
+
+def test_a_forked_child_is_asked_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has its parent's handler, and not its parent's answers."""
+    script = (
+        "syncline.dump_on(signal.SIGUSR1)\n"
+        "child = os.fork()\n"
+        "if child:\n"
+        "    print(child, flush=True)\n"
+        "    signal.pause()\n"
+        "    signal.pause()\n"
+        "else:\n"
+        "    syncline.Bridge(name='of the child').run_sync(waits)\n"
+    )
+    with Child(WAITS + script) as child:
+        assert child._process.stdout is not None
+        lines = {child._process.stdout.readline().strip() for _ in range(2)}
+        (forked,) = lines - {"ready"}
+        assert "loop 'of the child'" in shown(int(forked), capsys)
+        assert "no call waits" in shown(child.pid, capsys)
+
+
+def test_a_process_that_is_gone_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that has ended and one that has not been asked how, too; numbers that are none; this very one."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    assert eventually(lambda: ps._is_dead(ended.pid))
+    assert f"there is no process {ended.pid}" in refused(capsys, str(ended.pid))
+    ended.wait()
+    assert f"there is no process {ended.pid}" in refused(capsys, str(ended.pid))
+    assert "0 is no process" in refused(capsys, "0")
+    assert "is this very process" in refused(capsys, str(os.getpid()))
+
+
+def test_a_process_that_runs_no_python_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """`sleep`."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        assert eventually(
+            lambda: Path(f"/proc/{other.pid}/exe").resolve().name != Path(sys.executable).resolve().name
+        )
+        said = refused(capsys, str(other.pid))
+        other.kill()
+    assert f"the process {other.pid} runs no Python" in said
+
+
+@pytest.mark.skipif(REMOTE, reason="Python 3.14 asks it otherwise")
+def test_a_process_that_has_told_nothing_is_not_sent_a_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Which would end it. What it has to do is said."""
+    with Child(WAITS + "syncline.run_sync(waits)\n") as child:
+        child.expect("ready")
+        said = refused(capsys, str(child.pid))
+        os.kill(child.pid, 0)
+    assert "has not called dump_on()" in said
+    assert "syncline.dump_on(signal.SIGUSR1)" in said
+
+
+def test_a_signal_that_is_not_handled_any_more_is_not_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    """Something has set the default action since, which would end the process."""
+    script = (
+        "syncline.dump_on(signal.SIGUSR1)\n"
+        "signal.signal(signal.SIGUSR1, signal.SIG_DFL)\n"
+        "syncline.run_sync(waits)\n"
+    )
+    with Child(WAITS + script) as child:
+        child.expect("ready")
+        said = refused(capsys, str(child.pid))
+        os.kill(child.pid, 0)
+    assert "does not handle that signal any more" in said
+
+
+def test_a_main_thread_in_a_function_of_c_gives_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that takes no notice of signals: the wait for an answer ends. Later it answers the next question only."""
+    # A signal interrupts `read`, unless that was switched off when the handler was set.
+    script = (
+        "import ctypes\n"
+        "syncline.dump_on(signal.SIGUSR1)\n"
+        "signal.siginterrupt(signal.SIGUSR1, False)\n"
+        "print('ready', flush=True)\n"
+        "ctypes.CDLL(None).read(0, ctypes.create_string_buffer(1), 1)\n"
+        "while True: signal.pause()\n"
+    )
+    with Child(WAITS + script) as child:
+        child.expect("ready")
+        said = refused(capsys, str(child.pid), "--timeout", "0.3")
+        assert "has not answered SIGUSR1 within 0.3 s" in said
+        child.tell("on")
+        assert eventually(lambda: child.errors.startswith("syncline: no call waits"))
+        assert "no call waits" in shown(child.pid, capsys)
+
+
+@pytest.mark.skipif(not REMOTE, reason="from Python 3.14 on")
+def test_a_process_that_has_told_nothing_is_asked_by_remote_debugging(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While its main thread waits in a call of a bridge's, which looks for that."""
+    with Child(WAITS + "syncline.run_sync(waits)\n") as child:
+        child.expect("ready")
+        assert eventually(lambda: "1 call waits" in shown(child.pid, capsys))
+
+
+@pytest.mark.skipif(not REMOTE, reason="from Python 3.14 on")
+def test_a_main_thread_that_sleeps_does_not_answer_remote_debugging(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing wakes it: the message says what would. And a process without syncline says so."""
+    with Child("import signal, syncline\nprint('ready', flush=True)\nsignal.pause()\n") as child:
+        child.expect("ready")
+        said = refused(capsys, str(child.pid), "--timeout", "0.3")
+    assert "has not answered sys.remote_exec within 0.3 s" in said
+    assert "syncline.dump_on(signal.SIGUSR1)" in said
+    with Child("print('ready', flush=True)\nwhile True: pass\n") as child:
+        child.expect("ready")
+        assert "has not imported syncline" in shown(child.pid, capsys)
+
+
+def test_help_names_the_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    """And the time."""
+    with pytest.raises(SystemExit):
+        main(["ps", "--help"])
+    said = capsys.readouterr().out
+    assert "PID" in said
+    assert "--timeout SECONDS" in said
