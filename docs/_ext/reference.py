@@ -47,6 +47,12 @@ SEEN_TYPES = {
     "ThreadManager": "syncline._steps.ThreadManager",
     "Threaded": "syncline._steps.Threaded",
     "Workers": "syncline._many.options.Workers",
+    "Frame": "syncline.waiting.Frame",
+    "Kind": "syncline.waiting.Kind",
+    "LimiterState": "syncline.waiting.LimiterState",
+    "LoopState": "syncline.waiting.LoopState",
+    "Wait": "syncline.waiting.Wait",
+    "Waits": "syncline.waiting.Waits",
 }
 TYPE_VARIABLE = re.compile(r"(syncline\.[\w.]+\.)?_?(P(\.args|\.kwargs)?|R|R_co|S|T|Y|A|Args|Self|MP|MR|MA)")
 
