@@ -28,14 +28,15 @@ def dump_on(signum: int, file: Any) -> Callable[[], None]:
     number = _checked(signum)
     if file is not None and not hasattr(file, "write"):
         try:
-            file = os.fspath(file)
+            path: str | bytes = os.fspath(file)
         except TypeError:
             raise TypeError(
                 f"dump_on() got {type(file).__name__} for a file; give a path, an object with a method `write`, such "
                 "as sys.stdout, or nothing for stderr"
             ) from None
         # Now, so that a path that can't be written to is told to whoever gave it.
-        open(file, "a").close()
+        open(path, "a").close()
+        file = path
     if threading.current_thread() is not threading.main_thread():
         raise ValueError(
             "dump_on() sets a signal handler, which only the main thread may do; call it there, at the start"

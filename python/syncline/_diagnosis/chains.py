@@ -71,13 +71,15 @@ def makes_nested_call(task: Any) -> bool:
 
 
 def segments_of(stack: Iterable[FrameType], before: list[FrameType]) -> list[list[FrameType]]:
-    """Such a stack, the outermost first, in segments; `before` is what the first one has already."""
+    """Such a stack, the outermost first, in segments. `before` is what the first one has already, and what awaits the
+    first frame."""
     segments = [before]
+    last: FrameType | None = None
     for frame in stack:
-        last = segments[-1][-1] if segments[-1] else None
         if last is not None and is_async(frame) and not _awaits(last):
             segments.append([])
         segments[-1].append(frame)
+        last = frame
     return segments
 
 
@@ -123,8 +125,9 @@ def _awaits(frame: FrameType) -> bool:
     return at >= 0 and dis.opname[code[at]].startswith(_AWAITS)
 
 
-def tasks_awaited(waiter: Any, innermost: FrameType | None) -> list[Any]:
-    """The tasks that a task waits for: `waiter` is the future that it was told to wait for."""
+def tasks_awaited(waiting: Any, innermost: FrameType | None) -> list[Any]:
+    """The tasks that a task waits for, in whose innermost coroutine it does so."""
+    waiter = getattr(waiting, "_fut_waiter", None)
     asyncio: Any = sys.modules["asyncio"]
     if isinstance(waiter, asyncio.Task):
         return [waiter]
@@ -137,7 +140,7 @@ def tasks_awaited(waiter: Any, innermost: FrameType | None) -> list[Any]:
     local = innermost.f_locals
     held = [*local.values(), getattr(local.get("self"), "_tasks", None)]
     found = {id(task): task for each in held for task in _tasks_in(each, asyncio.Task)}
-    return [task for task in found.values() if not task.done()]
+    return [task for task in found.values() if task is not waiting and not task.done()]
 
 
 def _is_of_library(frame: FrameType) -> bool:
@@ -149,5 +152,6 @@ def _tasks_in(held: Any, kind: type) -> list[Any]:
     if isinstance(held, kind):
         return [held]
     if isinstance(held, (set, frozenset, list, tuple)):
-        return [each for each in tuple(held) if isinstance(each, kind)]
+        several: Any = held
+        return [each for each in tuple(several) if isinstance(each, kind)]
     return []

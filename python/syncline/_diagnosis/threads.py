@@ -102,9 +102,10 @@ class Threads:
 
 WORK = frozenset({work.__code__})
 _LOOPS = frozenset({asyncio.BaseEventLoop.run_forever.__code__, asyncio.Runner.run.__code__})
+_FUTURE: Any = SubmittedFuture
 _NOTED: dict[Any, Any] = {
     work.__code__: Threads._note_worker,
-    SubmittedFuture._wait.__code__: Threads._note_future,
+    _FUTURE._wait.__code__: Threads._note_future,
     asyncio.BaseEventLoop.run_forever.__code__: Threads._note_loop,
     asyncio.Runner.run.__code__: Threads._note_runner,
 }

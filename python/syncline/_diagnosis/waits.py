@@ -217,7 +217,7 @@ class _Look:
                 state = "runs now"
                 # Where the thread is blocked in a call, that is shown as a wait of the thread's.
                 if named.thread not in self.rows:
-                    segments = [*segments[:-1], *segments_of(above, segments[-1])]
+                    segments = [*segments[:-1], *segments_of([innermost, *above], segments[-1][:-1])]
         waits_for = self._awaited(task, leaf, innermost, named)
         for index in reversed(range(len(segments))):
             segment = segments[index]
@@ -249,7 +249,7 @@ class _Look:
         if isinstance(leaf, _core.Pending):
             return self._operation(leaf._seen, named)
         found: list[Wait] = []
-        for each in tasks_awaited(getattr(task, "_fut_waiter", None), innermost):
+        for each in tasks_awaited(task, innermost):
             loop = self._loop_of(each)
             found.append(self._child_task(each, loop.name, loop.thread))
         return found
