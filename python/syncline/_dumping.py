@@ -26,22 +26,11 @@ if TYPE_CHECKING:
 def dump_on(signum: int, file: Any) -> Callable[[], None]:
     """See `syncline.dump_on`."""
     number = _checked(signum)
-    if file is not None and not hasattr(file, "write"):
-        try:
-            path: str | bytes = os.fspath(file)
-        except TypeError:
-            raise TypeError(
-                f"dump_on() got {type(file).__name__} for a file; give a path, an object with a method `write`, such "
-                "as sys.stdout, or nothing for stderr"
-            ) from None
-        # Now, so that a path that can't be written to is told to whoever gave it.
-        open(path, "a").close()
-        file = path
     if threading.current_thread() is not threading.main_thread():
         raise ValueError(
             "dump_on() sets a signal handler, which only the main thread may do; call it there, at the start"
         )
-    handler = _Handler(number, file)
+    handler = _Handler(number, _target(file))
     try:
         handler.previous = signal.signal(number, handler)
     except OSError as error:
@@ -51,6 +40,21 @@ def dump_on(signum: int, file: Any) -> Callable[[], None]:
         ) from error
     _handlers.append(handler)
     return handler.undo
+
+
+def _target(file: Any) -> Any:
+    if file is None or callable(getattr(file, "write", None)):
+        return file
+    try:
+        path: str | bytes = os.fspath(file)
+    except TypeError:
+        raise TypeError(
+            f"dump_on() got {type(file).__name__} for a file; give a path, an object with a method `write`, such as "
+            "sys.stdout, or nothing for stderr"
+        ) from None
+    # Now, so that a path that can't be written to is told to whoever gave it.
+    open(path, "a").close()
+    return path
 
 
 def _checked(signum: int) -> signal.Signals:
