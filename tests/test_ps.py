@@ -177,6 +177,9 @@ def test_a_main_thread_in_a_function_of_c_gives_no_answer(capsys: pytest.Capture
     )
     with Child(WAITS + script) as child:
         child.expect("ready")
+        # Order forced: it sleeps in `read` before it is asked.
+        stat = Path(f"/proc/{child.pid}/stat")
+        assert eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S")
         said = refused(capsys, str(child.pid), "--timeout", "0.3")
         assert "has not answered SIGUSR1 within 0.3 s" in said
         child.tell("on")
@@ -201,6 +204,9 @@ def test_a_main_thread_that_sleeps_does_not_answer_remote_debugging(
     """Nothing wakes it: the message says what would. And a process without syncline says so."""
     with Child("import signal, syncline\nprint('ready', flush=True)\nsignal.pause()\n") as child:
         child.expect("ready")
+        # Order forced: it sleeps in `read` before it is asked.
+        stat = Path(f"/proc/{child.pid}/stat")
+        assert eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S")
         said = refused(capsys, str(child.pid), "--timeout", "0.3")
     assert "has not answered sys.remote_exec within 0.3 s" in said
     assert "syncline.dump_on(signal.SIGUSR1)" in said

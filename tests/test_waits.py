@@ -267,6 +267,8 @@ def test_a_loop_that_a_call_blocks_is_shown_so(
 
     with in_thread(lambda: blocked_bridge.run_sync(stands), "the caller"):
         held.arrived.acquire()
+        # The loop's thread is seen to wait, too, once it has slept for a moment.
+        assert eventually(lambda: any(loop.is_blocked for loop in syncline.waits().loops))
         caller = root("the caller")
         loops = {loop.name: loop for loop in syncline.waits().loops}
         held.let_go()

@@ -11,6 +11,7 @@
 //! 2. While the loop is driven, or a first step runs on it, it is the running loop of its thread, and `busy`. A call
 //!    made meanwhile (a nested one, one of a signal handler) goes to a runner.
 
+use super::busy::Busy;
 use super::standing_in::StandingIn;
 use crate::call::errands::Errands;
 use crate::call::outcome::Outcome;
@@ -28,7 +29,7 @@ use crate::python::process;
 use crate::python::residents::{self, Resident, Shown};
 use crate::python::signals;
 use crate::python::threads::thread_key;
-use crate::switch::nest::{self, Driving};
+use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
 use crate::task::loops::{IdleStops, Stepping};
@@ -55,49 +56,10 @@ pub struct CallerLoop {
     /// The loop's hooks for async generators. Known for loops of our class, which can make a first step outside of
     /// their turns.
     hooks: Option<Py<PyTuple>>,
-    busy: AtomicBool,
+    busy: Busy,
     closing: Arc<AtomicBool>,
     ended: Latch,
     pub cleanup: Duration,
-    driving: Driving,
-}
-
-/// While it lives, the loop is `busy` (by 2).
-struct Busy<'a>(&'a AtomicBool, Driving);
-
-impl<'a> Busy<'a> {
-    fn new(own: &'a CallerLoop) -> Self {
-        // Before `closing` is read in `run`: a close by another thread sees that the loop is busy, or we see the close.
-        own.busy.store(true, SeqCst);
-        Self(&own.busy, nest::drive(own.driving))
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        // Before `execute_at` reads the bridge's `closed`: either we see the close there and end the loop, or the close
-        // sees that the loop is not busy, and does not wait for it.
-        self.0.store(false, SeqCst);
-        nest::drive(self.1);
-    }
-}
-
-/// While it lives, the loop is not driven, though a call is under way: its thread runs an errand for that call.
-struct AtRest<'a>(&'a CallerLoop);
-
-impl<'a> AtRest<'a> {
-    fn new(own: &'a CallerLoop) -> Self {
-        own.busy.store(false, SeqCst);
-        nest::drive(Driving::Foreign);
-        Self(own)
-    }
-}
-
-impl Drop for AtRest<'_> {
-    fn drop(&mut self) {
-        self.0.busy.store(true, SeqCst);
-        nest::drive(self.0.driving);
-    }
 }
 
 /// Frees all who wait for the loop's end, however closing it went.
@@ -132,11 +94,10 @@ impl CallerLoop {
             epoch: process::epoch(),
             event_loop: Mutex::new(Some(event_loop.unbind())),
             hooks,
-            busy: AtomicBool::new(false),
+            busy: Busy::new(driving),
             closing: Arc::default(),
             ended: Latch::new(),
             cleanup,
-            driving,
         });
         let resident: Weak<Self> = Arc::downgrade(&own);
         residents::remember(resident, py);
@@ -185,7 +146,7 @@ impl CallerLoop {
     }
 
     pub fn is_busy(&self) -> bool {
-        self.busy.load(SeqCst)
+        self.busy.is_so()
     }
 
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -197,7 +158,7 @@ impl CallerLoop {
     }
 
     pub fn run(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience, stats: &Arc<Stats>) -> Heard {
-        let _busy = Busy::new(self);
+        let _busy = self.busy.begin();
         let event_loop = self.event_loop(py).filter(|_| !self.is_closing());
         let Some(event_loop) = event_loop else {
             target.discard(py);
@@ -435,7 +396,7 @@ impl Awaited for CallerCall<'_, '_> {
         // A call that the errand makes may drive the loop, too. If this call ends meanwhile, it must not stop the loop
         // for that one.
         self.call.stop_when_settled(None);
-        let at_rest = AtRest::new(self.own);
+        let at_rest = self.own.busy.rest();
         let result = run(self);
         drop(at_rest);
         if !self.call.is_settled() {
