@@ -26,10 +26,11 @@ from typing import Any
 
 import report
 from peers import PEERS
-from placement import PLACEMENTS, possible_placements
 from results import Result, Results
 from scenarios import SCENARIOS
 from targets import verdicts
+
+from syncline._bench.placement import PLACEMENTS, possible_placements
 
 WORKER = Path(__file__).with_name("worker.py")
 RESULTS = Path(__file__).with_name("results")

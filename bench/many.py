@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from peers import Peer
-    from placement import Placement
+
+    from syncline._bench.placement import Placement
 
 AT_ONCE = 100
 NAP_SECONDS = 0.001

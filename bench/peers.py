@@ -1,9 +1,8 @@
-"""The ways to call an async function from sync code that we compare, all behind one protocol.
+"""The ways to call an async function from sync code that we compare, beside the standard library's and ours.
 
-1. `call` is what a user of that library would write, with everything warm that may be kept between calls. Where a
-   library has a function with just this signature, `call` is that function, and nobody pays for a wrapper.
-2. A peer that can't do what a scenario asks just raises: what it says is what the table shows.
-3. Libraries are imported in `open`, so that listing the peers needs none of them.
+1. The protocol, the reference and our own are in the package, `syncline._bench.peers`: `python -m syncline bench`
+   measures them, too.
+2. Libraries are imported in `open`, so that listing the peers needs none of them.
 """
 
 from __future__ import annotations
@@ -11,94 +10,26 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import importlib.util
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
-AsyncFunction = Callable[..., Coroutine[Any, Any, Any]]
+from syncline._bench.peers import (
+    AsyncFunction,
+    Peer,
+    Reference,
+    Syncline,
+    SynclineCaller,
+    SynclineThread,
+)
 
 
 def imported(module: str, name: str) -> Any:
     """Something out of a library that may not be installed."""
     return getattr(importlib.import_module(module), name)
-
-
-class Peer:
-    """One way to call an async function from sync code. Calls may come from any thread."""
-
-    name = ""
-    module = ""
-    """What users import."""
-    needs: tuple[str, ...] = ()
-    """What has to be installed."""
-    ours = False
-    nests = False
-    """Whether sync code that a coroutine of its loop called can call it again. (Others hang.)"""
-    patches = False
-    """Whether it changes asyncio for the whole process: then the reference is measured before that."""
-
-    call: Callable[..., Any]
-    """`call(fn, *args)` calls the async function `fn`, waits, and returns what it returns. Made by `open`."""
-
-    @classmethod
-    def missing(cls) -> str | None:
-        """What is not installed that this needs."""
-        absent = [module for module in cls.needs if importlib.util.find_spec(module) is None]
-        return f"not installed: {', '.join(absent)}" if absent else None
-
-    def open(self) -> None:
-        """Makes `call`, and what is kept between calls."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Undoes `open`, as far as the library can."""
-
-    def iterate(self, source: AsyncIterator[Any], ahead: int) -> Iterator[Any]:
-        """Iterates in sync code, with at most `ahead` items fetched ahead."""
-        raise NotImplementedError("has no sync use of async iterators")
-
-    def map(self, fn: AsyncFunction, items: Iterable[Any], limit: int) -> Iterator[Any]:
-        """The results of calls for all items, at most `limit` at a time."""
-        raise NotImplementedError("has no calls for many items")
-
-    def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
-        """Uses an async context manager in sync code."""
-        raise NotImplementedError("has no sync use of async context managers")
-
-    async def to_thread(self, fn: Callable[[], Any]) -> Any:
-        """The other way: calls a sync function in another thread."""
-        raise NotImplementedError("has no worker threads")
-
-    async def inside_loop(self) -> None:
-        """Awaited by a task on another loop whose sync code is going to call."""
-
-
-class Reference(Peer):
-    """The standard library's way: a loop that runs in another thread."""
-
-    name = "reference"
-    module = "asyncio"
-
-    def open(self) -> None:
-        loop = self._loop = self._new_loop()
-        self._thread = threading.Thread(target=loop.run_forever, daemon=True)
-        self._thread.start()
-        self.call = lambda fn, *args: asyncio.run_coroutine_threadsafe(fn(*args), loop).result()
-
-    async def to_thread(self, fn: Callable[[], Any]) -> Any:
-        return await asyncio.to_thread(fn)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _new_loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.new_event_loop()
 
 
 class ReferenceOnUvloop(Reference):
@@ -358,56 +289,6 @@ class Prefect(Peer):
     def open(self) -> None:
         run = imported("prefect.utilities.asyncutils", "run_coro_as_sync")
         self.call = lambda fn, *args: run(fn(*args))
-
-
-class Syncline(Peer):
-    """A loop in another thread, shared by all."""
-
-    name = "syncline"
-    module = "syncline"
-    nests = True
-    needs: tuple[str, ...] = ("syncline",)
-    ours = True
-    scope = "process"
-
-    def open(self) -> None:
-        self._bridge = imported("syncline", "Bridge")(scope=self.scope, loop_factory=self._loop_factory())
-        self.call = self._bridge.run_sync
-
-    def iterate(self, source: AsyncIterator[Any], ahead: int) -> Iterator[Any]:
-        items: Iterator[Any] = self._bridge.iterate(source, prefetch=ahead)
-        return items
-
-    def map(self, fn: AsyncFunction, items: Iterable[Any], limit: int) -> Iterator[Any]:
-        results: Iterator[Any] = self._bridge.map(fn, items, limit=limit)
-        return results
-
-    def enter(self, manager: AbstractAsyncContextManager[Any]) -> AbstractContextManager[Any]:
-        made: AbstractContextManager[Any] = self._bridge.enter(manager)
-        return made
-
-    async def to_thread(self, fn: Callable[[], Any]) -> Any:
-        return await imported("syncline", "to_thread")(fn)
-
-    def close(self) -> None:
-        self._bridge.close()
-
-    def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        return None
-
-
-class SynclineThread(Syncline):
-    """A loop in another thread for each calling thread."""
-
-    name = "syncline-thread"
-    scope = "thread"
-
-
-class SynclineCaller(Syncline):
-    """A loop for each thread, which that thread runs."""
-
-    name = "syncline-caller"
-    scope = "caller"
 
 
 class SynclineOnUvloop(Syncline):

@@ -12,9 +12,10 @@ from datetime import date
 from pathlib import Path
 
 from peers import PEERS
-from placement import PLACEMENTS
 from results import Result, Results
 from scenarios import SCENARIOS, Scenario
+
+from syncline._bench.placement import PLACEMENTS
 
 TITLE = "Cost relative to run_coroutine_threadsafe(...).result(), whose own figures stand on top: below 1 is cheaper"
 CANNOT = "-"

@@ -1,8 +1,6 @@
 """What is measured.
 
-A scenario takes samples: `sample(peer, count)` makes `count` calls and returns what one of them cost, so that less is
-better everywhere. A sample begins with calls that don't count, which start and warm what the peer keeps; only then are
-threads pinned.
+How a sample is taken, `syncline._bench.samples` says, which has those that `python -m syncline bench` takes, too.
 """
 
 from __future__ import annotations
@@ -14,16 +12,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, Literal
 
 import many
 from echo_server import NOW, WAIT, EchoServer
 from peers import AsyncFunction, Peer
-from placement import Placement
+
+from syncline._bench.placement import Placement
+from syncline._bench.samples import (
+    Clock,
+    Sample,
+    answer,
+    calling,
+    entering,
+    in_worker_threads,
+    iterating,
+    nested,
+    seconds_a_call,
+    turn,
+    warm,
+)
 
 Unit = Literal["s", "calls/s", "left"]
 NAP_SECONDS = 0.001
@@ -37,16 +47,6 @@ LEFTOVERS_MAY_TAKE = 0.5
 
 
 # What is called
-
-
-async def answer() -> int:
-    """Never suspends."""
-    return 1
-
-
-async def turn() -> None:
-    """Suspends for one turn of the loop."""
-    await asyncio.sleep(0)
 
 
 async def nap() -> None:
@@ -88,35 +88,6 @@ def _asking(connected: Any, message: bytes) -> AsyncFunction:
     return ask
 
 
-Sample = Callable[[Setting, Peer, int], float]
-Clock = Callable[[], float]
-
-
-def _seconds_a_call(peer: Peer, fn: AsyncFunction, count: int, clock: Clock = time.perf_counter) -> float:
-    call = peer.call
-    start = clock()
-    for _ in repeat(None, count):
-        call(fn)
-    return (clock() - start) / count
-
-
-def _warm(setting: Setting, peer: Peer, fn: AsyncFunction) -> None:
-    setting.placement.free()
-    peer.call(fn)
-    setting.placement.pin([threading.current_thread()])
-    peer.call(fn)
-
-
-def calling(fn: AsyncFunction, clock: Clock = time.perf_counter) -> Sample:
-    """One thread that does nothing but call."""
-
-    def sample(setting: Setting, peer: Peer, count: int) -> float:
-        _warm(setting, peer, fn)
-        return _seconds_a_call(peer, fn, count, clock)
-
-    return sample
-
-
 def asking(message: bytes, clock: Clock = time.perf_counter) -> Sample:
     """One thread whose coroutines ask a server over a socket."""
 
@@ -146,7 +117,7 @@ def beside_busy_thread(setting: Setting, peer: Peer, count: int) -> float:
         while not done:
             pass
 
-    _warm(setting, peer, answer)
+    warm(setting, peer, answer)
     busy = threading.Thread(target=compute)
     busy.start()
     try:
@@ -154,7 +125,7 @@ def beside_busy_thread(setting: Setting, peer: Peer, count: int) -> float:
         time.sleep(BUSY_BEFORE_SECONDS)
         made, start = 0, time.perf_counter()
         while (took := time.perf_counter() - start) < BUSY_SECONDS:
-            _seconds_a_call(peer, answer, count)
+            seconds_a_call(peer, answer, count)
             made += count
         return took / made
     finally:
@@ -176,7 +147,7 @@ def threads(number: int) -> Sample:
                 warmed.wait()
                 peer.call(answer)
                 ready.wait()
-                _seconds_a_call(peer, answer, count)
+                seconds_a_call(peer, answer, count)
                 ends.append(time.perf_counter())
             except BaseException as error:
                 failures.append(error)
@@ -198,99 +169,6 @@ def threads(number: int) -> Sample:
                 failures[0],
             )
         return (max(ends) - starts[0]) / (number * count)
-
-    return sample
-
-
-# What is more than a call
-
-
-async def numbers(count: int) -> AsyncIterator[int]:
-    """An async generator that never suspends otherwise."""
-    for number in range(count):
-        yield number
-
-
-class Manager:
-    """An async context manager that never suspends."""
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        pass
-
-
-def nested(fn: AsyncFunction) -> Sample:
-    """By sync code that a coroutine on the peer's own loop called; for the reference, calls that aren't nested."""
-
-    def sample(setting: Setting, peer: Peer, count: int) -> float:
-        _warm(setting, peer, answer)
-        if peer.name == "reference":
-            return _seconds_a_call(peer, fn, count)
-        if not peer.nests:
-            raise NotImplementedError("refuses or hangs")
-
-        async def main() -> float:
-            peer.call(fn)
-            return _seconds_a_call(peer, fn, count)
-
-        took: float = peer.call(main)
-        return took
-
-    return sample
-
-
-def iterating(ahead: int) -> Sample:
-    """Items of an async generator in a `for`; for the reference, a call for each."""
-
-    def sample(setting: Setting, peer: Peer, count: int) -> float:
-        _warm(setting, peer, answer)
-        if peer.name == "reference":
-            return _seconds_a_call(peer, answer, count)
-        start = time.perf_counter()
-        made = sum(1 for _ in peer.iterate(numbers(count), ahead))
-        took = time.perf_counter() - start
-        assert made == count
-        return took / count
-
-    return sample
-
-
-def entering(setting: Setting, peer: Peer, count: int) -> float:
-    """A `with` that enters and leaves an async context manager; for the reference, one call."""
-    _warm(setting, peer, answer)
-    if peer.name == "reference":
-        return _seconds_a_call(peer, answer, count)
-    with peer.enter(Manager()):
-        pass
-    start = time.perf_counter()
-    for _ in repeat(None, count):
-        with peer.enter(Manager()):
-            pass
-    return (time.perf_counter() - start) / count
-
-
-def in_worker_threads(at_a_time: int) -> Sample:
-    """Sync functions that a task on asyncio's own loop sends to other threads, so many at a time."""
-
-    def sample(setting: Setting, peer: Peer, count: int) -> float:
-        async def main() -> float:
-            await gathered()
-            setting.placement.pin([threading.current_thread()])
-            start = time.perf_counter()
-            for _ in range(count):
-                await gathered()
-            return (time.perf_counter() - start) / (count * at_a_time)
-
-        async def gathered() -> None:
-            if at_a_time == 1:
-                await peer.to_thread(int)
-            else:
-                await asyncio.gather(*(peer.to_thread(int) for _ in range(at_a_time)))
-
-        setting.placement.free()
-        return asyncio.run(main())
 
     return sample
 

@@ -12,15 +12,14 @@ import argparse
 import json
 import os
 import sys
-import time
 import warnings
 from typing import Any, TextIO
 
 from peers import PEERS, Peer, Reference
-from placement import PLACEMENTS
 from scenarios import SCENARIOS, Scenario, Setting
 
-FEWEST_CALLS = 3
+from syncline._bench.placement import PLACEMENTS
+from syncline._bench.samples import fitting_count, in_turns
 
 
 class Measurement:
@@ -60,26 +59,15 @@ class Measurement:
 
     def _samples(self, scenario: Scenario, *peers: Peer) -> list[list[float]]:
         """By 1."""
-        counts = [self._count(scenario, peer) for peer in peers]
-        taken: list[list[float]] = [[] for _ in peers]
-        for _ in range(self._repeats if scenario.unit != "left" else 1):
-            for peer, count, values in zip(peers, counts, taken, strict=True):
-                values.append(scenario.sample(self._setting, peer, count))
-        return taken
+        counts = {peer: self._count(scenario, peer) for peer in peers}
+        rounds = range(self._repeats if scenario.unit != "left" else 1)
+        return list(in_turns(self._setting, scenario.sample, counts, iter(rounds)).values())
 
     def _count(self, scenario: Scenario, peer: Peer) -> int:
         """How many calls fill a slice of time."""
         if scenario.fixed_count is not None:
             return scenario.fixed_count
-        wanted = self._slice_seconds * scenario.slices
-        count = FEWEST_CALLS
-        while True:
-            start = time.perf_counter()
-            scenario.sample(self._setting, peer, count)
-            took = time.perf_counter() - start
-            if took >= wanted / 4:
-                return max(FEWEST_CALLS, round(count * wanted / took))
-            count *= 4
+        return fitting_count(self._setting, peer, scenario.sample, self._slice_seconds * scenario.slices)
 
 
 def _say(out: TextIO, what: dict[str, Any]) -> None:

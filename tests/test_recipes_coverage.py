@@ -10,40 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from coverage_code import PROGRAM
+
 PAGE = (Path(__file__).parent.parent / "docs" / "recipes-libraries.md").read_text()
 CONFIGURATIONS = re.findall(r"^```toml\n(\[tool\.coverage\.run\].*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-PROGRAM = """\
-import asyncio
-import syncline
-
-async def inner(n):
-    await asyncio.sleep(0.001)
-    doubled = n * 2
-    return doubled
-
-def sync_code(n):
-    before = n
-    value = syncline.run_sync(inner, before)
-    after = value + 1
-    return after
-
-async def outer(n):
-    first = sync_code(n)
-    await asyncio.sleep(0)
-    second = sync_code(first)
-    third = second + 1
-    return third
-
-async def many():
-    results = await asyncio.gather(*map(outer, range(3)))
-    total = sum(results)
-    return total
-
-one = syncline.run_sync(many)
-two = syncline.Bridge(scope="caller").run_sync(outer, 1)
-assert one + two
-"""
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=["greenlet", "sysmon"])

@@ -34,6 +34,8 @@ PACKAGE = Path(syncline.__file__).parent
 INVENTORIES = Path(__file__).parent.parent / "inventories"
 # What functions return, and nobody makes or imports.
 SEEN_TYPES = {
+    "Report": "syncline._doctor.report.Report",
+    "Finding": "syncline._doctor.report.Finding",
     "GroupTask": "syncline._many.group.GroupTask",
     "Group": "syncline._many.group.Group",
     "MapIterator": "syncline._many.results.MapIterator",

@@ -45,6 +45,7 @@ from ._default import (
     sync_compatible,
     synced,
 )
+from ._doctor import doctor
 from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
 from ._groups import (
     GatherIncomplete,
@@ -107,6 +108,7 @@ __all__ = [
     "create_gather_task_group",
     "create_task",
     "default_bridge",
+    "doctor",
     "dump",
     "dump_on",
     "enter",

@@ -62,8 +62,10 @@ __all__ = [
     "no_switch",
     "note_trio_task",
     "serve",
+    "spin_policy",
     "start_task",
     "waiting_threads",
+    "why_no_switching",
     "worker_counts",
 ]
 
@@ -306,6 +308,11 @@ def note_trio_task(context: Context) -> None:
     """The same for a task of trio's that has just been made, with its context."""
 
 def worker_counts() -> tuple[int, int]: ...
+def spin_policy(bridge: Bridge, /) -> dict[str, Any]:
+    """Whether threads spin before they sleep, and on which loops of this bridge."""
+
+def why_no_switching() -> str | None:
+    """Why nested calls can't await in place in this process; `None` if they can. Imports greenlet."""
 
 @disjoint_base
 class LimiterBase:

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub const BUDGET: Duration = Duration::from_micros(20);
 const MOST_PASSED_OVER: u32 = 32;
 /// How long the spin after a failure lasts, by 5: longer than a sleep and a wake-up take.
-const PROBE: Duration = Duration::from_micros(80);
+pub const PROBE: Duration = Duration::from_micros(80);
 /// So many failures in a row are allowed, by 3, before attempts are passed over.
 const PROBES_AT_ONCE: u32 = 2;
 
@@ -47,6 +47,17 @@ pub fn current_cpu() -> u32 {
 /// How many cores this process may use.
 pub fn usable_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What a `Spin` does next, and why: for reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inclination {
+    /// False by 1: the process could use one core only when this `Spin` was made.
+    pub allowed: bool,
+    /// Failures in a row.
+    pub failures: u32,
+    /// How many attempts will be made without a spin, by 3, 4 or 6.
+    pub passes_over: u32,
 }
 
 #[derive(Debug)]
@@ -105,6 +116,14 @@ impl Spin {
     /// How many spins met what they waited for, and how many did not.
     pub fn counts(&self) -> (u64, u64) {
         (self.won.load(Relaxed), self.lost.load(Relaxed))
+    }
+
+    pub fn inclination(&self) -> Inclination {
+        Inclination {
+            allowed: self.allowed,
+            failures: self.failures.load(Relaxed),
+            passes_over: self.pass_over.load(Relaxed),
+        }
     }
 
     fn may_start(&self, other_cpu: u32) -> bool {
@@ -177,6 +196,17 @@ mod tests {
             spin.attempt(ELSEWHERE, true, || polls.replace(polls.get() + 1) > 0);
         }
         assert_eq!(spin.failures.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_report_says_why_there_are_no_spins() {
+        assert!(!Spin::new(1).inclination().allowed);
+        let spin = Spin::new(2);
+        assert_eq!(spin.inclination(), Inclination { allowed: true, failures: 0, passes_over: 0 });
+        spin.attempt(ELSEWHERE, false, || false);
+        assert_eq!(spin.inclination(), Inclination { allowed: true, failures: 1, passes_over: 2 });
+        spin.note_attach(2 * SLOW_ATTACH);
+        assert_eq!(spin.inclination(), Inclination { allowed: true, failures: 1, passes_over: TURNS_HELD_OFF });
     }
 
     #[test]

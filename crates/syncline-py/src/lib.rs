@@ -24,6 +24,8 @@ mod worker;
 #[pyo3::pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
+    use crate::bridge::decided::{spin_policy, why_no_switching};
+    #[pymodule_export]
     use crate::bridge::options::Bridge;
     #[pymodule_export]
     use crate::bridge::submitted::{FutureBase, Submitted};

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
+    "bench": "measure what a call costs on this machine",
+    "doctor": "say what calls depend on here, and what stands in their way",
     "ps": "show who waits for whom in a process",
     "twin": "write the blocking twin of an async class, as source",
 }

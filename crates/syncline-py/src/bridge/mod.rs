@@ -4,6 +4,7 @@
 mod busy;
 pub mod caller_loop;
 mod closing;
+pub mod decided;
 mod execution;
 pub mod loops_of_thread;
 pub mod options;

@@ -105,6 +105,11 @@ impl Bridge {
         self.hold.shared().run_async(py, &self.hold, target)
     }
 
+    /// What it is made of, for reports: looking is no use.
+    pub fn look(&self) -> Arc<Shared> {
+        self.hold.look()
+    }
+
     /// `caller` is the name of the public function, for messages.
     fn run_function(
         &self,

@@ -5,9 +5,9 @@ use crate::python::condition::Condition;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -93,7 +93,7 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: Option<First>) -> PyResult<bo
     };
     let Ok(limbo) = limbo.cast_into::<PyDict>() else { return Ok(false) };
     let bootstrap = match first {
-        Some(first) => preceded(&bootstrap, first)?.into_any(),
+        Some(first) => Bound::new(py, Preceded { first, bootstrap: Mutex::new(Some(bootstrap.unbind())) })?.into_any(),
         None => bootstrap,
     };
     let joinable = threading.getattr_opt(intern!(py, "_start_joinable_thread"))?;
@@ -122,17 +122,30 @@ fn start_at_once(thread: &Bound<'_, PyAny>, first: Option<First>) -> PyResult<bo
     started
 }
 
-/// A function that calls `first`, and then `bootstrap`, once.
-fn preceded<'py>(bootstrap: &Bound<'py, PyAny>, first: First) -> PyResult<Bound<'py, PyCFunction>> {
-    let py = bootstrap.py();
-    let bootstrap = Mutex::new(Some(bootstrap.clone().unbind()));
-    PyCFunction::new_closure(py, None, None, move |args, _| {
-        first();
-        // Taken out, so that the thread frees it: what a closure still has when it is freed itself, PyO3 frees in
-        // whichever thread comes next, also in the middle of a call of the main thread's.
-        let bootstrap = lock(&bootstrap).take();
-        bootstrap.map_or_else(|| Ok(args.py().None()), |bootstrap| bootstrap.call0(args.py()))
-    })
+/// Calls `first`, and then `bootstrap`, once.
+#[pyclass(frozen, module = "syncline._core")]
+struct Preceded {
+    first: First,
+    /// A method of the thread. Taken out by the call, so that the thread frees it, and not whoever comes last.
+    bootstrap: Mutex<Option<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Preceded {
+    fn __call__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        (self.first)();
+        let bootstrap = lock(&self.bootstrap).take();
+        bootstrap.map_or_else(|| Ok(py.None()), |bootstrap| bootstrap.call0(py))
+    }
+
+    /// The thread, as a method has it. Debuggers that get hold of a thread's start ask for it; without an answer
+    /// debugpy takes the thread for two, and the one that it stops never answers.
+    #[getter]
+    fn __self__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let bootstrap = lock(&self.bootstrap).as_ref().map(|bootstrap| bootstrap.clone_ref(py));
+        let bootstrap = bootstrap.ok_or_else(|| PyAttributeError::new_err("__self__"))?;
+        bootstrap.getattr(py, intern!(py, "__self__"))
+    }
 }
 
 /// Raises RuntimeError where gevent or eventlet has replaced threads by greenlets: a loop's thread would be a
