@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -29,15 +27,16 @@ class Debugged:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         options = ["-X", "frozen_modules=off", "-m", "debugpy", "--listen", str(port), "--wait-for-client"]
-        self._program = subprocess.Popen(
-            [sys.executable, *options, *arguments],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])},
-        )
+        # A file: debugpy has a process of its own beside the program's, which would hold a pipe open.
+        self._output = folder / "output"
+        with self._output.open("wb") as output:
+            self._program = subprocess.Popen(
+                [sys.executable, *options, *arguments],
+                cwd=folder,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])},
+            )
         self._number = 0
         self._unread: list[Message] = []
         connected: list[socket.socket] = []
@@ -68,10 +67,9 @@ class Debugged:
         self._socket.close()
 
     def _end(self) -> None:
-        # debugpy has a process of its own beside the program's, which holds its output open.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._program.pid, signal.SIGKILL)
-        self._program.communicate()
+        """Kills the program. debugpy's other process ends when it has lost the program and its client."""
+        self._program.kill()
+        self._program.wait()
 
     def begin(self, path: Path, line: int) -> None:
         """Has the program run, with a breakpoint."""
@@ -94,8 +92,9 @@ class Debugged:
     def finish(self) -> str:
         """Lets the program go on to its end; what it has printed."""
         self._event("terminated")
-        self._send("disconnect")
-        return self._program.communicate(timeout=LIMIT)[0]
+        self._send("disconnect")  # the program waits for that
+        assert self._program.wait(timeout=LIMIT) == 0
+        return self._output.read_text()
 
     def _send(self, command: str, **arguments: Any) -> int:
         self._number += 1

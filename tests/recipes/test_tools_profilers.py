@@ -186,3 +186,13 @@ def test_viztracer_traces_it_all_where_nested_calls_run_on_threads(tmp_path: Pat
     said, calls = traced(tmp_path, scope, "thread", "3")
     assert "Unexpected" not in said
     assert (calls["burn_inner"], calls["burn_outer"]) == (14, 7)
+
+
+def test_the_doctor_warns_of_viztracer_while_it_traces(tmp_path: Path) -> None:
+    """With the setting that helps."""
+    pytest.importorskip("viztracer")
+    (tmp_path / "program.py").write_text("import syncline; print(syncline.doctor())")
+    ran = python(tmp_path, "-m", "viztracer", "--quiet", "-o", "out.json", "program.py")
+    said = " ".join(ran.stdout.split())
+    assert "warning, tools: viztracer is at work" in said
+    assert '-> syncline.configure(nested="thread")' in said

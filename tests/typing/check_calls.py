@@ -95,3 +95,7 @@ async def in_async_code() -> None:
     assert_type(await page.aio(1), str)
     assert_type(await client.get.aio("url"), bytes)
     await page.aio("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+assert_type(syncline.doctor().has_problems, bool)
+assert_type([finding.what for finding in syncline.doctor().findings], list[str])
