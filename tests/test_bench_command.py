@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncline._bench import table
+from syncline._bench import samples, table
 from syncline._bench.peers import Peer, Reference, Syncline
 from syncline._bench.placement import OneCore, Placement, TwoCores, possible_placements
-from syncline._bench.samples import answer, calling, fitting_count, in_turns, in_worker_threads
+from syncline._bench.samples import Sample, fitting_count, in_turns
 from syncline._commands import main
 
 ROW = re.compile(r"(\w+) +([\d.]+)" + r" +([\d.]+) \(([\d.]+)\)" * 3 + r" +\d+%")
@@ -97,22 +97,23 @@ def test_rounds_end_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> No
     assert list(made(5.5)) == [0, 1, 2, 3, 4]
 
 
-def test_calls_are_counted_by_time() -> None:
-    """Longer calls make fewer of them fill it."""
-    setting = table._Setting(Placement())
-    peer = Syncline()
-    peer.open()
-    try:
+def test_calls_are_counted_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as fill the time that is asked for; three at least."""
+    now = 0.0
+    monkeypatch.setattr(samples.time, "perf_counter", lambda: now)
 
-        def slow(_: object, peer: Peer, count: int) -> float:
-            time.sleep(0.01 * count)
-            return 0.01
+    def taking(seconds: float) -> Sample:
+        def sample(_: object, peer: Peer, count: int) -> float:
+            nonlocal now
+            now += seconds * count
+            return seconds
 
-        assert fitting_count(setting, peer, slow, 0.05) <= 5
-        assert fitting_count(setting, peer, calling(answer), 0.02) > 20
-        assert in_worker_threads(1, on_its_loop=True)(setting, peer, 3) > 0
-    finally:
-        peer.close()
+        return sample
+
+    setting, peer = table._Setting(Placement()), Syncline()
+    assert fitting_count(setting, peer, taking(0.001), 0.05) == 50
+    assert fitting_count(setting, peer, taking(0.01), 0.05) == 5
+    assert fitting_count(setting, peer, taking(1.0), 0.05) == 3
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +141,15 @@ def test_without_greenlet_it_says_what_nested_calls_do_then(tmp_path: Path) -> N
 
 def test_a_program_can_ask_in_any_thread_and_nothing_is_left(leaks_nothing: None) -> None:
     """The report is of the calling thread."""
-
-    async def asks() -> Report:
-        return await syncline.to_thread(syncline.doctor)
-
-    main_one, another = syncline.doctor(), syncline.run_sync(asks)
+    reports = [syncline.doctor()]
+    asking = threading.Thread(target=lambda: reports.append(syncline.doctor()), name="asking")
+    asking.start()
+    asking.join()
+    main_one, another = reports
     assert main_one.facts["threads"]["it is the main one"] is True
     assert another.facts["threads"]["it is the main one"] is False
-    assert another.facts["threads"]["this one"] in str(main_one.facts["threads"]["alive"] + [str(another)])
+    assert another.facts["threads"]["this one"] == "asking"
+    assert "asking" in another.facts["threads"]["alive"]
     assert main_one.facts["default bridge"]["loops"][0].startswith("syncline (syncline.")
     assert json.loads(json.dumps(main_one.as_dict())) == main_one.as_dict()
 
