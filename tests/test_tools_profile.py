@@ -45,9 +45,7 @@ print(json.dumps(found))
     ("scope", "where"),
     [("process", "loop"), ("caller", "loop"), ("caller", "thread"), ("process", "thread")],
 )
-def test_own_times_are_right_and_the_calls_of_what_does_not_wait(
-    tmp_path: Path, scope: str, where: str
-) -> None:
+def test_own_times_are_right_and_calls_are_about_right(tmp_path: Path, scope: str, where: str) -> None:
     """In the loop's thread, and in scope "caller" around the call. From Python 3.12 on a profile is of all threads."""
     write(tmp_path)
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -57,12 +55,9 @@ def test_own_times_are_right_and_the_calls_of_what_does_not_wait(
     if (scope, where) == ("process", "thread") and sys.version_info < (3, 12):
         assert "burn" not in found
         return
-    calls = {name: found[name][0] for name in ("burn_inner", "burn_outer", "burn")}
-    assert calls == {
-        "burn_inner": 4 * ROUNDS,
-        "burn_outer": 2 * ROUNDS,
-        "burn": 6 * ROUNDS,
-    }
+    # A call that was under way when greenlets switched, or, from 3.12 on, threads did, may count twice.
+    for name, calls in {"burn_inner": 4, "burn_outer": 2, "burn": 6}.items():
+        assert calls * ROUNDS <= found[name][0] < 2 * calls * ROUNDS
     own = found["burn"][1] + found["<built-in method builtins.sum>"][1]
     # By the clock, where the computing is counted by the thread's time: others may be at work here.
     assert own > 0.5 * 6 * ROUNDS * BURNS_SECONDS
