@@ -98,7 +98,8 @@ def test_steps_go_on_after_a_suspension(tmp_path: Path, scope: str) -> None:
         ("inner", "return after"),
     ]
     # As without nested calls, what comes after a coroutine's return is the task's coroutine.
-    assert seen[at + 3] == ("main", "result = await outer(1)")
+    # It stops in the line that awaits, from Python 3.12 on, or in the one after it.
+    assert seen[at + 3] in [("main", "result = await outer(1)"), ("main", "await ticking")]
 
 
 @SCOPES
