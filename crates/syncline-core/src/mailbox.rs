@@ -16,6 +16,9 @@ use crate::sync::atomic::Ordering::{Acquire, Release};
 use crate::sync::{Mutex, lock};
 use std::collections::VecDeque;
 
+/// The room that a queue keeps. One that had more mail at once gives the rest back.
+const KEPT_ROOM: usize = 1024;
+
 /// The job that a closed mailbox did not take.
 #[derive(Debug, Eq, PartialEq)]
 pub struct SendError<T>(pub T);
@@ -83,6 +86,7 @@ impl<T> Mailbox<T> {
         state.parked = false;
         self.count.store(0, Release);
         if into.is_empty() {
+            into.shrink_to(KEPT_ROOM);
             std::mem::swap(&mut state.queue, into);
         } else {
             into.append(&mut state.queue);
@@ -150,6 +154,22 @@ mod tests {
         let mut mail = VecDeque::new();
         assert!(mailbox.drain(&mut mail));
         assert_eq!(mail, [1, 2, 3]);
+    }
+
+    #[test]
+    fn after_a_peak_the_queues_memory_is_given_back() {
+        let mailbox = Mailbox::new();
+        let mut mail = VecDeque::new();
+        for job in 0..100_000 {
+            assert_eq!(mailbox.send(job), Ok(Sent::LoopIsAwake));
+        }
+        for _ in 0..2 {
+            mailbox.drain(&mut mail);
+            mail.clear();
+        }
+        assert_eq!(mailbox.send(1), Ok(Sent::LoopIsAwake));
+        mailbox.drain(&mut mail);
+        assert!(mail.capacity() <= KEPT_ROOM && lock(&mailbox.state).queue.capacity() <= KEPT_ROOM);
     }
 
     #[test]

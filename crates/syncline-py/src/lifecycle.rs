@@ -90,9 +90,7 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
     begin(py, &driven);
     let cleanup = driven.iter().map(|resident| resident.cleanup()).max().unwrap_or_default();
     process::wait_until_none_is_inside(py, cleanup + Duration::from_secs(1));
-    let begun = Instant::now();
-    begin(py, &own_thread);
-    let ended = wait_for_ends(py, own_thread, begun);
+    let ended = wait_for_ends(py, Vec::new(), own_thread, Instant::now());
     thread_end::run_now(py);
     process::leave();
     process::wait_until_none_is_inside(py, Duration::from_secs(1));
@@ -101,6 +99,6 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
 
 fn begin(py: Python<'_>, residents: &[Arc<dyn Resident>]) {
     for resident in residents {
-        Arc::clone(resident).begin_exit(py);
+        Arc::clone(resident).begin_end(py);
     }
 }

@@ -455,7 +455,7 @@ impl Resident for CallerLoop {
         false
     }
 
-    fn begin_exit(self: Arc<Self>, py: Python<'_>) {
+    fn begin_end(self: Arc<Self>, py: Python<'_>) {
         if self.is_busy() {
             self.stop_from_outside(py);
         }

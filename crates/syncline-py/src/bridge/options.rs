@@ -23,7 +23,8 @@ use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::Mutex;
+use syncline_core::weak_list::WeakList;
 
 fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
     let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
@@ -234,9 +235,9 @@ impl Bridge {
                 stall_after: seconds("stall_after", stall_after)?,
                 closed: AtomicBool::new(false),
                 registry: PerProcessPart::new(Registry::new()),
-                starting: Mutex::default(),
+                starting: WeakList::default(),
                 closing: Mutex::default(),
-                own_loops: Mutex::default(),
+                own_loops: WeakList::default(),
             }))),
         })
     }
@@ -349,7 +350,7 @@ impl Bridge {
         let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
         let stats = PyDict::new(py);
-        let own_loops = lock(&shared.own_loops).iter().filter_map(Weak::upgrade).filter(|own| own.is_open()).count();
+        let own_loops = shared.own_loops.alive().iter().filter(|own| own.is_open()).count();
         let runners = runners.into_iter().chain(shared.attached.clone()).collect::<Vec<_>>();
         stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count() + own_loops)?;
         stats.set_item("calls", shared.terms.stats.calls.get())?;

@@ -29,7 +29,6 @@ use crate::worker::workers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::Arc;
-use syncline_core::sync::lock;
 
 /// How many runners a call starts, one after the other, if each ends before the call could have it.
 const MOST_STARTS: u32 = 4;
@@ -257,9 +256,7 @@ impl Shared {
         let switches = self.terms.switches && greenlets::are_there(py)?;
         let driving = nest::Driving::Ours { bridge: self.terms.bridge, switches };
         let own = CallerLoop::new(py, &self.name, factory, self.cleanup, driving)?;
-        let mut all = lock(&self.own_loops);
-        all.retain(|known| known.strong_count() > 0);
-        all.push(Arc::downgrade(&own));
+        self.own_loops.add(Arc::downgrade(&own));
         Ok(own)
     }
 
@@ -333,10 +330,7 @@ impl Shared {
     }
 
     fn note_start(&self, runner: &Arc<Runner>) {
-        let mut starting = lock(&self.starting);
-        // Nothing is dropped under the lock but memory: a weak reference runs no code.
-        starting.retain(|known| known.strong_count() > 0);
-        starting.push(Arc::downgrade(runner));
+        self.starting.add(Arc::downgrade(runner));
     }
 
     fn plan(&self, py: Python<'_>, key: &RunnerKey) -> PyResult<Plan> {

@@ -14,9 +14,10 @@ use crate::switch::nest::Terms;
 use pyo3::prelude::*;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Acquire;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
+use syncline_core::weak_list::WeakList;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -60,11 +61,11 @@ pub struct Shared {
     pub closed: AtomicBool,
     pub registry: PerProcessPart<Registry>,
     /// Runners whose threads were started, and that the registry may not have yet.
-    pub starting: Mutex<Vec<Weak<Runner>>>,
+    pub starting: WeakList<Runner>,
     /// Runners that `close` has told to end.
     pub closing: Mutex<Vec<Arc<Runner>>>,
     /// Scope "caller": the threads' own loops.
-    pub own_loops: Mutex<Vec<Weak<CallerLoop>>>,
+    pub own_loops: WeakList<CallerLoop>,
 }
 
 /// Keeps the bridge's loops alive. The object that users have holds one, and so does each call of `submit` until it

@@ -1,4 +1,7 @@
-//! Waiting for loops to end, after they were told to. A loop that is blocked is left behind in the end.
+//! Waiting for loops to end. A loop that is blocked is left behind in the end.
+//!
+//! Hundreds of threads that all want the interpreter wake each other up without end: each of them looks after it every
+//! 5 ms. So many loops are told to end one wave after the other: 1,600 at once took a minute, in waves half a second.
 
 use super::outcome::Outcome;
 use super::wait::{Awaited, Fate, Patience, Wait};
@@ -17,33 +20,56 @@ const SLACK: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 /// How long the wait sleeps between two looks at a thread whose loop has ended, and which makes its last few steps.
 const LAST_STEPS: Duration = Duration::from_micros(50);
+/// How many loops are told at a time.
+const WAVE: usize = 32;
+/// A wave that has not ended by then does not hold up the next one.
+const WAVE_TIME: Duration = Duration::from_millis(10);
 
-/// Waits for the ends of loops that were told to end at `begun`: for at most twice their cleanup time and a second,
-/// however many there are. Threads that wait for a future of such a loop are told half a second after the cleanup
-/// time: they do not wait through the package, and would never learn that the loop is blocked.
-pub fn wait_for_ends(py: Python<'_>, residents: Vec<Arc<dyn Resident>>, begun: Instant) -> PyResult<()> {
-    let mut ends = Ends { residents, begun, have_freed: false };
-    Wait::begin(Patience::endless()).wait_for(py, &mut ends)
+/// Waits for the ends of loops that were told to end at `begun`, and of others, which it tells: for at most twice their
+/// cleanup time and a second, however many there are. Threads that wait for a future of such a loop are told half a
+/// second after the cleanup time: they do not wait through the package, and would never learn that the loop is blocked.
+pub fn wait_for_ends(
+    py: Python<'_>,
+    told: Vec<Arc<dyn Resident>>,
+    untold: Vec<Arc<dyn Resident>>,
+    begun: Instant,
+) -> PyResult<()> {
+    let cleanup = told.iter().chain(&untold).map(|resident| resident.cleanup()).max().unwrap_or_default();
+    let mut ends = Ends { residents: told, untold, next_wave: begun, cleanup, begun, have_freed: false };
+    let waited = Wait::begin(Patience::endless()).wait_for(py, &mut ends);
+    // Where a signal handler has ended the wait, or the process exits.
+    ends.tell(py, ends.untold.len());
+    waited
 }
 
 struct Ends {
-    /// Those that have not ended.
+    /// Those that may not have ended; the last one has not.
     residents: Vec<Arc<dyn Resident>>,
+    untold: Vec<Arc<dyn Resident>>,
+    /// When the next wave is told, if the last one has not ended before.
+    next_wave: Instant,
+    /// How long the most patient one's tasks may clean up.
+    cleanup: Duration,
     begun: Instant,
     have_freed: bool,
 }
 
 impl Ends {
-    fn cleanup(&self) -> Duration {
-        self.residents.iter().map(|resident| resident.cleanup()).max().unwrap_or_default()
+    fn tell(&mut self, py: Python<'_>, count: usize) {
+        let wave = self.untold.split_off(self.untold.len().saturating_sub(count));
+        for resident in &wave {
+            Arc::clone(resident).begin_end(py);
+        }
+        self.residents.extend(wave);
+        self.next_wave = Instant::now() + WAVE_TIME;
     }
 
     fn frees_at(&self) -> Option<Instant> {
-        self.begun.checked_add(self.cleanup().checked_add(SLACK / 2)?)
+        self.begun.checked_add(self.cleanup.checked_add(SLACK / 2)?)
     }
 
     fn gives_up_at(&self) -> Option<Instant> {
-        self.begun.checked_add(self.cleanup().checked_mul(2)?.checked_add(SLACK)?)
+        self.begun.checked_add(self.cleanup.checked_mul(2)?.checked_add(SLACK)?)
     }
 
     fn is_past(at: Option<Instant>) -> bool {
@@ -62,7 +88,14 @@ impl Awaited for Ends {
     type Output = ();
 
     fn take(&mut self, py: Python<'_>) -> Option<Outcome<()>> {
-        self.residents.retain(|resident| !resident.has_ended() || resident.is_about_to_end(py));
+        // One after the other: if each look went through all of them, many would take the square of their time.
+        let is_over = |resident: &mut Arc<dyn Resident>| resident.has_ended() && !resident.is_about_to_end(py);
+        while let Some(ended) = self.residents.pop_if(is_over) {
+            drop(ended);
+        }
+        if !self.untold.is_empty() && (self.residents.is_empty() || Self::is_past(Some(self.next_wave))) {
+            self.tell(py, WAVE);
+        }
         if self.residents.is_empty() {
             return Some(Outcome::Returned(()));
         }
@@ -82,13 +115,15 @@ impl Awaited for Ends {
     }
 
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
-        let Some(first) = self.residents.first() else { return Ok(()) };
+        let Some(next) = self.residents.last() else { return Ok(()) };
+        let next_wave = (!self.untold.is_empty()).then_some(self.next_wave);
+        let due = [due, next_wave].into_iter().flatten().min();
         let left = due.map_or(TICK, |at| at.saturating_duration_since(Instant::now()).min(TICK));
         process::sleep(py, || {
-            if first.has_ended() {
+            if next.has_ended() {
                 std::thread::sleep(LAST_STEPS);
             } else {
-                let _ = first.ended().wait(Some(left));
+                let _ = next.ended().wait(Some(left));
             }
         });
         Ok(())
@@ -126,7 +161,7 @@ impl Awaited for Ends {
 /// For a destructor, or the end of a thread, which can't raise: what a signal handler raises meanwhile, the
 /// interpreter raises later in the main thread.
 pub fn wait_for_ends_quietly(py: Python<'_>, residents: Vec<Arc<dyn Resident>>, begun: Instant) {
-    if let Err(error) = wait_for_ends(py, residents, begun) {
+    if let Err(error) = wait_for_ends(py, residents, Vec::new(), begun) {
         let _ = signals::keep(py, error);
         signals::pass_on(py);
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use syncline_core::latch::Latch;
 use syncline_core::sync::{Mutex, lock};
+use syncline_core::weak_list::WeakVec;
 
 /// What is shown of a loop, to people.
 pub struct Shown {
@@ -42,8 +43,8 @@ pub trait Resident: Send + Sync {
     fn ended(&self) -> &Latch;
     /// For a loop that has ended: whether its thread is still in its last steps.
     fn is_about_to_end(&self, py: Python<'_>) -> bool;
-    /// Tells it to end, without waiting, as the process exits.
-    fn begin_exit(self: Arc<Self>, py: Python<'_>);
+    /// Tells it to end, without waiting.
+    fn begin_end(self: Arc<Self>, py: Python<'_>);
     /// Lets the futures of its submitted calls raise an error, so that nobody waits for them in vain.
     fn free_waiters(&self, py: Python<'_>);
 
@@ -52,19 +53,23 @@ pub trait Resident: Send + Sync {
     }
 }
 
-static ALL: PerProcess<Vec<Weak<dyn Resident>>> = PerProcess::new();
+static ALL: PerProcess<WeakVec<dyn Resident>> = PerProcess::new();
 
-fn all() -> &'static Mutex<Vec<Weak<dyn Resident>>> {
+fn all() -> &'static Mutex<WeakVec<dyn Resident>> {
     ALL.get(|parents| {
         // By 2: what a parent's loop holds is kept alive for ever, so that it is not freed here.
         let parents = parents.and_then(|parents| parents.try_lock().ok());
-        parents.iter().flat_map(|all| all.iter()).filter_map(Weak::upgrade).for_each(std::mem::forget);
-        Vec::new()
+        parents.iter().flat_map(|all| all.alive()).for_each(std::mem::forget);
+        WeakVec::default()
     })
 }
 
 /// Loops that somebody else runs, and that calls go to: only shown.
-static ATTACHED: PerProcess<Vec<Weak<dyn Resident>>> = PerProcess::new();
+static ATTACHED: PerProcess<WeakVec<dyn Resident>> = PerProcess::new();
+
+fn attached() -> &'static Mutex<WeakVec<dyn Resident>> {
+    ATTACHED.get(|_| WeakVec::default())
+}
 
 /// For a forked child: makes its own list at once (by 2).
 pub fn leave_parents(_py: Python<'_>) {
@@ -73,27 +78,23 @@ pub fn leave_parents(_py: Python<'_>) {
 
 /// Adds a loop to those that end with the process.
 pub fn remember(resident: Weak<dyn Resident>, _py: Python<'_>) {
-    let mut all = lock(all());
     // By 1: to drop a weak reference runs no destructor of the loop's.
-    all.retain(|known| known.strong_count() > 0);
-    all.push(resident);
+    lock(all()).add(resident);
 }
 
 /// Adds a loop that somebody else runs.
 pub fn show_attached(resident: Weak<dyn Resident>, _py: Python<'_>) {
-    let mut attached = lock(ATTACHED.get(|_| Vec::new()));
-    attached.retain(|known| known.strong_count() > 0);
-    attached.push(resident);
+    lock(attached()).add(resident);
 }
 
 /// Those of this process that have not ended.
 pub fn alive(_py: Python<'_>) -> Vec<Arc<dyn Resident>> {
-    let known = lock(all()).clone();
-    alive_of(&known)
+    open_of(all())
 }
 
-fn alive_of(known: &[Weak<dyn Resident>]) -> Vec<Arc<dyn Resident>> {
-    known.iter().filter_map(Weak::upgrade).filter(|resident| !resident.has_ended()).collect()
+fn open_of(known: &Mutex<WeakVec<dyn Resident>>) -> Vec<Arc<dyn Resident>> {
+    let known = lock(known).alive();
+    known.into_iter().filter(|resident| !resident.has_ended()).collect()
 }
 
 /// For messages: maps the `id` of each loop object to its description and its scope.
@@ -115,8 +116,7 @@ type SeenLoop<'py> =
 /// All loops that calls run on, also those that somebody else runs.
 #[pyfunction]
 pub fn loops(py: Python<'_>) -> Vec<SeenLoop<'_>> {
-    let attached = lock(ATTACHED.get(|_| Vec::new())).clone();
-    let all = alive(py).into_iter().chain(alive_of(&attached));
+    let all = alive(py).into_iter().chain(open_of(attached()));
     let seen = all.filter_map(|resident| {
         let Shown { name, is_asleep } = resident.shown();
         let event_loop = resident.event_loop(py)?;

@@ -117,7 +117,7 @@ impl Resident for Runner {
         signals::through(py, is_alive).unwrap_or(false)
     }
 
-    fn begin_exit(self: Arc<Self>, py: Python<'_>) {
+    fn begin_end(self: Arc<Self>, py: Python<'_>) {
         self.begin_closing(py);
     }
 
