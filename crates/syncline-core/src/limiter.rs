@@ -197,6 +197,8 @@ impl<K: Ord + Hash + Clone, B, W> Limiter<K, B, W> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::cmp::Ordering;
 
     type Numbers = Limiter<u8, u8, u8>;
 
@@ -229,6 +231,43 @@ mod tests {
         assert!(limiter.set_total(Some(1)).is_empty());
         assert_eq!(limiter.release(&1), Some((1, vec![])));
         assert_eq!(limiter.release(&2), Some((2, vec![3])));
+    }
+
+    /// A key that counts how often it is compared.
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Counting(u32);
+
+    thread_local! {
+        static COMPARED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    impl PartialOrd for Counting {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl Ord for Counting {
+        fn cmp(&self, other: &Self) -> Ordering {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0.cmp(&other.0)
+        }
+    }
+
+    #[test]
+    fn leaving_a_long_queue_takes_hardly_longer_than_leaving_a_short_one() {
+        let comparisons_each = |count: u32| {
+            let limiter = Limiter::new(Some(0));
+            for key in 0..count {
+                assert_eq!(limiter.acquire(Counting(key), (), || ()).ok(), Some(false));
+            }
+            COMPARED.set(0);
+            for key in (0..count).rev() {
+                assert!(limiter.withdraw(&Counting(key)).is_some());
+            }
+            COMPARED.get() / count
+        };
+        assert!(comparisons_each(16_000) < 3 * comparisons_each(250));
     }
 
     #[test]
