@@ -30,6 +30,8 @@ use syncline_core::stats::Stats;
 /// and for a runner that has died.
 const FIRST_TICK: Duration = Duration::from_millis(5);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
+/// The one after that, where nothing but the result is looked for.
+const SECOND_TICK: Duration = Duration::from_millis(45);
 /// The same for a call inside of another call: this thread has to notice in time that the outer one is to end.
 const LONGEST_NESTED_TICK: Duration = Duration::from_millis(10);
 
@@ -100,7 +102,9 @@ pub fn explained(py: Python<'_>, runner: &Runner, error: PyErr) -> PyErr {
     error
 }
 
-/// Sends, spins for a moment, and sleeps for the first tick; all that detached, once.
+/// Sends, spins for a moment, and sleeps for the first ticks, all that detached, once. Nothing but a result is looked for
+/// then: of many threads that wait for a busy loop, each one that looks after more takes its turn with the interpreter
+/// from the loop.
 fn first_sleep(
     py: Python<'_>,
     runner: &Runner,
@@ -108,6 +112,8 @@ fn first_sleep(
     patience: Patience,
     send: impl FnOnce() -> Result<(), SendError<Job>> + Send,
 ) -> Result<(), SendError<Job>> {
+    // The main thread has signals to look for, and one in another call may have to end with that.
+    let is_patient = patience.timeout.is_none() && !process::is_main_thread(py) && stepped_call().is_none();
     let (sent, detached_until) = process::sleep(py, || {
         runner.caller_cpu.store(current_cpu(), Relaxed);
         if let Err(refused) = send() {
@@ -117,6 +123,12 @@ fn first_sleep(
         runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
         if !call.slot.is_stirred() {
             call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+        }
+        if is_patient && !call.slot.is_stirred() {
+            call.note_long_wait();
+            if !call.slot.is_filled() {
+                call.slot.wait(Some(SECOND_TICK));
+            }
         }
         runner.callers.fetch_sub(1, Relaxed);
         (Ok(()), Instant::now())
@@ -130,13 +142,15 @@ struct RunnerCall<'a> {
     call: &'a Arc<Call>,
     /// The call that this one is nested in.
     outer: Option<Arc<Call>>,
-    tick: Duration,
+    /// As long as the wait has been, within limits.
+    tick: Option<Duration>,
+    begun: Instant,
     watch: Watch,
 }
 
 impl<'a> RunnerCall<'a> {
     fn new(runner: &'a Arc<Runner>, call: &'a Arc<Call>, begun: Instant, stall_after: Option<Duration>) -> Self {
-        Self { runner, call, outer: stepped_call(), tick: FIRST_TICK, watch: Watch::new(begun, stall_after) }
+        Self { runner, call, outer: stepped_call(), tick: None, begun, watch: Watch::new(begun, stall_after) }
     }
 }
 
@@ -167,14 +181,15 @@ impl Awaited for RunnerCall<'_> {
         if self.call.slot.is_filled() {
             return Ok(());
         }
+        let mut tick = self.tick.unwrap_or_else(|| self.begun.elapsed().clamp(FIRST_TICK, longest));
         process::sleep(py, || {
             loop {
-                let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));
+                let left = due.map_or(tick, |at| at.saturating_duration_since(Instant::now()).min(tick));
                 match self.call.slot.wait(Some(left)) {
                     Waited::Open | Waited::Roused => return,
                     Waited::Interrupted if is_main => return,
                     Waited::Interrupted => {}
-                    Waited::TimedOut => self.tick = (self.tick * 2).min(longest),
+                    Waited::TimedOut => tick = (tick * 2).min(longest),
                 }
                 let now = Instant::now();
                 let is_due = due.is_some_and(|at| at <= now)
@@ -185,6 +200,7 @@ impl Awaited for RunnerCall<'_> {
                 }
             }
         });
+        self.tick = Some(tick);
         Ok(())
     }
 
