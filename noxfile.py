@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,10 @@ nox.options.sessions = [
 ]
 
 MANYLINUX = "manylinux_2_17"
+# So that profilers and debuggers can walk a stack (PEP 831). It costs nothing that can be measured.
+FRAME_POINTERS = "-Cforce-frame-pointers=yes"
+# std has some of them in any case: 370 where ours have none, and 2,100 where they do.
+FEWEST_FRAME_POINTERS = 1000
 ORDINARY = ["--ignore=tests/stress", "--ignore=tests/recipes", "--ignore=tests/gui", "tests"]
 
 built: dict[str, Path] = {}
@@ -63,6 +68,11 @@ def find_pythons() -> None:
 find_pythons()
 
 
+def rustflags(*flags: str) -> dict[str, str]:
+    """The environment that compiles with these flags, besides those that were asked for."""
+    return {"RUSTFLAGS": " ".join([*filter(None, [os.environ.get("RUSTFLAGS")]), *flags])}
+
+
 def install(session: nox.Session, *groups: str) -> None:
     """Installs dependency groups of pyproject.toml."""
     session.install(*nox.project.dependency_groups(GROUPS, *groups))
@@ -81,6 +91,7 @@ def install_wheel(session: nox.Session) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         # Two Pythons that share a target folder would each rebuild what the other built.
         env = {"CARGO_TARGET_DIR": str(TARGET / tag), "MATURIN_PEP517_ARGS": "--locked"}
+        env |= rustflags(FRAME_POINTERS)
         options = ["--quiet", "--no-deps", f"--wheel-dir={folder}"]
         session.run("python", "-m", "pip", "wheel", *options, str(ROOT), env=env)
         (built[tag],) = folder.glob("*.whl")
@@ -256,34 +267,94 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measures against the peers, in a quick form unless arguments say otherwise."""
+    """Measures against the peers, in a quick form unless arguments say otherwise; `-- workload` or `-- growth`, with
+    their arguments, run one of the other programs."""
     install(session, "bench")
     install_wheel(session)
+    program, *arguments = session.posargs or [""]
+    if program in ("growth", "workload"):
+        session.run("python", f"bench/{program}.py", *arguments)
+        return
     session.run("python", "bench/bench.py", *(session.posargs or ["--quick"]))
+    if not session.posargs:
+        session.run("python", "bench/workload.py", "--quick")
 
 
 @nox.session
 def wheels(session: nox.Session) -> None:
-    """What is released, in dist/: the sdist, and from it a wheel for each Python here, which is tried without Rust."""
+    """What is released, in dist/: the sdist, and from it a wheel for each Python here, which is tried without Rust.
+
+    Each is compiled twice: the second time for what calls did in the first one (bench/training.py). Arguments choose
+    Pythons: `nox -s wheels -- 3.12`.
+    """
+    profdata = llvm_profdata(session)
     install(session, "release")
     pythons = released_pythons()
+    if session.posargs:
+        pythons = {version: pythons[version] for version in session.posargs}
     dist = ROOT / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     # zig links against the C library of that manylinux, whatever this machine's is.
     options = ["--zig", "--compatibility", MANYLINUX] if sys.platform == "linux" else []
     build = ["maturin", "build", "--sdist", "--release", "--locked", *options, f"--out={dist}"]
-    # By itself it would take the environment's Python only.
-    session.run(*build, "--interpreter", *pythons.values(), env={"CARGO_TARGET_DIR": str(TARGET / "wheels")})
-    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     for version, python in pythons.items():
+        profile = trained_profile(session, profdata, version, python)
+        env = {"CARGO_TARGET_DIR": str(TARGET / "wheels")}
+        env |= rustflags(FRAME_POINTERS, f"-Cprofile-use={profile}")
+        session.run(*build, "--interpreter", python, env=env)
         (wheel,) = dist.glob(f"*-cp{version.replace('.', '')}-cp*.whl")
         if sys.platform == "linux":
             shown = session.run("auditwheel", "show", str(wheel), silent=True)
             if f'"{MANYLINUX}_{platform.machine()}"' not in str(shown):
                 session.error(f"{wheel.name} needs more than {MANYLINUX} has:\n{shown}")
+        check_frame_pointers(session, wheel)
         smoke_test(session, wheel, python)
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     for path in sorted(dist.iterdir()):
         session.log(f"{path.stat().st_size / 1e3:7,.0f} kB  {path.name}")
+
+
+def llvm_profdata(session: nox.Session) -> Path:
+    """The tool that makes a profile of what an instrumented build has counted; it is the compiler's own."""
+    sysroot = subprocess.check_output(["rustc", "--print", "sysroot"], text=True).strip()
+    found = next(Path(sysroot).glob("lib/rustlib/*/bin/llvm-profdata*"), None)
+    return found or session.error("there is no llvm-profdata: rustup component add llvm-tools")
+
+
+def trained_profile(session: nox.Session, profdata: Path, version: str, python: str) -> Path:
+    """How often each way through the code is taken, as the compiler wants to know it.
+
+    Not by maturin's own `--pgo`, which builds the instrumented wheel as the last one: zig does not take the argument by
+    which rustc links what counts.
+    """
+    folder = TARGET / "profiles" / version
+    shutil.rmtree(folder, ignore_errors=True)
+    raw, profile = folder / "raw", folder / "merged.profdata"
+    build = ["maturin", "build", "--release", "--locked", "--compatibility", "linux", f"--out={folder}"]
+    env = {"CARGO_TARGET_DIR": str(TARGET / "trained")} | rustflags(
+        FRAME_POINTERS, f"-Cprofile-generate={raw}"
+    )
+    session.run(*build, "--interpreter", python, env=env)
+    (wheel,) = folder.glob("*.whl")
+    with tempfile.TemporaryDirectory() as environment:
+        session.run("virtualenv", "--quiet", "--python", python, environment, silent=True)
+        own = str(Path(environment) / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+        session.run(own, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+        session.run(own, str(ROOT / "bench" / "training.py"), external=True)
+    session.run(str(profdata), "merge", f"--output={profile}", str(raw), external=True)
+    return profile
+
+
+def check_frame_pointers(session: nox.Session, wheel: Path) -> None:
+    """Most functions of the extension have to keep a frame pointer; for the one processor whose code we can read."""
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        return
+    with zipfile.ZipFile(wheel) as packed:
+        (extension,) = (packed.read(name) for name in packed.namelist() if name.endswith(".so"))
+    keeps = extension.count(b"\x55\x48\x89\xe5")  # push rbp; mov rbp, rsp
+    session.log(f"{keeps} functions keep a frame pointer")
+    if keeps < FEWEST_FRAME_POINTERS:
+        session.error(f"{wheel.name} was compiled without frame pointers")
 
 
 def released_pythons() -> dict[str, str]:

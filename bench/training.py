@@ -1,0 +1,64 @@
+"""What a profile-guided build is trained with: the ways that calls take most.
+
+`maturin build --pgo` runs it with an instrumented build of the package (pyproject.toml names it), and compiles the
+package once more for what it has seen. It measures nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import syncline
+
+CALLS = 20_000
+TURNS = 5000
+SCOPES = ("process", "thread", "caller")
+
+
+async def nothing() -> int:
+    return 1
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+def calls(bridge: syncline.Bridge) -> None:
+    """Plain ones, of coroutines that never suspend, and of some that do."""
+    for _ in range(CALLS):
+        bridge.run_sync(nothing)
+    for _ in range(TURNS):
+        bridge.run_sync(turn)
+
+
+def nested(bridge: syncline.Bridge) -> None:
+    """The same from sync code that a coroutine called."""
+
+    async def main() -> None:
+        calls(bridge)
+
+    bridge.run_sync(main)
+
+
+def items(bridge: syncline.Bridge) -> None:
+    """Fetched one by one, and ahead."""
+    for prefetch in (0, 64):
+        assert sum(1 for _ in bridge.iterate(numbers(CALLS), prefetch=prefetch)) == CALLS
+
+
+def main() -> None:
+    for scope in SCOPES:
+        with syncline.Bridge(scope=scope) as bridge:
+            calls(bridge)
+            nested(bridge)
+            items(bridge)
+
+
+if __name__ == "__main__":
+    main()
