@@ -48,6 +48,7 @@ class AsyncioRun(Peer):
     """A new loop for each call."""
 
     name = "asyncio.run"
+    loops = "call"
     module = "asyncio"
 
     def open(self) -> None:
@@ -79,6 +80,7 @@ class AsyncioRunner(Peer):
     """A loop for each thread, which that thread runs."""
 
     name = "asyncio.Runner"
+    loops = "thread"
     module = "asyncio"
 
     def open(self) -> None:
@@ -126,6 +128,7 @@ class AnySync(Peer):
 
     name = "anysync"
     nests = True
+    loops = "call"
     module = "anysync"
     needs = ("anysync",)
 
@@ -148,6 +151,7 @@ class Asgiref(Peer):
     """A new loop in a new thread for each call, unless a loop sent the caller to its thread."""
 
     name = "asgiref"
+    loops = "call"
     module = "asgiref.sync"
     needs = ("asgiref",)
 
@@ -271,6 +275,7 @@ class Flytekit(Peer):
 
     name = "flytekit"
     nests = True
+    loops = "thread"
     module = "flytekit.utils.asyn"
     needs = ("flytekit",)
 

@@ -29,6 +29,8 @@ class Peer:
     needs: tuple[str, ...] = ()
     """What has to be installed."""
     ours = False
+    loops: Literal["process", "thread", "call"] = "process"
+    """Whose loop it is that a call runs on: one for all threads, each thread's own, or a new one each time."""
     nests = False
     """Whether sync code that a coroutine of its loop called can call it again. (Others hang.)"""
     patches = False
@@ -137,6 +139,7 @@ class SynclineThread(Syncline):
     """A loop in another thread for each calling thread."""
 
     name = "syncline-thread"
+    loops = "thread"
     scope = "thread"
 
 
@@ -144,4 +147,5 @@ class SynclineCaller(Syncline):
     """A loop for each thread, which that thread runs."""
 
     name = "syncline-caller"
+    loops = "thread"
     scope = "caller"
