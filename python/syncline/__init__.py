@@ -74,6 +74,7 @@ from ._threads import (
     to_caller,
     to_thread,
 )
+from ._tracing import Trace, trace
 
 __all__ = [
     "Bridge",
@@ -91,6 +92,7 @@ __all__ = [
     "RunnerClosedError",
     "SynclineError",
     "ThreadLimiter",
+    "Trace",
     "Worker",
     "WorkerDiedError",
     "WouldBlock",
@@ -142,6 +144,7 @@ __all__ = [
     "to_caller",
     "to_thread",
     "waits",
+    "trace",
 ]
 
 

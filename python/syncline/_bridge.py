@@ -119,6 +119,8 @@ class Bridge(ManyCalls, _core.Bridge):
     in_async: where what `coroutine`, `iterator`, `generator`, `contextmanager`, `iterate` and `enter` have made runs
         when async code uses it. "task": in the task that uses it, with nothing of ours in between. "home": on the
         bridge's loop, from whichever loop the task is on, as by `run_async`.
+    timed: whether `stats()["hops"]` says how long callers waited for what ran on the bridge's loops. Off by default: it
+        costs each call 0.1 microseconds.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
 

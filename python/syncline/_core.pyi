@@ -42,12 +42,16 @@ __all__ = [
     "Submitted",
     "SynclineError",
     "TaskFactory",
+    "TurnWatcher",
+    "WatchedRun",
     "Worker",
     "__version__",
     "await_here",
+    "begin_trace",
     "call_with_mark",
     "can_await_here",
     "check_cancelled",
+    "end_trace",
     "errand",
     "from_thread",
     "in_event_loop",
@@ -66,6 +70,9 @@ __all__ = [
     "start_task",
     "waiting_threads",
     "why_no_switching",
+    "set_span_maker",
+    "start_task",
+    "trace_lost",
     "worker_counts",
 ]
 
@@ -103,6 +110,7 @@ class Bridge:
         loop: Any = None,
         in_loop: Literal["block", "warn", "error"] = "block",
         in_async: Literal["task", "home"] = "task",
+        timed: bool = False,
     ) -> Self: ...
     def run_sync(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Calls the async function `fn` with these arguments, and waits for its result.
@@ -169,6 +177,31 @@ class Bridge:
     @property
     def _shares_context(self) -> bool: ...
     def _drives_here(self) -> bool: ...
+
+@final
+class TurnWatcher:
+    """Stands for a loop's selector, and notes the turns."""
+
+    def select(self, timeout: float | None = None) -> Any: ...
+    def __getattr__(self, name: str, /) -> Any: ...
+
+@final
+class WatchedRun:
+    """Stands for the `run` of a context."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+def begin_trace(path: str, process: str, now: int, /) -> int:
+    """Begins a trace into the file at `path`, and returns its number. `now` is `time.monotonic_ns()`."""
+
+def end_trace(number: int, /) -> int | None:
+    """Ends the trace; returns how many records it has lost, or None if it had ended."""
+
+def trace_lost(number: int, /) -> int | None:
+    """How many records the trace has lost so far; None if it has ended."""
+
+def set_span_maker(maker: object | None, /) -> None:
+    """From now on `maker` is told of each call that sync code waits for; None: nobody is."""
 
 @final
 class Collected:

@@ -23,5 +23,6 @@ if TYPE_CHECKING:
         loop: Any
         in_loop: Literal["block", "warn", "error"]
         in_async: Literal["task", "home"]
+        timed: bool
 else:  # importing typing would cost more than the rest of `import syncline`
     BridgeOptions = dict

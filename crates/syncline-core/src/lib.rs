@@ -4,8 +4,9 @@
 //! which runner serves whom is in [`runners`], and [`waits`] sees a circle of waits before it closes. A loop's thread
 //! keeps results in its [`outbox`] until it lets go of the interpreter lock, which their takers need, too. From async
 //! code to threads, a [`pool`] of threads takes jobs, as many at once as a [`limiter`] allows; in a [`meeting`] a
-//! thread hands its result to a loop that spins for it. A [`register`] lists what goes on. Everything here is safe Rust: [`sync`] swaps `std` for loom,
-//! and [`latch`] is the one place that talks to the kernel.
+//! thread hands its result to a loop that spins for it. A [`register`] lists what goes on, and a [`trace`] writes into a file
+//! what the threads do. Everything here is safe Rust: [`sync`] swaps `std` for loom, and [`latch`] is the one place that
+//! talks to the kernel.
 
 #![forbid(unsafe_code)]
 
@@ -21,5 +22,7 @@ pub mod slot;
 pub mod spin;
 pub mod stats;
 pub mod sync;
+pub mod trace;
+pub mod trace_events;
 pub mod waits;
 pub mod weak_list;

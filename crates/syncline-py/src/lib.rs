@@ -26,6 +26,8 @@ mod _core {
     #[pymodule_export]
     use crate::bridge::decided::{spin_policy, why_no_switching};
     #[pymodule_export]
+    use crate::bridge::observing::{begin_trace, end_trace, set_span_maker, trace_lost};
+    #[pymodule_export]
     use crate::bridge::options::Bridge;
     #[pymodule_export]
     use crate::bridge::submitted::{FutureBase, Submitted};
@@ -55,6 +57,8 @@ mod _core {
     #[pymodule_export]
     use crate::runner::selector::Selector;
     #[pymodule_export]
+    use crate::runner::turns::TurnWatcher;
+    #[pymodule_export]
     use crate::switch::aside::{Aside, await_here, can_await_here};
     #[pymodule_export]
     use crate::switch::kinds::nested_calls;
@@ -82,6 +86,8 @@ mod _core {
     use crate::worker::marks::{call_with_mark, in_worker_thread, mark_as_worker_thread, worker_counts};
     #[pymodule_export]
     use crate::worker::own_thread::OwnThread;
+    #[pymodule_export]
+    use crate::worker::watched::WatchedRun;
     #[pymodule_export]
     use crate::worker::workers::Worker;
 

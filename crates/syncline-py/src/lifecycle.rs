@@ -12,12 +12,14 @@
 //!    still use them.
 
 use crate::bridge::loops_of_thread;
+use crate::bridge::observing;
 use crate::call::ends::wait_for_ends;
 use crate::python::main_end;
 use crate::python::names;
 use crate::python::process;
 use crate::python::residents::{self, Resident};
 use crate::python::thread_end;
+use crate::python::tracing;
 use crate::switch::greenlets;
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
@@ -43,6 +45,7 @@ pub fn install(py: Python<'_>) -> PyResult<()> {
         greenlets::after_fork();
         process::begin_child(args.py())?;
         residents::leave_parents(args.py());
+        observing::after_fork();
         Ok(())
     };
     let main_ended = |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| end_main(args.py());
@@ -92,6 +95,7 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
     process::wait_until_none_is_inside(py, cleanup + Duration::from_secs(1));
     let ended = wait_for_ends(py, Vec::new(), own_thread, Instant::now());
     thread_end::run_now(py);
+    tracing::end_at_exit(py);
     process::leave();
     process::wait_until_none_is_inside(py, Duration::from_secs(1));
     ended

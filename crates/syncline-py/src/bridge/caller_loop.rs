@@ -29,6 +29,7 @@ use crate::python::process;
 use crate::python::residents::{self, Resident, Shown};
 use crate::python::signals;
 use crate::python::threads::thread_key;
+use crate::runner::turns;
 use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
@@ -85,6 +86,7 @@ impl CallerLoop {
         })?;
         let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
         let event_loop = nestable::nests(nests, event_loop)?;
+        turns::watch(&event_loop);
         let hooks = match factory {
             Some(_) => None,
             None => Some(event_loop.getattr(intern!(py, "hooks"))?.cast_into::<PyTuple>()?.unbind()),

@@ -2,7 +2,7 @@
 
 use super::caller_loop::CallerLoop;
 use super::loops_of_thread;
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use crate::call::ends::wait_for_ends;
 use crate::python::process;
 use crate::python::signals;
@@ -10,14 +10,13 @@ use crate::runner::state::{Runner, current_runner};
 use pyo3::prelude::*;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 use syncline_core::sync::{replace, take};
 
 impl Shared {
     /// Tells all loops to end, and waits for that. A second close waits for the same loops.
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.closed.store(true, SeqCst);
+        self.state.set(State::CLOSED, true);
         let begun = Instant::now();
         let (told, untold) = self.ending_runners(py);
         let own_loops = self.begin_closing_own_loops(py);

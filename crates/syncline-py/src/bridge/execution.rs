@@ -26,12 +26,22 @@ const MOST_ATTEMPTS: u32 = 8;
 impl Shared {
     /// Runs the target, for at most `timeout` seconds.
     pub fn run(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        let place = seconds("timeout", timeout).and_then(|timeout| {
-            let patience = self.patience(timeout);
-            self.place(py, patience).map(|place| (place, patience))
-        });
-        let (target, (place, patience)) = target.with(py, place)?;
+        if !self.is_plain() {
+            let (target, ()) = target.with(py, self.refuse_if_closed(py))?;
+            return self.observed(&target.object(py).clone(), target, timeout);
+        }
+        let (target, (place, patience)) = target.with(py, self.place_within(py, timeout))?;
         self.execute(py, place, target, patience)
+    }
+
+    /// Where a call runs that may take so many seconds, for an open bridge.
+    pub fn place_within(self: &Arc<Self>, py: Python<'_>, timeout: Option<f64>) -> PyResult<(Place, Patience)> {
+        let patience = self.patience(seconds("timeout", timeout)?);
+        let place = match nest::strand_for(py, &self.terms) {
+            Some(strand) => Place::InTask(strand),
+            None => self.place_elsewhere(py, patience)?,
+        };
+        Ok((place, patience))
     }
 
     /// Calls a sync function on the bridge's loop.
@@ -46,8 +56,11 @@ impl Shared {
         if self.runs_here(py)? {
             return nest::call_plain(&self.terms, function, args, kwargs);
         }
+        if !self.is_plain() {
+            return self.observed(function, Target::plain(function, args, kwargs), None);
+        }
         let patience = self.patience(None);
-        let place = self.place(py, patience)?;
+        let place = self.place_elsewhere(py, patience)?;
         self.execute(py, place, Target::plain(function, args, kwargs), patience)
     }
 

@@ -7,6 +7,7 @@ mod closing;
 pub mod decided;
 mod execution;
 pub mod loops_of_thread;
+pub mod observing;
 pub mod options;
 pub mod placement;
 pub mod remote;

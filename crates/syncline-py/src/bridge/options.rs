@@ -1,7 +1,8 @@
 //! The class `Bridge` that users see. It checks its options; its methods leave the work to placement.rs and
 //! execution.rs.
 
-use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Scope, Shared};
+use super::observing;
+use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Scope, Shared, State};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
@@ -20,9 +21,9 @@ use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError}
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
+use syncline_core::stats::Histogram;
 use syncline_core::sync::Mutex;
 use syncline_core::weak_list::WeakList;
 
@@ -123,11 +124,16 @@ impl Bridge {
         // First of all, so that no loop is started for a call that can't be made.
         Target::refuse_uncallable(caller, function)?;
         let shared = self.hold.shared();
-        if let Some(strand) = shared.task_here(py)? {
+        if !shared.is_plain() {
+            shared.refuse_if_closed(py)?;
+            let target = Target::from_function(caller, function, args, kwargs)?;
+            return shared.observed(function, target, None);
+        }
+        if let Some(strand) = nest::strand_for(py, &shared.terms) {
             return nest::run_function(&shared.terms, &strand, caller, function, args, kwargs);
         }
         let patience = shared.patience(None);
-        let place = shared.place(py, patience)?;
+        let place = shared.place_elsewhere(py, patience)?;
         let target = Target::from_function(caller, function, args, kwargs)?;
         shared.execute(py, place, target, patience)
     }
@@ -137,7 +143,7 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task"))]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task", timed=false))]
     fn new(
         py: Python<'_>,
         scope: &str,
@@ -153,6 +159,7 @@ impl Bridge {
         r#loop: Option<Bound<'_, PyAny>>,
         in_loop: &str,
         in_async: &str,
+        timed: bool,
     ) -> PyResult<Self> {
         let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
@@ -212,34 +219,35 @@ impl Bridge {
         let in_async = choose("in_async", in_async, &in_asyncs)?;
         ANY_BRINGS_HOME.fetch_or(in_async == InAsync::Home, Relaxed);
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
-        Ok(Self {
-            hold: Arc::new(Hold::new(Arc::new(Shared {
-                terms: Terms {
-                    bridge,
-                    backend,
-                    switches,
-                    onto,
-                    roams,
-                    shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
-                    stats: Arc::default(),
-                },
-                name,
-                scope: choose("scope", scope, &scopes)?,
-                nested_is_error: nested == Nested::Error,
-                in_loop: choose("in_loop", in_loop, &in_loops)?,
-                in_async,
-                joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
-                loop_factory: loop_factory.map(Bound::unbind),
-                attached,
-                cleanup,
-                stall_after: seconds("stall_after", stall_after)?,
-                closed: AtomicBool::new(false),
-                registry: PerProcessPart::new(Registry::new()),
-                starting: WeakList::default(),
-                closing: Mutex::default(),
-                own_loops: WeakList::default(),
-            }))),
-        })
+        let shared = Arc::new(Shared {
+            terms: Terms {
+                bridge,
+                backend,
+                switches,
+                onto,
+                roams,
+                shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                stats: Arc::default(),
+            },
+            name,
+            scope: choose("scope", scope, &scopes)?,
+            nested_is_error: nested == Nested::Error,
+            in_loop: choose("in_loop", in_loop, &in_loops)?,
+            in_async,
+            joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+            loop_factory: loop_factory.map(Bound::unbind),
+            attached,
+            cleanup,
+            stall_after: seconds("stall_after", stall_after)?,
+            state: State::new(if timed { State::TIMED } else { 0 }),
+            hops: timed.then(Histogram::default),
+            registry: PerProcessPart::new(Registry::new()),
+            starting: WeakList::default(),
+            closing: Mutex::default(),
+            own_loops: WeakList::default(),
+        });
+        observing::remember(&shared);
+        Ok(Self { hold: Arc::new(Hold::new(shared)) })
     }
 
     /// Calls the async function `fn` with these arguments, and waits for its result.
@@ -359,6 +367,7 @@ impl Bridge {
         stats.set_item("wakes", shared.terms.stats.wakes.get())?;
         stats.set_item("spins_won", won)?;
         stats.set_item("spins_lost", lost)?;
+        stats.set_item("hops", shared.hops.iter().flat_map(Histogram::buckets).collect::<Vec<_>>())?;
         Ok(stats)
     }
 

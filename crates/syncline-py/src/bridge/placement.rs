@@ -67,15 +67,22 @@ impl Shared {
 
     /// Decides where a call runs (by 3), and starts a loop if need be.
     pub fn place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
-        if self.joins_sender && !self.is_closed() && names::running_loop(py)?.is_none() && !surroundings::runs_trio(py)?
-        {
+        match self.task_here(py)? {
+            Some(strand) => Ok(Place::InTask(strand)),
+            None => self.place_elsewhere(py, patience),
+        }
+    }
+
+    /// The same where the call can't await in place, and the bridge is open.
+    pub fn place_elsewhere(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
+        if self.joins_sender && names::running_loop(py)?.is_none() && !surroundings::runs_trio(py)? {
             match Sender::find(py)? {
                 Some(sender) => return Ok(Place::Sender(sender)),
                 None if workers::is_marked() => return Err(no_sender(&self.name)),
                 None => {}
             }
         }
-        self.place_on_loop(py, patience)
+        self.place_on_other_loop(py, patience)
     }
 
     /// The task that makes the call, if the call can await in place there. This is asked first; if it has an answer,
@@ -105,6 +112,10 @@ impl Shared {
         if let Some(strand) = self.task_here(py)? {
             return Ok(Place::InTask(strand));
         }
+        self.place_on_other_loop(py, patience)
+    }
+
+    fn place_on_other_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
         if let Some(strand) = self.task_to_park(py) {
             return Ok(Place::Away(strand));
         }

@@ -12,10 +12,11 @@ use crate::runner::registry::Registry;
 use crate::runner::state::Runner;
 use crate::switch::nest::Terms;
 use pyo3::prelude::*;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use syncline_core::stats::Histogram;
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::weak_list::WeakList;
 
@@ -44,6 +45,33 @@ pub enum InAsync {
 /// Whether there has been a bridge with `InAsync::Home`. Others need not be asked as long as there was none.
 pub static ANY_BRINGS_HOME: AtomicBool = AtomicBool::new(false);
 
+/// What each call asks of its bridge first, by one look.
+pub struct State(AtomicU8);
+
+impl State {
+    pub const CLOSED: u8 = 1;
+    /// How long its calls take is measured.
+    pub const TIMED: u8 = 2;
+    /// A trace is recorded, or spans are made.
+    pub const OBSERVED: u8 = 4;
+
+    pub fn new(bits: u8) -> Self {
+        Self(AtomicU8::new(bits))
+    }
+
+    pub fn set(&self, bit: u8, to: bool) {
+        if to {
+            self.0.fetch_or(bit, SeqCst);
+        } else {
+            self.0.fetch_and(!bit, SeqCst);
+        }
+    }
+
+    fn has(&self, bit: u8) -> bool {
+        self.0.load(Acquire) & bit != 0
+    }
+}
+
 pub struct Shared {
     pub terms: Terms,
     pub name: String,
@@ -58,7 +86,9 @@ pub struct Shared {
     pub loop_factory: Option<Py<PyAny>>,
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,
-    pub closed: AtomicBool,
+    pub state: State,
+    /// How long callers waited for what ran on its runners. Only if its user asked for that.
+    pub hops: Option<Histogram>,
     pub registry: PerProcessPart<Registry>,
     /// Runners whose threads were started, and that the registry may not have yet.
     pub starting: WeakList<Runner>,
@@ -132,7 +162,12 @@ impl Shared {
     }
 
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Acquire)
+        self.state.has(State::CLOSED)
+    }
+
+    /// Whether nothing but the call itself has to be seen to: the bridge is open, and nobody looks at its calls.
+    pub fn is_plain(&self) -> bool {
+        self.state.0.load(Acquire) == 0
     }
 
     pub fn patience(&self, timeout: Option<Duration>) -> Patience {

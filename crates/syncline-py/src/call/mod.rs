@@ -4,6 +4,7 @@
 pub mod caller;
 pub mod ends;
 pub mod errands;
+pub mod observed;
 pub mod outcome;
 pub mod state;
 pub mod stepping;

@@ -25,6 +25,13 @@ impl<T> Outcome<T> {
             Self::Raised(error) => Err(error),
         }
     }
+
+    pub fn as_result(&self) -> Result<&T, &PyErr> {
+        match self {
+            Self::Returned(value) => Ok(value),
+            Self::Raised(error) => Err(error),
+        }
+    }
 }
 
 /// Whether a bridge was made that runs coroutines with trio.

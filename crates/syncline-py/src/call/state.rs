@@ -10,6 +10,7 @@
 //!    result has been taken, or was dropped by whoever stopped waiting.
 
 use super::errands::{Errand, Errands};
+use super::observed::Observed;
 use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
 use super::taker::{Promised, Taker};
 use crate::python::errors;
@@ -18,11 +19,12 @@ use crate::python::long_waits::Subject;
 use crate::python::once::intern;
 use crate::python::signals;
 use crate::python::threads::thread_key;
+use crate::python::tracing;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::any::Any;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::outbox::Publish;
@@ -57,6 +59,28 @@ impl Heard {
     }
 }
 
+const OPEN: u8 = 0;
+const SETTLED: u8 = 1;
+const OBSERVED: u8 = 2;
+
+/// What only some calls have.
+#[derive(Default)]
+pub struct Extras {
+    /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
+    waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
+    observed: OnceLock<Observed>,
+}
+
+impl Extras {
+    pub fn has_waiter(&self) -> bool {
+        self.waiter.get().is_some()
+    }
+
+    pub fn observed(&self) -> Option<&Observed> {
+        self.observed.get()
+    }
+}
+
 pub struct Call {
     pub slot: Slot<Outcome>,
     taker: Taker,
@@ -76,11 +100,12 @@ pub struct Call {
     /// Its coroutine learned that its loop is being closed from a nested call, by what that raised. The task itself
     /// was not cancelled, and need not be.
     told_by_nested: AtomicBool,
-    settled: AtomicBool,
+    /// `OPEN`, `OBSERVED` (open, and in a trace) or `SETTLED`.
+    progress: AtomicU8,
     /// Nobody waits for it any more.
     abandoned: AtomicBool,
-    /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
-    waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
+    /// There for few calls.
+    extras: OnceLock<Extras>,
     /// A loop runs in the thread that waits, and stands still meanwhile; known where asgiref is loaded.
     blocks_a_loop: AtomicBool,
     /// There once its coroutine has sent one.
@@ -91,7 +116,7 @@ pub struct Call {
 impl Call {
     pub fn new(taker: Taker, runner_name: &Arc<str>, closing: &Arc<AtomicBool>, stats: &Arc<Stats>) -> Arc<Self> {
         stats.calls.add(1);
-        Arc::new(Self {
+        let call = Arc::new(Self {
             slot: Slot::new(),
             taker,
             runner_name: Arc::clone(runner_name),
@@ -101,13 +126,41 @@ impl Call {
             cancellations: AtomicU32::new(0),
             told: AtomicBool::new(false),
             told_by_nested: AtomicBool::new(false),
-            settled: AtomicBool::new(false),
+            progress: AtomicU8::new(OPEN),
             abandoned: AtomicBool::new(false),
-            waiter: OnceLock::new(),
+            extras: OnceLock::new(),
             blocks_a_loop: AtomicBool::new(false),
             errands: OnceLock::new(),
             stats: Arc::clone(stats),
-        })
+        });
+        if tracing::is_on() {
+            call.observe();
+        }
+        call
+    }
+
+    #[cold]
+    fn observe(&self) {
+        self.progress.store(OBSERVED, Relaxed);
+        let by = match &self.taker {
+            Taker::Future(_) => Some("submit"),
+            Taker::Task { .. } => Some("run_async"),
+            Taker::Sleeper { .. } | Taker::SleeperOfOthers | Taker::Driver { .. } => None,
+        };
+        let _ = self.extras().observed.set(Observed::new(tracing::number(), by));
+    }
+
+    fn extras(&self) -> &Extras {
+        self.extras.get_or_init(Extras::default)
+    }
+
+    pub fn known_extras(&self) -> Option<&Extras> {
+        self.extras.get()
+    }
+
+    /// What a trace has to know of it, if it is in one.
+    pub fn observed(&self) -> Option<&Observed> {
+        self.known_extras()?.observed()
     }
 
     /// The taker has waited for long, and gets its result at once from now on. It has to look at the slot after this
@@ -130,27 +183,26 @@ impl Call {
     }
 
     pub fn is_settled(&self) -> bool {
-        self.settled.load(Relaxed)
+        self.progress.load(Relaxed) == SETTLED
     }
 
     /// Notes which worker's job waits for the call. Only the first time counts.
     pub fn set_waiter(&self, waiter: Weak<dyn Any + Send + Sync>) {
-        let _ = self.waiter.set(waiter);
-    }
-
-    pub fn has_waiter(&self) -> bool {
-        self.waiter.get().is_some()
+        let _ = self.extras().waiter.set(waiter);
     }
 
     pub fn waiter(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.waiter.get().and_then(Weak::upgrade)
+        self.known_extras()?.waiter.get().and_then(Weak::upgrade)
     }
 
     /// Remembers the task of a call that is suspended.
     pub fn suspended_in(&self, task: Bound<'_, PyAny>) {
-        if !self.is_settled() {
-            drop(replace(&self.task, Some(task.unbind())));
+        match self.progress.load(Relaxed) {
+            SETTLED => return,
+            OPEN => {}
+            _ => self.observed().into_iter().for_each(Observed::need_track),
         }
+        drop(replace(&self.task, Some(task.unbind())));
     }
 
     /// The task, while the call is suspended.
@@ -239,8 +291,10 @@ impl Call {
 
     /// The call has ended, with this outcome. Any thread may say so.
     pub fn settle(self: &Arc<Self>, py: Python<'_>, outcome: Outcome) {
-        if self.settled.swap(true, Relaxed) {
-            return;
+        match self.progress.swap(SETTLED, Relaxed) {
+            OPEN => {}
+            SETTLED => return,
+            _ => self.observed().into_iter().for_each(|observed| observed.end(py, outcome.as_result())),
         }
         drop(take(&self.task));
         if let Outcome::Raised(error) = &outcome {

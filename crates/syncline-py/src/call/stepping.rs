@@ -1,8 +1,9 @@
 //! Which call's coroutine runs a step in this thread.
 
-use super::state::Call;
+use super::observed::Observed;
+use super::state::{Call, Extras};
 use crate::python::leaky::Leaky;
-use crate::python::process;
+use crate::python::process::{self, Inside};
 use crate::python::signals;
 use crate::python::surroundings;
 use pyo3::prelude::*;
@@ -15,13 +16,36 @@ thread_local! {
 
 /// Runs `step` as a part of `call`.
 pub fn stepping<T>(py: Python<'_>, call: &Arc<Call>, step: impl FnOnce() -> T) -> T {
-    // Only calls that a worker's job waits for may run on loops that are not ours. Those are not closed at exit, so
-    // the exit has to know that code runs here.
-    let _inside = call.has_waiter().then(|| process::step_inside_unless_left(py));
+    let _special = call.known_extras().map(|extras| SpecialStep::begin(py, extras));
     let outer = STEPPING.with(|stepping| stepping.replace(Some(Arc::clone(call))));
     let result = step();
     drop(STEPPING.with(|stepping| stepping.replace(outer)));
     result
+}
+
+/// A step of one of the few calls that have extras.
+struct SpecialStep<'a> {
+    /// Only calls that a worker's job waits for may run on loops that are not ours. Those are not closed at exit, so the
+    /// exit has to know that code runs here.
+    _inside: Option<Inside>,
+    observed: Option<&'a Observed>,
+}
+
+impl<'a> SpecialStep<'a> {
+    #[cold]
+    fn begin(py: Python<'_>, extras: &'a Extras) -> Self {
+        let inside = extras.has_waiter().then(|| process::step_inside_unless_left(py));
+        let observed = extras.observed();
+        observed.into_iter().for_each(Observed::begin_step);
+        Self { _inside: inside, observed }
+    }
+}
+
+impl Drop for SpecialStep<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.observed.into_iter().for_each(Observed::end_step);
+    }
 }
 
 /// The call of which this thread runs a step.

@@ -220,6 +220,16 @@ impl Target {
         }
     }
 
+    /// What a trace names it by: the function, or what came of calling it.
+    pub fn object<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        match self {
+            Self::Coroutine(object) | Self::Awaitable(object) | Self::Next { source: object, .. } => object.bind(py),
+            Self::Function { function, .. } | Self::Plain { function, .. } | Self::Step { function, .. } => {
+                function.bind(py)
+            }
+        }
+    }
+
     /// The target and what its beginning needs; or the error for which there is no such thing, and the target is given
     /// up.
     pub fn with<T>(self, py: Python<'_>, needed: PyResult<T>) -> PyResult<(Self, T)> {

@@ -127,10 +127,23 @@ impl Binding {
     /// Makes a step and waits for it. What it changes in context variables the caller sees, where the bridge shares
     /// them.
     pub fn step(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
-        if let Err(error) = self.check(py) {
-            target.discard(py);
-            return Err(error);
+        if !self.shared.is_plain() {
+            return self.step_observed(py, target, position);
         }
+        let (target, ()) = target.with(py, self.check_site(py))?;
+        self.make_step(py, target, position)
+    }
+
+    #[cold]
+    fn step_observed(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
+        let (target, ()) = target.with(py, self.check(py))?;
+        let is_hop = matches!(&self.site, Site::Runner(_));
+        let blocks = !matches!(&self.site, Site::Here { .. }) && (!is_hop || self.shared.task_to_park(py).is_none());
+        let object = target.object(py).clone();
+        self.shared.observed_step(&object, blocks, is_hop, || self.make_step(py, target, position))
+    }
+
+    fn make_step(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
         let place = match &self.site {
             Site::Runner(runner) => {
                 if let Some(strand) = self.shared.task_to_park(py) {
@@ -285,16 +298,21 @@ impl Binding {
     }
 
     pub fn check(&self, py: Python<'_>) -> PyResult<()> {
+        if self.shared.is_closed() && self.is_of_this_process() {
+            self.end_with_its_loop(py);
+            return Err(errors::bridge_closed(py, &self.shared.name));
+        }
+        self.check_site(py)
+    }
+
+    /// The same where the bridge is open.
+    fn check_site(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_of_this_process() {
             return Err(errors::runner_closed(
                 py,
                 "it was begun in the process that this one was forked from, whose loop has it; begin a new one here"
                     .to_owned(),
             ));
-        }
-        if self.shared.is_closed() {
-            self.end_with_its_loop(py);
-            return Err(errors::bridge_closed(py, &self.shared.name));
         }
         match &self.site {
             Site::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),

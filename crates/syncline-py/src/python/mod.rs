@@ -16,6 +16,8 @@ pub mod per_process;
 pub mod process;
 pub mod residents;
 pub mod signals;
+pub mod spans;
 pub mod surroundings;
 pub mod thread_end;
 pub mod threads;
+pub mod tracing;

@@ -9,4 +9,5 @@ pub mod registry;
 pub mod selector;
 pub mod state;
 pub mod thread;
+pub mod turns;
 mod watch;

@@ -8,6 +8,7 @@ use super::registry::{Start, Starting};
 #[cfg(target_os = "linux")]
 use super::selector;
 use super::state::{Feeder, Plan, Runner, drive};
+use super::turns;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::call::stepping::{outer_ends, stepped_call};
@@ -222,6 +223,7 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
     }
     let resident: Weak<Runner> = Arc::downgrade(runner);
     residents::remember(resident, py);
+    turns::watch(&event_loop);
     Ok(event_loop)
 }
 

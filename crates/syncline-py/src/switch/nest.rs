@@ -170,7 +170,7 @@ pub fn run_function(
             return descend(function.py(), strand, target);
         }
         let inner = target::call(caller, function, args, kwargs)?;
-        to_the_end(strand, inner.bind(function.py()))
+        to_the_end(strand, inner.bind(function.py()), |_| ())
     })
 }
 
@@ -192,7 +192,19 @@ pub fn run(
     target: Target,
     timeout: Option<Duration>,
 ) -> PyResult<Py<PyAny>> {
-    awaited(py, terms, strand, target, timeout, None)
+    counted(terms, py, None, || in_place(py, strand, target, timeout, |_| ()))
+}
+
+/// The same; `parks` is told each time the call suspends (true) and goes on (false).
+pub fn run_watched(
+    py: Python<'_>,
+    terms: &Terms,
+    strand: &Strand,
+    target: Target,
+    timeout: Option<Duration>,
+    parks: impl Fn(bool),
+) -> PyResult<Py<PyAny>> {
+    counted(terms, py, None, || in_place(py, strand, target, timeout, parks))
 }
 
 /// The same for a step of an object that has a context of its own. It is used where the caller's is not shared (by 1).
@@ -203,21 +215,16 @@ pub fn run_in(
     target: Target,
     context: &Bound<'_, PyAny>,
 ) -> PyResult<Py<PyAny>> {
-    awaited(py, terms, strand, target, None, Some(context))
+    counted(terms, py, Some(context), || in_place(py, strand, target, None, |_| ()))
 }
 
-fn awaited(
+fn in_place(
     py: Python<'_>,
-    terms: &Terms,
     strand: &Strand,
     target: Target,
     timeout: Option<Duration>,
-    context: Option<&Bound<'_, PyAny>>,
+    parks: impl Fn(bool),
 ) -> PyResult<Py<PyAny>> {
-    counted(terms, py, context, || in_place(py, strand, target, timeout))
-}
-
-fn in_place(py: Python<'_>, strand: &Strand, target: Target, timeout: Option<Duration>) -> PyResult<Py<PyAny>> {
     let (target, (_level, depth)) = target.with(py, Nesting::enter(strand))?;
     let target = match timeout {
         None => target,
@@ -226,7 +233,7 @@ fn in_place(py: Python<'_>, strand: &Strand, target: Target, timeout: Option<Dur
     if depth % LEVELS_A_STACK == LEVELS_A_STACK - 1 {
         return descend(py, strand, target);
     }
-    to_the_end(strand, target.begin(py)?.bind(py))
+    to_the_end(strand, target.begin(py)?.bind(py), parks)
 }
 
 /// Awaits the target in place, for a caller who has no bridge, or whose bridge runs it on another loop: the task is
@@ -237,7 +244,7 @@ pub fn run_without_bridge(
     target: Target,
     timeout: Option<Duration>,
 ) -> PyResult<Py<PyAny>> {
-    let result = in_place(py, strand, target, timeout);
+    let result = in_place(py, strand, target, timeout, |_| ());
     signals::raise_kept()?;
     result
 }
@@ -298,7 +305,8 @@ fn descend(py: Python<'_>, strand: &Strand, target: Target) -> PyResult<Py<PyAny
 }
 
 /// Drives `inner` to its end, as `await` does. What `inner` waits for is handed on to the task that this code runs in.
-fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+/// `parks` is told each time that the stack is left, and entered again.
+fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>, parks: impl Fn(bool)) -> PyResult<Py<PyAny>> {
     let py = inner.py();
     let mut stepped = driven::send(inner, py.None().bind(py))?;
     loop {
@@ -306,7 +314,10 @@ fn to_the_end(strand: &Strand, inner: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> 
             PySendResult::Return(value) => return Ok(value.unbind()),
             PySendResult::Next(awaited) => awaited,
         };
-        stepped = match strand.suspend(inner, awaited) {
+        parks(true);
+        let answer = strand.suspend(inner, awaited);
+        parks(false);
+        stepped = match answer {
             Ok(Answer::Sent(value)) => driven::send(inner, value.bind(py))?,
             Ok(Answer::Thrown(thrown)) => driven::throw(inner, thrown)?,
             Ok(Answer::Ended(_)) => return Err(PyRuntimeError::new_err("a nested call ended that was not made")),

@@ -10,6 +10,7 @@ use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
+use crate::python::tracing;
 use crate::switch::kinds::StrandId;
 use crate::switch::nest;
 use crate::switch::stepper::Owner;
@@ -41,6 +42,9 @@ impl Execution {
     /// Made on the loop's thread, whose loop decides whether steps are made in greenlets.
     pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
         let nests = AtomicBool::new(nest::strands_here());
+        if let Some(observed) = call.observed() {
+            observed.name(|| Python::attach(|py| tracing::function(target.object(py))));
+        }
         Self { call, strand: Strand::new(Driven::new(target), owner), nests, awaited: Mutex::new(None) }
     }
 

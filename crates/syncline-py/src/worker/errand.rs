@@ -6,6 +6,7 @@
 
 use super::awaiting::{Operation, Pending, SeenOperation, Started, Waker, result_of};
 use super::inbox::Inbox;
+use super::watched::Watching;
 use crate::call::caller::{self, Found};
 use crate::call::errands;
 use crate::call::outcome::Outcome;
@@ -14,6 +15,7 @@ use crate::python::context::{self, Carried};
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::tracing;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -35,7 +37,8 @@ struct ToCaller {
     todo: Mutex<Option<Todo>>,
     name: String,
     carried: Mutex<Option<Carried>>,
-    context: Mutex<Option<Py<PyAny>>>,
+    /// The context, and its `run` or what stands for that.
+    context: Mutex<Option<(Py<PyAny>, Py<PyAny>)>>,
     outcome: Mutex<Option<Outcome>>,
     waker: Waker,
     inbox: OnceLock<Arc<Inbox>>,
@@ -105,12 +108,11 @@ impl errands::Errand for ToCaller {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let todo = take(&self.todo);
         let context = take(&self.context);
-        let Some((Todo { function, args, kwargs }, context)) = todo.zip(context) else { return Ok(()) };
+        let Some((Todo { function, args, kwargs }, (context, run))) = todo.zip(context) else { return Ok(()) };
         let all = std::iter::once(function.into_bound(py)).chain(args.bind(py).iter()).collect::<Vec<_>>();
         let all = PyTuple::new(py, all)?;
         context::move_here(context.bind(py))?;
-        let run = context.bind(py).getattr(intern!(py, "run"))?;
-        let ran = run.call(all, kwargs.as_ref().map(|kwargs| kwargs.bind(py)));
+        let ran = run.bind(py).call(all, kwargs.as_ref().map(|kwargs| kwargs.bind(py)));
         self.end_with(py, errands::outcome_of(py, ran)?);
         Ok(())
     }
@@ -128,8 +130,17 @@ impl Operation for ToCaller {
 
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started> {
         let _ = self.inbox.set(inbox);
+        let watch = match &*lock(&self.todo) {
+            Some(todo) if tracing::is_wanted() => Some(todo.function.clone_ref(py)),
+            _ => None,
+        };
+        let watch = watch.map(|function| Watching::begin(function.bind(py), "to_caller")).transpose()?;
         let carried = Carried::fresh(py)?;
-        drop(replace(&self.context, Some(carried.context(py))));
+        let mut run = carried.context(py).getattr(py, intern!(py, "run"))?;
+        if let Some(watch) = watch {
+            run = watch.wrap(py, run)?;
+        }
+        drop(replace(&self.context, Some((carried.context(py), run))));
         drop(replace(&self.carried, Some(carried)));
         if process::is_exiting() && self.call.upgrade().is_some_and(|call| !call.is_driven_by_its_thread()) {
             // Only daemon threads wait for other loops then, and they run no Python code any more.

@@ -22,7 +22,9 @@ use crate::python::long_waits::LongWait;
 use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
+use crate::python::spans::Span;
 use crate::python::surroundings::ANYIO;
+use crate::python::tracing;
 use crate::runner::arrival::Arrival;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
@@ -63,7 +65,22 @@ pub fn from_thread(
     }
     let target = Target::from_function("from_thread", r#fn, args, kwargs)?;
     let patience = Patience { begun: Instant::now(), timeout: None, cleanup: CLEANUP, stall_after: None };
+    if tracing::is_wanted() {
+        return observed(r#fn, target, |target| run_there(py, &sender, target, patience, true, &Arc::default()));
+    }
     run_there(py, &sender, target, patience, true, &Arc::default())
+}
+
+#[cold]
+fn observed(
+    function: &Bound<'_, PyAny>,
+    target: Target,
+    run: impl FnOnce(Target) -> PyResult<Py<PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let py = function.py();
+    let (target, span) = target.with(py, Span::begin(function, "from_thread", None))?;
+    let result = tracing::blocking(function, "the loop of a worker thread", || run(target));
+    span.end(py, result)
 }
 
 /// Who sent this worker thread.

@@ -10,5 +10,6 @@ pub mod limits;
 pub mod marks;
 pub mod notice;
 pub mod own_thread;
+pub mod watched;
 pub mod work;
 pub mod workers;

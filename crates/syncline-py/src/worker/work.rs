@@ -11,6 +11,7 @@ use super::awaiting::{Operation, SeenOperation, Started, Waker, result_of};
 use super::inbox::Inbox;
 use super::limits::{Claim, InQueue, Limits, serve};
 use super::notice::{Notice, Recipient};
+use super::watched::Watching;
 use super::workers::{self, Payload, WorkerJob, Works};
 use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::state::Call;
@@ -22,6 +23,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::surroundings::ANYIO;
+use crate::python::tracing;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -128,9 +130,13 @@ impl Work {
 
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, args, kwargs)) = take(&self.function) else { return Ok(()) };
+        let watch = tracing::is_wanted().then(|| Watching::begin(function.bind(py), "to_thread")).transpose()?;
         // The mark `origin` is inherited by all that the function calls, and by the tasks that it starts.
         let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
-        let run = carried.context(py).getattr(py, intern!(py, "run"))?;
+        let mut run = carried.context(py).getattr(py, intern!(py, "run"))?;
+        if let Some(watch) = watch {
+            run = watch.wrap(py, run)?;
+        }
         let args = args.bind(py);
         let all = std::iter::once(function.into_bound(py)).chain(args.iter()).collect::<Vec<_>>();
         let args = PyTuple::new(py, all)?.unbind();

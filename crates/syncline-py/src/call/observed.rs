@@ -1,0 +1,67 @@
+//! What a call has to know of itself while a trace is recorded: how it is told apart there, and what was noted of it.
+//!
+//! The parts of a call that one thread runs without a break are slices of that thread. A call that suspends also has a
+//! track of its own, from its first step to its end, on which its nested calls are shown.
+
+use crate::python::tracing::{self, Kind};
+use pyo3::prelude::*;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+pub struct Observed {
+    /// The trace's.
+    number: u64,
+    pub id: u64,
+    text: AtomicU32,
+    /// When its first step began; 0 before that.
+    begun: AtomicU64,
+    /// Whether it has a track of its own.
+    has_track: AtomicBool,
+}
+
+impl Observed {
+    /// For a call that this thread sends. If the thread does not wait for it, `by` is what sends it: a short slice, from
+    /// which the arrow starts.
+    pub fn new(number: u64, by: Option<&str>) -> Self {
+        if let Some(by) = by {
+            tracing::note(number, Kind::Call, 0, tracing::word(by), 0);
+        }
+        let (id, text) = tracing::send(number);
+        if by.is_some() {
+            tracing::note(number, Kind::CallEnd, 0, 0, tracing::word("sent"));
+        }
+        Self { number, id, text: AtomicU32::new(text), begun: AtomicU64::new(0), has_track: AtomicBool::new(false) }
+    }
+
+    /// Says which function it calls, unless that is known.
+    pub fn name(&self, function: impl FnOnce() -> u32) {
+        if self.text.load(Relaxed) == tracing::UNKNOWN {
+            self.text.store(function(), Relaxed);
+        }
+    }
+
+    /// A step of its coroutine begins in this thread.
+    pub fn begin_step(&self) {
+        let at = tracing::note_at(self.number, Kind::Step, self.id, self.text.load(Relaxed), 0, None);
+        let _ = self.begun.compare_exchange(0, at, Relaxed, Relaxed);
+    }
+
+    pub fn end_step(&self) {
+        tracing::note(self.number, Kind::StepEnd, self.id, 0, 0);
+    }
+
+    /// It has suspended, or makes a nested call: from now on it has a track of its own.
+    pub fn need_track(&self) {
+        let begun = self.begun.load(Relaxed);
+        if begun != 0 && !self.has_track.swap(true, Relaxed) {
+            tracing::note_at(self.number, Kind::Task, self.id, self.text.load(Relaxed), 0, Some(begun));
+        }
+    }
+
+    pub fn end<T>(&self, py: Python<'_>, result: Result<T, &PyErr>) {
+        if self.has_track.load(Relaxed) {
+            let outcome = tracing::outcome(py, result);
+            tracing::note(self.number, Kind::TaskEnd, self.id, self.text.load(Relaxed), outcome);
+        }
+    }
+}
