@@ -27,10 +27,6 @@ class Trace:
                 f"trace() takes the path of the file to write, not {type(path).__name__}: trace('out.json')"
             )
         self._path = os.fspath(path)
-        if not isinstance(self._path, str):
-            raise TypeError(
-                "trace() takes the path of the file to write as a str or a pathlib.Path, not as bytes"
-            )
         self._number: int | None = None
         self._lost = 0
 

@@ -12,8 +12,9 @@ round: OpenTelemetry keeps the current span in a context variable, and those cro
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Collection
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from contextvars import Token
 from typing import Any, ClassVar, cast
 

@@ -4,6 +4,7 @@
 pub mod caller;
 pub mod ends;
 pub mod errands;
+mod extras;
 pub mod observed;
 pub mod outcome;
 pub mod state;

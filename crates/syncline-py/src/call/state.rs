@@ -10,6 +10,7 @@
 //!    result has been taken, or was dropped by whoever stopped waiting.
 
 use super::errands::{Errand, Errands};
+use super::extras::Extras;
 use super::observed::Observed;
 use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
 use super::taker::{Promised, Taker};
@@ -62,24 +63,6 @@ impl Heard {
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const OBSERVED: u8 = 2;
-
-/// What only some calls have.
-#[derive(Default)]
-pub struct Extras {
-    /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
-    waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
-    observed: OnceLock<Observed>,
-}
-
-impl Extras {
-    pub fn has_waiter(&self) -> bool {
-        self.waiter.get().is_some()
-    }
-
-    pub fn observed(&self) -> Option<&Observed> {
-        self.observed.get()
-    }
-}
 
 pub struct Call {
     pub slot: Slot<Outcome>,
@@ -142,12 +125,7 @@ impl Call {
     #[cold]
     fn observe(&self) {
         self.progress.store(OBSERVED, Relaxed);
-        let by = match &self.taker {
-            Taker::Future(_) => Some("submit"),
-            Taker::Task { .. } => Some("run_async"),
-            Taker::Sleeper { .. } | Taker::SleeperOfOthers | Taker::Driver { .. } => None,
-        };
-        let _ = self.extras().observed.set(Observed::new(tracing::number(), by));
+        self.extras().observe(Observed::new(tracing::number(), self.taker.sent_by()));
     }
 
     fn extras(&self) -> &Extras {
@@ -188,11 +166,11 @@ impl Call {
 
     /// Notes which worker's job waits for the call. Only the first time counts.
     pub fn set_waiter(&self, waiter: Weak<dyn Any + Send + Sync>) {
-        let _ = self.extras().waiter.set(waiter);
+        self.extras().set_waiter(waiter);
     }
 
     pub fn waiter(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.known_extras()?.waiter.get().and_then(Weak::upgrade)
+        self.known_extras()?.waiter()
     }
 
     /// Remembers the task of a call that is suspended.

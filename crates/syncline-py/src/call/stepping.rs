@@ -1,7 +1,8 @@
 //! Which call's coroutine runs a step in this thread.
 
+use super::extras::Extras;
 use super::observed::Observed;
-use super::state::{Call, Extras};
+use super::state::Call;
 use crate::python::leaky::Leaky;
 use crate::python::process::{self, Inside};
 use crate::python::signals;

@@ -51,6 +51,15 @@ impl Taker {
         Self::Task { receiver: Mutex::new(Some(receiver)), outbox: Arc::clone(outbox) }
     }
 
+    /// What sends a call that no thread waits for, in a user's word.
+    pub fn sent_by(&self) -> Option<&'static str> {
+        match self {
+            Self::Future(_) => Some("submit"),
+            Self::Task { .. } => Some("run_async"),
+            Self::Sleeper { .. } | Self::SleeperOfOthers | Self::Driver { .. } => None,
+        }
+    }
+
     /// Whether a thread waits for the call: for a future, and for a task, none does.
     pub fn is_a_thread(&self) -> bool {
         !matches!(self, Self::Future(_) | Self::Task { .. })

@@ -1,0 +1,36 @@
+//! What only some calls have.
+
+use super::observed::Observed;
+use std::any::Any;
+use std::sync::{Arc, OnceLock, Weak};
+
+#[derive(Default)]
+pub struct Extras {
+    /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
+    waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
+    /// There while a trace is recorded.
+    observed: OnceLock<Observed>,
+}
+
+impl Extras {
+    /// Only the first time counts.
+    pub fn set_waiter(&self, waiter: Weak<dyn Any + Send + Sync>) {
+        let _ = self.waiter.set(waiter);
+    }
+
+    pub fn has_waiter(&self) -> bool {
+        self.waiter.get().is_some()
+    }
+
+    pub fn waiter(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.waiter.get().and_then(Weak::upgrade)
+    }
+
+    pub fn observe(&self, observed: Observed) {
+        let _ = self.observed.set(observed);
+    }
+
+    pub fn observed(&self) -> Option<&Observed> {
+        self.observed.get()
+    }
+}

@@ -1,0 +1,249 @@
+"""`trace`: how a recording begins and ends, in whichever way the program does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import syncline
+import trace_format
+from child import Child, eventually, open_descriptors, run_script
+
+MakeBridge = Callable[..., syncline.Bridge]
+QUIET = ("-W", "ignore:This process:DeprecationWarning")
+"""A fork in a process with threads is what this is about."""
+
+CALLS = """
+        import os, signal, sys, threading
+        import syncline
+
+        async def quick():
+            return 1
+
+        for _ in range(3):  # before the trace, too
+            syncline.run_sync(quick)
+"""
+
+
+async def quick() -> int:
+    return 1
+
+
+def test_start_and_stop_do_what_the_block_does(tmp_path: Path, make_bridge: MakeBridge) -> None:
+    """A second `stop` does nothing, and a second `start` writes the file anew."""
+    bridge = make_bridge()
+    recording = syncline.trace(tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+    for calls in (3, 1):
+        recording.start()
+        for _ in range(calls):
+            bridge.run_sync(quick)
+        recording.stop()
+        recording.stop()
+        assert len(trace_format.read(tmp_path / "out.json").named("quick", "call")) == calls
+    assert recording.path == str(tmp_path / "out.json")
+    assert recording.lost == 0
+
+
+def test_a_second_trace_at_once_is_refused(tmp_path: Path) -> None:
+    """And the first one goes on."""
+    with syncline.trace(tmp_path / "first.json"):
+        with (
+            pytest.raises(RuntimeError, match=r"first\.json.* is being recorded"),
+            syncline.trace(tmp_path / "second.json"),
+        ):
+            pass
+        assert not (tmp_path / "second.json").exists()
+        syncline.run_sync(quick)
+    assert trace_format.read(tmp_path / "first.json").named("quick", "call")
+
+
+def test_a_file_that_can_not_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    """And no trace is on afterwards."""
+    with pytest.raises(FileNotFoundError), syncline.trace(tmp_path / "missing" / "out.json"):
+        pass
+    with syncline.trace(tmp_path / "out.json"):
+        pass
+
+
+def test_what_is_no_path_is_refused() -> None:
+    """With the call as it should be."""
+    with pytest.raises(TypeError, match=r"trace\('out\.json'\)"):
+        syncline.trace(5)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_an_error_at_the_end() -> None:
+    """`stop` says so, and calls go on as if nothing were recorded."""
+    recording = syncline.trace("/dev/full")
+    recording.start()
+    assert syncline.run_sync(quick) == 1
+    with pytest.raises(OSError, match="No space left"):
+        recording.stop()
+    assert syncline.run_sync(quick) == 1
+
+
+def test_calls_that_are_under_way_at_the_beginning_and_at_the_end_are_cut(
+    tmp_path: Path, make_bridge: MakeBridge
+) -> None:
+    """The first is not shown, the second has no end, and neither does harm to a trace that comes later."""
+    bridge = make_bridge()
+    running = threading.Event()
+
+    def last(name: str) -> tuple[threading.Thread, Callable[[], object]]:
+        event = bridge.call(asyncio.Event)
+
+        async def waits() -> None:
+            running.set()
+            await event.wait()
+
+        waits.__qualname__ = name
+        thread = threading.Thread(target=bridge.run_sync, args=(waits,))
+        running.clear()
+        thread.start()
+        assert running.wait(10)
+        return thread, lambda: bridge.call(event.set)
+
+    first, end_first = last("first")
+    with syncline.trace(tmp_path / "out.json"):
+        second, end_second = last("second")
+        end_first()
+        first.join()
+    with syncline.trace(tmp_path / "later.json"):
+        end_second()
+        second.join()
+    found = trace_format.read(tmp_path / "out.json", still_running=True)
+    assert not found.named("first", "call")
+    ((_, call),) = found.named("second", "call")
+    assert call.end is None
+    assert not trace_format.read(tmp_path / "later.json").named("second", "call")
+
+
+def test_the_file_of_a_killed_program_can_be_read(tmp_path: Path) -> None:
+    """What happened more than a moment before is in it."""
+    path = tmp_path / "out.json"
+    script = f"""
+        {CALLS}
+        syncline.trace({str(path)!r}).start()
+        syncline.run_sync(quick)
+        print("called", flush=True)
+        threading.Event().wait()
+    """
+    with Child(script) as child:
+        child.expect("called")
+        assert eventually(lambda: '"name":"quick"' in path.read_text())
+        child.signal(signal.SIGKILL)
+        assert child.finish().status == -signal.SIGKILL
+    found = trace_format.read(path, cut_off=True)
+    assert len(found.named("quick", "call")) == 1
+
+
+def test_a_program_that_ends_leaves_a_whole_file(tmp_path: Path) -> None:
+    """Without a `stop`, with calls made by atexit functions, and with an error that ends it."""
+    path = tmp_path / "out.json"
+    script = f"""
+        {CALLS}
+        import atexit
+        atexit.register(syncline.run_sync, quick)
+        recording = syncline.trace({str(path)!r})
+        recording.start()
+        syncline.run_sync(quick)
+        raise SystemExit(3)
+    """
+    assert run_script(script).status == 3
+    assert len(trace_format.read(path).named("quick", "call")) >= 1
+
+
+def test_a_forked_child_does_not_write_into_its_parents_file(tmp_path: Path) -> None:
+    """It makes calls, leaves the block, has no descriptor of the file, and may record a trace of its own."""
+    path = tmp_path / "out.json"
+    script = f"""
+        {CALLS}
+        def files():
+            links = (os.readlink(f"/proc/self/fd/{{name}}") for name in os.listdir("/proc/self/fd")
+                     if os.path.exists(f"/proc/self/fd/{{name}}"))
+            return [link for link in links if link.endswith(".json")]
+
+        with syncline.trace({str(path)!r}) as recording:
+            syncline.run_sync(quick)
+            pid = os.fork()
+            if pid == 0:
+                assert not files(), files()
+                for _ in range(5):
+                    assert syncline.run_sync(quick) == 1
+                with syncline.trace({str(path)!r} + ".child.json"):
+                    assert syncline.run_sync(quick) == 1
+        if pid == 0:
+            recording.stop()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    """
+    run_script(script, flags=QUIET).assert_clean()
+    of_parent = trace_format.read(path)
+    assert len(of_parent.named("quick", "call")) == 1
+    of_child = trace_format.read(tmp_path / "out.json.child.json")
+    assert len(of_child.named("quick", "call")) == 1
+    assert {event["pid"] for event in of_parent.events} != {event["pid"] for event in of_child.events}
+
+
+def test_a_trace_leaves_no_descriptor_and_no_thread(tmp_path: Path) -> None:
+    """The writer's is gone when `stop` returns."""
+    syncline.run_sync(quick)
+    before = (open_descriptors(), len(os.listdir("/proc/self/task")))
+    for _ in range(10):
+        with syncline.trace(tmp_path / "out.json"):
+            syncline.run_sync(quick)
+    assert (open_descriptors(), len(os.listdir("/proc/self/task"))) == before
+
+
+def test_many_threads_and_many_calls_lose_nothing(tmp_path: Path, make_bridge: MakeBridge) -> None:
+    """More records than a thread has room for, written while they come; threads that end leave theirs."""
+    bridge = make_bridge()
+    before = len(os.listdir("/proc/self/task"))
+
+    def call() -> None:
+        for _ in range(2000):
+            bridge.run_sync(quick)
+
+    with syncline.trace(tmp_path / "out.json") as recording:
+        threads = [threading.Thread(target=call) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert recording.lost == 0
+    found = trace_format.read(tmp_path / "out.json")
+    assert len(found.named("quick", "call")) == 16_000
+    assert len(os.listdir("/proc/self/task")) <= before + 1
+
+
+def test_ctrl_c_ends_a_traced_call_as_any_other(tmp_path: Path) -> None:
+    """The slice has the outcome, and the file its end."""
+    path = tmp_path / "out.json"
+    script = f"""
+        {CALLS}
+        import asyncio
+
+        async def waits():
+            print("waiting", flush=True)
+            await asyncio.sleep(3600)
+
+        try:
+            with syncline.trace({str(path)!r}):
+                syncline.run_sync(waits)
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+    with Child(script) as child:
+        child.expect("waiting")
+        child.signal()
+        finished = child.finish()
+    finished.assert_clean()
+    assert finished.lines == ["interrupted"]
+    ((_, call),) = trace_format.read(path).named("waits", "call")
+    assert call.args["outcome"] == "raised KeyboardInterrupt"
