@@ -162,6 +162,7 @@ def _slices(events: list[Event], may_be_open: bool) -> list[Slice]:
             case "E":
                 assert outer is not None, event
                 assert outer.end is None, (event, outer)
+                assert event["name"] == outer.name, (event, outer)  # speedscope goes by it
                 outer.end = event["ts"]
                 outer.args = outer.args | event.get("args", {})
                 stack.pop()

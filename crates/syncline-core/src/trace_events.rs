@@ -11,13 +11,13 @@ use std::fmt::Write;
 pub enum Kind {
     /// Sync code makes a call and waits: `text` is the function, `other` the bridge.
     Call,
-    /// It goes on: `other` is the outcome, `id` the call if it went to a loop.
+    /// It goes on: `text` is the same, `other` the outcome, `id` the call if it went to a loop.
     CallEnd,
     /// The present slice has sent the call `id`.
     Sent,
     /// The call `id` of the function `text` runs from here...
     Step,
-    /// ...to here.
+    /// ...to here: `text` is the same.
     StepEnd,
     /// The call `id` of the function `text` has suspended for the first time, or has made a nested call. `at` is when it
     /// began.
@@ -34,7 +34,7 @@ pub enum Kind {
     Resumed,
     /// A worker thread calls the function `text`, as `id` has asked for.
     Job,
-    /// It returned or raised: `other` is the outcome.
+    /// It returned or raised: `text` is the same, and `other` the outcome.
     JobEnd,
     /// A loop has run what was ready. `at` is when that began, and `id` how many nanoseconds it took.
     Turn,
@@ -100,7 +100,7 @@ impl Pen<'_> {
                 if id != 0 {
                     self.arrow("f\",\"bp\":\"e", id, at);
                 }
-                self.end(at, Some(other));
+                self.end(at, main, Some(other));
             }
             Kind::Sent => self.arrow("s", id, at),
             Kind::Step => {
@@ -110,7 +110,7 @@ impl Pen<'_> {
                 self.put(&["}},\n"]);
                 self.arrow("t", id, at);
             }
-            Kind::StepEnd => self.end(at, None),
+            Kind::StepEnd => self.end(at, main, None),
             Kind::Task | Kind::Nested => {
                 self.begin("b", "task", &main.short, at);
                 self.id(id);
@@ -135,7 +135,7 @@ impl Pen<'_> {
                 self.put(&[",\"args\":{\"function\":", &main.long, "}},\n"]);
                 self.arrow("f\",\"bp\":\"e", id, at);
             }
-            Kind::JobEnd => self.end(at, Some(other)),
+            Kind::JobEnd => self.end(at, main, Some(other)),
             Kind::Turn => {
                 self.begin("X", "loop", "\"turn\"", at);
                 self.put(&[",\"dur\":"]);
@@ -154,8 +154,9 @@ impl Pen<'_> {
         self.micros(self.begun + at);
     }
 
-    fn end(&mut self, at: u64, outcome: Option<&Text>) {
-        self.put(&["{\"ph\":\"E\"", self.thread, ",\"ts\":"]);
+    /// The format does without the name here; speedscope does not.
+    fn end(&mut self, at: u64, name: &Text, outcome: Option<&Text>) {
+        self.put(&["{\"ph\":\"E\",\"name\":", &name.short, self.thread, ",\"ts\":"]);
         self.micros(self.begun + at);
         match outcome {
             Some(outcome) => self.put(&[",\"args\":{\"outcome\":", &outcome.short, "}},\n"]),

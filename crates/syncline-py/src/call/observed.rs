@@ -27,8 +27,8 @@ impl Observed {
             tracing::note(number, Kind::Call, 0, tracing::word(by), 0);
         }
         let (id, text) = tracing::send(number);
-        if by.is_some() {
-            tracing::note(number, Kind::CallEnd, 0, 0, tracing::word("sent"));
+        if let Some(by) = by {
+            tracing::note(number, Kind::CallEnd, 0, tracing::word(by), tracing::word("sent"));
         }
         Self { number, id, text: AtomicU32::new(text), begun: AtomicU64::new(0), has_track: AtomicBool::new(false) }
     }
@@ -47,7 +47,7 @@ impl Observed {
     }
 
     pub fn end_step(&self) {
-        tracing::note(self.number, Kind::StepEnd, self.id, 0, 0);
+        tracing::note(self.number, Kind::StepEnd, self.id, self.text.load(Relaxed), 0);
     }
 
     /// It has suspended, or makes a nested call: from now on it has a track of its own.

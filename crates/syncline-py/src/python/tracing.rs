@@ -29,6 +29,8 @@ use syncline_core::trace_events::{Record, Text};
 const MOST_NAMES: usize = 1 << 16;
 /// The text of a function that is not known, or not yet.
 pub const UNKNOWN: u32 = 0;
+/// The text of the usual outcome: the first that `begin` makes.
+const RETURNED: u32 = 1;
 
 /// Whether anybody wants to hear of calls: a trace is on, or spans are made of them.
 static WANTED: AtomicBool = AtomicBool::new(false);
@@ -101,6 +103,7 @@ pub fn begin(path: &str, process: &str, now: u64) -> PyResult<u64> {
     #[cfg(unix)]
     DESCRIPTOR.store(std::os::fd::AsRawFd::as_raw_fd(&file), Relaxed);
     let trace = Trace::begin(file, process, now)?;
+    trace.text(Text::new("returned", "returned"));
     let current = Current { number, epoch: process::epoch(), path: path.to_owned(), trace, names: Mutex::default() };
     drop(replace(CURRENT.get(|_| None), Some(Arc::new(current))));
     NUMBER.store(number, SeqCst);
@@ -223,7 +226,7 @@ pub fn blocking<T>(object: &Bound<'_, PyAny>, bridge: &str, call: impl FnOnce() 
     let outer = OUTGOING.replace((text, 0));
     let result = call();
     let (_, id) = OUTGOING.replace(outer);
-    note(trace, Kind::CallEnd, id, 0, outcome(object.py(), result.as_ref()));
+    note(trace, Kind::CallEnd, id, text, outcome(object.py(), result.as_ref()));
     result
 }
 
@@ -238,20 +241,22 @@ pub fn send(number: u64) -> (u64, u32) {
 
 /// A text for a word of ours: the name of a bridge, an outcome.
 pub fn word(word: &str) -> u32 {
-    let Some(current) = current() else { return UNKNOWN };
-    let mut names = lock(&current.names);
-    if let Some(known) = names.words.get(word) {
-        return *known;
-    }
-    let text = current.trace.text(Text::new(word, word));
-    names.words.insert(word.to_owned(), text);
-    text
+    let found = with_lane(|current, _| {
+        let mut names = lock(&current.names);
+        if let Some(known) = names.words.get(word) {
+            return *known;
+        }
+        let text = current.trace.text(Text::new(word, word));
+        names.words.insert(word.to_owned(), text);
+        text
+    });
+    found.unwrap_or(UNKNOWN)
 }
 
 /// A text for what came of a call.
 pub fn outcome<T>(py: Python<'_>, result: Result<T, &PyErr>) -> u32 {
     let error = match result {
-        Ok(_) => return word("returned"),
+        Ok(_) => return RETURNED,
         Err(error) => error,
     };
     let kind = error.get_type(py);
@@ -299,17 +304,15 @@ fn of<'py>(object: &Bound<'py, PyAny>, attribute: &Bound<'py, PyString>) -> Opti
 
 /// The text that the trace has for these two objects, or a new one.
 fn known_or(first: &Bound<'_, PyAny>, second: &Bound<'_, PyAny>, make: impl FnOnce() -> Text) -> u32 {
-    let Some(current) = current() else { return UNKNOWN };
     let key = (first.as_ptr() as usize, second.as_ptr() as usize);
-    {
+    let known = with_lane(|current, _| {
         let names = lock(&current.names);
-        if let Some(known) = names.known.get(&key) {
-            return *known;
-        }
-        if names.known.len() >= MOST_NAMES {
-            return UNKNOWN;
-        }
+        names.known.get(&key).copied().or_else(|| (names.known.len() >= MOST_NAMES).then_some(UNKNOWN))
+    });
+    if let Some(Some(known)) = known {
+        return known;
     }
+    let Some(current) = current() else { return UNKNOWN };
     let text = current.trace.text(make());
     let mut names = lock(&current.names);
     names.known.insert(key, text);

@@ -58,7 +58,7 @@ impl WatchedRun {
         tracing::note(self.trace, Kind::Job, self.id, self.text, 0);
         let result = self.run.call(py, args, kwargs);
         if self.trace != 0 {
-            tracing::note(self.trace, Kind::JobEnd, self.id, 0, tracing::outcome(py, result.as_ref()));
+            tracing::note(self.trace, Kind::JobEnd, self.id, self.text, tracing::outcome(py, result.as_ref()));
         }
         self.span.end(py, result)
     }
