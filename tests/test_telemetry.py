@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -72,7 +73,7 @@ Call = Callable[[syncline.Bridge, Callable[[], object]], object]
 """Has a function called, by way of one kind of call: it opens a span. Called inside of the span "caller"."""
 
 
-def as_async(fn: Callable[[], object]) -> Callable[[], object]:
+def as_async(fn: Callable[[], object]) -> Callable[[], Any]:
     async def called() -> object:
         await asyncio.sleep(0)
         return fn()
@@ -81,15 +82,15 @@ def as_async(fn: Callable[[], object]) -> Callable[[], object]:
 
 
 def run_sync(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
-    bridge.run_sync(as_async(fn))  # type: ignore[arg-type]
+    bridge.run_sync(as_async(fn))
 
 
 def run(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
-    bridge.run(as_async(fn)())  # type: ignore[arg-type]
+    bridge.run(as_async(fn)())
 
 
 def synced(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
-    bridge.synced(as_async(fn))()  # type: ignore[arg-type]
+    bridge.synced(as_async(fn))()
 
 
 def call(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
@@ -104,11 +105,11 @@ def nested(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
 
 
 def submit(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
-    bridge.submit(as_async(fn)).result()  # type: ignore[arg-type]
+    bridge.submit(as_async(fn)).result()
 
 
 def run_async(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
-    asyncio.run(bridge.run_async(as_async(fn)))  # type: ignore[arg-type]
+    asyncio.run(bridge.run_async(as_async(fn)))
 
 
 def run_async_in_trio(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
@@ -166,7 +167,7 @@ def map_(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
 
 def group(bridge: syncline.Bridge, fn: Callable[[], object]) -> None:
     with bridge.group() as calls:
-        calls.start(as_async(fn))  # type: ignore[arg-type]
+        calls.start(as_async(fn))
 
 
 CALLS = [
@@ -322,7 +323,7 @@ def test_a_tracer_that_fails_does_not_make_calls_fail(
         raise ValueError("no span today")
 
     monkeypatch.setattr(SynclineInstrumentor._tracer, "start_span", fails)
-    assert make_bridge().run_sync(as_async(lambda: 5)) == 5  # type: ignore[arg-type]
+    assert make_bridge().run_sync(as_async(lambda: 5)) == 5
     assert [str(error) for error in shown] == ["no span today"]
 
 
