@@ -1,5 +1,5 @@
-"""The examples in README.md and docs/ are tests: Sybil runs their Python blocks, in one namespace a file, and in a folder
-of their own, where they may leave files."""
+"""The examples in README.md and docs/ are tests: Sybil runs their Python blocks, in one namespace a file, and in a
+folder of their own, where they may leave files."""
 
 from __future__ import annotations
 

@@ -183,7 +183,6 @@ class TurnWatcher:
     """Stands for a loop's selector, and notes the turns."""
 
     def select(self, timeout: float | None = None) -> Any: ...
-    def __getattr__(self, name: str, /) -> Any: ...
 
 @final
 class WatchedRun:
