@@ -143,8 +143,8 @@ __all__ = [
     "threaded",
     "to_caller",
     "to_thread",
-    "waits",
     "trace",
+    "waits",
 ]
 
 

@@ -66,13 +66,12 @@ __all__ = [
     "no_switch",
     "note_trio_task",
     "serve",
+    "set_span_maker",
     "spin_policy",
     "start_task",
+    "trace_lost",
     "waiting_threads",
     "why_no_switching",
-    "set_span_maker",
-    "start_task",
-    "trace_lost",
     "worker_counts",
 ]
 

@@ -14,8 +14,9 @@
 use super::busy::Busy;
 use super::standing_in::StandingIn;
 use crate::call::errands::Errands;
+use crate::call::heard::{Heard, UnderWay};
 use crate::call::outcome::Outcome;
-use crate::call::state::{Call, Heard, TIMER_SLACK, UnderWay};
+use crate::call::state::{Call, TIMER_SLACK};
 use crate::call::taker::Taker;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;

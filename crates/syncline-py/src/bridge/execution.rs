@@ -3,7 +3,7 @@
 use super::loops_of_thread;
 use super::placement::Place;
 use super::shared::Shared;
-use crate::call::state::Heard;
+use crate::call::heard::Heard;
 use crate::call::wait::{Patience, seconds};
 use crate::coroutine::target::{Target, refuse_all_but_sync};
 use crate::python::context::Carried;

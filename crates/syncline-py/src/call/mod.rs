@@ -5,6 +5,7 @@ pub mod caller;
 pub mod ends;
 pub mod errands;
 mod extras;
+pub mod heard;
 pub mod observed;
 pub mod outcome;
 pub mod state;

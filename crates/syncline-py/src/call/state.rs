@@ -37,29 +37,6 @@ use syncline_core::sync::{Mutex, lock, replace, take};
 /// deadline counts as reached by that much earlier.
 pub const TIMER_SLACK: Duration = Duration::from_millis(10);
 
-/// Counts a call as ended in its bridge's counters when it is dropped.
-pub struct UnderWay<'a>(pub &'a Stats);
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.ended.add(1);
-    }
-}
-
-/// What a caller comes back with from its wait.
-pub struct Heard {
-    pub result: PyResult<Py<PyAny>>,
-    /// Whether the call has ended. If not, its caller goes on without it.
-    pub has_ended: bool,
-}
-
-impl Heard {
-    /// For a call that was not begun.
-    pub fn refused(error: PyErr) -> Self {
-        Self { result: Err(error), has_ended: true }
-    }
-}
-
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const OBSERVED: u8 = 2;

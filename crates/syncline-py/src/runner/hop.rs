@@ -3,8 +3,9 @@
 use super::state::{Feeder, Job, Runner};
 use super::watch::Watch;
 use crate::call::errands::Errands;
+use crate::call::heard::{Heard, UnderWay};
 use crate::call::outcome::{Outcome, is_cancelled};
-use crate::call::state::{Call, Heard, UnderWay};
+use crate::call::state::Call;
 use crate::call::stepping::{outer_ends, stepped_call};
 use crate::call::taker::Taker;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};

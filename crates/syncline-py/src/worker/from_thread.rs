@@ -10,8 +10,9 @@
 use super::inbox::{Health, Inbox};
 use super::work::{self, OnCancel, Work};
 use crate::call::errands::Errands;
+use crate::call::heard::UnderWay;
 use crate::call::outcome::{Outcome, as_cancelled_here, cancelled_error, is_cancelled};
-use crate::call::state::{Call, UnderWay};
+use crate::call::state::Call;
 use crate::call::taker::Taker;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiter;
