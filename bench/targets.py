@@ -31,7 +31,8 @@ TARGETS = (
     Target("sleep0", "syncline", 0.10, ("two-cores",)),
     Target("sleep0", "syncline", 0.30, ("one-core",)),
     Target("threads-8", "syncline", 1 / 3.5),
-    Target("busy", "syncline", 1.0),
+    Target("busy", "syncline", 0.25, ("one-core", "unpinned")),
+    Target("busy", "syncline", 0.5, ("two-cores",)),
     Target("busy", "syncline-caller", 0.02),
     Target("nested", "syncline", 0.01),
     Target("nested-sleep0", "syncline", 0.15),
@@ -50,6 +51,14 @@ TARGETS = (
     Target("cpu-nap", "syncline", 1.05),
     Target("cpu-socket", "syncline", 1.05),
     Target("plain", "syncline-caller", 0.05, since=(3, 12)),  # where tasks can start eagerly
+    Target("plain", "syncline-uvloop", 0.15, ("two-cores",)),
+    Target("plain", "syncline-uvloop", 0.22, ("one-core",)),
+    Target("sleep0", "syncline-uvloop", 0.20, ("two-cores",)),
+    Target("sleep0", "syncline-uvloop", 0.35, ("one-core",)),
+    Target("items", "syncline-uvloop", 0.12, ("two-cores",)),
+    Target("items", "syncline-uvloop", 0.20, ("one-core",)),
+    Target("enter", "syncline-uvloop", 0.30, ("two-cores",)),
+    Target("enter", "syncline-uvloop", 0.40, ("one-core",)),
     Target("import", "syncline", 0.008, ("unpinned",), absolute=True),
 )
 

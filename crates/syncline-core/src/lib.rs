@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ahead;
 pub mod latch;
 pub mod limiter;
 pub mod mailbox;

@@ -8,7 +8,8 @@
 //! 2. For each `Spin`, one thread spins at a time.
 //! 3. After some failures in a row, attempts are passed over (made without a spin): two, then twice as many after each
 //!    further failure, up to 32. One success resets this.
-//! 4. Where the interpreter is contended, many attempts are passed over (`note_attach`).
+//! 4. Where the interpreter is contended, many attempts are passed over (`note_attach`). One slow attempt to get it is
+//!    no contention: the system may have taken the core away for a moment. So it has to come again within some turns.
 //! 5. Two threads that both sleep miss each other again and again: each wakes up too late for the other's short spin.
 //!    So the spin after a failure is a longer one (a probe), which lasts longer than a wake-up takes.
 //! 6. By 5 only where nobody else waits for the same thread. Else that thread has more to do than our call, and the
@@ -30,8 +31,10 @@ const PROBES_AT_ONCE: u32 = 2;
 /// If it takes longer than that to get the interpreter, another thread hogs it. Without contention it takes well
 /// under a microsecond.
 pub const SLOW_ATTACH: Duration = Duration::from_micros(200);
-/// So many attempts are passed over after that, by 4.
-const TURNS_HELD_OFF: u32 = 256;
+/// So many attempts are passed over after that, by 4: at the first, the second, and each further time.
+const TURNS_HELD_OFF: [u32; 3] = [2, 32, 256];
+/// So many quick turns make up for a slow one, by 4.
+const QUICK_FOR_SLOW: u32 = 16;
 
 /// Stands for the core of a thread where it is not known.
 pub const UNKNOWN_CPU: u32 = u32::MAX;
@@ -66,6 +69,8 @@ pub struct Spin {
     busy: AtomicBool,
     failures: AtomicU32,
     pass_over: AtomicU32,
+    /// How many quick turns are wanted to make up for the slow ones, by 4.
+    owed: AtomicU32,
     won: AtomicU64,
     lost: AtomicU64,
 }
@@ -77,6 +82,7 @@ impl Spin {
             busy: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             pass_over: AtomicU32::new(0),
+            owed: AtomicU32::new(0),
             won: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         }
@@ -108,8 +114,15 @@ impl Spin {
     /// Notes how long it took to get the interpreter back. Where other threads contend for it, a spin takes CPU time
     /// from them.
     pub fn note_attach(&self, took: Duration) {
+        let owed = self.owed.load(Relaxed);
         if took > SLOW_ATTACH {
-            self.pass_over.fetch_max(TURNS_HELD_OFF, Relaxed);
+            let times = owed.div_ceil(QUICK_FOR_SLOW) as usize;
+            let held_off = TURNS_HELD_OFF[times.min(TURNS_HELD_OFF.len() - 1)];
+            self.pass_over.fetch_max(held_off, Relaxed);
+            let most = QUICK_FOR_SLOW * TURNS_HELD_OFF.len() as u32;
+            self.owed.store((owed + QUICK_FOR_SLOW).min(most), Relaxed);
+        } else if owed > 0 {
+            self.owed.store(owed - 1, Relaxed);
         }
     }
 
@@ -196,6 +209,39 @@ mod tests {
             spin.attempt(ELSEWHERE, true, || polls.replace(polls.get() + 1) > 0);
         }
         assert_eq!(spin.failures.load(Relaxed), 0);
+    }
+
+    /// How many attempts are passed over before one spins.
+    fn passed_over(spin: &Spin) -> u32 {
+        (0..).find(|_| spin.attempt(ELSEWHERE, true, yes_at_second_look())).unwrap_or(u32::MAX)
+    }
+
+    fn yes_at_second_look() -> impl Fn() -> bool {
+        let looks = Cell::new(0);
+        move || looks.replace(looks.get() + 1) > 0
+    }
+
+    #[test]
+    fn one_slow_turn_is_no_contention_and_several_are() {
+        let (spin, slow) = (Spin::new(2), SLOW_ATTACH * 2);
+        spin.note_attach(slow);
+        assert_eq!(passed_over(&spin), TURNS_HELD_OFF[0]);
+        for _ in 0..QUICK_FOR_SLOW {
+            spin.note_attach(Duration::ZERO);
+        }
+        spin.note_attach(slow);
+        assert_eq!(passed_over(&spin), TURNS_HELD_OFF[0]);
+        spin.note_attach(slow);
+        assert_eq!(passed_over(&spin), TURNS_HELD_OFF[1]);
+        for _ in 0..10 {
+            spin.note_attach(slow);
+            assert_eq!(passed_over(&spin), TURNS_HELD_OFF[2]);
+        }
+        for _ in 0..3 * QUICK_FOR_SLOW {
+            spin.note_attach(Duration::ZERO);
+        }
+        spin.note_attach(slow);
+        assert_eq!(passed_over(&spin), TURNS_HELD_OFF[0]);
     }
 
     #[test]

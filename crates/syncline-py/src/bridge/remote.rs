@@ -19,7 +19,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::surroundings::{Backend, is_in_trio_task};
 use crate::runner::arrival::Arrival;
-use crate::runner::state::{Feeder, Job, Runner, current_runner};
+use crate::runner::state::{Job, Runner, current_runner};
 use crate::task::session::Session;
 use crate::task::start::RunIn;
 use crate::worker::awaiting::{Operation, Pending, SeenOperation, Started, Waker};
@@ -129,8 +129,8 @@ impl Remote {
 
     /// Sends the call to its loop. Gives the job back if that takes no more.
     fn send(&self, py: Python<'_>, runner: &Arc<Runner>, inbox: &Inbox, job: Job) -> Result<Started, Job> {
-        // A loop with our selector spins by itself, and one that is not fed by our selector comes too late to be met.
-        if inbox.spins() || runner.feeder() != Feeder::Selector {
+        // A loop that spins does so by itself, and one that is fed by callbacks comes too late to be met.
+        if inbox.spins() || !runner.feeder().spins() {
             return runner.post(py, job).map(|()| Started::Waits).map_err(|refused| refused.0);
         }
         let mut refused = None;
@@ -203,7 +203,7 @@ impl Operation for Remote {
         let Some(mut target) = take(&self.target) else { return Ok(Started::Waits) };
         loop {
             let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
-            let taker = Taker::task(Arc::<Self>::clone(&me), &runner.outbox);
+            let taker = Taker::task(Arc::<Self>::clone(&me), &runner.outbox_for_tasks());
             let call = runner.new_call(taker, &self.shared.terms.stats);
             let (ready, ()) = ready.with(py, runner.tell_of_end(py, &call))?;
             let job = Job::Start(Arc::clone(&call), ready, run_in);

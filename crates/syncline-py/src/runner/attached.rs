@@ -38,7 +38,7 @@ const LONGEST_STAND: Duration = Duration::from_secs(1);
 impl Runner {
     /// A runner onto that loop.
     pub fn attach(py: Python<'_>, plan: &Plan, event_loop: Bound<'_, PyAny>, runs_here: bool) -> PyResult<Arc<Self>> {
-        let runner = Self::make(py, plan, &Node::new(), Feeder::Callback, Some(Attached::default()))?;
+        let runner = Self::make(py, plan, &Node::new(), Some(Feeder::Callback), Some(Attached::default()))?;
         // Where it does not run here, an asyncio loop that runs knows its thread; else the first mail will tell.
         let thread_id = if runs_here {
             names::thread_ident(py)?

@@ -1,6 +1,6 @@
 //! The caller's side of a hop: it hands its call over to a runner, and waits.
 
-use super::state::{Feeder, Job, Runner};
+use super::state::{Job, Runner};
 use super::watch::Watch;
 use crate::call::errands::Errands;
 use crate::call::heard::{Heard, UnderWay};
@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use syncline_core::ahead::BEFORE_QUEUEING;
 use syncline_core::latch::Waited;
 use syncline_core::mailbox::{SendError, Sent};
 use syncline_core::spin::current_cpu;
@@ -55,14 +56,15 @@ pub fn hop(
     let _waiting = Waiting::begin(&call);
     let mut wait = Wait::begin(patience);
     let job = Job::Start(Arc::clone(&call), target, run_in);
-    let sent = match runner.feeder() {
-        Feeder::Selector => first_sleep(py, runner, &call, patience, || {
+    let sent = if runner.feeder().spins() {
+        first_sleep(py, runner, &call, patience, || {
             if runner.send(job)? == Sent::WakeTheLoop {
                 stats.wakes.add(1);
             }
             Ok(())
-        }),
-        Feeder::Callback => runner.post(py, job),
+        })
+    } else {
+        runner.post(py, job)
     };
     match sent {
         Ok(()) => {
@@ -115,26 +117,39 @@ fn first_sleep(
 ) -> Result<(), SendError<Job>> {
     // The main thread has signals to look for, and one in another call may have to end with that.
     let is_patient = patience.timeout.is_none() && !process::is_main_thread(py) && stepped_call().is_none();
-    let (sent, detached_until) = process::sleep(py, || {
+    let (sent, is_ahead, detached_until) = process::sleep(py, || {
         runner.caller_cpu.store(current_cpu(), Relaxed);
-        if let Err(refused) = send() {
-            return (Err(refused), Instant::now());
-        }
         let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
-        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
-        if !call.slot.is_stirred() {
-            call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
-        }
-        if is_patient && !call.slot.is_stirred() {
-            call.note_long_wait();
-            if !call.slot.is_filled() {
-                call.slot.wait(Some(SECOND_TICK));
+        let coming = runner.ahead.announce(is_alone);
+        let (sent, is_ahead) = (send(), coming.is_some());
+        match coming {
+            _ if sent.is_err() => {}
+            Some(coming) => {
+                call.slot.wait(Some(BEFORE_QUEUEING));
+                coming.queue();
+            }
+            None => {
+                runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
+                if !call.slot.is_stirred() {
+                    call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+                }
+                if is_patient && !call.slot.is_stirred() {
+                    call.note_long_wait();
+                    if !call.slot.is_filled() {
+                        call.slot.wait(Some(SECOND_TICK));
+                    }
+                }
             }
         }
         runner.callers.fetch_sub(1, Relaxed);
-        (Ok(()), Instant::now())
+        (sent, is_ahead, Instant::now())
     });
-    runner.caller_spin.note_attach(detached_until.elapsed());
+    let attach_took = detached_until.elapsed();
+    runner.caller_spin.note_attach(attach_took);
+    runner.ahead.note_attach(attach_took);
+    if is_ahead {
+        runner.ahead.record(call.slot.is_filled());
+    }
     sent
 }
 

@@ -3,6 +3,7 @@
 pub mod arrival;
 pub mod attached;
 pub mod end;
+mod feeding;
 pub mod hop;
 pub mod registry;
 #[cfg(target_os = "linux")]
@@ -10,4 +11,8 @@ pub mod selector;
 pub mod state;
 pub mod thread;
 pub mod turns;
+#[cfg(unix)]
+mod uv;
+#[cfg(unix)]
+mod uv_feeder;
 mod watch;

@@ -69,13 +69,7 @@ impl Selector {
         let published = runner.outbox.flush();
         runner.loop_cpu.store(current_cpu(), Relaxed);
         let idle = timeout.is_none_or(|timeout| !timeout.is_zero());
-        let met = idle && runner.loop_spin.attempt(runner.caller_cpu.load(Relaxed), true, || runner.mailbox.has_mail());
-        if met && published > 1 {
-            // The callers whose results were published together will call again, one after the other. If this thread
-            // took each call as it comes, it would hold the interpreter whenever the next caller needs it. So it waits
-            // for all of them.
-            runner.loop_spin.linger(runner.caller_cpu.load(Relaxed), || runner.mailbox.count() >= published);
-        }
+        let met = idle && runner.spin_for_mail(published);
         // If there is mail, the descriptors are only asked, without sleeping.
         let parked = idle && !met && runner.mailbox.park();
         let span = if parked { timeout } else { Some(Duration::ZERO) };
@@ -83,6 +77,7 @@ impl Selector {
         if parked {
             runner.mailbox.unpark();
         }
+        runner.ahead.let_pass();
         woken
     }
 

@@ -8,6 +8,8 @@
 //!    tasks, finalizes async generators, and closes the loop (end.rs).
 
 use super::arrival::Arrival;
+#[cfg(unix)]
+use super::uv::Handles;
 use crate::call::state::Call;
 use crate::call::taker::{Outbox, Taker};
 use crate::coroutine::target::Target;
@@ -24,21 +26,19 @@ use crate::switch::nest;
 use crate::task::loops::Stepping;
 use crate::task::session::Session;
 use crate::task::start::{RunIn, start_call};
-use pyo3::exceptions::{PyException, PyRecursionError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
+use pyo3::types::PyString;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use syncline_core::ahead::Ahead;
 use syncline_core::latch::Latch;
-use syncline_core::mailbox::{Mailbox, SendError, Sent};
+use syncline_core::mailbox::Mailbox;
 use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
 use syncline_core::stats::Stats;
 use syncline_core::sync::Mutex;
-#[cfg(target_os = "linux")]
-use syncline_core::sync::lock;
 use syncline_core::waits::Node;
 use syncline_core::weak_list::WeakList;
 
@@ -56,8 +56,17 @@ pub enum Job {
 pub enum Feeder {
     /// A loop that sleeps in our selector: a write to a descriptor wakes it, which needs no interpreter.
     Selector,
+    /// A loop of uvloop's: by handles of libuv, of which one wakes it without the interpreter (uv_feeder.rs).
+    Handles,
     /// Any other loop: `call_soon_threadsafe`, once for all mail that is there when the loop calls back.
     Callback,
+}
+
+impl Feeder {
+    /// Whether the loop spins for mail, is woken without the interpreter, and publishes results before it sleeps.
+    pub fn spins(self) -> bool {
+        self != Self::Callback
+    }
 }
 
 /// What a runner is made with.
@@ -93,13 +102,17 @@ pub struct Runner {
     pub outbox: Arc<Outbox>,
     pub node: Arc<Node>,
     pub caller_spin: Spin,
+    pub ahead: Ahead,
     pub loop_spin: Spin,
     pub caller_cpu: AtomicU32,
     /// How many callers are in their first sleep: one that is alone there may spin longer.
     pub callers: AtomicU32,
     pub loop_cpu: AtomicU32,
     pub cleanup: Duration,
-    feeder: Feeder,
+    /// Known when the loop is there.
+    pub known_feeder: OnceLock<Feeder>,
+    #[cfg(unix)]
+    pub handles: Mutex<Option<Handles>>,
     pub backend: Backend,
     pub switches: bool,
     is_of_thread: bool,
@@ -111,9 +124,10 @@ pub struct Runner {
     #[cfg(target_os = "linux")]
     pub wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
     pub event_loop: Once<Py<PyAny>>,
-    drain: Once<Py<PyAny>>,
+    /// The callback that empties the mailbox, for a loop that is fed by callbacks.
+    pub drain: Once<Py<PyAny>>,
     /// How many threads are in the middle of scheduling it.
-    wakers: AtomicU32,
+    pub wakers: AtomicU32,
     pub thread: Once<Py<PyAny>>,
     pub thread_id: AtomicU64,
     /// The calls of `submit` and `run_async`: whoever waits for them has to be told if the loop ends (end.rs, by 1).
@@ -147,10 +161,10 @@ pub fn drive(runner: Option<&Arc<Runner>>) {
 impl Runner {
     /// A runner whose thread is not started yet. `node` stands for that thread in the graph of who waits for whom.
     pub fn new(py: Python<'_>, plan: &Plan, node: &Arc<Node>) -> PyResult<Arc<Self>> {
-        let feeder = if plan.loop_factory.is_none() && plan.backend == Backend::Asyncio && cfg!(target_os = "linux") {
-            Feeder::Selector
-        } else {
-            Feeder::Callback
+        let feeder = match plan.backend {
+            Backend::Asyncio if plan.loop_factory.is_some() => None,
+            Backend::Asyncio if cfg!(target_os = "linux") => Some(Feeder::Selector),
+            _ => Some(Feeder::Callback),
         };
         Self::make(py, plan, node, feeder, None)
     }
@@ -159,7 +173,7 @@ impl Runner {
         py: Python<'_>,
         plan: &Plan,
         node: &Arc<Node>,
-        feeder: Feeder,
+        feeder: Option<Feeder>,
         attached: Option<Attached>,
     ) -> PyResult<Arc<Self>> {
         let cores = usable_cores();
@@ -168,22 +182,25 @@ impl Runner {
             bridge_id: plan.bridge_id,
             epoch: process::epoch(),
             mailbox: Mailbox::new(),
-            outbox: Arc::new(Outbox::new(feeder == Feeder::Selector)),
+            outbox: Arc::new(Outbox::new(feeder == Some(Feeder::Selector))),
             node: Arc::clone(node),
             caller_spin: Spin::new(cores),
+            ahead: Ahead::default(),
             loop_spin: Spin::new(cores),
             caller_cpu: AtomicU32::new(UNKNOWN_CPU),
             callers: AtomicU32::new(0),
             loop_cpu: AtomicU32::new(UNKNOWN_CPU),
             cleanup: plan.cleanup,
-            feeder,
+            known_feeder: feeder.map_or_else(OnceLock::new, OnceLock::from),
+            #[cfg(unix)]
+            handles: Mutex::default(),
             backend: plan.backend,
             switches: plan.switches,
             is_of_thread: plan.is_of_thread,
             attached,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
-            wake_fd: Mutex::new((feeder == Feeder::Selector).then(new_wake_fd).transpose()?),
+            wake_fd: Mutex::new((feeder == Some(Feeder::Selector)).then(new_wake_fd).transpose()?),
             event_loop: Once::new(),
             drain: Once::new(),
             wakers: AtomicU32::new(0),
@@ -205,7 +222,7 @@ impl Runner {
     }
 
     pub fn feeder(&self) -> Feeder {
-        self.feeder
+        self.known_feeder.get().copied().unwrap_or(Feeder::Callback)
     }
 
     pub fn turns(&self) -> u64 {
@@ -249,110 +266,6 @@ impl Runner {
         if self.is_of_thread { "thread" } else { "process" }
     }
 
-    /// Calls `watch` with the wake-up descriptor, and returns its number.
-    #[cfg(target_os = "linux")]
-    pub fn watch_wake_fd(&self, watch: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> PyResult<()>) -> PyResult<i32> {
-        use std::os::fd::{AsFd, AsRawFd};
-        match lock(&self.wake_fd).as_ref() {
-            Some(fd) => watch(fd.as_fd()).map(|()| fd.as_raw_fd()),
-            None => Err(errors::shutting_down()),
-        }
-    }
-
-    /// Wakes a loop that sleeps in our selector.
-    pub fn wake(&self) {
-        #[cfg(target_os = "linux")]
-        if let Some(fd) = lock(&self.wake_fd).as_ref() {
-            // Fails only if the counter is full, and then the loop is awake.
-            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
-        }
-    }
-
-    /// Sends a job to a loop with our selector, and wakes it if need be; attached or not.
-    pub fn send(&self, job: Job) -> Result<Sent, SendError<Job>> {
-        let sent = self.mailbox.send(job)?;
-        if sent == Sent::WakeTheLoop {
-            self.wake();
-        }
-        Ok(sent)
-    }
-
-    /// Sends a job and wakes the loop if need be; attached. Gives the job back if the runner takes no more.
-    pub fn post(self: &Arc<Self>, py: Python<'_>, job: Job) -> Result<(), SendError<Job>> {
-        match (self.mailbox.send(job)?, self.feeder) {
-            // Where others are about to schedule that, they may be held up by a signal handler, or a finalizer, that
-            // waits for this very job.
-            (Sent::LoopIsAwake, Feeder::Callback) if self.wakers.load(Relaxed) > 0 => self.call_drain(py),
-            (Sent::LoopIsAwake, _) => {}
-            (Sent::WakeTheLoop, Feeder::Selector) => self.wake(),
-            (Sent::WakeTheLoop, Feeder::Callback) => self.call_drain(py),
-        }
-        Ok(())
-    }
-
-    fn call_drain(self: &Arc<Self>, py: Python<'_>) {
-        if self.schedule_drain(py) {
-            return;
-        }
-        // This thread is at its recursion limit. Another one isn't.
-        let (runner, inside) = (Arc::clone(self), process::step_inside());
-        let wake = move || {
-            let told = Python::try_attach(|py| runner.schedule_drain(py));
-            drop(inside);
-            if told != Some(true) {
-                runner.mailbox.wake_failed();
-            }
-        };
-        if std::thread::Builder::new().spawn(wake).is_err() {
-            self.mailbox.wake_failed();
-        }
-    }
-
-    /// Whether this thread could do it.
-    fn schedule_drain(self: &Arc<Self>, py: Python<'_>) -> bool {
-        self.wakers.fetch_add(1, Relaxed);
-        let scheduled = || -> PyResult<()> {
-            let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
-            let drain = self.drain.get_or_try_init(py, || {
-                let runner = Arc::downgrade(self);
-                let callback = PyCFunction::new_closure(
-                    py,
-                    Some(c"syncline_drain"),
-                    None,
-                    move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-                        runner.upgrade().map_or(Ok(()), |runner| runner.drain_batch(args.py()))
-                    },
-                )?;
-                PyResult::Ok(callback.into_any().unbind())
-            })?;
-            event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (drain,)).map(drop)
-        };
-        // Tried again if a signal handler raised in the middle: the mailbox told this sender alone to wake the loop.
-        let told = signals::through(py, || match scheduled() {
-            Err(error)
-                if self.attached.is_some() && error.is_instance_of::<PyException>(py) && self.is_loop_closed(py) =>
-            {
-                self.lose(py);
-                Ok(true)
-            }
-            // Nothing is lost if the loop is closed: its end has settled every call.
-            Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
-                if !self.is_loop_closed(py) {
-                    log::log(py, "error", "the loop could not be told that it is to close", Some(&error));
-                }
-                Ok(true)
-            }
-            Err(error) if error.is_instance_of::<PyRecursionError>(py) => Ok(false),
-            scheduled => scheduled.map(|()| true),
-        });
-        self.wakers.fetch_sub(1, Relaxed);
-        told.unwrap_or_else(|| {
-            // The error was reported. The mail waits for the next sender.
-            self.mailbox.wake_failed();
-            true
-        })
-    }
-
     pub fn is_loop_closed(&self, py: Python<'_>) -> bool {
         self.event_loop(py).is_none_or(|event_loop| says(event_loop, intern!(py, "is_closed")))
     }
@@ -360,27 +273,6 @@ impl Runner {
     /// Whether somebody runs the loop.
     pub fn is_loop_running(&self, py: Python<'_>) -> bool {
         self.event_loop(py).is_some_and(|event_loop| says(event_loop, intern!(py, "is_running")))
-    }
-
-    /// What `call_drain` has scheduled: takes all mail, on a loop without our selector.
-    fn drain_batch(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        self.begin_turn();
-        self.outbox.start_deferring();
-        let mut seen_to = self.see_to_mail(py);
-        // With this feeder a parked mailbox is one for which no drain is scheduled: the next sender schedules one.
-        while seen_to.is_ok() && !self.mailbox.park() {
-            seen_to = self.see_to_mail(py);
-        }
-        self.outbox.stop_deferring();
-        self.flush_soon(py);
-        seen_to
-    }
-
-    /// Publishes the results that are there. Detaches for that, so nothing happens where there are none.
-    pub fn flush_soon(&self, py: Python<'_>) {
-        if !self.outbox.is_empty() {
-            py.detach(|| _ = self.outbox.flush());
-        }
     }
 
     pub fn begin_turn(&self) {

@@ -9,6 +9,8 @@ use super::registry::{Start, Starting};
 use super::selector;
 use super::state::{Feeder, Plan, Runner, drive};
 use super::turns;
+#[cfg(unix)]
+use super::uv_feeder;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::call::stepping::{outer_ends, stepped_call};
@@ -218,6 +220,10 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
     }
     runner.event_loop.set(py, event_loop.clone().unbind());
     nest::drive(Driving::Ours { bridge: runner.bridge_id, switches: runner.switches });
+    #[cfg(unix)]
+    if plan.loop_factory.is_some() && runner.backend == Backend::Asyncio {
+        uv_feeder::begin(runner, &event_loop);
+    }
     if runner.feeder() == Feeder::Callback {
         runner.mailbox.park();
     }
@@ -270,6 +276,8 @@ fn turn(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
 
 fn end(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
     runner.closing.store(true, Release);
+    #[cfg(unix)]
+    uv_feeder::end(runner);
     if let Err(error) = runner.shut_down(py, event_loop) {
         log::log(py, "error", "the loop could not be closed cleanly", Some(&error));
     }

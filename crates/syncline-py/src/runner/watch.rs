@@ -68,6 +68,11 @@ impl Watch {
         now: Instant,
     ) -> PyResult<()> {
         let turns = runner.turns();
+        if runner.feeder() == Feeder::Handles && self.stall_after.is_some() {
+            // libuv does not say when it has slept: callbacks for descriptors are a part of its sleep. A loop that can turn
+            // has turned by the next look.
+            runner.wake();
+        }
         let since = match self.seen_turns {
             Some((seen, since)) if seen == turns => since,
             _ => now,
@@ -114,7 +119,7 @@ impl Watch {
     ) -> PyResult<Option<String>> {
         self.make_known(py, runner, call);
         let Some(wait) = &self.examined else { return Ok(None) };
-        if (runner.feeder() == Feeder::Callback || (has_stood_still && !runner.is_asleep()))
+        if (runner.feeder() != Feeder::Selector || (has_stood_still && !runner.is_asleep()))
             && let Some(report) = wait.is_blocked(py)?
         {
             return Ok(Some(report));

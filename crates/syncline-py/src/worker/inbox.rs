@@ -22,7 +22,7 @@ use crate::python::process;
 use crate::python::signals;
 use crate::python::thread_end::Deferred;
 use crate::runner::arrival::Arrival;
-use crate::runner::state::{Feeder, Runner, current_runner};
+use crate::runner::state::{Runner, current_runner};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
@@ -36,7 +36,7 @@ use syncline_core::spin::{Spin, usable_cores};
 use syncline_core::weak_list::WeakList;
 
 enum Route {
-    /// A loop with our selector: through the runner's own mailbox.
+    /// A runner's loop that spins: through the runner's own mailbox.
     Runner(Arc<Runner>),
     /// A loop that can watch a descriptor: this one.
     #[cfg(target_os = "linux")]
@@ -170,7 +170,7 @@ impl Inbox {
     fn in_asyncio(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         let py = event_loop.py();
         let ours = current_runner().filter(|runner| {
-            runner.feeder() == Feeder::Selector && runner.event_loop(py).is_some_and(|known| known.is(event_loop))
+            runner.feeder().spins() && runner.event_loop(py).is_some_and(|known| known.is(event_loop))
         });
         if let Some(runner) = ours {
             let inbox = Self::new(event_loop, Host::Asyncio, Route::Runner(runner))?;
@@ -227,7 +227,7 @@ impl Inbox {
         self.runner.as_ref().and_then(Weak::upgrade)
     }
 
-    /// Whether its loop sleeps in our selector, which spins by itself.
+    /// Whether its loop spins for mail by itself.
     pub fn spins(&self) -> bool {
         matches!(self.route, Route::Runner(_))
     }

@@ -22,7 +22,7 @@ use crate::python::per_process::PerProcess;
 use crate::python::process;
 use crate::python::surroundings::ANYIO;
 use crate::python::threads;
-use crate::runner::state::{Feeder, current_runner};
+use crate::runner::state::current_runner;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -161,7 +161,7 @@ fn meet(py: Python<'_>, pool: &Arc<Works>, need: Need, job: Option<&Arc<dyn Work
 /// Tells a worker that spins. On a runner's thread that is put off until the thread lets go of the interpreter, which
 /// the worker needs.
 fn announce(announcement: Announcement) {
-    match current_runner().filter(|runner| runner.feeder() == Feeder::Selector) {
+    match current_runner().filter(|runner| runner.feeder().spins()) {
         Some(runner) => runner.outbox.announce(announcement),
         None => announcement.make(),
     }

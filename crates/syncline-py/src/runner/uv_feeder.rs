@@ -1,0 +1,94 @@
+//! How a loop of uvloop's gets its mail: by handles of libuv (uv.rs), which do there what our selector does in asyncio.
+//!
+//! Before the loop sleeps, results are published, and it spins for mail. A sender wakes it without the interpreter.
+//!
+//! Invariants:
+//! 1. When `before_sleep` is over, the mailbox is parked, so that the next sender wakes the loop; or the loop is kept
+//!    awake, and comes back here after it has looked for events. So mail never keeps descriptors and timers waiting for
+//!    longer than one batch of mail, or one spin, takes.
+//! 2. libuv calls us detached, and PyO3 does not know of that: where a greenlet is parked in this thread, it takes the
+//!    thread for attached. So nothing that PyO3 does may happen here before `attached`, and no Python object is freed.
+//! 3. In a forked child nothing is done: the loop is the parent's.
+
+use super::state::{Feeder, Runner, current_runner};
+use super::uv::Handles;
+use crate::python::log;
+use crate::python::process;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+use syncline_core::spin::current_cpu;
+
+/// Feeds the runner's loop by handles, if it is one that has them; on the loop's thread.
+pub fn begin(runner: &Runner, event_loop: &Bound<'_, PyAny>) {
+    if let Some(handles) = Handles::open(event_loop, before_sleep, woken) {
+        runner.feed_by(handles);
+    }
+}
+
+unsafe extern "C" fn before_sleep(_: *mut c_void) {
+    // By 3, this thread has no runner in a child.
+    let Some(runner) = current_runner() else { return };
+    let Some(handles) = runner.handles() else { return };
+    runner.begin_turn();
+    handles.let_sleep();
+    let published = runner.outbox.flush();
+    runner.loop_cpu.store(current_cpu(), Relaxed);
+    let has_mail = if handles.is_at_rest() { runner.spin_for_mail(published) } else { runner.mailbox.has_mail() };
+    // By 1.
+    if (has_mail || !runner.mailbox.park()) && see_to_mail(&runner) {
+        handles.keep_awake();
+    }
+}
+
+unsafe extern "C" fn woken(_: *mut c_void) {
+    if let Some(runner) = current_runner().filter(|runner| runner.mailbox.has_mail()) {
+        see_to_mail(&runner);
+    }
+}
+
+/// Turns mail into tasks, and publishes what they have come to. False in a child that one of them has forked (by 3).
+fn see_to_mail(runner: &Arc<Runner>) -> bool {
+    runner.ahead.let_pass();
+    let detached_until = Instant::now();
+    attached(|py| {
+        let attach_took = detached_until.elapsed();
+        runner.loop_spin.note_attach(attach_took);
+        runner.outbox.hurry(attach_took);
+        if let Err(error) = runner.see_to_mail(py) {
+            log::log(py, "error", "the loop could not see to its mail", Some(&error));
+        }
+    });
+    if runner.epoch != process::epoch() {
+        return false;
+    }
+    let _ = runner.outbox.flush();
+    true
+}
+
+/// Attaches, whatever PyO3 thinks (by 2).
+fn attached(act: impl FnOnce(Python<'_>)) {
+    let inside = process::come_back();
+    // SAFETY: the interpreter is there, as `come_back` has returned.
+    let state = unsafe { ffi::PyGILState_Ensure() };
+    Python::try_attach(|py| {
+        drop(inside);
+        act(py);
+    });
+    // SAFETY: the state of the call above, in the same thread.
+    unsafe { ffi::PyGILState_Release(state) };
+}
+
+/// Ends what `begin` has begun, before the loop is closed; on the loop's thread.
+pub fn end(runner: &Runner) {
+    if runner.feeder() == Feeder::Handles {
+        runner.outbox.stop_deferring();
+        let _ = runner.outbox.flush();
+        if let Some(handles) = runner.take_handles() {
+            handles.close();
+        }
+    }
+}
