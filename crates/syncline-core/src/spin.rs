@@ -252,7 +252,7 @@ mod tests {
         spin.attempt(ELSEWHERE, false, || false);
         assert_eq!(spin.inclination(), Inclination { allowed: true, failures: 1, passes_over: 2 });
         spin.note_attach(2 * SLOW_ATTACH);
-        assert_eq!(spin.inclination(), Inclination { allowed: true, failures: 1, passes_over: TURNS_HELD_OFF });
+        assert_eq!(spin.inclination(), Inclination { allowed: true, failures: 1, passes_over: TURNS_HELD_OFF[0] });
     }
 
     #[test]
