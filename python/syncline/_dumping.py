@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _questions
 from ._diagnosis import rendering, waits
@@ -46,7 +46,7 @@ def _target(file: Any) -> Any:
     if file is None or callable(getattr(file, "write", None)):
         return file
     try:
-        path: str | bytes = os.fspath(file)
+        path = cast("str | bytes", os.fspath(file))
     except TypeError:
         raise TypeError(
             f"dump_on() got {type(file).__name__} for a file; give a path, an object with a method `write`, such as "

@@ -22,11 +22,12 @@ class Trace:
     """
 
     def __init__(self, path: str | os.PathLike[str], /) -> None:
-        if not isinstance(path, str | os.PathLike):
+        try:
+            self._path = os.fspath(path)
+        except TypeError:
             raise TypeError(
                 f"trace() takes the path of the file to write, not {type(path).__name__}: trace('out.json')"
-            )
-        self._path = os.fspath(path)
+            ) from None
         self._number: int | None = None
         self._lost = 0
 

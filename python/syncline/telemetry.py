@@ -96,9 +96,9 @@ class _Spans:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def begin(self, fn: object, kind: str, bridge: str | None) -> _Begun:
+    def begin(self, fn: Any, kind: str, bridge: str | None) -> _Begun:
         while not hasattr(fn, "__qualname__"):
-            fn = getattr(fn, "func", type(fn))
+            fn = getattr(fn, "func", cast("Any", type(fn)))
         name: str = fn.__qualname__
         module = getattr(fn, "__module__", None)
         attributes = {

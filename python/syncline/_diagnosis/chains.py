@@ -6,7 +6,7 @@ import dis
 import gc
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import _core
 from .._carriers import carry
@@ -152,6 +152,5 @@ def _tasks_in(held: Any, kind: type) -> list[Any]:
     if isinstance(held, kind):
         return [held]
     if isinstance(held, (set, frozenset, list, tuple)):
-        several: Any = held
-        return [each for each in tuple(several) if isinstance(each, kind)]
+        return [each for each in tuple(cast("Iterable[Any]", held)) if isinstance(each, kind)]
     return []
