@@ -34,7 +34,7 @@ use crate::runner::turns;
 use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
-use crate::task::loops::{IdleStops, Stepping};
+use crate::task::loops::{Stepping, turns_once};
 use crate::task::new_loop;
 use crate::task::revival::revive_if_lost;
 use crate::task::start::{RunIn, start_call};
@@ -192,15 +192,8 @@ impl CallerLoop {
         call: &Arc<Call>,
         mut wait: Wait,
     ) -> PyResult<Py<PyAny>> {
-        let mut awaited = CallerCall {
-            own: self,
-            event_loop,
-            call,
-            stopped: false,
-            has_raised: false,
-            is_broken: false,
-            idle_stops: IdleStops::default(),
-        };
+        let mut awaited =
+            CallerCall { own: self, event_loop, call, stopped: false, has_raised: false, is_broken: false };
         if let Some(outcome) = call.take() {
             let turned = self.turn_if_needed(py, event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
@@ -305,9 +298,8 @@ struct CallerCall<'a, 'py> {
     stopped: bool,
     /// It has raised an error, and was turned again for the cleanup.
     has_raised: bool,
-    /// It did so again, and that was no signal handler's.
+    /// It did so again, and that was no signal handler's; or it does not turn at all.
     is_broken: bool,
-    idle_stops: IdleStops,
 }
 
 impl Awaited for CallerCall<'_, '_> {
@@ -329,7 +321,7 @@ impl Awaited for CallerCall<'_, '_> {
             }
             return Fate::Gone;
         }
-        if self.is_broken || self.idle_stops.are_too_many() {
+        if self.is_broken {
             return Fate::Gone;
         }
         if self.stopped { Fate::Stopped } else { Fate::Runs }
@@ -347,7 +339,7 @@ impl Awaited for CallerCall<'_, '_> {
             }
             None => None,
         };
-        let turned = turn(py, self.event_loop);
+        let mut turned = turn(py, self.event_loop);
         if let Some(timer) = timer {
             signals::through(py, || timer.call_method0(intern!(py, "cancel")));
         }
@@ -358,9 +350,9 @@ impl Awaited for CallerCall<'_, '_> {
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
         let is_roused = self.call.has_errands();
-        self.stopped |= turned.is_ok() && !is_due && !is_roused && !self.call.slot.is_filled();
-        if !is_roused {
-            self.idle_stops.note(now - begun);
+        if turned.is_ok() && !is_due && !is_roused && !self.call.slot.is_filled() {
+            self.stopped = true;
+            turned = turns_once(self.event_loop, || turn(py, self.event_loop)).map(|turns| self.is_broken |= !turns);
         }
         if turned.as_ref().is_err_and(|error| self.has_raised && !signals::are_handlers(py, error)) {
             self.is_broken = true;

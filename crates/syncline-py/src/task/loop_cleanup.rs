@@ -15,7 +15,7 @@ use crate::python::signals;
 use crate::python::surroundings::is_imported;
 use crate::switch::nestable;
 use crate::task::bridged::BridgedCoroutine;
-use crate::task::loops::IdleStops;
+use crate::task::loops::turns_once;
 use crate::task::revival::revived;
 use crate::task::session::SessionCoroutine;
 use pyo3::exceptions::PyException;
@@ -218,8 +218,7 @@ impl<'py> Cleanup<'_, 'py> {
     fn run(&mut self, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = coroutine.py();
         let task = self.event_loop.call_method1(intern!(py, "create_task"), (&coroutine,))?;
-        let mut turns =
-            Turns { event_loop: self.event_loop, coroutine, task, failure: None, idle_stops: IdleStops::default() };
+        let mut turns = Turns { event_loop: self.event_loop, coroutine, task, failure: None };
         let ended = self.wait.wait_for(py, &mut turns);
         if turns.is_done() {
             return turns.task.call_method0(intern!(py, "result"));
@@ -269,7 +268,6 @@ struct Turns<'a, 'py> {
     coroutine: Bound<'py, PyAny>,
     task: Bound<'py, PyAny>,
     failure: Option<PyErr>,
-    idle_stops: IdleStops,
 }
 
 impl Turns<'_, '_> {
@@ -293,18 +291,26 @@ impl Awaited for Turns<'_, '_> {
     }
 
     fn sleep(&mut self, py: Python<'_>, _due: Option<Instant>) -> PyResult<()> {
-        let begun = Instant::now();
-        let turned = self.event_loop.call_method1(intern!(py, "run_until_complete"), (&self.task,));
+        let mut turned = self.event_loop.call_method1(intern!(py, "run_until_complete"), (&self.task,)).map(drop);
+        if let Err(error) = &turned
+            && was_stopped(py, error)
+            && !self.is_done()
+        {
+            // A `stop()` from before, or a loop that does not turn at all.
+            let run = || self.event_loop.call_method0(intern!(py, "run_forever")).map(drop);
+            turned = match turns_once(self.event_loop, run) {
+                Ok(false) => {
+                    self.failure = turned.err();
+                    return Ok(());
+                }
+                turns => turns.map(drop),
+            };
+        }
         match turned {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             // First of all: it may come when the task is done, in the turn that is left.
             Err(error) if signals::are_handlers(py, &error) => Err(error),
             Err(_) if self.is_done() => Ok(()),
-            Err(error) if was_stopped(py, &error) => {
-                self.idle_stops.note(begun.elapsed());
-                self.failure = self.idle_stops.are_too_many().then_some(error);
-                Ok(())
-            }
             // `SystemExit` and the like, raised by a task: the task's own affair, and the cleanup goes on.
             Err(error) if !signals::concerns_driver(py, &error) => {
                 log::log(py, "error", "a task or callback raised this while its loop ends", Some(&error));

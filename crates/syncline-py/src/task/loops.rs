@@ -16,7 +16,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 /// The base class that the loops of bridges have besides asyncio's. It answers in Rust what asyncio asks for each task.
 #[pyclass(frozen, subclass, module = "syncline._core")]
@@ -65,35 +64,23 @@ impl BridgeLoop {
     }
 }
 
-/// `run_forever` that returns so quickly, that often in a row, does not run the loop at all.
-const SHORTEST_TURN: Duration = Duration::from_micros(200);
-const MOST_IDLE_STOPS: u32 = 64;
-
-/// How often in a row a loop has returned at once, though there is something to wait for.
-#[derive(Default)]
-pub struct IdleStops(u32);
-
-impl IdleStops {
-    pub fn note(&mut self, took: Duration) {
-        self.0 = if took < SHORTEST_TURN { self.0 + 1 } else { 0 };
-    }
-
-    /// Whether the loop does not run.
-    pub fn are_too_many(&self) -> bool {
-        self.0 >= MOST_IDLE_STOPS
-    }
+/// Has `run` turn the loop once, and returns whether it did. Some loops return at once.
+pub fn turns_once(event_loop: &Bound<'_, PyAny>, run: impl FnOnce() -> PyResult<()>) -> PyResult<bool> {
+    let py = event_loop.py();
+    let seen = PyList::empty(py);
+    event_loop.call_method1(intern!(py, "call_soon"), (seen.getattr(intern!(py, "append"))?, py.None()))?;
+    let stop = event_loop.getattr(intern!(py, "stop"))?;
+    event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
+    run()?;
+    Ok(!seen.is_empty())
 }
 
 /// Turns a loop once, and raises if it does not turn. Some loops run in the main thread only; elsewhere their
 /// `run_forever` returns at once.
 pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    let seen = PyList::empty(py);
-    event_loop.call_method1(intern!(py, "call_soon"), (seen.getattr(intern!(py, "append"))?, py.None()))?;
-    let stop = event_loop.getattr(intern!(py, "stop"))?;
-    event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
-    let turned = event_loop.call_method0(intern!(py, "run_forever"));
-    if turned.is_ok() && !seen.is_empty() {
+    let turned = turns_once(event_loop, || event_loop.call_method0(intern!(py, "run_forever")).map(drop));
+    if let Ok(true) = turned {
         return Ok(());
     }
     let kind = errors::type_name(event_loop);
