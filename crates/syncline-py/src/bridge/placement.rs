@@ -247,9 +247,12 @@ impl Shared {
             // What makes the loop makes a call, too: its loop_factory, or a signal handler in the middle of that.
             None if Making::is_under_way(self) => self.process_runner(py, patience),
             None => {
-                let making = Making::begin(self);
+                let _making = Making::begin(self);
+                // A finalizer's call may have made it since the last look.
+                if let Some(own) = loops_of_thread::known(self).filter(|own| own.is_open()) {
+                    return Ok(Place::Own(own));
+                }
                 let own = self.make_own_loop(py)?;
-                drop(making);
                 if let Err(error) = loops_of_thread::keep(py, self, &own) {
                     own.close_quietly(py);
                     return Err(error);

@@ -12,7 +12,7 @@ use super::loops_of_thread;
 use super::shared::{Hold, InAsync, Shared};
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
-use crate::call::taker::{Receiver, Taker};
+use crate::call::taker::Receiver;
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
@@ -117,7 +117,7 @@ impl Remote {
 
     fn wait_for(&self, py: Python<'_>, me: Arc<Self>, what: &dyn GoesOn) -> PyResult<Started> {
         let runner = what.runner()?;
-        let call = runner.new_call(Taker::task(me, &runner.outbox), &self.shared.terms.stats);
+        let call = runner.new_call(runner.taker_for_task(me), &self.shared.terms.stats);
         runner.tell_of_end(py, &call)?;
         drop(replace(&self.under_way, Some((Arc::clone(&call), Arc::clone(runner)))));
         if what.wait_by(py, &call) {
@@ -203,7 +203,7 @@ impl Operation for Remote {
         let Some(mut target) = take(&self.target) else { return Ok(Started::Waits) };
         loop {
             let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
-            let taker = Taker::task(Arc::<Self>::clone(&me), &runner.outbox_for_tasks());
+            let taker = runner.taker_for_task(Arc::<Self>::clone(&me));
             let call = runner.new_call(taker, &self.shared.terms.stats);
             let (ready, ()) = ready.with(py, runner.tell_of_end(py, &call))?;
             let job = Job::Start(Arc::clone(&call), ready, run_in);

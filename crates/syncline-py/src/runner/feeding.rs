@@ -3,7 +3,7 @@
 use super::state::{Feeder, Job, Runner};
 #[cfg(unix)]
 use super::uv::Handles;
-use crate::call::taker::Outbox;
+use crate::call::taker::{Outbox, Receiver, Taker};
 #[cfg(target_os = "linux")]
 use crate::python::errors;
 use crate::python::log;
@@ -39,10 +39,11 @@ impl Runner {
         take(&self.handles)
     }
 
-    /// Where the results go that tasks of other loops wait for. At once, where nothing of Python's may be freed while
-    /// results are published (uv_feeder.rs, by 2).
-    pub fn outbox_for_tasks(&self) -> Arc<Outbox> {
-        if self.feeder() == Feeder::Handles { Arc::new(Outbox::new(false)) } else { Arc::clone(&self.outbox) }
+    /// For a call that a task of another loop waits for. Its result is published at once where nothing of Python's may be
+    /// freed while results are published (uv_feeder.rs, by 2).
+    pub fn taker_for_task(&self, receiver: Arc<dyn Receiver>) -> Taker {
+        let at_once = (self.feeder() == Feeder::Handles).then(|| Arc::new(Outbox::new(false)));
+        Taker::task(receiver, at_once.as_ref().unwrap_or(&self.outbox))
     }
 
     /// Spins for mail, for a loop that is about to sleep; detached. `published` is how many callers were just told.
