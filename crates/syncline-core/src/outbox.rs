@@ -118,13 +118,21 @@ impl<T: Publish> Outbox<T> {
 
     /// Publishes all that is there, and returns how many results that were.
     pub fn flush(&self) -> usize {
+        self.flush_to(drop)
+    }
+
+    /// As `flush`, for one who must not drop a result here: hands each over when it is published.
+    pub fn flush_to(&self, mut keep: impl FnMut(T)) -> usize {
         if self.is_empty() {
             return 0;
         }
         let mut held = replace(&self.held, Held::default());
         held.announcements.drain(..).for_each(|announcement| announcement.make());
         let published = held.results.len();
-        held.results.drain(..).for_each(|result| result.publish());
+        for result in held.results.drain(..) {
+            result.publish();
+            keep(result);
+        }
         held.oldest = None;
         // Keeps the vectors' memory for the next batch.
         let mut current = lock(&self.held);

@@ -9,7 +9,8 @@ use std::time::Instant;
 use syncline_core::outbox::Publish;
 use syncline_core::sync::Mutex;
 
-pub type Outbox = syncline_core::outbox::Outbox<Arc<dyn Publish + Send + Sync>>;
+pub type Published = Arc<dyn Publish + Send + Sync>;
+pub type Outbox = syncline_core::outbox::Outbox<Published>;
 
 /// Who gets the outcome, and how it is told.
 pub enum Taker {

@@ -11,6 +11,8 @@ use super::arrival::Arrival;
 #[cfg(unix)]
 use super::uv::Handles;
 use crate::call::state::Call;
+#[cfg(unix)]
+use crate::call::taker::Published;
 use crate::call::taker::{Outbox, Taker};
 use crate::coroutine::target::Target;
 #[cfg(target_os = "linux")]
@@ -113,6 +115,9 @@ pub struct Runner {
     pub known_feeder: OnceLock<Feeder>,
     #[cfg(unix)]
     pub handles: Mutex<Option<Handles>>,
+    /// Results that were published where nothing of Python's may be freed (uv_feeder.rs).
+    #[cfg(unix)]
+    pub published: Mutex<Vec<Published>>,
     pub backend: Backend,
     pub switches: bool,
     is_of_thread: bool,
@@ -194,6 +199,8 @@ impl Runner {
             known_feeder: feeder.map_or_else(OnceLock::new, OnceLock::from),
             #[cfg(unix)]
             handles: Mutex::default(),
+            #[cfg(unix)]
+            published: Mutex::default(),
             backend: plan.backend,
             switches: plan.switches,
             is_of_thread: plan.is_of_thread,

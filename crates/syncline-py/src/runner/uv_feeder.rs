@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use syncline_core::spin::current_cpu;
+use syncline_core::sync::{lock, take};
 
 /// Feeds the runner's loop by handles, if it is one that has them; on the loop's thread.
 pub fn begin(runner: &Runner, event_loop: &Bound<'_, PyAny>) {
@@ -35,7 +36,7 @@ unsafe extern "C" fn before_sleep(_: *mut c_void) {
     let Some(handles) = runner.handles() else { return };
     runner.begin_turn();
     handles.let_sleep();
-    let published = runner.outbox.flush();
+    let published = publish(&runner);
     runner.loop_cpu.store(current_cpu(), Relaxed);
     let has_mail = if handles.is_at_rest() { runner.spin_for_mail(published) } else { runner.mailbox.has_mail() };
     // By 1.
@@ -55,6 +56,7 @@ fn see_to_mail(runner: &Arc<Runner>) -> bool {
     runner.ahead.let_pass();
     let detached_until = Instant::now();
     attached(|py| {
+        drop(take(&runner.published));
         let attach_took = detached_until.elapsed();
         runner.loop_spin.note_attach(attach_took);
         runner.outbox.hurry(attach_took);
@@ -65,8 +67,13 @@ fn see_to_mail(runner: &Arc<Runner>) -> bool {
     if runner.epoch != process::epoch() {
         return false;
     }
-    let _ = runner.outbox.flush();
+    let _ = publish(runner);
     true
+}
+
+/// Publishes results, and returns how many. By 2 they are dropped with the next mail: without mail there is no result.
+fn publish(runner: &Runner) -> usize {
+    runner.outbox.flush_to(|result| lock(&runner.published).push(result))
 }
 
 /// Attaches, whatever PyO3 thinks (by 2).
@@ -87,6 +94,7 @@ pub fn end(runner: &Runner) {
     if runner.feeder() == Feeder::Handles {
         runner.outbox.stop_deferring();
         let _ = runner.outbox.flush();
+        drop(take(&runner.published));
         if let Some(handles) = runner.take_handles() {
             handles.close();
         }
