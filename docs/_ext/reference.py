@@ -76,7 +76,7 @@ def signatures_of_the_stub() -> dict[str, tuple[str, str]]:
                 # Where only `self` was before it, this is no marker any more.
                 found.setdefault(prefix + node.name, (arguments.replace("(/, ", "("), result))
 
-    for stub in ("_core.pyi", "_core_dual.pyi"):
+    for stub in ("_core.pyi", "_core_dual.pyi", "_core_tasks.pyi"):
         add("", ast.parse((PACKAGE / stub).read_text()).body)
     return found
 

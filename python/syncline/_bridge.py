@@ -121,6 +121,10 @@ class Bridge(ManyCalls, _core.Bridge):
         bridge's loop, from whichever loop the task is on, as by `run_async`.
     timed: whether `stats()["hops"]` says how long callers waited for what ran on the bridge's loops. Off by default: it
         costs each call 0.1 microseconds.
+    visible: True: the interpreter's own tools see the tasks of the bridge, their names, where each is suspended, and
+        which task waits for it (`python -m asyncio pstree`, `asyncio.print_call_graph`, `Task.get_stack`). False: as
+        cheap as can be. None (default): as the environment variable SYNCLINE_VISIBLE says ("1" or "0"), or else whether
+        Python runs with `-X dev`. ValueError for True with trio.
 
     All methods may be called from any thread. A bridge is a context manager: leaving it closes it.
 

@@ -8,13 +8,21 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from contextvars import Context
-from types import CodeType, FrameType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 from weakref import WeakSet
 
 from typing_extensions import disjoint_base
 
 from ._core_dual import CoroutineBase, GeneratorBase, IteratorBase, ManagerBase
+from ._core_tasks import (
+    BridgedCoroutine,
+    Nestable,
+    SessionCoroutine,
+    Steps,
+    layers_of,
+    made_nestable,
+    name_of,
+)
 from ._limits import ThreadLimiterStatistics
 from ._stats import BridgeStats
 
@@ -39,6 +47,8 @@ __all__ = [
     "Pending",
     "RunnerClosedError",
     "Selector",
+    "SessionCoroutine",
+    "Steps",
     "Submitted",
     "SynclineError",
     "TaskFactory",
@@ -57,11 +67,13 @@ __all__ = [
     "in_event_loop",
     "in_worker_thread",
     "keep_for_ever",
+    "layers_of",
     "limiters",
     "long_waits",
     "loops",
     "made_nestable",
     "mark_as_worker_thread",
+    "name_of",
     "nested_calls",
     "no_switch",
     "note_trio_task",
@@ -110,6 +122,7 @@ class Bridge:
         in_loop: Literal["block", "warn", "error"] = "block",
         in_async: Literal["task", "home"] = "task",
         timed: bool = False,
+        visible: bool | None = None,
     ) -> Self: ...
     def run_sync(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Calls the async function `fn` with these arguments, and waits for its result.
@@ -243,27 +256,6 @@ class Submitted:
 class FutureBase:
     def __new__(cls) -> Self: ...
     def _drop(self) -> None: ...
-
-@final
-class BridgedCoroutine:
-    def __await__(self) -> Self: ...
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> Any: ...
-    def send(self, value: Any) -> Any: ...
-    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
-    def close(self) -> None: ...
-    @property
-    def __name__(self) -> str: ...
-    @property
-    def __qualname__(self) -> str: ...
-    @property
-    def cr_code(self) -> CodeType | None: ...
-    @property
-    def cr_frame(self) -> FrameType | None: ...
-    @property
-    def cr_await(self) -> Any: ...
-    @property
-    def cr_running(self) -> bool: ...
 
 @final
 class Selector:
@@ -420,21 +412,6 @@ class Worker:
 @final
 class Drain:
     def __call__(self, *args: Any, **kwargs: Any) -> None: ...
-
-@final
-class Nestable(Coroutine[Any, Any, _R]):
-    def __new__(cls, coroutine: Coroutine[Any, Any, _R]) -> Self: ...
-    def __await__(self) -> Generator[Any, Any, _R]: ...
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> Any: ...
-    def send(self, value: Any) -> Any: ...
-    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...
-    def close(self) -> None: ...
-    __name__: str
-    __qualname__: str
-
-def made_nestable(coroutine: Coroutine[Any, Any, _R], /) -> Coroutine[Any, Any, _R]:
-    """A coroutine that awaits nested calls in place, if this one does not yet."""
 
 def can_await_here() -> bool:
     """Whether the present code runs in a task that can await in place."""

@@ -24,5 +24,6 @@ if TYPE_CHECKING:
         in_loop: Literal["block", "warn", "error"]
         in_async: Literal["task", "home"]
         timed: bool
+        visible: bool | None
 else:  # importing typing would cost more than the rest of `import syncline`
     BridgeOptions = dict

@@ -71,6 +71,10 @@ mod _core {
     #[pymodule_export]
     use crate::task::making::start_task;
     #[pymodule_export]
+    use crate::task::session::SessionCoroutine;
+    #[pymodule_export]
+    use crate::task::steps::{Steps, layers_of, name_of};
+    #[pymodule_export]
     use crate::worker::awaiting::Pending;
     #[pymodule_export]
     use crate::worker::errand::errand;

@@ -34,7 +34,7 @@ use crate::runner::turns;
 use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
-use crate::task::loops::{Stepping, turns_once};
+use crate::task::loops::{self, Stepping, turns_once};
 use crate::task::new_loop;
 use crate::task::revival::revive_if_lost;
 use crate::task::start::{RunIn, start_call};
@@ -80,11 +80,13 @@ impl CallerLoop {
         factory: Option<&Bound<'_, PyAny>>,
         cleanup: Duration,
         driving: Driving,
+        is_visible: bool,
     ) -> PyResult<Arc<Self>> {
         let event_loop = new_loop::make(match factory {
             Some(factory) => factory,
             None => names::caller_loop(py)?,
         })?;
+        let event_loop = loops::shown(is_visible, event_loop)?;
         let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
         let event_loop = nestable::nests(nests, event_loop)?;
         turns::watch(&event_loop);

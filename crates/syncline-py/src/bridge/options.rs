@@ -9,13 +9,14 @@ use crate::call::wait::{FOR_EVER, seconds};
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::per_process::PerProcessPart;
-use crate::python::surroundings::{Anchor, Backend};
+use crate::python::surroundings::{Anchor, Backend, LOOK_AROUND, LOOK_AT_TASK};
 use crate::python::threads::next_id;
 use crate::runner::arrival::Arrival;
 use crate::runner::registry::Registry;
 use crate::runner::state::{Job, Plan, Runner};
 use crate::switch::greenlets;
 use crate::switch::nest::{self, Driving, Terms};
+use crate::task::loops;
 use crate::worker::inbox;
 use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -61,6 +62,16 @@ fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<(
     })?;
     HAS_TRIO.store(true, Relaxed);
     Ok(())
+}
+
+/// Whether bridges are visible that do not say so: the environment decides, or else whether Python runs in its
+/// development mode.
+fn is_visible_by_default(py: Python<'_>) -> PyResult<bool> {
+    match std::env::var("SYNCLINE_VISIBLE") {
+        Ok(value) if value == "0" || value.is_empty() => Ok(false),
+        Ok(_) => Ok(true),
+        Err(_) => py.import("sys")?.getattr("flags")?.getattr("dev_mode")?.is_truthy(),
+    }
 }
 
 /// A loop that somebody else runs, as `loop=` gave it.
@@ -143,7 +154,7 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task", timed=false))]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task", timed=false, visible=None))]
     fn new(
         py: Python<'_>,
         scope: &str,
@@ -160,6 +171,7 @@ impl Bridge {
         in_loop: &str,
         in_async: &str,
         timed: bool,
+        visible: Option<bool>,
     ) -> PyResult<Self> {
         let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
@@ -197,6 +209,19 @@ impl Bridge {
         let cleanup = seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER);
         let switches = matches!(nested, Nested::Switch | Nested::Auto);
         let bridge = next_id();
+        let is_visible = match (backend, visible) {
+            (Backend::Asyncio, None) => is_visible_by_default(py)?,
+            (Backend::Trio, Some(true)) => {
+                return Err(PyValueError::new_err(
+                    "visible=True is for asyncio, whose tasks the interpreter's tools show; they know nothing of trio's",
+                ));
+            }
+            (_, visible) => visible == Some(true),
+        };
+        if is_visible {
+            LOOK_AROUND.note();
+            LOOK_AT_TASK.note();
+        }
         let (attached, onto) = match onto {
             Some(onto) => {
                 let plan = Plan {
@@ -207,7 +232,11 @@ impl Bridge {
                     loop_factory: None,
                     backend,
                     switches: switches && greenlets::are_there(py)?,
+                    is_visible,
                 };
+                if is_visible {
+                    loops::show(&onto.event_loop)?;
+                }
                 let runner = Runner::attach(py, &plan, onto.event_loop, onto.anchor.runs_here(py))?;
                 hear_of_its_end(py, &runner, backend);
                 (Some(runner), Some(onto.anchor))
@@ -235,6 +264,7 @@ impl Bridge {
             in_loop: choose("in_loop", in_loop, &in_loops)?,
             in_async,
             joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+            is_visible,
             loop_factory: loop_factory.map(Bound::unbind),
             attached,
             cleanup,

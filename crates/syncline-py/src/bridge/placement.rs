@@ -269,7 +269,7 @@ impl Shared {
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
         let switches = self.terms.switches && greenlets::are_there(py)?;
         let driving = nest::Driving::Ours { bridge: self.terms.bridge, switches };
-        let own = CallerLoop::new(py, &self.name, factory, self.cleanup, driving)?;
+        let own = CallerLoop::new(py, &self.name, factory, self.cleanup, driving, self.is_visible)?;
         self.own_loops.add(Arc::downgrade(&own));
         Ok(own)
     }
@@ -364,6 +364,7 @@ impl Shared {
             loop_factory: self.loop_factory.as_ref().map(|factory| factory.clone_ref(py)),
             backend: self.terms.backend,
             switches: self.terms.switches && greenlets::are_there(py)?,
+            is_visible: self.is_visible,
         })
     }
 }

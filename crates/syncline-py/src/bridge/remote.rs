@@ -13,6 +13,7 @@ use super::shared::{Hold, InAsync, Shared};
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::call::taker::Receiver;
+use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
@@ -206,6 +207,9 @@ impl Operation for Remote {
             let taker = runner.taker_for_task(Arc::<Self>::clone(&me));
             let call = runner.new_call(taker, &self.shared.terms.stats);
             let (ready, ()) = ready.with(py, runner.tell_of_end(py, &call))?;
+            if self.shared.is_visible {
+                waiting_tasks::note_call(py, &call);
+            }
             let job = Job::Start(Arc::clone(&call), ready, run_in);
             drop(replace(&self.under_way, Some((call, Arc::clone(&runner)))));
             drop(replace(&self.carried, Some(carried)));

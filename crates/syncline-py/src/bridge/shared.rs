@@ -83,6 +83,8 @@ pub struct Shared {
     pub joins_sender: bool,
     /// The runner onto a loop of somebody else's, of a bridge that has no others.
     pub attached: Option<Arc<Runner>>,
+    /// Whether the interpreter's tools see its tasks.
+    pub is_visible: bool,
     pub loop_factory: Option<Py<PyAny>>,
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,

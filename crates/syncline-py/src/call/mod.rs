@@ -13,3 +13,4 @@ pub mod stepping;
 pub mod taker;
 pub mod wait;
 pub mod waiter;
+pub mod waiting_tasks;

@@ -64,6 +64,15 @@ impl Driven {
         self.inner.get().map(|inner| inner.bind(py))
     }
 
+    /// The name of what it drives, or is to drive; `None` if that has none.
+    pub fn name(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let named = match self.inner(py) {
+            Some(inner) => inner.clone(),
+            None => lock(&self.target).as_ref()?.object(py).clone(),
+        };
+        named.getattr_opt(intern!(py, "__qualname__")).ok().flatten().map(Bound::unbind)
+    }
+
     pub fn begin<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         if let Some(inner) = self.inner(py) {
             return Ok(inner);

@@ -220,7 +220,7 @@ impl Target {
         }
     }
 
-    /// What a trace names it by: the function, or what came of calling it.
+    /// What gives it its name: the function, or what came of calling it.
     pub fn object<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         match self {
             Self::Coroutine(object) | Self::Awaitable(object) | Self::Next { source: object, .. } => object.bind(py),

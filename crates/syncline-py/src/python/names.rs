@@ -77,6 +77,13 @@ lazy! {
     keeping_tasks = "syncline._keepers"."keeping_tasks";
     close_kept = "syncline._keepers"."close_kept";
     caller_loop = "syncline._loops"."CallerLoop";
+    linked_stack = "syncline._logical"."linked";
+    show_tasks = "syncline._visible"."show_tasks";
+    show_calls = "syncline._visible"."show_calls";
+    is_shown = "syncline._visible"."is_shown";
+    make_shown = "syncline._visible"."make_shown";
+    shown_task = "syncline._visible"."ShownTask";
+    syncline_task = "syncline._visible"."syncline_task";
     handler_codes = "syncline._signals"."handler_codes";
     thread = "threading"."Thread";
     context = "contextvars"."Context";

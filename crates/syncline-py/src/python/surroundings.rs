@@ -77,12 +77,21 @@ pub struct Loaded {
 
 /// asgiref's bridge between threads.
 pub static ASGIREF: Loaded = Loaded::new("asgiref.sync", "sync_to_async");
+/// Whether calls are to look at the loop that they may block: asgiref is there, or a bridge is visible.
+pub static LOOK_AROUND: Loaded = Loaded::new("asgiref.sync", "sync_to_async");
+/// Whether calls in worker threads are to look at the task that awaits them: anyio is there, or a bridge is visible.
+pub static LOOK_AT_TASK: Loaded = Loaded::new("anyio._core._eventloop", "get_async_backend");
 /// anyio's worker threads.
 pub static ANYIO: Loaded = Loaded::new("anyio._core._eventloop", "get_async_backend");
 
 impl Loaded {
     const fn new(module: &'static str, last: &'static str) -> Self {
         Self { module, last, found: AtomicBool::new(false), looked_through: AtomicUsize::new(0) }
+    }
+
+    /// From now on it counts as loaded.
+    pub fn note(&self) {
+        self.found.store(true, Relaxed);
     }
 
     /// Whether the program has loaded it.

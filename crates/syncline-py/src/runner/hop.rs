@@ -10,11 +10,12 @@ use crate::call::stepping::{outer_ends, stepped_call};
 use crate::call::taker::Taker;
 use crate::call::wait::{Awaited, FOR_EVER, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
+use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::process;
-use crate::python::surroundings::ASGIREF;
+use crate::python::surroundings::{ASGIREF, LOOK_AROUND};
 use crate::switch::strand::Masked;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
@@ -50,8 +51,8 @@ pub fn hop(
     let _masked = Masked::new();
     let call = runner.new_call(Taker::sleeper(&runner.outbox), stats);
     let _under_way = UnderWay(stats);
-    if ASGIREF.is_there(py) && names::running_loop(py).is_ok_and(|running| running.is_some()) {
-        call.note_blocked_loop();
+    if LOOK_AROUND.is_there(py) {
+        look_at_loop_here(py, runner, &call);
     }
     let _waiting = Waiting::begin(&call);
     let mut wait = Wait::begin(patience);
@@ -73,6 +74,18 @@ pub fn hop(
         }
         Err(SendError(Job::Start(_, target, run_in))) => Err((target, run_in)),
         Err(SendError(_)) => unreachable!("the job is the one made above"),
+    }
+}
+
+#[cold]
+fn look_at_loop_here(py: Python<'_>, runner: &Runner, call: &Arc<Call>) {
+    if names::running_loop(py).is_ok_and(|running| running.is_some()) {
+        if ASGIREF.is_there(py) {
+            call.note_blocked_loop();
+        }
+        if runner.is_visible {
+            waiting_tasks::note_call(py, call);
+        }
     }
 }
 

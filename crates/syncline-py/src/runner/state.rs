@@ -83,6 +83,8 @@ pub struct Plan {
     pub backend: Backend,
     /// Whether its tasks run in greenlets, so that nested calls await in place.
     pub switches: bool,
+    /// Whether the interpreter's tools see its tasks.
+    pub is_visible: bool,
 }
 
 /// What a runner has besides, whose loop is somebody else's (attached.rs).
@@ -148,6 +150,8 @@ pub struct Runner {
     begun: AtomicBool,
     pub closing: Arc<AtomicBool>,
     pub ended: Latch,
+    /// Whether the interpreter's tools see its tasks.
+    pub is_visible: bool,
 }
 
 thread_local! {
@@ -224,6 +228,7 @@ impl Runner {
             begun: AtomicBool::new(false),
             closing: Arc::default(),
             ended: Latch::new(),
+            is_visible: plan.is_visible,
         }))
     }
 

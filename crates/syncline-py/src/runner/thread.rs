@@ -240,17 +240,18 @@ fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResul
             new_loop::make(&names::partial(py)?.call1(factory)?)
         }
         Some(factory) => {
-            new_loop::make(factory.bind(py)).and_then(|event_loop| nestable::nests(runner.switches, event_loop))
+            let event_loop = loops::shown(plan.is_visible, new_loop::make(factory.bind(py))?)?;
+            nestable::nests(runner.switches, event_loop)
         }
         #[cfg(target_os = "linux")]
         None => {
             let class = selector::runner_loop(py)?;
             let selector = Bound::new(py, selector::Selector::new(py, runner)?)?;
             let factory = names::partial(py)?.call1((class, selector))?;
-            new_loop::make(&factory)
+            loops::shown(plan.is_visible, new_loop::make(&factory)?)
         }
         #[cfg(not(target_os = "linux"))]
-        None => new_loop::make(names::caller_loop(py)?),
+        None => loops::shown(plan.is_visible, new_loop::make(names::caller_loop(py)?)?),
     }
 }
 

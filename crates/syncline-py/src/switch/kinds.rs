@@ -3,6 +3,7 @@
 //! Some of the classes, and what is to be done before a task is made, live in rooms that this one must not use. So they
 //! are entered here, by `fill`, when the extension is imported.
 
+use super::parked::LayerView;
 use crate::python::once::Once;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
@@ -23,8 +24,12 @@ pub struct Kind {
     pub nests: fn(&Bound<'_, PyAny>) -> bool,
     /// Whether a nested call is suspended in such a coroutine.
     pub is_nested: fn(&Bound<'_, PyAny>) -> bool,
-    /// The nested calls that are suspended in it, the outermost first.
-    pub nested: for<'py> fn(&Bound<'py, PyAny>) -> Vec<NestedCall<'py>>,
+    /// What such a coroutine consists of, for tools; as `Strand::layers`.
+    pub layers: fn(&Bound<'_, PyAny>) -> Vec<LayerView>,
+    /// The task that waits for it, if that is known.
+    pub waiter: fn(&Bound<'_, PyAny>) -> Option<Py<PyAny>>,
+    /// The name of what it runs.
+    pub name: fn(&Bound<'_, PyAny>) -> Option<Py<PyAny>>,
 }
 
 /// What is to be done before a task is made; gets the options that it is made with.
@@ -53,5 +58,12 @@ pub fn of<'py>(coroutine: &Bound<'py, PyAny>) -> Option<&'py Kind> {
 #[pyfunction]
 #[pyo3(signature = (coroutine, /))]
 pub fn nested_calls<'py>(coroutine: &Bound<'py, PyAny>) -> Vec<NestedCall<'py>> {
-    of(coroutine).map_or_else(Vec::new, |kind| (kind.nested)(coroutine))
+    let py = coroutine.py();
+    let layers = of(coroutine).map_or_else(Vec::new, |kind| (kind.layers)(coroutine));
+    let of_above = layers.iter().skip(1).map(|(above, ..)| above.as_ref()).chain([None]);
+    let parked = layers.iter().zip(of_above).filter_map(|((_, greenlet, nested), of_above)| {
+        let awaited = nested.as_ref().or(of_above).map(|awaited| awaited.bind(py).clone());
+        Some((greenlet.as_ref()?.bind(py).clone(), awaited))
+    });
+    parked.collect()
 }

@@ -8,6 +8,7 @@
 use super::greenlets;
 use super::kinds::{self, Kind};
 use super::nest::{self, Driving, Terms};
+use super::parked;
 use super::stepper::{Owner, current_task};
 use super::strand::{Strand, active};
 use crate::coroutine::driven::{Driven, Thrown};
@@ -38,15 +39,25 @@ impl Nestable {
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.id() == strand),
             nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.is_nested()),
-            nested: |coroutine| {
-                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().strand.nested(coroutine.py()))
+            layers: |coroutine| {
+                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().strand.layers(coroutine.py()))
             },
+            waiter: |_| None,
+            name: |coroutine| coroutine.getattr(intern!(coroutine.py(), "__qualname__")).ok().map(Bound::unbind),
         }
     }
 
     fn of(inner: &Bound<'_, PyAny>) -> Self {
         let source = Driven::new(Target::Coroutine(inner.clone().unbind()));
         Self { inner: inner.clone().unbind(), strand: Strand::new(source, Owner::WhoeverSteps) }
+    }
+
+    /// By 1, with the nested calls that are suspended in it.
+    fn of_stack(&self, py: Python<'_>, attribute: &str) -> Option<Py<PyAny>> {
+        if self.strand.is_nested() {
+            return parked::of_stack(py, self.strand.layers(py), attribute);
+        }
+        self.inner.getattr(py, attribute).ok()
     }
 }
 
@@ -95,6 +106,16 @@ impl Nestable {
             return self.strand.close(py);
         }
         self.inner.call_method0(py, intern!(py, "close")).map(drop)
+    }
+
+    #[getter]
+    fn cr_frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.of_stack(py, "cr_frame")
+    }
+
+    #[getter]
+    fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.of_stack(py, "cr_await")
     }
 
     /// By 1: asks the user's coroutine.

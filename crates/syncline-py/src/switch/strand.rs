@@ -14,7 +14,8 @@
 
 use super::carrier::{self, Carrier, Depth, Rider};
 use super::greenlets::{self, Api};
-use super::kinds::{self, NestedCall, StrandId};
+use super::kinds::{self, StrandId};
+use super::parked::{LayerView, Parked};
 use super::stepper::{Owner, Stepper, current_task, identity};
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::Target;
@@ -70,13 +71,6 @@ impl Sent {
             Self::Awaits(value) | Self::Returned(value) => value,
         }
     }
-}
-
-/// A nested call in the middle of a step.
-pub struct Parked {
-    greenlet: Py<PyAny>,
-    /// What it awaits, unless the layer above runs that.
-    inner: Option<Py<PyAny>>,
 }
 
 /// One of the coroutines in a strand that wait for each other.
@@ -255,17 +249,15 @@ impl Strand {
         !state.above.is_empty() || state.base.parked.is_some()
     }
 
-    /// The nested calls that are suspended in it, the outermost first.
-    pub fn nested<'py>(&self, py: Python<'py>) -> Vec<NestedCall<'py>> {
+    /// Its layers, outermost first.
+    pub fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
         let state = lock(&self.state);
-        let layers = std::iter::once(&state.base).chain(&state.above);
-        let of_above = state.above.iter().map(|layer| layer.source.as_ref()?.inner(py)).chain([None]);
-        let parked = layers.zip(of_above).filter_map(|(layer, of_above)| {
-            let Parked { greenlet, inner } = layer.parked.as_ref()?;
-            let inner = inner.as_ref().map(|inner| inner.bind(py)).or(of_above);
-            Some((greenlet.bind(py).clone(), inner.cloned()))
-        });
-        parked.collect()
+        let shown = |layer: &Layer| {
+            let driven = layer.source.as_deref().unwrap_or(&self.source);
+            let (greenlet, nested) = layer.parked.as_ref().map(|parked| parked.shown(py)).unzip();
+            (driven.inner(py).map(|inner| inner.clone().unbind()), greenlet, nested.flatten())
+        };
+        std::iter::once(&state.base).chain(&state.above).map(shown).collect()
     }
 
     fn is_of_this_thread(&self) -> bool {

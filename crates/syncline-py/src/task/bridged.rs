@@ -10,9 +10,11 @@
 
 use crate::call::outcome::{Outcome, is_cancelled_here};
 use crate::call::state::Call;
+use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
 use crate::python::once::intern;
 use crate::switch::kinds::{Kind, StrandId};
+use crate::switch::parked;
 use crate::switch::stepper::Owner;
 use crate::task::execution::{Execution, Step};
 use pyo3::exceptions::PyStopIteration;
@@ -33,10 +35,11 @@ impl BridgedCoroutine {
             runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().runs_in(strand)),
             nests: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().execution.nests()),
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().is_nested()),
-            nested: |coroutine| {
-                let ours = coroutine.cast::<Self>();
-                ours.map_or_else(|_| Vec::new(), |this| this.get().execution.strand().nested(coroutine.py()))
+            layers: |coroutine| {
+                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().execution.layers(coroutine.py()))
             },
+            waiter: |coroutine| waiting_tasks::of(coroutine.py(), coroutine.cast::<Self>().ok()?.get().call()),
+            name: |coroutine| coroutine.cast::<Self>().ok()?.get().execution.name(coroutine.py()),
         }
     }
 
@@ -85,6 +88,14 @@ impl BridgedCoroutine {
     fn of_inner(&self, py: Python<'_>, attribute: &str) -> Option<Py<PyAny>> {
         self.execution.inner(py)?.getattr(attribute).ok().map(Bound::unbind)
     }
+
+    /// The same where a nested call may be suspended in it: then of the whole stack, sync code in between included.
+    fn of_stack(&self, py: Python<'_>, attribute: &str) -> Option<Py<PyAny>> {
+        if self.is_nested() {
+            return parked::of_stack(py, self.execution.layers(py), attribute);
+        }
+        self.of_inner(py, attribute)
+    }
 }
 
 #[pymethods]
@@ -127,7 +138,7 @@ impl BridgedCoroutine {
 
     #[getter]
     fn __qualname__(&self, py: Python<'_>) -> Py<PyAny> {
-        self.of_inner(py, "__qualname__").unwrap_or_else(|| intern!(py, "call").clone().into_any().unbind())
+        self.execution.name(py).unwrap_or_else(|| intern!(py, "call").clone().into_any().unbind())
     }
 
     #[getter]
@@ -137,12 +148,12 @@ impl BridgedCoroutine {
 
     #[getter]
     fn cr_frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.of_inner(py, "cr_frame")
+        self.of_stack(py, "cr_frame")
     }
 
     #[getter]
     fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.of_inner(py, "cr_await")
+        self.of_stack(py, "cr_await")
     }
 
     #[getter]

@@ -29,7 +29,15 @@ impl Closer {
         }
     }
 
-    pub fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
+    /// What is to be done. An error that says that it can't be done is reported.
+    pub fn target_or_report(self, py: Python<'_>) -> Option<Target> {
+        self.target(py).unwrap_or_else(|error| {
+            error.write_unraisable(py, None);
+            None
+        })
+    }
+
+    fn target(self, py: Python<'_>) -> PyResult<Option<Target>> {
         let close = |generator: &Bound<'_, PyAny>| {
             let function = generator.getattr(intern!(py, "aclose"))?.unbind();
             Ok(Some(Target::Step { function, args: PyTuple::empty(py).unbind() }))

@@ -8,11 +8,14 @@ use crate::call::state::Call;
 use crate::call::stepping::stepping;
 use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::Target;
+use crate::python::context::Entered;
 use crate::python::errors;
+use crate::python::names;
 use crate::python::once::intern;
 use crate::python::tracing;
 use crate::switch::kinds::StrandId;
 use crate::switch::nest;
+use crate::switch::parked::LayerView;
 use crate::switch::stepper::Owner;
 use crate::switch::strand::{self, Strand};
 use pyo3::exceptions::PyRuntimeError;
@@ -27,6 +30,25 @@ pub enum Step {
     /// For the task: what it has to wait for.
     Awaits(Py<PyAny>),
     Ended(Outcome),
+}
+
+/// Makes a step outside of the task's own turns, as if it were one.
+pub fn as_the_task(
+    event_loop: &Bound<'_, PyAny>,
+    task: &Bound<'_, PyAny>,
+    context: &Py<PyAny>,
+    step: impl FnOnce() -> Step,
+) -> PyResult<Step> {
+    let py = task.py();
+    names::enter_task(py)?.call1((event_loop, task))?;
+    let entered = Entered::new(context.bind(py));
+    let step = entered.map(|entered| {
+        let step = step();
+        drop(entered);
+        step
+    });
+    names::leave_task(py)?.call1((event_loop, task))?;
+    step
 }
 
 pub struct Execution {
@@ -67,16 +89,22 @@ impl Execution {
         self.strand.is_nested()
     }
 
-    pub fn strand(&self) -> &Arc<Strand> {
-        &self.strand
-    }
-
     pub fn runs_in(&self, strand: StrandId) -> bool {
         self.nests() && self.strand.id() == strand
     }
 
     pub fn inner<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
         self.strand.source.inner(py)
+    }
+
+    pub fn name(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.strand.source.name(py)
+    }
+
+    /// What it consists of, outermost first, while it is suspended: each layer's coroutine and, if that is in the middle
+    /// of a nested call, the greenlet that is parked there and what the nested call drives.
+    pub fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
+        self.strand.layers(py)
     }
 
     pub fn send(&self, value: &Bound<'_, PyAny>) -> Step {

@@ -14,15 +14,16 @@ use crate::switch::nestable::{self, TaskFactory};
 use crate::switch::stepper::Owner;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 
 /// The base class that the loops of bridges have besides asyncio's. It answers in Rust what asyncio asks for each task.
 #[pyclass(frozen, subclass, module = "syncline._core")]
 #[derive(Default)]
 pub struct BridgeLoop {
     is_stepping: AtomicBool,
-    has_task_factory: AtomicBool,
+    /// Who makes its tasks: a `Maker`.
+    maker: AtomicU8,
     is_debugged: AtomicBool,
 }
 
@@ -46,7 +47,7 @@ impl BridgeLoop {
 
     fn set_task_factory(slf: &Bound<'_, Self>, factory: &Bound<'_, PyAny>) -> PyResult<()> {
         names::base_set_task_factory(slf.py())?.call1((slf, factory))?;
-        slf.get().has_task_factory.store(counts(factory), Relaxed);
+        slf.get().maker.store(maker_of(factory) as u8, Relaxed);
         Ok(())
     }
 
@@ -115,15 +116,54 @@ impl Drop for Stepping<'_> {
     }
 }
 
-/// Whether the user has a say in how tasks are made there.
-pub fn has_task_factory(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// Who makes the tasks of our calls there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Maker {
+    /// We do.
+    Ours = 0,
+    /// We do, as the interpreter's tools see them.
+    Shown = 1,
+    /// The user has a say in it, by a task factory.
+    Factory = 2,
+}
+
+pub fn maker(event_loop: &Bound<'_, PyAny>) -> PyResult<Maker> {
     match event_loop.cast::<BridgeLoop>() {
-        Ok(ours) => Ok(ours.get().has_task_factory.load(Relaxed)),
+        Ok(ours) => Ok(match ours.get().maker.load(Relaxed) {
+            0 => Maker::Ours,
+            1 => Maker::Shown,
+            _ => Maker::Factory,
+        }),
         Err(_) => {
-            let factory = event_loop.call_method0(intern!(event_loop.py(), "get_task_factory"))?;
-            Ok(counts(&factory))
+            let py = event_loop.py();
+            let factory = event_loop.call_method0(intern!(py, "get_task_factory"))?;
+            let maker = maker_of(&factory);
+            let is_shown = maker == Maker::Ours
+                && SHOWS.load(Relaxed)
+                && names::is_shown(py)?.call1((event_loop,))?.is_truthy()?;
+            Ok(if is_shown { Maker::Shown } else { maker })
         }
     }
+}
+
+/// Whether tasks are shown on any loop.
+static SHOWS: AtomicBool = AtomicBool::new(false);
+
+/// For a new loop of ours: has the interpreter's tools see its tasks, if `visible`.
+pub fn shown(visible: bool, event_loop: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    if visible {
+        SHOWS.store(true, Relaxed);
+        names::show_tasks(event_loop.py())?.call1((&event_loop,))?;
+    }
+    Ok(event_loop)
+}
+
+/// From now on the tasks of our calls on this loop of somebody else's are shown.
+pub fn show(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    names::show_calls(event_loop.py())?.call1((event_loop,))?;
+    SHOWS.store(true, Relaxed);
+    Ok(())
 }
 
 /// Which task the strand of a new call belongs to. Without a task factory of the user's it is the task whose coroutine
@@ -131,7 +171,7 @@ pub fn has_task_factory(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// is.
 pub fn owner(event_loop: &Bound<'_, PyAny>) -> Owner {
     match event_loop.cast::<BridgeLoop>() {
-        Ok(ours) if !ours.get().has_task_factory.load(Relaxed) => Owner::TaskOfOurs,
+        Ok(ours) if ours.get().maker.load(Relaxed) == Maker::Ours as u8 => Owner::TaskOfOurs,
         _ => Owner::WhoeverSteps,
     }
 }
@@ -141,12 +181,14 @@ pub fn tells_of_tasks(event_loop: &Bound<'_, PyAny>) -> bool {
     nest::strands_here() || event_loop.is_instance_of::<BridgeLoop>()
 }
 
-/// Whether a task factory has a say. One of ours without another inside has none on a loop whose tasks run in strands
-/// anyway.
-fn counts(factory: &Bound<'_, PyAny>) -> bool {
+/// One of our factories without another inside has no say on a loop whose tasks run in strands anyway.
+fn maker_of(factory: &Bound<'_, PyAny>) -> Maker {
     if factory.is_none() {
-        return false;
+        return Maker::Ours;
+    }
+    if SHOWS.load(Relaxed) && names::make_shown(factory.py()).is_ok_and(|shown| factory.is(shown)) {
+        return Maker::Shown;
     }
     let is_ours_alone = factory.cast::<TaskFactory>().is_ok_and(|ours| ours.get().inner.is_none());
-    !is_ours_alone || !nest::strands_here()
+    if is_ours_alone && nest::strands_here() { Maker::Ours } else { Maker::Factory }
 }

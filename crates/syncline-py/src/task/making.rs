@@ -1,6 +1,7 @@
 //! Making a task, on its loop's thread.
 
-use super::loops;
+use super::loops::{self, Maker};
+use super::steps;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::switch::nestable;
@@ -15,16 +16,19 @@ pub fn make_task<'py>(
     let py = event_loop.py();
     let options = PyDict::new(py);
     options.set_item(intern!(py, "context"), context)?;
-    if loops::has_task_factory(event_loop)? {
+    match loops::maker(event_loop)? {
+        Maker::Ours => {
+            options.set_item(intern!(py, "loop"), event_loop)?;
+            if names::has_eager_tasks(py) {
+                options.set_item(intern!(py, "eager_start"), true)?;
+            }
+            names::task(py)?.call((coroutine,), Some(&options))
+        }
+        Maker::Shown => steps::make_task(event_loop, coroutine, &options),
         // The user's factory decides how the task starts. An eager one may start it at once, as this is the loop's
         // thread.
-        return event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options));
+        Maker::Factory => event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options)),
     }
-    options.set_item(intern!(py, "loop"), event_loop)?;
-    if names::has_eager_tasks(py) {
-        options.set_item(intern!(py, "eager_start"), true)?;
-    }
-    names::task(py)?.call((coroutine,), Some(&options))
 }
 
 /// Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step.

@@ -11,4 +11,6 @@ pub mod making;
 pub mod new_loop;
 pub mod revival;
 pub mod session;
+pub mod shown;
 pub mod start;
+pub mod steps;

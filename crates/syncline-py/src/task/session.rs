@@ -19,19 +19,20 @@ use super::closer::Closer;
 use crate::call::caller::serve_asgiref;
 use crate::call::outcome::{Outcome, is_trio_cancelled};
 use crate::call::state::Call;
+use crate::call::waiting_tasks;
 use crate::coroutine::driven::Input;
 use crate::coroutine::target::Target;
-use crate::python::context::Entered;
 use crate::python::errors;
-use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
 use crate::switch::kinds::{Kind, StrandId};
+use crate::switch::parked::{self, LayerView};
 use crate::switch::stepper::Owner;
-use crate::task::execution::{Execution, Step};
+use crate::task::execution::{Execution, Step, as_the_task};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::loops;
 use crate::task::making::make_task;
+use crate::task::shown;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyWeakrefReference};
@@ -105,7 +106,7 @@ impl Session {
     }
 
     pub fn current_call(&self) -> Option<Arc<Call>> {
-        lock(&self.state).current.as_ref().map(|execution| Arc::clone(&execution.call))
+        self.current().map(|execution| Arc::clone(&execution.call))
     }
 
     /// Makes a step. `enters` says whether it may begin right here, in the task's stead: the loop counts as running in
@@ -144,7 +145,7 @@ impl Session {
             call.suspended_in(task);
             return self.wake(py);
         }
-        let step = self.as_the_task(event_loop, &task, || execution.send(py.None().bind(py)))?;
+        let step = as_the_task(event_loop, &task, &self.context, || execution.send(py.None().bind(py)))?;
         match step {
             Step::Awaits(awaited) => {
                 lock(&self.state).handed_over = Some(awaited);
@@ -200,24 +201,6 @@ impl Session {
         lock(&self.state).ended = false;
     }
 
-    fn as_the_task(
-        &self,
-        event_loop: &Bound<'_, PyAny>,
-        task: &Bound<'_, PyAny>,
-        step: impl FnOnce() -> Step,
-    ) -> PyResult<Step> {
-        let py = task.py();
-        names::enter_task(py)?.call1((event_loop, task))?;
-        let entered = Entered::new(self.context.bind(py));
-        let step = entered.map(|entered| {
-            let step = step();
-            drop(entered);
-            step
-        });
-        names::leave_task(py)?.call1((event_loop, task))?;
-        step
-    }
-
     /// Has the task take its turn at once. For a moment when no task runs.
     fn go_on(&self, py: Python<'_>) -> PyResult<()> {
         let waker = lock(&self.state).idle.as_ref().map(|idle| idle.waker(py));
@@ -234,10 +217,7 @@ impl Session {
     /// Whether no step can follow the one that raised this: the iterator or the generator is at its end.
     pub fn is_over_by(&self, py: Python<'_>, error: &PyErr) -> bool {
         error.is_instance_of::<PyStopAsyncIteration>(py)
-            || self
-                .generator
-                .as_ref()
-                .and_then(|generator| generator.bind(py).upgrade())
+            || shown::generator(py, self.generator.as_ref())
                 .is_some_and(|generator| generator.getattr(intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none()))
     }
 
@@ -337,15 +317,9 @@ impl Session {
             state.ended = closer.is_none();
             closer
         };
-        let target = match closer.map_or(Ok(None), |closer| closer.target(py)) {
-            Ok(Some(target)) => target,
-            nothing => {
-                lock(&self.state).ended = true;
-                if let Err(error) = nothing {
-                    error.write_unraisable(py, None);
-                }
-                return None;
-            }
+        let Some(target) = closer.and_then(|closer| closer.target_or_report(py)) else {
+            lock(&self.state).ended = true;
+            return None;
         };
         // This call does not count as one of the loop that ends: its cleanup must not cancel what it waits for itself.
         let call = Call::for_nobody(&"a loop that shuts down".into());
@@ -380,6 +354,19 @@ impl Session {
     /// The session's task, once it has one.
     pub fn known_task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+    }
+
+    pub fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
+        shown::layers(py, self.generator.as_ref(), self.current())
+    }
+
+    /// The name of what its present step is a part of.
+    pub fn name(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        shown::name(py, self.generator.as_ref(), self.current())
+    }
+
+    fn current(&self) -> Option<Arc<Execution>> {
+        lock(&self.state).current.clone()
     }
 
     /// Opens a ring: a task keeps its coroutine even when it has ended, and the coroutine keeps the session.
@@ -417,11 +404,13 @@ impl SessionCoroutine {
             // Here yes; `runs_in` then asks the current step.
             nests: |_| true,
             is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
-            nested: |coroutine| {
-                let ours = coroutine.cast::<Self>();
-                let current = ours.ok().and_then(|this| lock(&this.get().session.state).current.clone());
-                current.map_or_else(Vec::new, |execution| execution.strand().nested(coroutine.py()))
+            layers: |coroutine| {
+                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().session.layers(coroutine.py()))
             },
+            waiter: |coroutine| {
+                waiting_tasks::of(coroutine.py(), &coroutine.cast::<Self>().ok()?.get().session.current_call()?)
+            },
+            name: |coroutine| coroutine.cast::<Self>().ok()?.get().session.name(coroutine.py()),
         }
     }
 }
@@ -472,6 +461,16 @@ impl SessionCoroutine {
 
     fn end(&self, py: Python<'_>) -> PyResult<()> {
         self.session.end_by_closer(py)
+    }
+
+    #[getter]
+    fn cr_frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        parked::of_stack(py, self.session.layers(py), "cr_frame")
+    }
+
+    #[getter]
+    fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        parked::of_stack(py, self.session.layers(py), "cr_await")
     }
 
     #[getter]

@@ -17,12 +17,13 @@ use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::state::Call;
 use crate::call::stepping::stepped_call;
 use crate::call::waiter::{self, Waiter};
+use crate::call::waiting_tasks;
 use crate::python::context::Carried;
 use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::surroundings::ANYIO;
+use crate::python::surroundings::{ANYIO, LOOK_AT_TASK};
 use crate::python::tracing;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PySystemExit;
@@ -128,6 +129,16 @@ impl Work {
         payload.as_ref().and_then(|payload| payload.args.bind(py).get_item(0).ok()).map(Bound::unbind)
     }
 
+    /// What is to be known of the task that waits.
+    #[cold]
+    fn look_at_task(&self, py: Python<'_>) -> PyResult<()> {
+        if ANYIO.is_there(py) {
+            let scope = names::anyio_scope(py)?.call0()?;
+            drop(replace(&self.anyio_scope, Some(scope.unbind())));
+        }
+        waiting_tasks::note(py, Weak::<Self>::clone(&self.me))
+    }
+
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, args, kwargs)) = take(&self.function) else { return Ok(()) };
         let watch = tracing::is_wanted().then(|| Watching::begin(function.bind(py), "to_thread")).transpose()?;
@@ -143,9 +154,8 @@ impl Work {
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
         drop(replace(&self.payload, Some(Payload { run, args, kwargs })));
         drop(replace(&self.carried, Some(carried)));
-        if ANYIO.is_there(py) && self.inbox.get().is_some_and(|inbox| !inbox.is_in_trio()) {
-            let scope = names::anyio_scope(py)?.call0()?;
-            drop(replace(&self.anyio_scope, Some(scope.unbind())));
+        if LOOK_AT_TASK.is_there(py) && self.inbox.get().is_some_and(|inbox| !inbox.is_in_trio()) {
+            self.look_at_task(py)?;
         }
         Ok(())
     }

@@ -1,0 +1,78 @@
+//! Which task waits for what, where a bridge is visible: for a call, or for a worker whose function may wait for calls.
+//!
+//! Those have no field for it, as calls of other bridges are to pay nothing.
+
+use super::state::Call;
+use crate::python::signals;
+use crate::switch::stepper::current_task;
+use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use syncline_core::sync::{Mutex, lock};
+
+type WeakAny = Weak<dyn Any + Send + Sync>;
+
+struct Noted {
+    /// By address, which stays taken as long as this has a weak reference.
+    tasks: BTreeMap<usize, (WeakAny, Py<PyWeakrefReference>)>,
+    /// With more than that, what has ended is dropped.
+    most: usize,
+}
+
+const FEW: usize = 64;
+static WAITING: Mutex<Noted> = Mutex::new(Noted { tasks: BTreeMap::new(), most: FEW });
+/// Whether there was ever one.
+static IS_USED: AtomicBool = AtomicBool::new(false);
+
+fn address(of: &WeakAny) -> usize {
+    of.as_ptr().cast::<()>().addr()
+}
+
+/// The task that runs in this thread, if there is one, waits for this.
+pub fn note(py: Python<'_>, awaited: WeakAny) -> PyResult<()> {
+    let Some(task) = current_task(py).filter(|task| !task.is_none()) else { return Ok(()) };
+    let task = PyWeakrefReference::new(&task)?.unbind();
+    IS_USED.store(true, Relaxed);
+    let mut over = Vec::new();
+    {
+        let mut waiting = lock(&WAITING);
+        over.extend(waiting.tasks.insert(address(&awaited), (awaited, task)));
+        if waiting.tasks.len() > waiting.most {
+            let (alive, ended) = std::mem::take(&mut waiting.tasks)
+                .into_iter()
+                .partition::<BTreeMap<_, _>, _>(|(_, (awaited, _))| awaited.strong_count() > 0);
+            waiting.most = FEW + 2 * alive.len();
+            waiting.tasks = alive;
+            over.extend(ended.into_values());
+        }
+    }
+    drop(over);
+    Ok(())
+}
+
+/// The same for a call. It is for tools alone, so the call is made even if that fails.
+pub fn note_call(py: Python<'_>, call: &Arc<Call>) {
+    let known: Weak<Call> = Arc::downgrade(call);
+    if let Err(error) = note(py, known) {
+        signals::keep_unless_exception(py, error);
+    }
+}
+
+/// The task that waits for the call, itself or by the worker that it has sent.
+pub fn of(py: Python<'_>, call: &Arc<Call>) -> Option<Py<PyAny>> {
+    if !IS_USED.load(Relaxed) {
+        return None;
+    }
+    let task = {
+        let call_address = Arc::as_ptr(call).cast::<()>().addr();
+        let worker = call.waiter().map(|job| Arc::as_ptr(&job).cast::<()>().addr());
+        let waiting = lock(&WAITING);
+        let known = waiting.tasks.get(&call_address).or_else(|| waiting.tasks.get(&worker?))?;
+        known.1.clone_ref(py)
+    };
+    task.bind(py).upgrade().map(Bound::unbind)
+}
