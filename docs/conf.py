@@ -29,7 +29,17 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 nitpicky = True
 # The inventory that is kept here has no such names.
-nitpick_ignore = [("py:class", "threading.Thread"), ("py:class", "asyncio.events.AbstractEventLoop")]
+nitpick_ignore = [
+    ("py:class", name)
+    for name in (
+        "OfClass",
+        "SyncedOfClass",
+        "asyncio.events.AbstractEventLoop",
+        "collections.abc.Collection",
+        "opentelemetry.trace.TracerProvider",
+        "threading.Thread",
+    )
+]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

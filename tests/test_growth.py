@@ -15,7 +15,7 @@ import pytest
 import syncline
 
 MakeBridge = Callable[..., syncline.Bridge]
-FEW, MANY = 500, 4000
+FEW, MANY = 1000, 8000
 TOLERATED = 2.5
 """Eight times as many may take so many times eight times as long: caches. A search for each would take 64 times."""
 

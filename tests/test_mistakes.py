@@ -322,5 +322,7 @@ def test_a_keyword_called_timeout_reaches_the_function_that_takes_it() -> None:
 def test_the_module_shows_its_public_names_only() -> None:
     """And its version."""
     names = {name for name in dir(syncline) if not (name.startswith("__") and name.endswith("__"))}
-    assert names - {"compat", "jupyter", "twins"} == set(syncline.__all__) - {"__version__"}
+    assert names - {"compat", "jupyter", "telemetry", "twins", "waiting"} == set(syncline.__all__) - {
+        "__version__"
+    }
     assert syncline.__version__.count(".") == 2

@@ -65,12 +65,12 @@ fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<(
 }
 
 /// Whether bridges are visible that do not say so: the environment decides, or else whether Python runs in its
-/// development mode.
-fn is_visible_by_default(py: Python<'_>) -> PyResult<bool> {
+/// development mode. Late in the interpreter's end that can't be told any more, and nobody looks.
+fn is_visible_by_default(py: Python<'_>) -> bool {
+    let is_in_dev_mode = || py.import("sys")?.getattr("flags")?.getattr("dev_mode")?.is_truthy();
     match std::env::var("SYNCLINE_VISIBLE") {
-        Ok(value) if value == "0" || value.is_empty() => Ok(false),
-        Ok(_) => Ok(true),
-        Err(_) => py.import("sys")?.getattr("flags")?.getattr("dev_mode")?.is_truthy(),
+        Ok(value) => value != "0" && !value.is_empty(),
+        Err(_) => is_in_dev_mode().unwrap_or(false),
     }
 }
 
@@ -210,7 +210,7 @@ impl Bridge {
         let switches = matches!(nested, Nested::Switch | Nested::Auto);
         let bridge = next_id();
         let is_visible = match (backend, visible) {
-            (Backend::Asyncio, None) => is_visible_by_default(py)?,
+            (Backend::Asyncio, None) => is_visible_by_default(py),
             (Backend::Trio, Some(true)) => {
                 return Err(PyValueError::new_err(
                     "visible=True is for asyncio, whose tasks the interpreter's tools show; they know nothing of trio's",

@@ -43,7 +43,10 @@ impl Observed {
     /// A step of its coroutine begins in this thread.
     pub fn begin_step(&self) {
         let at = tracing::note_at(self.number, Kind::Step, self.id, self.text.load(Relaxed), 0, None);
-        let _ = self.begun.compare_exchange(0, at, Relaxed, Relaxed);
+        if self.begun.compare_exchange(0, at, Relaxed, Relaxed).is_err() {
+            // Where tasks don't start eagerly, the suspension was noted before the first step.
+            self.need_track();
+        }
     }
 
     pub fn end_step(&self) {
