@@ -5,8 +5,8 @@ The core calls these functions in the thread that waits, or starts another one. 
 when it is certain. A stall may be one or may not, so it is only described.
 """
 
-from .executors import is_only_worker, own_executor_is_needed
-from .locks import blocked_on_lock, may_be_in_a_circle
+from .executors import own_executor_is_needed
+from .locks import blocked_on_lock
 from .loops import blocked_loop_is_needed
 from .mixups import explain_loop_mixup
 from .patches import explain_patched_threads
@@ -18,8 +18,6 @@ __all__ = [
     "blocked_on_lock",
     "explain_loop_mixup",
     "explain_patched_threads",
-    "is_only_worker",
-    "may_be_in_a_circle",
     "own_executor_is_needed",
     "own_stall_report",
     "stack_of",

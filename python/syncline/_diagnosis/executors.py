@@ -40,13 +40,6 @@ def own_executor_is_needed(task: Any) -> str | None:
     )
 
 
-def is_only_worker() -> bool:
-    """Whether this thread is a pool's, and that has no other."""
-    worker = _frame_of_worker()
-    executor: Any = None if worker is None else worker.f_locals["executor_reference"]()
-    return executor is not None and executor._max_workers == 1
-
-
 def _frame_of_worker() -> FrameType | None:
     """The frame in which this thread, if it is a pool's, takes its work."""
     frame: FrameType | None = sys._getframe()

@@ -62,13 +62,7 @@ def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
     return _report(second, waiter_thread_id)
 
 
-def may_be_in_a_circle(loop_thread_id: int) -> bool:
-    """Whether it looks as if the loop's thread were part of a circle, or waited for one, whoever is in it. Then each
-    thread that waits for the loop has to look for itself."""
-    return _seems_closed(loop_thread_id, None)
-
-
-def _seems_closed(thread: int, waiter: int | None) -> bool:
+def _seems_closed(thread: int, waiter: int) -> bool:
     """Whether there may be a circle, by what was seen a short time ago (2). A cheap look before `_circle`
     searches."""
     now = time.monotonic()

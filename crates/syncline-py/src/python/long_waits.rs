@@ -68,11 +68,6 @@ impl LongWait {
         let look = py.import("syncline._diagnosis")?.getattr("blocked_on_lock")?;
         look.call1((self.loop_thread, self.waiter))?.extract()
     }
-
-    /// Whether the loop's thread may be in a circle of threads that wait for each other, whichever they are.
-    pub fn is_in_a_circle(&self, py: Python<'_>) -> PyResult<bool> {
-        py.import("syncline._diagnosis")?.getattr("may_be_in_a_circle")?.call1((self.loop_thread,))?.extract()
-    }
 }
 
 impl Drop for LongWait {

@@ -22,7 +22,7 @@ use crate::task::session::Session;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
@@ -146,11 +146,11 @@ impl Runner {
                 Job::Cancel(_) | Job::Do(_) | Job::Stop => {}
             }
         }
-        self.note_closing();
+        self.closing.store(true, Release);
         self.leave_behind(py, None);
         self.outbox.stop_deferring();
         let _ = self.outbox.flush();
-        self.note_ended();
+        self.ended.open();
     }
 
     /// Ends what runs there, and lets go of the loop; on the loop's thread.

@@ -16,13 +16,14 @@ use crate::python::surroundings::Backend;
 use crate::task::loop_cleanup::clean_up;
 use pyo3::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 use std::time::Duration;
 use syncline_core::latch::Latch;
 
 impl Runner {
     /// Tells the runner to end, without waiting for it.
     pub fn begin_closing(self: &Arc<Self>, py: Python<'_>) {
-        self.note_closing();
+        self.closing.store(true, Release);
         // If the mailbox takes nothing any more, the runner is ending already.
         let _ = self.post(py, Job::Stop);
     }

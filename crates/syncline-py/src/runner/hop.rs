@@ -8,7 +8,7 @@ use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::state::Call;
 use crate::call::stepping::{outer_ends, stepped_call};
 use crate::call::taker::Taker;
-use crate::call::wait::{Awaited, FOR_EVER, Fate, Patience, Wait};
+use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
@@ -28,9 +28,9 @@ use syncline_core::mailbox::{SendError, Sent};
 use syncline_core::spin::current_cpu;
 use syncline_core::stats::Stats;
 
-/// A thread in its first sleep wakes up by itself after that time. The main thread does so again after twice that, up to
-/// `LONGEST_TICK`: it looks for signals that were delivered to another thread. Others are told of what they have to know
-/// (lookout.rs).
+/// A waiting thread wakes up by itself after that time, then after twice that, up to `LONGEST_TICK`. It looks for
+/// signals that were delivered to another thread, for a result that lies in the outbox of a loop which does not turn,
+/// and for a runner that has died.
 const FIRST_TICK: Duration = Duration::from_millis(5);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 /// The one after that, where nothing but the result is looked for.
@@ -174,22 +174,12 @@ struct RunnerCall<'a> {
     /// As long as the wait has been, within limits.
     tick: Option<Duration>,
     begun: Instant,
-    /// Whether the runner was closing when this was looked at last.
-    was_closing: bool,
     watch: Watch,
 }
 
 impl<'a> RunnerCall<'a> {
     fn new(runner: &'a Arc<Runner>, call: &'a Arc<Call>, begun: Instant, stall_after: Option<Duration>) -> Self {
-        Self {
-            runner,
-            call,
-            outer: stepped_call(),
-            tick: None,
-            begun,
-            was_closing: false,
-            watch: Watch::new(begun, stall_after),
-        }
+        Self { runner, call, outer: stepped_call(), tick: None, begun, watch: Watch::new(begun, stall_after) }
     }
 }
 
@@ -203,33 +193,24 @@ impl Awaited for RunnerCall<'_> {
     fn fate(&mut self, py: Python<'_>) -> Fate {
         // A signal handler of this very thread may have forked during the wait: in the child nobody runs the call.
         if self.runner.is_gone(py) {
-            self.watch.tell_others(self.runner);
-            return Fate::Gone;
+            Fate::Gone
+        } else if self.runner.is_closing() {
+            Fate::Closing
+        } else {
+            Fate::Runs
         }
-        self.was_closing = self.runner.is_closing();
-        if self.was_closing { Fate::Closing } else { Fate::Runs }
     }
 
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
         let is_main = process::is_main_thread(py);
-        let was_closing = self.was_closing;
+        let longest = if self.outer.is_some() { LONGEST_NESTED_TICK } else { LONGEST_TICK };
+        let was_closing = self.runner.is_closing();
         self.watch.make_known(py, self.runner, self.call);
         self.call.note_long_wait();
-        // From here on this thread is roused if one of these changes.
-        if self.call.slot.is_filled() || self.runner.has_ended() || self.runner.is_closing() != was_closing {
+        if self.call.slot.is_filled() {
             return Ok(());
         }
-        let longest = match &self.outer {
-            Some(_) => LONGEST_NESTED_TICK,
-            None if is_main || !self.watch.is_known() => LONGEST_TICK,
-            None => FOR_EVER,
-        };
-        let begun = self.begun;
-        let mut tick = if longest == FOR_EVER {
-            FOR_EVER
-        } else {
-            self.tick.unwrap_or_else(|| begun.elapsed().clamp(FIRST_TICK, longest))
-        };
+        let mut tick = self.tick.unwrap_or_else(|| self.begun.elapsed().clamp(FIRST_TICK, longest));
         process::sleep(py, || {
             loop {
                 let left = due.map_or(tick, |at| at.saturating_duration_since(Instant::now()).min(tick));
@@ -267,18 +248,11 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn next_look(&self, now: Instant) -> Option<Instant> {
-        self.watch.next(now)
+        Some(self.watch.next(now))
     }
 
     fn errands(&self) -> Option<&Errands> {
         self.call.errands()
-    }
-
-    fn on_errand<T>(&mut self, run: impl FnOnce(&Self) -> T) -> T {
-        if self.call.has_errands() {
-            self.watch.hand_over();
-        }
-        run(self)
     }
 
     fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {

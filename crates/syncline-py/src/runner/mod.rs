@@ -5,7 +5,6 @@ pub mod attached;
 pub mod end;
 mod feeding;
 pub mod hop;
-mod lookout;
 pub mod registry;
 #[cfg(target_os = "linux")]
 pub mod selector;

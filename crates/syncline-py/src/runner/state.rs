@@ -8,7 +8,6 @@
 //!    tasks, finalizes async generators, and closes the loop (end.rs).
 
 use super::arrival::Arrival;
-use super::lookout::Lookout;
 #[cfg(unix)]
 use super::uv::Handles;
 use crate::call::state::Call;
@@ -32,7 +31,7 @@ use crate::task::start::{RunIn, start_call};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -140,8 +139,6 @@ pub struct Runner {
     pub thread_id: AtomicU64,
     /// The calls of `submit` and `run_async`: whoever waits for them has to be told if the loop ends (end.rs, by 1).
     pub told_of_end: WeakList<Call>,
-    /// The threads that have waited for its loop for a while.
-    pub lookout: Arc<Lookout>,
     turns: AtomicU64,
     /// The number of the turn whose stall was reported last, plus one; 0 if none was.
     reported: AtomicU64,
@@ -221,7 +218,6 @@ impl Runner {
             thread: Once::new(),
             thread_id: AtomicU64::new(0),
             told_of_end: WeakList::default(),
-            lookout: Lookout::new(),
             turns: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
@@ -259,18 +255,6 @@ impl Runner {
 
     pub fn is_closing(&self) -> bool {
         self.closing.load(Acquire)
-    }
-
-    /// Notes that it takes no more calls; attached.
-    pub fn note_closing(&self) {
-        self.closing.store(true, Release);
-        self.lookout.rouse_all();
-    }
-
-    /// Notes that it has ended; attached.
-    pub fn note_ended(&self) {
-        self.ended.open();
-        self.lookout.rouse_all();
     }
 
     pub fn has_ended(&self) -> bool {

@@ -31,7 +31,7 @@ use crate::task::new_loop;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
@@ -196,13 +196,13 @@ struct ThreadIsOver<'a>(&'a Arc<Runner>);
 impl Drop for ThreadIsOver<'_> {
     fn drop(&mut self) {
         let runner = self.0;
-        runner.note_closing();
+        runner.closing.store(true, Release);
         drop(runner.mailbox.close());
         runner.outbox.stop_deferring();
         let _ = runner.outbox.flush();
         #[cfg(target_os = "linux")]
         drop(lock(&runner.wake_fd).take());
-        runner.note_ended();
+        runner.ended.open();
         drive(None);
     }
 }
@@ -276,7 +276,7 @@ fn turn(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
 }
 
 fn end(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
-    runner.note_closing();
+    runner.closing.store(true, Release);
     #[cfg(unix)]
     uv_feeder::end(runner);
     if let Err(error) = runner.shut_down(py, event_loop) {

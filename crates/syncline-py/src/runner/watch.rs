@@ -1,6 +1,5 @@
 //! What a caller looks at when its wait is long: whether the loop turns, and whether the wait can ever end.
 
-use super::lookout::Seat;
 use super::state::{Feeder, Runner};
 use crate::call::state::Call;
 use crate::call::waiter;
@@ -8,7 +7,6 @@ use crate::python::errors;
 use crate::python::log;
 use crate::python::long_waits::LongWait;
 use crate::python::names;
-use crate::python::process;
 use crate::python::signals;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -17,22 +15,15 @@ use std::time::{Duration, Instant};
 /// How often a long wait is examined for deadlocks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What others know of a wait.
-struct Known {
-    /// For reports.
-    wait: LongWait,
-    /// For who looks after the runner.
-    seat: Seat,
-}
-
 pub struct Watch {
     begun: Instant,
     stall_after: Option<Duration>,
     next_check: Instant,
-    /// There from the first long sleep on, or, if stalls are reported, from the first look on.
-    known: Option<Known>,
-    /// Whether it is enough that the keeper looks, from the first check on.
-    is_relieved: bool,
+    /// The loop's turns at the last look, and since when they have been that many.
+    seen_turns: Option<(u64, Instant)>,
+    /// Makes this wait known to reports. There from the first long sleep on, or, if stalls are reported, from the first
+    /// look on.
+    examined: Option<LongWait>,
     /// Whether `report_own_stall` was called, which is done once a wait.
     told_of_own: bool,
     /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
@@ -45,56 +36,25 @@ impl Watch {
             begun,
             stall_after,
             next_check: begun + CHECK_INTERVAL,
-            known: None,
-            is_relieved: false,
+            seen_turns: None,
+            examined: None,
             told_of_own: false,
             seen_moves: None,
         }
     }
 
-    /// When to look next; `None` if another one looks.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        let keeps = self.known.as_ref().is_some_and(|known| known.seat.keep());
-        if self.is_relieved && !keeps {
-            return None;
-        }
-        Some(self.stall_after.map_or(self.next_check, |span| self.next_check.min(now + span / 2)))
-    }
-
-    /// Whether this thread hears what it has to know: from then on it need not look for that.
-    pub fn is_known(&self) -> bool {
-        self.known.is_some()
-    }
-
-    /// Has the others look for themselves, if this thread does it for them: the loop is gone.
-    pub fn tell_others(&self, runner: &Runner) {
-        if self.known.as_ref().is_some_and(|known| known.seat.is_keeper()) {
-            runner.lookout.rouse_all();
-        }
-    }
-
-    /// This thread is about to do something that may take long.
-    pub fn hand_over(&self) {
-        if let Some(known) = &self.known {
-            known.seat.hand_over();
-        }
+    /// When to look next.
+    pub fn next(&self, now: Instant) -> Instant {
+        self.stall_after.map_or(self.next_check, |span| self.next_check.min(now + span / 2))
     }
 
     /// Makes the wait known to reports, before the thread sleeps for long.
-    pub fn make_known(&mut self, py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>) {
+    pub fn make_known(&mut self, py: Python<'_>, runner: &Runner, call: &Arc<Call>) {
         let loop_thread = runner.thread_id();
         // The thread of a loop that somebody else runs may be known only when it has begun to run.
-        if self.known.as_ref().is_some_and(|known| known.wait.is_for(loop_thread)) {
-            return;
-        }
-        let subject: Arc<Call> = Arc::clone(call);
-        let Ok(wait) = LongWait::begin(py, loop_thread, self.begun, subject) else { return };
-        match &mut self.known {
-            Some(known) => known.wait = wait,
-            // The main thread may be busy with a signal's handler.
-            None => {
-                self.known = Some(Known { wait, seat: Seat::take(&runner.lookout, call, !process::is_main_thread(py)) })
-            }
+        if self.examined.as_ref().is_none_or(|wait| !wait.is_for(loop_thread)) {
+            let subject: Arc<Call> = Arc::clone(call);
+            self.examined = LongWait::begin(py, loop_thread, self.begun, subject).ok();
         }
     }
 
@@ -102,7 +62,7 @@ impl Watch {
     pub fn look(
         &mut self,
         py: Python<'_>,
-        runner: &Arc<Runner>,
+        runner: &Runner,
         call: &Arc<Call>,
         is_nested: bool,
         now: Instant,
@@ -113,7 +73,11 @@ impl Watch {
             // has turned by the next look.
             runner.wake();
         }
-        let since = runner.lookout.in_turn_since(turns, now).max(self.begun);
+        let since = match self.seen_turns {
+            Some((seen, since)) if seen == turns => since,
+            _ => now,
+        };
+        self.seen_turns = Some((turns, since));
         if let Some(span) = self.stall_after {
             // A report of a stall shows all who wait, so this wait is made known before there is one.
             self.make_known(py, runner, call);
@@ -127,8 +91,7 @@ impl Watch {
                 report_own_stall(py, runner, call, now - self.begun);
             }
         }
-        let is_alarmed = self.known.as_mut().is_some_and(|known| known.seat.hears_alarm());
-        if now < self.next_check && !is_alarmed {
+        if now < self.next_check {
             return Ok(());
         }
         self.next_check = now + CHECK_INTERVAL;
@@ -136,29 +99,13 @@ impl Watch {
             job.look_after(py, &mut self.seen_moves);
         }
         match self.find_deadlock(py, runner, call, now > since) {
-            Ok(None) => self.relieve(py, runner, is_nested),
-            Ok(Some(report)) => return Err(errors::deadlock(py, report)),
-            Err(error) => signals::keep_unless_exception(py, error),
-        }
-        Ok(())
-    }
-
-    /// From now on the keeper looks for this thread, unless something is to be seen from this one alone.
-    fn relieve(&mut self, py: Python<'_>, runner: &Runner, is_nested: bool) {
-        if self.is_relieved || is_nested || waiter::here().is_some() || runner.thread_id() == 0 {
-            return;
-        }
-        let has_to_tell_of_own = self.stall_after.is_some() && !self.told_of_own;
-        let is_special = || -> PyResult<bool> {
-            let is_only_worker = || py.import("syncline._diagnosis")?.getattr("is_only_worker")?.call0()?.extract();
-            Ok(names::running_loop(py)?.is_some() || is_only_worker()?)
-        };
-        let is_special = has_to_tell_of_own
-            || is_special().unwrap_or_else(|error| {
+            Ok(None) => Ok(()),
+            Ok(Some(report)) => Err(errors::deadlock(py, report)),
+            Err(error) => {
                 signals::keep_unless_exception(py, error);
-                true
-            });
-        self.is_relieved = !is_special;
+                Ok(())
+            }
+        }
     }
 
     /// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if
@@ -166,19 +113,16 @@ impl Watch {
     fn find_deadlock(
         &mut self,
         py: Python<'_>,
-        runner: &Arc<Runner>,
+        runner: &Runner,
         call: &Arc<Call>,
         has_stood_still: bool,
     ) -> PyResult<Option<String>> {
         self.make_known(py, runner, call);
-        let Some(Known { wait, seat }) = &self.known else { return Ok(None) };
-        if runner.feeder() != Feeder::Selector || (has_stood_still && !runner.is_asleep()) {
-            if let Some(report) = wait.is_blocked(py)? {
-                return Ok(Some(report));
-            }
-            if seat.is_keeper() && wait.is_in_a_circle(py)? {
-                runner.lookout.alarm();
-            }
+        let Some(wait) = &self.examined else { return Ok(None) };
+        if (runner.feeder() != Feeder::Selector || (has_stood_still && !runner.is_asleep()))
+            && let Some(report) = wait.is_blocked(py)?
+        {
+            return Ok(Some(report));
         }
         if !has_stood_still || !runner.is_asleep() {
             return Ok(None);
