@@ -16,7 +16,7 @@
 use crate::latch::Latch;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU32};
-use crate::sync::{Arc, Mutex, lock, replace, take};
+use crate::sync::{Arc, Mutex, lock, replace};
 use std::time::Duration;
 
 /// It took longer than that to get the interpreter: somebody computes, and gives it away only when asked to.
@@ -52,7 +52,12 @@ impl Coming<'_> {
 
 impl Drop for Coming<'_> {
     fn drop(&mut self) {
-        drop(take(&self.ahead.coming));
+        let mut coming = lock(&self.ahead.coming);
+        // Not that of another caller, which has announced itself since.
+        if coming.as_ref().is_some_and(|coming| Arc::ptr_eq(coming, &self.queues)) {
+            *coming = None;
+        }
+        drop(coming);
         self.queues.open();
     }
 }

@@ -60,6 +60,13 @@ struct Shared {
     lost: AtomicU64,
 }
 
+impl Shared {
+    fn count_lost(&self) -> u64 {
+        let lanes = lock(&self.lanes).clone();
+        self.lost.load(Relaxed) + lanes.iter().map(|lane| lane.lost.load(Relaxed)).sum::<u64>()
+    }
+}
+
 pub struct Trace {
     begun: Instant,
     shared: Arc<Shared>,
@@ -86,7 +93,8 @@ impl Trace {
         });
         let writing = Arc::clone(&shared);
         let end = thread::Builder::new().name("syncline-trace".to_owned()).spawn(move || {
-            Writer { shared: writing, file, texts: Vec::new(), spare: Vec::new(), out: String::new(), begun: now }.run()
+            let (texts, spare, out, begun, failed) = (Vec::new(), Vec::new(), String::new(), now, None);
+            Writer { shared: writing, file, texts, spare, out, begun, failed }.run()
         })?;
         Ok(Self { begun, shared, writer: end.thread().clone(), end: Mutex::new(Some(end)) })
     }
@@ -126,8 +134,7 @@ impl Trace {
 
     /// How many records were lost (by 1).
     pub fn lost(&self) -> u64 {
-        let lanes = lock(&self.shared.lanes).clone();
-        self.shared.lost.load(Relaxed) + lanes.iter().map(|lane| lane.lost.load(Relaxed)).sum::<u64>()
+        self.shared.count_lost()
     }
 
     /// Ends it, and waits for the writer. Only the first call does.
@@ -148,6 +155,7 @@ struct Writer {
     spare: Vec<Record>,
     out: String,
     begun: u64,
+    failed: Option<io::Error>,
 }
 
 impl Writer {
@@ -159,10 +167,18 @@ impl Writer {
             if is_last {
                 return self.finish();
             }
-            self.file.write_all(self.out.as_bytes())?;
-            self.out.clear();
+            self.write_out();
             thread::park_timeout(EVERY);
         }
+    }
+
+    /// After an error nothing is written any more. The lanes are emptied all the same, and the file stays open until the
+    /// end: a forked child closes its descriptor by number.
+    fn write_out(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.file.write_all(self.out.as_bytes()).and_then(|()| self.file.flush()).err();
+        }
+        self.out.clear();
     }
 
     fn empty_lanes(&mut self) {
@@ -206,15 +222,14 @@ impl Writer {
 
     fn finish(mut self) -> io::Result<()> {
         let pid = self.shared.pid;
-        let lanes = lock(&self.shared.lanes).clone();
-        let lost = self.shared.lost.load(Relaxed) + lanes.iter().map(|lane| lane.lost.load(Relaxed)).sum::<u64>();
+        let lost = self.shared.count_lost();
         let _ = write!(
             self.out,
             "{{\"ph\":\"M\",\"name\":\"process_labels\",\"pid\":{pid},\"tid\":{pid},\"args\":{{\"labels\":\"{lost} records \
              lost\"}}}}\n]\n"
         );
-        self.file.write_all(self.out.as_bytes())?;
-        self.file.flush()
+        self.write_out();
+        self.failed.map_or(Ok(()), Err)
     }
 }
 

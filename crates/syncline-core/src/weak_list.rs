@@ -22,6 +22,12 @@ pub struct WeakVec<T: ?Sized> {
     next: usize,
 }
 
+impl<T: ?Sized> Clone for WeakVec<T> {
+    fn clone(&self) -> Self {
+        Self { all: self.all.clone(), next: self.next }
+    }
+}
+
 impl<T: ?Sized> Default for WeakVec<T> {
     fn default() -> Self {
         Self { all: Vec::new(), next: 0 }

@@ -97,14 +97,19 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        use crate::switch::kinds::Kind;
+        use crate::task::session::SessionCoroutine;
         use pyo3::types::PyModuleMethods;
 
         let py = module.py();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::python::errors::export(module)?;
         crate::python::condition::complete(py)?;
-        let kinds =
-            vec![Nestable::kind(py), BridgedCoroutine::kind(py), crate::task::session::SessionCoroutine::kind(py)];
+        let kinds = vec![
+            Kind::of_class::<Nestable>(py),
+            Kind::of_class::<BridgedCoroutine>(py),
+            Kind::of_class::<SessionCoroutine>(py),
+        ];
         crate::switch::kinds::fill(py, kinds, crate::call::caller::note_new_task);
         crate::lifecycle::install(py)
     }

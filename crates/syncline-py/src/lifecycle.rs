@@ -71,10 +71,8 @@ fn end_main(py: Python<'_>) {
     if !main_end::come() {
         return;
     }
-    for resident in residents::alive(py) {
-        if let Some(event_loop) = resident.event_loop(py) {
-            main_end::outlive_executors(py, &event_loop);
-        }
+    for event_loop in residents::event_loops(py) {
+        main_end::outlive_executors(py, &event_loop);
     }
     let waits = names::is_waiting_for_threads(py).and_then(|waits| waits.call0()?.is_truthy());
     if waits.unwrap_or(false) {

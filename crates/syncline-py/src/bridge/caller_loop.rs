@@ -54,6 +54,8 @@ const LONGEST_TURN: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct CallerLoop {
     pub name: Arc<str>,
     pub epoch: u32,
+    /// The identifier of its thread.
+    thread: u64,
     event_loop: Mutex<Option<Py<PyAny>>>,
     /// The loop's hooks for async generators. Known for loops of our class, which can make a first step outside of
     /// their turns.
@@ -97,6 +99,7 @@ impl CallerLoop {
         let own = Arc::new(Self {
             name: name.into(),
             epoch: process::epoch(),
+            thread: names::thread_ident(py)?,
             event_loop: Mutex::new(Some(event_loop.unbind())),
             hooks,
             busy: Busy::new(driving),
@@ -205,7 +208,7 @@ impl CallerLoop {
         }
         call.stop_when_settled(Some(event_loop.clone().unbind()));
         let subject: Arc<Call> = Arc::clone(call);
-        let known = LongWait::begin_driving(py, wait.begun, subject);
+        let known = LongWait::begin_driving(py, self.thread, wait.begun, subject);
         let result = wait.wait_for(py, &mut awaited);
         drop(known);
         // If the call goes on without its caller, its end must not stop the loop for a later call.

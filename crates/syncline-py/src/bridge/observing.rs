@@ -9,38 +9,33 @@ use super::placement::Place;
 use super::shared::{Shared, State};
 use crate::call::stepping::stepped_call;
 use crate::coroutine::target::Target;
-use crate::python::per_process::PerProcess;
+use crate::python::per_process::{PerProcess, inherited};
 use crate::python::residents;
 use crate::python::spans::{self, Span};
 use crate::python::tracing::{self, Kind};
 use crate::runner::turns;
 use crate::switch::nest;
 use pyo3::prelude::*;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::lock;
+use syncline_core::weak_list::WeakVec;
 
 /// The bridges of this process.
-static ALL: PerProcess<Vec<Weak<Shared>>> = PerProcess::new();
-
-fn all() -> &'static Mutex<Vec<Weak<Shared>>> {
-    ALL.get(|parents| parents.and_then(|parents| parents.try_lock().ok()).map(|all| all.clone()).unwrap_or_default())
-}
+static ALL: PerProcess<WeakVec<Shared>> = PerProcess::new();
 
 /// Adds a new bridge.
 pub fn remember(shared: &Arc<Shared>) {
     shared.state.set(State::OBSERVED, tracing::is_wanted());
-    let mut all = lock(all());
-    all.retain(|known| known.strong_count() > 0);
-    all.push(Arc::downgrade(shared));
+    lock(ALL.get(inherited)).add(Arc::downgrade(shared));
 }
 
 /// Tells all bridges whether anyone looks at their calls.
 fn tell_all() {
     let is_wanted = tracing::is_on() || spans::are_made();
     tracing::set_wanted(is_wanted);
-    let known = lock(all()).clone();
-    for shared in known.iter().filter_map(Weak::upgrade) {
+    let known = lock(ALL.get(inherited)).alive();
+    for shared in known {
         shared.state.set(State::OBSERVED, is_wanted);
     }
 }
@@ -57,11 +52,7 @@ pub fn after_fork() {
 pub fn begin_trace(py: Python<'_>, path: &str, process: &str, now: u64) -> PyResult<u64> {
     let number = tracing::begin(path, process, now)?;
     tell_all();
-    for resident in residents::alive(py) {
-        if let Some(event_loop) = resident.event_loop(py) {
-            turns::watch(&event_loop);
-        }
-    }
+    residents::event_loops(py).iter().for_each(turns::watch);
     Ok(number)
 }
 
@@ -69,16 +60,12 @@ pub fn begin_trace(py: Python<'_>, path: &str, process: &str, now: u64) -> PyRes
 #[pyfunction]
 #[pyo3(signature = (number, /))]
 pub fn end_trace(py: Python<'_>, number: u64) -> PyResult<Option<u64>> {
-    let lost = tracing::end(py, number)?;
-    if lost.is_some() {
+    let ended = tracing::end(py, number);
+    if !matches!(ended, Ok(None)) {
         tell_all();
-        for resident in residents::alive(py) {
-            if let Some(event_loop) = resident.event_loop(py) {
-                turns::leave(&event_loop);
-            }
-        }
+        residents::event_loops(py).iter().for_each(turns::leave);
     }
-    Ok(lost)
+    ended
 }
 
 /// How many records the trace has lost so far; None if it has ended.

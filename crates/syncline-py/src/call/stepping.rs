@@ -54,6 +54,10 @@ pub fn stepped_call() -> Option<Arc<Call>> {
     STEPPING.with(Leaky::cloned)
 }
 
+pub fn is_stepping() -> bool {
+    STEPPING.with(Leaky::is_some)
+}
+
 /// Whether a nested call that blocks its loop is to end, since the call around it, `outer`, is to be cancelled. The
 /// loop can't deliver that cancellation while it is blocked; the nested call delivers it by what it raises.
 pub fn outer_ends(py: Python<'_>, outer: Option<&Arc<Call>>, now: Instant) -> bool {

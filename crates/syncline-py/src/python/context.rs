@@ -113,14 +113,17 @@ impl Kept {
 /// Waits until no thread is in the context. The loop's thread may not have left it yet: a call's end is known within its
 /// last step, in which the interpreter may be taken from that thread.
 fn is_left_in_time(context: &Bound<'_, PyAny>) -> bool {
-    let begun = Instant::now();
-    while Entered::new(context).is_err() {
-        if begun.elapsed() > LONGEST_STEP_END {
-            return false;
-        }
-        process::sleep(context.py(), || thread::sleep(Duration::from_micros(50)));
+    if Entered::new(context).is_ok() {
+        return true;
     }
-    true
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST_STEP_END {
+        process::sleep(context.py(), || thread::sleep(Duration::from_micros(50)));
+        if Entered::new(context).is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 thread_local! {

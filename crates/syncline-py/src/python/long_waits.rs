@@ -1,7 +1,8 @@
 //! The list of waits that have gone on for a while, for the code that searches for deadlocks, reports stalls, and shows
 //! who waits for whom.
 //!
-//! A wait that ends soon is not in it: it is added when its thread goes to sleep for long.
+//! A wait that ends soon is not in it: it is added when its thread goes to sleep for long. Only one of a thread that
+//! drives the loop itself is added at once, as that thread is in the loop until then.
 //!
 //! Invariants:
 //! 1. The list is locked only while attached. So what Python code reads there stays true until another thread runs.
@@ -47,16 +48,19 @@ pub struct LongWait {
 
 impl LongWait {
     pub fn begin(py: Python<'_>, loop_thread: u64, begun: Instant, subject: Arc<dyn Subject>) -> PyResult<Self> {
-        let waiter = names::thread_ident(py)?;
+        Ok(Self::of(names::thread_ident(py)?, loop_thread, begun, subject))
+    }
+
+    /// The same for a wait of this thread, `thread`, which runs the loop itself.
+    pub fn begin_driving(_py: Python<'_>, thread: u64, begun: Instant, subject: Arc<dyn Subject>) -> Self {
+        Self::of(thread, thread, begun, subject)
+    }
+
+    fn of(waiter: u64, loop_thread: u64, begun: Instant, subject: Arc<dyn Subject>) -> Self {
         let mut all = all();
         let number = NEXT.fetch_add(1, Relaxed);
         all.add(number, Going { waiter, loop_thread, begun, subject });
-        Ok(Self { number, waiter, loop_thread })
-    }
-
-    /// The same for a wait of a thread that runs the loop itself.
-    pub fn begin_driving(py: Python<'_>, begun: Instant, subject: Arc<dyn Subject>) -> PyResult<Self> {
-        Self::begin(py, names::thread_ident(py)?, begun, subject)
+        Self { number, waiter, loop_thread }
     }
 
     pub fn is_for(&self, loop_thread: u64) -> bool {

@@ -97,6 +97,11 @@ fn open_of(known: &Mutex<WeakVec<dyn Resident>>) -> Vec<Arc<dyn Resident>> {
     known.into_iter().filter(|resident| !resident.has_ended()).collect()
 }
 
+/// The loop objects of those that have not ended.
+pub fn event_loops(py: Python<'_>) -> Vec<Bound<'_, PyAny>> {
+    alive(py).iter().filter_map(|resident| resident.event_loop(py)).collect()
+}
+
 /// For messages: maps the `id` of each loop object to its description and its scope.
 pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let owners = PyDict::new(py);

@@ -2,6 +2,7 @@
 
 use super::once::intern;
 use super::per_process::PerProcess;
+use super::signals;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::sync::atomic::AtomicBool;
@@ -37,6 +38,19 @@ impl Detached {
     pub fn end<T>(&self, py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
         let span = self.0.as_ref().map(|(maker, begun)| (maker.bind(py).clone(), begun.bind(py).clone()));
         Span(span).end(py, result)
+    }
+
+    /// Ends it for a call that was never made, for this reason.
+    pub fn end_uncalled(&self, py: Python<'_>, reason: impl FnOnce(Python<'_>) -> PyErr) {
+        if self.0.is_none() {
+            return;
+        }
+        let reason = reason(py);
+        if let Err(raised) = self.end::<()>(py, Err(reason.clone_ref(py)))
+            && !raised.value(py).is(reason.value(py))
+        {
+            signals::keep_unless_exception(py, raised);
+        }
     }
 }
 

@@ -101,8 +101,11 @@ pub fn begin(path: &str, process: &str, now: u64) -> PyResult<u64> {
     let file = File::create(path)?;
     let number = LAST.fetch_add(1, Relaxed) + 1;
     #[cfg(unix)]
-    DESCRIPTOR.store(std::os::fd::AsRawFd::as_raw_fd(&file), Relaxed);
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&file);
     let trace = Trace::begin(file, process, now)?;
+    // Only now: if the writer could not be started, the file is closed.
+    #[cfg(unix)]
+    DESCRIPTOR.store(descriptor, Relaxed);
     trace.text(Text::new("returned", "returned"));
     let current = Current { number, epoch: process::epoch(), path: path.to_owned(), trace, names: Mutex::default() };
     drop(replace(CURRENT.get(|_| None), Some(Arc::new(current))));
@@ -174,10 +177,9 @@ fn thread_number() -> u64 {
 
 /// Calls `note` with this thread's lane of the trace that is on.
 fn with_lane<T>(note: impl FnOnce(&Current, &Lane) -> T) -> Option<T> {
-    let is_known = HERE.with_borrow(|here| {
-        here.as_ref()
-            .is_some_and(|here| here.current.number == NUMBER.load(Relaxed) && here.current.epoch == process::epoch())
-    });
+    let is_current = |here: &Here| here.current.number == number() && here.current.epoch == process::epoch();
+    // Not in the last moments of a thread, when this is gone.
+    let is_known = HERE.try_with(|here| here.borrow().as_ref().is_some_and(is_current)).ok()?;
     if !is_known {
         let current = current().filter(|current| current.number == number())?;
         let name = Python::try_attach(thread_name)?;
@@ -313,7 +315,12 @@ fn known_or(first: &Bound<'_, PyAny>, second: &Bound<'_, PyAny>, make: impl FnOn
         return known;
     }
     let Some(current) = current() else { return UNKNOWN };
-    let text = current.trace.text(make());
+    let text = make();
+    if current.number != number() {
+        // It has ended while Python code ran: what is kept now nobody would let go of.
+        return UNKNOWN;
+    }
+    let text = current.trace.text(text);
     let mut names = lock(&current.names);
     names.known.insert(key, text);
     names.kept.push((first.clone().unbind(), second.clone().unbind()));

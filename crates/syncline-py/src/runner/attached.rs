@@ -219,8 +219,8 @@ impl Standing {
                 call.leave_behind(py, runner.gone(py));
             }
         }
-        attached.is_watched.store(true, SeqCst);
-        true
+        // If it is by now, by another watcher, that one looks on.
+        !attached.is_watched.swap(true, SeqCst)
     }
 }
 

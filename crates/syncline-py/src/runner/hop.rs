@@ -6,7 +6,7 @@ use crate::call::errands::Errands;
 use crate::call::heard::{Heard, UnderWay};
 use crate::call::outcome::{Outcome, is_cancelled};
 use crate::call::state::Call;
-use crate::call::stepping::{outer_ends, stepped_call};
+use crate::call::stepping::{is_stepping, outer_ends, stepped_call};
 use crate::call::taker::Taker;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
@@ -129,7 +129,7 @@ fn first_sleep(
     send: impl FnOnce() -> Result<(), SendError<Job>> + Send,
 ) -> Result<(), SendError<Job>> {
     // The main thread has signals to look for, and one in another call may have to end with that.
-    let is_patient = patience.timeout.is_none() && !process::is_main_thread(py) && stepped_call().is_none();
+    let is_patient = patience.timeout.is_none() && !process::is_main_thread(py) && !is_stepping();
     let (sent, is_ahead, detached_until) = process::sleep(py, || {
         runner.caller_cpu.store(current_cpu(), Relaxed);
         let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
@@ -160,7 +160,7 @@ fn first_sleep(
     let attach_took = detached_until.elapsed();
     runner.caller_spin.note_attach(attach_took);
     runner.ahead.note_attach(attach_took);
-    if is_ahead {
+    if is_ahead && sent.is_ok() {
         runner.ahead.record(call.slot.is_filled());
     }
     sent

@@ -114,12 +114,12 @@ pub struct Runner {
     pub loop_cpu: AtomicU32,
     pub cleanup: Duration,
     /// Known when the loop is there.
-    pub known_feeder: OnceLock<Feeder>,
+    pub(super) known_feeder: OnceLock<Feeder>,
     #[cfg(unix)]
-    pub handles: Mutex<Option<Handles>>,
+    pub(super) handles: Mutex<Option<Handles>>,
     /// Results that were published where nothing of Python's may be freed (uv_feeder.rs).
     #[cfg(unix)]
-    pub published: Mutex<Vec<Published>>,
+    pub(super) published: Mutex<Vec<Published>>,
     pub backend: Backend,
     pub switches: bool,
     is_of_thread: bool,
@@ -132,9 +132,9 @@ pub struct Runner {
     pub wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
     pub event_loop: Once<Py<PyAny>>,
     /// The callback that empties the mailbox, for a loop that is fed by callbacks.
-    pub drain: Once<Py<PyAny>>,
+    pub(super) drain: Once<Py<PyAny>>,
     /// How many threads are in the middle of scheduling it.
-    pub wakers: AtomicU32,
+    pub(super) wakers: AtomicU32,
     pub thread: Once<Py<PyAny>>,
     pub thread_id: AtomicU64,
     /// The calls of `submit` and `run_async`: whoever waits for them has to be told if the loop ends (end.rs, by 1).

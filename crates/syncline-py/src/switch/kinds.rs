@@ -5,7 +5,9 @@
 
 use super::parked::LayerView;
 use crate::python::once::Once;
+use pyo3::PyClass;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyDict, PyType};
 
 /// Tells strands apart: a strand's address, which is its own for as long as it lives.
@@ -30,6 +32,33 @@ pub struct Kind {
     pub waiter: fn(&Bound<'_, PyAny>) -> Option<Py<PyAny>>,
     /// The name of what it runs.
     pub name: fn(&Bound<'_, PyAny>) -> Option<Py<PyAny>>,
+}
+
+/// What such a class is asked, each coroutine for itself; the words are those of `Kind`.
+pub trait Steppable {
+    fn runs_in(&self, strand: StrandId) -> bool;
+    fn nests(&self) -> bool;
+    fn is_nested(&self) -> bool;
+    fn layers(&self, py: Python<'_>) -> Vec<LayerView>;
+    fn waiter(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+    fn name(&self, py: Python<'_>) -> Option<Py<PyAny>>;
+}
+
+impl Kind {
+    pub fn of_class<T: Steppable + PyClass<Frozen = True> + Sync>(py: Python<'_>) -> Self {
+        fn this<'a, T: PyClass<Frozen = True> + Sync>(coroutine: &'a Bound<'_, PyAny>) -> Option<&'a T> {
+            coroutine.cast::<T>().ok().map(Bound::get)
+        }
+        Self {
+            class: py.get_type::<T>().unbind(),
+            runs_in: |coroutine, strand| this::<T>(coroutine).is_some_and(|this| this.runs_in(strand)),
+            nests: |coroutine| this::<T>(coroutine).is_some_and(T::nests),
+            is_nested: |coroutine| this::<T>(coroutine).is_some_and(T::is_nested),
+            layers: |coroutine| this::<T>(coroutine).map_or_else(Vec::new, |this| this.layers(coroutine.py())),
+            waiter: |coroutine| this::<T>(coroutine)?.waiter(coroutine.py()),
+            name: |coroutine| this::<T>(coroutine)?.name(coroutine.py()),
+        }
+    }
 }
 
 /// What is to be done before a task is made; gets the options that it is made with.

@@ -6,9 +6,9 @@
 //! 2. What is no coroutine, or runs in a strand already, is left as it is.
 
 use super::greenlets;
-use super::kinds::{self, Kind};
+use super::kinds::{self, Steppable, StrandId};
 use super::nest::{self, Driving, Terms};
-use super::parked;
+use super::parked::{self, LayerView};
 use super::stepper::{Owner, current_task};
 use super::strand::{Strand, active};
 use crate::coroutine::driven::{Driven, Thrown};
@@ -33,20 +33,6 @@ pub struct Nestable {
 }
 
 impl Nestable {
-    pub fn kind(py: Python<'_>) -> Kind {
-        Kind {
-            class: py.get_type::<Self>().unbind(),
-            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.id() == strand),
-            nests: |_| true,
-            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().strand.is_nested()),
-            layers: |coroutine| {
-                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().strand.layers(coroutine.py()))
-            },
-            waiter: |_| None,
-            name: |coroutine| coroutine.getattr(intern!(coroutine.py(), "__qualname__")).ok().map(Bound::unbind),
-        }
-    }
-
     fn of(inner: &Bound<'_, PyAny>) -> Self {
         let source = Driven::new(Target::Coroutine(inner.clone().unbind()));
         Self { inner: inner.clone().unbind(), strand: Strand::new(source, Owner::WhoeverSteps) }
@@ -58,6 +44,32 @@ impl Nestable {
             return parked::of_stack(py, self.strand.layers(py), attribute);
         }
         self.inner.getattr(py, attribute).ok()
+    }
+}
+
+impl Steppable for Nestable {
+    fn runs_in(&self, strand: StrandId) -> bool {
+        self.strand.id() == strand
+    }
+
+    fn nests(&self) -> bool {
+        true
+    }
+
+    fn is_nested(&self) -> bool {
+        self.strand.is_nested()
+    }
+
+    fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
+        self.strand.layers(py)
+    }
+
+    fn waiter(&self, _py: Python<'_>) -> Option<Py<PyAny>> {
+        None
+    }
+
+    fn name(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.getattr(py, intern!(py, "__qualname__")).ok()
     }
 }
 

@@ -13,8 +13,8 @@ use crate::call::state::Call;
 use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
 use crate::python::once::intern;
-use crate::switch::kinds::{Kind, StrandId};
-use crate::switch::parked;
+use crate::switch::kinds::{Steppable, StrandId};
+use crate::switch::parked::{self, LayerView};
 use crate::switch::stepper::Owner;
 use crate::task::execution::{Execution, Step};
 use pyo3::exceptions::PyStopIteration;
@@ -29,20 +29,6 @@ pub struct BridgedCoroutine {
 }
 
 impl BridgedCoroutine {
-    pub fn kind(py: Python<'_>) -> Kind {
-        Kind {
-            class: py.get_type::<Self>().unbind(),
-            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().runs_in(strand)),
-            nests: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().execution.nests()),
-            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().is_nested()),
-            layers: |coroutine| {
-                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().execution.layers(coroutine.py()))
-            },
-            waiter: |coroutine| waiting_tasks::of(coroutine.py(), coroutine.cast::<Self>().ok()?.get().call()),
-            name: |coroutine| coroutine.cast::<Self>().ok()?.get().execution.name(coroutine.py()),
-        }
-    }
-
     pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
         Self { execution: Execution::new(call, target, owner) }
     }
@@ -76,15 +62,6 @@ impl BridgedCoroutine {
         self.execution.close(py)
     }
 
-    /// Whether a nested call is suspended in it.
-    pub fn is_nested(&self) -> bool {
-        self.execution.is_nested()
-    }
-
-    pub fn runs_in(&self, strand: StrandId) -> bool {
-        self.execution.runs_in(strand)
-    }
-
     fn of_inner(&self, py: Python<'_>, attribute: &str) -> Option<Py<PyAny>> {
         self.execution.inner(py)?.getattr(attribute).ok().map(Bound::unbind)
     }
@@ -95,6 +72,32 @@ impl BridgedCoroutine {
             return parked::of_stack(py, self.execution.layers(py), attribute);
         }
         self.of_inner(py, attribute)
+    }
+}
+
+impl Steppable for BridgedCoroutine {
+    fn runs_in(&self, strand: StrandId) -> bool {
+        self.execution.runs_in(strand)
+    }
+
+    fn nests(&self) -> bool {
+        self.execution.nests()
+    }
+
+    fn is_nested(&self) -> bool {
+        self.execution.is_nested()
+    }
+
+    fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
+        self.execution.layers(py)
+    }
+
+    fn waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        waiting_tasks::of(py, self.call())
+    }
+
+    fn name(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.execution.name(py)
     }
 }
 

@@ -16,15 +16,16 @@ pub fn make_task<'py>(
     let py = event_loop.py();
     let options = PyDict::new(py);
     options.set_item(intern!(py, "context"), context)?;
-    match loops::maker(event_loop)? {
-        Maker::Ours => {
-            options.set_item(intern!(py, "loop"), event_loop)?;
-            if names::has_eager_tasks(py) {
-                options.set_item(intern!(py, "eager_start"), true)?;
-            }
-            names::task(py)?.call((coroutine,), Some(&options))
+    let maker = loops::maker(event_loop)?;
+    if !matches!(maker, Maker::Factory) {
+        options.set_item(intern!(py, "loop"), event_loop)?;
+        if names::has_eager_tasks(py) {
+            options.set_item(intern!(py, "eager_start"), true)?;
         }
-        Maker::Shown => steps::make_task(event_loop, coroutine, &options),
+    }
+    match maker {
+        Maker::Ours => names::task(py)?.call((coroutine,), Some(&options)),
+        Maker::Shown => steps::make_task(coroutine, &options),
         // The user's factory decides how the task starts. An eager one may start it at once, as this is the loop's
         // thread.
         Maker::Factory => event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options)),

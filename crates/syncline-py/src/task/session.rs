@@ -25,7 +25,7 @@ use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::signals;
-use crate::switch::kinds::{Kind, StrandId};
+use crate::switch::kinds::{Steppable, StrandId};
 use crate::switch::parked::{self, LayerView};
 use crate::switch::stepper::Owner;
 use crate::task::execution::{Execution, Step, as_the_task};
@@ -88,16 +88,6 @@ impl Session {
     pub fn on_shutdown(&self, closer: Closer) {
         let replaced = lock(&self.state).closer.replace(closer);
         drop(replaced);
-    }
-
-    /// Whether the current step is made in this strand.
-    pub fn runs_in(&self, strand: StrandId) -> bool {
-        lock(&self.state).current.as_ref().is_some_and(|execution| execution.runs_in(strand))
-    }
-
-    /// Whether a nested call is suspended in the current step.
-    pub fn is_nested(&self) -> bool {
-        lock(&self.state).current.as_ref().is_some_and(|execution| execution.is_nested())
     }
 
     pub fn is_idle(&self) -> bool {
@@ -396,22 +386,32 @@ pub struct SessionCoroutine {
     event_loop: Py<PyAny>,
 }
 
-impl SessionCoroutine {
-    pub fn kind(py: Python<'_>) -> Kind {
-        Kind {
-            class: py.get_type::<Self>().unbind(),
-            runs_in: |coroutine, strand| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.runs_in(strand)),
-            // Here yes; `runs_in` then asks the current step.
-            nests: |_| true,
-            is_nested: |coroutine| coroutine.cast::<Self>().is_ok_and(|this| this.get().session.is_nested()),
-            layers: |coroutine| {
-                coroutine.cast::<Self>().map_or_else(|_| Vec::new(), |this| this.get().session.layers(coroutine.py()))
-            },
-            waiter: |coroutine| {
-                waiting_tasks::of(coroutine.py(), &coroutine.cast::<Self>().ok()?.get().session.current_call()?)
-            },
-            name: |coroutine| coroutine.cast::<Self>().ok()?.get().session.name(coroutine.py()),
-        }
+impl SessionCoroutine {}
+
+impl Steppable for SessionCoroutine {
+    fn runs_in(&self, strand: StrandId) -> bool {
+        self.session.current().is_some_and(|execution| execution.runs_in(strand))
+    }
+
+    /// Here yes; `runs_in` then asks the current step.
+    fn nests(&self) -> bool {
+        true
+    }
+
+    fn is_nested(&self) -> bool {
+        self.session.current().is_some_and(|execution| execution.is_nested())
+    }
+
+    fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
+        self.session.layers(py)
+    }
+
+    fn waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        waiting_tasks::of(py, &self.session.current_call()?)
+    }
+
+    fn name(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.session.name(py)
     }
 }
 

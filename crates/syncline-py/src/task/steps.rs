@@ -156,16 +156,8 @@ pub fn layers_of(coroutine: &Bound<'_, PyAny>) -> Vec<LayerView> {
 
 /// Makes the task of a call, or of a session, as tools are to see it.
 #[cold]
-pub fn make_task<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    coroutine: &Bound<'py, PyAny>,
-    options: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub fn make_task<'py>(coroutine: &Bound<'py, PyAny>, options: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();
-    options.set_item(intern!(py, "loop"), event_loop)?;
-    if names::has_eager_tasks(py) {
-        options.set_item(intern!(py, "eager_start"), true)?;
-    }
     if let Some(name) = name_of(coroutine) {
         options.set_item(intern!(py, "name"), name)?;
     }

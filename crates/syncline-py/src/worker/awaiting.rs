@@ -169,7 +169,7 @@ impl Pending {
 
     /// The task stops waiting: cancels the operation, if it has begun and not ended (by 2).
     fn cancel(&self, py: Python<'_>) {
-        drop(self.operation.waker().take());
+        self.operation.waker().forget(py);
         let has_begun = self.has_begun.swap(false, Relaxed);
         if has_begun {
             self.operation.cancel(py);

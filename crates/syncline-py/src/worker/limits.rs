@@ -13,7 +13,7 @@ use super::workers::{self, WorkerJob, Works};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::names;
-use crate::python::per_process::{PerProcess, PerProcessPart};
+use crate::python::per_process::{PerProcess, PerProcessPart, inherited};
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -21,7 +21,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, OnceLock, Weak};
 use syncline_core::limiter::{Counts, Limiter};
-use syncline_core::sync::{Mutex, MutexGuard, lock};
+use syncline_core::sync::{Mutex, lock};
+use syncline_core::weak_list::WeakVec;
 
 /// A call in a worker thread, as its limiter knows it.
 pub trait Claim: Send + Sync {
@@ -60,14 +61,7 @@ pub enum InQueue {
 }
 
 /// All limiters, for reports.
-static ALL: PerProcess<Vec<Weak<Limits>>> = PerProcess::new();
-
-/// A forked child has its parent's.
-fn all() -> MutexGuard<'static, Vec<Weak<Limits>>> {
-    lock(
-        ALL.get(|parents| parents.and_then(|parents| parents.try_lock().ok()).map_or_else(Vec::new, |all| all.clone())),
-    )
-}
+static ALL: PerProcess<WeakVec<Limits>> = PerProcess::new();
 
 pub type Tokens = Limiter<TokenKey, Borrower, InQueue>;
 
@@ -80,9 +74,7 @@ pub struct Limits {
 impl Limits {
     pub fn new(total: Option<usize>) -> Arc<Self> {
         let made = Arc::new(Self { tokens: PerProcessPart::new(Arc::new(Tokens::new(total))), own: None });
-        let mut all = all();
-        all.retain(|known| known.strong_count() > 0);
-        all.push(Arc::downgrade(&made));
+        lock(ALL.get(inherited)).add(Arc::downgrade(&made));
         made
     }
 
@@ -335,8 +327,8 @@ type SeenLimits = (usize, Option<usize>, Vec<SeenBorrower>, Vec<SeenBorrower>);
 /// All limiters that are in use.
 #[pyfunction]
 pub fn limiters(py: Python<'_>) -> Vec<SeenLimits> {
-    let known = all().clone();
-    let seen = known.iter().filter_map(Weak::upgrade).map(|limits| {
+    let known = lock(ALL.get(inherited)).alive();
+    let seen = known.iter().map(|limits| {
         let tokens = limits.tokens();
         let held = tokens.borrowers(|borrower| seen(py, borrower));
         (limits.key(), tokens.counts().total, held, tokens.queued(|borrower| seen(py, borrower)))

@@ -1,10 +1,13 @@
 //! What a thread calls for a task while a trace is recorded, or spans are made: the function, with a note before and
 //! after it.
 
+use crate::call::outcome::cancelled_error;
+use crate::python::errors;
 use crate::python::spans::{Detached, Span};
 use crate::python::tracing::{self, Kind};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use syncline_core::sync::{Mutex, take};
 
 /// Begun by the task: from here on what it copies of its context has the span in it.
 pub struct Watching<'py> {
@@ -30,7 +33,7 @@ impl<'py> Watching<'py> {
     /// What is to be called in the place of `run`, once.
     pub fn wrap(self, py: Python<'py>, run: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let Self { span, trace, id, text } = self;
-        let watched = WatchedRun { run, span: span.leave(py)?, trace, id, text };
+        let watched = WatchedRun { run, span: Mutex::new(Some(span.leave(py)?)), trace, id, text };
         Ok(Bound::new(py, watched)?.into_any().unbind())
     }
 }
@@ -40,7 +43,7 @@ impl<'py> Watching<'py> {
 #[pyclass(frozen, module = "syncline._core")]
 pub struct WatchedRun {
     run: Py<PyAny>,
-    span: Detached,
+    span: Mutex<Option<Detached>>,
     trace: u64,
     id: u64,
     text: u32,
@@ -60,6 +63,18 @@ impl WatchedRun {
         if self.trace != 0 {
             tracing::note(self.trace, Kind::JobEnd, self.id, self.text, tracing::outcome(py, result.as_ref()));
         }
-        self.span.end(py, result)
+        match take(&self.span) {
+            Some(span) => span.end(py, result),
+            None => result,
+        }
+    }
+}
+
+impl Drop for WatchedRun {
+    fn drop(&mut self) {
+        // Not called: the task was cancelled before.
+        if let Some(span) = take(&self.span) {
+            errors::in_destructor(|py| span.end_uncalled(py, cancelled_error));
+        }
     }
 }
