@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from peers import PEERS, Peer, imported
-from placement import PLACEMENTS, Placement, possible_placements
+
+from syncline._bench.placement import PLACEMENTS, Placement, possible_placements
 
 HERE = Path(__file__)
 BRIDGES = (
