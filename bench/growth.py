@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -63,27 +63,53 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
+AsyncFunction = Callable[[], Coroutine[Any, Any, None]]
 Measured = dict[str, tuple[float, int | None]]
 """Seconds in all, and bytes, of each thing that was measured."""
 
 
 def submitted(number: int) -> Measured:
     """So many calls in flight: what it takes to start them, and to get all results."""
-    with syncline.Bridge() as bridge:
-        event = bridge.run_sync(_new_event)
 
+    def waiting(_: syncline.Bridge, event: asyncio.Event) -> AsyncFunction:
         async def wait() -> None:
             await event.wait()
 
+        return wait
+
+    start, end = _in_flight(number, waiting)
+    return {"submit": (start.seconds, start.bytes), "results": (end.seconds, None)}
+
+
+def parked(number: int) -> Measured:
+    """So many nested calls that wait at a time, each in a stack of its own."""
+
+    def nesting(bridge: syncline.Bridge, event: asyncio.Event) -> AsyncFunction:
+        async def outer() -> None:
+            bridge.run_sync(event.wait)  # sync code would stand in between
+
+        return outer
+
+    start, end = _in_flight(number, nesting)
+    return {"park": (start.seconds, start.bytes), "resume": (end.seconds, None)}
+
+
+def _in_flight(
+    number: int, made: Callable[[syncline.Bridge, asyncio.Event], AsyncFunction]
+) -> tuple[Cost, Cost]:
+    """So many calls of what is made for a bridge and an event: begun until they wait for it, and ended."""
+    with syncline.Bridge() as bridge:
+        event = bridge.run_sync(_new_event)
+        call = made(bridge, event)
         bridge.submit(turn).result()
         with Cost() as start:
-            futures = [bridge.submit(wait) for _ in range(number)]
+            futures = [bridge.submit(call) for _ in range(number)]
             bridge.run_sync(turn)
         with Cost() as end:
             bridge.call(event.set)
             for future in futures:
                 future.result()
-    return {"submit": (start.seconds, start.bytes), "results": (end.seconds, None)}
+    return start, end
 
 
 def cancelled(number: int) -> Measured:
@@ -139,25 +165,6 @@ def plain_tasks(number: int) -> Measured:
         return {"asyncio tasks": (start.seconds, start.bytes), "their results": (end.seconds, None)}
 
     return asyncio.run(main())
-
-
-def parked(number: int) -> Measured:
-    """So many nested calls that wait at a time, each in a stack of its own."""
-    with syncline.Bridge() as bridge:
-        event = bridge.run_sync(_new_event)
-
-        async def outer() -> None:
-            bridge.run_sync(event.wait)  # sync code would stand in between
-
-        bridge.run_sync(turn)
-        with Cost() as start:
-            futures = [bridge.submit(outer) for _ in range(number)]
-            bridge.run_sync(turn)
-        with Cost() as end:
-            bridge.call(event.set)
-            for future in futures:
-                future.result()
-    return {"park": (start.seconds, start.bytes), "resume": (end.seconds, None)}
 
 
 def callers(number: int) -> Measured:
