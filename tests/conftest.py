@@ -49,7 +49,8 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def make_bridge() -> Iterator[Callable[..., syncline.Bridge]]:
-    """Makes a bridge, with the arguments of `Bridge`, that is closed at the end. Scope "trio" is that backend."""
+    """Makes a bridge, with the arguments of `Bridge`, that is closed at the end. Scopes "trio" and "uvloop" stand for
+    that backend, and for loops of that library."""
     with ExitStack() as bridges:
 
         def make(*, scope: str = "process", **options: Any) -> syncline.Bridge:
@@ -61,11 +62,7 @@ def make_bridge() -> Iterator[Callable[..., syncline.Bridge]]:
 @pytest.fixture(params=["process", "thread", "caller", "uvloop", "trio"])
 def each_bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
     """A bridge of each scope, one whose loops are uvloop's, and one that runs trio."""
-    if request.param == "uvloop":
-        made = syncline.Bridge(loop_factory=uvloop.new_event_loop)
-    else:
-        made = make_bridge_of(request.param)
-    with made as bridge:
+    with make_bridge_of(request.param) as bridge:
         yield bridge
 
 

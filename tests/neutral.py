@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
+import uvloop
 
 import syncline
 
@@ -26,11 +27,14 @@ with_asyncio = pytest.mark.parametrize(
 
 
 def make_bridge_of(kind: str, **options: Any) -> syncline.Bridge:
-    """A bridge of that scope; or one whose coroutines run with trio."""
+    """A bridge of that scope; or one whose loops are uvloop's, or whose coroutines run with trio."""
     return syncline.Bridge(**of_kind(kind), **options)
 
 
 def of_kind(kind: str) -> dict[str, Any]:
+    """Its options."""
+    if kind == "uvloop":
+        return {"loop_factory": uvloop.new_event_loop}
     return {"backend" if kind == "trio" else "scope": kind}
 
 

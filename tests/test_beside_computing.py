@@ -23,10 +23,7 @@ variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", defau
 @pytest.fixture(params=["process", "thread", "uvloop"])
 def bridge(make_bridge: MakeBridge, request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
     """A bridge that has a loop, beside a thread that computes until the end."""
-    if request.param == "uvloop":
-        made = make_bridge(loop_factory=pytest.importorskip("uvloop").new_event_loop)
-    else:
-        made = make_bridge(scope=request.param)
+    made = make_bridge(scope=request.param)
     made.run_sync(asyncio.sleep, 0)
     is_over = False
 

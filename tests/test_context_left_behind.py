@@ -12,15 +12,14 @@ import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 import trio
-import uvloop
 
 import syncline
+from neutral import make_bridge_of
 from places import in_thread
 
 LEFT_BEHIND = "has not ended"
@@ -33,12 +32,7 @@ bridges = pytest.mark.parametrize("kind", ["process", "thread", "caller", "uvloo
 @pytest.fixture
 def impatient(kind: str) -> Iterator[syncline.Bridge]:
     """A bridge of that kind whose callers soon go on without what refuses to end."""
-    options: dict[str, Any] = {"scope": kind}
-    if kind == "uvloop":
-        options = {"loop_factory": uvloop.new_event_loop}
-    if kind == "trio":
-        options = {"backend": "trio"}
-    with syncline.Bridge(cleanup_timeout=0.05, **options) as bridge:
+    with make_bridge_of(kind, cleanup_timeout=0.05) as bridge:
         yield bridge
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import anyio
 import pytest
-import uvloop
 
 import syncline
 from child import eventually
@@ -25,11 +24,7 @@ variable: ContextVar[str] = ContextVar("variable", default="unset")
 @pytest.fixture(params=["process", "thread", "caller", "uvloop", "trio"])
 def home(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
     """A bridge to whose loop async code's objects come."""
-    if request.param == "uvloop":
-        made = syncline.Bridge(in_async="home", loop_factory=uvloop.new_event_loop)
-    else:
-        made = make_bridge_of(request.param, in_async="home")
-    with made as bridge:
+    with make_bridge_of(request.param, in_async="home") as bridge:
         yield bridge
 
 

@@ -10,11 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import uvloop
 
 import syncline
 from child import eventually
-from neutral import with_asyncio
+from neutral import make_bridge_of, with_asyncio
 from places import in_thread
 
 Where = Callable[[syncline.Bridge, Callable[[], Any]], Any]
@@ -262,8 +261,7 @@ def test_a_pending_task_that_nobody_has_is_freed(
 
         assert asyncio.run(install())
         return
-    options: dict[str, Any] = {"loop_factory": uvloop.new_event_loop} if kind == "uvloop" else {"scope": kind}
-    with syncline.Bridge(nested=nested, **options) as bridge:
+    with make_bridge_of(kind, nested=nested) as bridge:
         assert bridge.run_sync(main)
 
 
