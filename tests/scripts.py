@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from child import Child, Finished, run_script
 
 WORK = """
@@ -168,3 +172,20 @@ def exiting(
     """Run `script` after the definitions above."""
     helpers = EXITING.format(scope=scope, cleanup_timeout=cleanup_timeout)
     return run_script(helpers + script, flags=flags, env=env)
+
+
+WAITS = """
+import asyncio, os, signal, sys, threading, syncline
+
+async def waits():
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+"""
+
+
+@contextmanager
+def waiting_child(script: str) -> Iterator[Child]:
+    """A child that runs `script` after the definitions above, up to its first "ready"."""
+    with Child(WAITS + textwrap.dedent(script)) as child:
+        child.expect("ready")
+        yield child

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,10 @@ from pathlib import Path
 import pytest
 
 from child import Child, eventually
+from scripts import WAITS, waiting_child
 from syncline._commands import main, ps
 
 REMOTE = hasattr(sys, "remote_exec")
-WAITS = """
-import asyncio, os, signal, sys, time, syncline
-
-async def waits():
-    print("ready", flush=True)
-    await asyncio.Event().wait()
-"""
 
 
 def shown(pid: int, capsys: pytest.CaptureFixture[str]) -> str:
@@ -40,8 +35,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_process_that_has_told_its_signal_is_asked_by_that(capsys: pytest.CaptureFixture[str]) -> None:
     """Its main thread waits in a call; nothing is written to its own stderr, and it may be asked again."""
     script = "syncline.dump_on(signal.SIGUSR1)\nsyncline.run_sync(waits)\n"
-    with Child(WAITS + script) as child:
-        child.expect("ready")
+    with waiting_child(script) as child:
         assert eventually(lambda: "1 call waits" in shown(child.pid, capsys))
         text = shown(child.pid, capsys)
         assert child.errors == ""
@@ -52,13 +46,13 @@ def test_a_process_that_has_told_its_signal_is_asked_by_that(capsys: pytest.Capt
 def test_it_works_as_a_command() -> None:
     """`python -m syncline ps PID`, in a process of its own."""
     script = "syncline.dump_on(signal.SIGUSR1)\nsyncline.run_sync(waits)\n"
-    with Child(WAITS + script) as child:
-        child.expect("ready")
+    with waiting_child(script) as child:
         ran = subprocess.run(
             [sys.executable, "-m", "syncline", "ps", str(child.pid)],
             capture_output=True,
             text=True,
             check=True,
+            timeout=50,
         )
     assert ran.stdout.startswith("syncline: ")
     assert "loop 'syncline'" in ran.stdout
@@ -74,12 +68,11 @@ def test_a_main_thread_that_sleeps_in_the_kernel_is_woken_for_it(capsys: pytest.
         "lock.acquire()\n"
         "lock.acquire()\n"
     )
-    with Child(WAITS + script) as child:
-        child.expect("ready")
+    with waiting_child(script) as child:
         assert eventually(lambda: "thread 'the caller'" in shown(child.pid, capsys))
 
 
-def test_the_text_of_ten_thousand_waits_comes_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_of_hundreds_of_waits_comes_whole(capsys: pytest.CaptureFixture[str]) -> None:
     """What it says of the process is that process's, however long it is."""
     script = (
         "syncline.dump_on(signal.SIGUSR1)\n"
@@ -89,11 +82,12 @@ def test_the_text_of_ten_thousand_waits_comes_whole(capsys: pytest.CaptureFixtur
         "    syncline.submit(space[f'waits_{number}'])\n"
         "syncline.run_sync(waits)\n"
     )
-    with Child(WAITS + script) as child:
-        child.expect("ready")
+    with waiting_child(script) as child:
+        assert eventually(lambda: "1 call waits" in shown(child.pid, capsys))
         text = shown(child.pid, capsys)
     assert "300 of submit() go on" in text
-    assert "... and 28" in text
+    # Each is of its own kind, and so is the main thread's wait; 20 kinds are shown.
+    assert "... and 281 more, of 281 other kinds" in text
     assert "loop 'syncline'" in text
 
 
@@ -131,21 +125,28 @@ def test_a_process_that_is_gone_is_named(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_process_that_runs_no_python_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """`sleep`."""
     with subprocess.Popen(["sleep", "60"]) as other:
-        assert eventually(
-            lambda: Path(f"/proc/{other.pid}/exe").resolve().name != Path(sys.executable).resolve().name
-        )
-        said = refused(capsys, str(other.pid))
-        other.kill()
+        try:
+            assert eventually(
+                lambda: Path(f"/proc/{other.pid}/exe").resolve().name != Path(sys.executable).resolve().name
+            )
+            said = refused(capsys, str(other.pid))
+        finally:
+            other.kill()
     assert f"the process {other.pid} runs no Python" in said
+
+
+def _is_alive(child: Child) -> None:
+    """No signal has ended it: the one that does is this one."""
+    child.signal(signal.SIGKILL)
+    assert child.finish().status == -signal.SIGKILL
 
 
 @pytest.mark.skipif(REMOTE, reason="Python 3.14 asks it otherwise")
 def test_a_process_that_has_told_nothing_is_not_sent_a_signal(capsys: pytest.CaptureFixture[str]) -> None:
     """Which would end it. What it has to do is said."""
-    with Child(WAITS + "syncline.run_sync(waits)\n") as child:
-        child.expect("ready")
+    with waiting_child("syncline.run_sync(waits)\n") as child:
         said = refused(capsys, str(child.pid))
-        os.kill(child.pid, 0)
+        _is_alive(child)
     assert "has not called dump_on()" in said
     assert "syncline.dump_on(signal.SIGUSR1)" in said
 
@@ -157,11 +158,15 @@ def test_a_signal_that_is_not_handled_any_more_is_not_sent(capsys: pytest.Captur
         "signal.signal(signal.SIGUSR1, signal.SIG_DFL)\n"
         "syncline.run_sync(waits)\n"
     )
-    with Child(WAITS + script) as child:
-        child.expect("ready")
+    with waiting_child(script) as child:
         said = refused(capsys, str(child.pid))
-        os.kill(child.pid, 0)
+        _is_alive(child)
     assert "does not handle that signal any more" in said
+
+
+def _sleeps(child: Child) -> bool:
+    """Whether its main thread does."""
+    return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def test_a_main_thread_in_a_function_of_c_gives_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,11 +180,9 @@ def test_a_main_thread_in_a_function_of_c_gives_no_answer(capsys: pytest.Capture
         "ctypes.CDLL(None).read(0, ctypes.create_string_buffer(1), 1)\n"
         "while True: signal.pause()\n"
     )
-    with Child(WAITS + script) as child:
-        child.expect("ready")
+    with waiting_child(script) as child:
         # Order forced: it sleeps in `read` before it is asked.
-        stat = Path(f"/proc/{child.pid}/stat")
-        assert eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S")
+        assert eventually(lambda: _sleeps(child))
         said = refused(capsys, str(child.pid), "--timeout", "0.3")
         assert "has not answered SIGUSR1 within 0.3 s" in said
         child.tell("on")
@@ -192,8 +195,7 @@ def test_a_process_that_has_told_nothing_is_asked_by_remote_debugging(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """While its main thread waits in a call of a bridge's, which looks for that."""
-    with Child(WAITS + "syncline.run_sync(waits)\n") as child:
-        child.expect("ready")
+    with waiting_child("syncline.run_sync(waits)\n") as child:
         assert eventually(lambda: "1 call waits" in shown(child.pid, capsys))
 
 
@@ -204,9 +206,8 @@ def test_a_main_thread_that_sleeps_does_not_answer_remote_debugging(
     """Nothing wakes it: the message says what would. And a process without syncline says so."""
     with Child("import signal, syncline\nprint('ready', flush=True)\nsignal.pause()\n") as child:
         child.expect("ready")
-        # Order forced: it sleeps in `read` before it is asked.
-        stat = Path(f"/proc/{child.pid}/stat")
-        assert eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S")
+        # Order forced: it sleeps in `pause` before it is asked.
+        assert eventually(lambda: _sleeps(child))
         said = refused(capsys, str(child.pid), "--timeout", "0.3")
     assert "has not answered sys.remote_exec within 0.3 s" in said
     assert "syncline.dump_on(signal.SIGUSR1)" in said
