@@ -7,7 +7,6 @@ import io
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,49 +14,48 @@ from typing import Any
 import pytest
 
 import syncline
-from child import Child, eventually, run_script
-
-WAITS = """
-import asyncio, os, signal, sys, threading, syncline
-
-async def waits():
-    print("ready", flush=True)
-    await asyncio.Event().wait()
-"""
+from child import Child, eventually, open_descriptors, run_script
+from scripts import waiting_child
+from waiting import in_a_circle
 
 
-def test_the_text_says_first_how_many_wait_and_then_who_for_whom(
-    make_bridge: Callable[..., syncline.Bridge],
-) -> None:
+def test_the_text_says_first_how_many_wait_and_then_who_for_whom() -> None:
     """A thread, the coroutine, sync code in a worker, each with its lines of code; then loops, workers, limiters."""
-    bridge = make_bridge(name="text")
-    arrived, release = threading.Event(), threading.Event()
+    finished = run_script(
+        """
+        import threading, syncline
 
-    def works() -> None:
-        arrived.set()
-        assert release.wait(30)
+        bridge = syncline.Bridge(name="text")
+        arrived, release = threading.Event(), threading.Event()
 
-    async def asks() -> None:
-        await syncline.to_thread(works)
+        def works():
+            arrived.set()
+            release.wait()
 
-    thread = threading.Thread(target=lambda: bridge.run_sync(asks), name="the caller")
-    thread.start()
-    arrived.wait(30)
-    assert eventually(lambda: "1 call waits" in syncline.dump())
-    text = syncline.dump()
-    release.set()
-    thread.join(30)
-    lines = text.splitlines()
-    assert lines[0].startswith("syncline: 1 call waits, the longest for ")
+        async def asks():
+            await syncline.to_thread(works)
+
+        thread = threading.Thread(target=lambda: bridge.run_sync(asks), name="the caller")
+        thread.start()
+        arrived.wait()
+        while "1 call waits" not in syncline.dump():
+            pass
+        print(syncline.dump(), end="")
+        release.set()
+        thread.join()
+        """
+    )
+    finished.assert_clean()
+    assert finished.lines[0].startswith("syncline: 1 call waits, the longest for ")
     at = [
-        next(index for index, line in enumerate(lines) if words in line)
+        next(index for index, line in enumerate(finished.lines) if words in line)
         for words in (
             "thread 'the caller', for ",
             "waits for ",
-            "in test_the_text_says_first_how_many_wait_and_then_who_for_whom.<locals>.asks",
+            "in asks",
             "await syncline.to_thread(works)",
             "waits for worker thread 'syncline-worker-",
-            "assert release.wait(30)",
+            "release.wait()",
             "loop 'text' in the thread 'text', 1 task, sleeps",
             "worker threads: 1 busy",
             "thread_limiter(): 0 wait, 1 of 250 tokens are held: the thread 'syncline-worker-",
@@ -72,58 +70,36 @@ def test_where_nothing_waits_the_text_says_so() -> None:
     assert (finished.out, finished.err) == ("syncline: no call waits\n", "")
 
 
-def test_what_waits_alike_is_shown_once(make_bridge: Callable[..., syncline.Bridge]) -> None:
+def test_what_waits_alike_is_shown_once() -> None:
     """With their number; those that wait through more others come first."""
-    bridge = make_bridge(name="alike")
-    ends: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    finished = run_script(
+        """
+        import asyncio, os, threading, syncline
 
-    async def waits() -> None:
-        ends.append((asyncio.get_running_loop(), asyncio.Event()))
-        await ends[-1][1].wait()
+        async def waits():
+            await asyncio.Event().wait()
 
-    async def parks() -> None:
-        bridge.run_sync(waits)
+        async def parks():
+            syncline.run_sync(waits)
 
-    threads = [threading.Thread(target=lambda: bridge.run_sync(waits)) for _ in range(20)]
-    threads.append(threading.Thread(target=lambda: bridge.run_sync(parks)))
-    for thread in threads:
-        thread.start()
-    assert eventually(lambda: syncline.waits().blocked == 22)
-    text = syncline.dump()
-    for loop, event in ends:
-        loop.call_soon_threadsafe(event.set)
-    for thread in threads:
-        thread.join(30)
-    assert text.startswith("syncline: 22 calls wait")
-    assert text.count("and 19 more like it") == 1
-    assert text.index("makes a nested call of") < text.index("and 19 more like it")
+        for function in [waits] * 20 + [parks]:
+            threading.Thread(target=syncline.run_sync, args=(function,), daemon=True).start()
+        while syncline.waits().blocked < 22:
+            pass
+        print(syncline.dump(), end="", flush=True)
+        os._exit(0)
+        """
+    )
+    finished.assert_clean()
+    assert finished.out.startswith("syncline: 22 calls wait")
+    assert finished.out.count("and 19 more like it") == 1
+    assert finished.out.index("makes a nested call of") < finished.out.index("and 19 more like it")
 
 
 def test_a_circle_is_named_in_the_first_line_and_where_it_closes() -> None:
     """Two tasks that wait for each other."""
-    begun = threading.Semaphore(0)
-    tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
-
-    async def waits_for(other: list[asyncio.Task[None]]) -> None:
-        begun.release()
-        await asyncio.wait(other)
-
-    async def main() -> None:
-        first: list[asyncio.Task[None]] = []
-        second = [asyncio.create_task(waits_for(first))]
-        first.append(asyncio.create_task(waits_for(second)))
-        tasks.append((asyncio.get_running_loop(), first[0]))
-        await asyncio.wait(first)
-
-    thread = threading.Thread(target=lambda: syncline.run_sync(main))
-    thread.start()
-    begun.acquire()
-    begun.acquire()
-    assert eventually(lambda: syncline.waits().circles == 1)
-    text = syncline.dump()
-    ((loop, task),) = tasks
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join(30)
+    with in_a_circle("the caller"):
+        text = syncline.dump()
     assert text.splitlines()[0].endswith("; A CIRCLE")
     assert "WHICH IS ABOVE: A CIRCLE" in text
 
@@ -156,8 +132,7 @@ def test_a_signal_has_a_process_write_the_dump_to_stderr() -> None:
     syncline.run_sync(waits)
     print("went on", flush=True)
     """
-    with Child(WAITS + "\n".join(line[4:] for line in script.splitlines())) as child:
-        child.expect("ready")
+    with waiting_child(script) as child:
         assert eventually(lambda: _has_dumped(child, 1))
         assert eventually(lambda: _has_dumped(child, 2))
         child.tell("")
@@ -250,10 +225,10 @@ def test_an_earlier_handler_is_called_after_it_and_comes_back() -> None:
 def test_undoing_leaves_no_descriptor() -> None:
     """Whatever it was made with."""
     syncline.dump_on(signal.SIGUSR2)()  # imports
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for _ in range(10):
         syncline.dump_on(signal.SIGUSR2)()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_a_dump_that_can_not_be_written_is_written_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:

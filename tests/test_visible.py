@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 import syncline
 from child import run_script
+from neutral import of_kind
 from places import OPTIONS
+from waiting import Gate
 
 needs_tools = pytest.mark.skipif(sys.version_info < (3, 14), reason="awaited-by edges came with Python 3.14")
 
@@ -27,32 +28,16 @@ needs_tools = pytest.mark.skipif(sys.version_info < (3, 14), reason="awaited-by 
 @pytest.fixture(params=[*OPTIONS, "caller on uvloop"])
 def bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
     """A visible bridge of each scope, and on uvloop."""
-    uvloops: dict[str, Any] = {"scope": "caller", "loop_factory": uvloop.new_event_loop}
+    uvloops = of_kind("uvloop") | {"scope": "caller"}
     with syncline.Bridge(**OPTIONS.get(request.param, uvloops), visible=True) as made:
         yield made
 
 
-class Gate:
-    """Where coroutines wait, each known to the test before it goes on."""
-
-    def __init__(self) -> None:
-        self._entered = threading.Semaphore(0)
-        self._open: list[asyncio.Event] = []
-
-    async def wait(self) -> str:
-        event = asyncio.Event()
-        self._open.append(event)
-        self._entered.release()
-        await event.wait()
-        return "through"
-
-    def await_entered(self, count: int = 1) -> None:
-        for _ in range(count):
-            assert self._entered.acquire(timeout=20)
-
-    def let_through(self) -> None:
-        for event in self._open:
-            event.set()
+def task_name() -> str:
+    """The name of the task that asks."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task.get_name()
 
 
 def stacks() -> dict[str, list[str]]:
@@ -76,7 +61,7 @@ async def seen_with(gate: Gate, task: Coroutine[Any, Any, Any]) -> dict[str, lis
     """Runs `task` beside this one until it waits at the gate, and returns what is seen then. For loops that turn only
     in calls, in which nobody else can look."""
     running = asyncio.create_task(task)
-    while not gate._entered.acquire(blocking=False):
+    while not gate.entered.acquire(blocking=False):
         await asyncio.sleep(0)
     seen = stacks()
     gate.let_through()
@@ -88,9 +73,7 @@ def test_a_task_has_the_name_of_its_function(bridge: syncline.Bridge) -> None:
     """It is the qualified one, whatever way the call is made."""
 
     async def name() -> str:
-        task = asyncio.current_task()
-        assert task is not None
-        return task.get_name()
+        return task_name()
 
     expected = "test_a_task_has_the_name_of_its_function.<locals>.name"
     assert bridge.run_sync(name) == bridge.run(name()) == bridge.submit(name).result(20) == expected
@@ -101,9 +84,7 @@ def test_a_name_that_was_given_stays(bridge: syncline.Bridge) -> None:
     """A task of a coroutine's own has its coroutine's name, unless it was given one."""
 
     async def child() -> str:
-        task = asyncio.current_task()
-        assert task is not None
-        return task.get_name()
+        return task_name()
 
     async def parent() -> list[str]:
         return [await asyncio.create_task(child()), await asyncio.create_task(child(), name="mine")]
@@ -145,7 +126,7 @@ def test_a_limit_keeps_the_innermost_frames(bridge: syncline.Bridge) -> None:
 
     async def look() -> None:
         running = asyncio.create_task(outer(gate))
-        while not gate._entered.acquire(blocking=False):
+        while not gate.entered.acquire(blocking=False):
             await asyncio.sleep(0)
         found.extend(
             [frame.f_code.co_name for frame in running.get_stack(limit=count)] for count in (0, 1, 3, 9)
@@ -342,10 +323,7 @@ def test_the_waiting_task_is_known_until_the_call_ends() -> None:
             "threaded",
         ]
         assert len(names) == 4
-        assert [task._asyncio_awaited_by for task in tasks] == [None] * 4 or not any(  # type: ignore[attr-defined]
-            task._asyncio_awaited_by  # type: ignore[attr-defined]
-            for task in tasks
-        )
+        assert not any(task._asyncio_awaited_by for task in tasks)  # type: ignore[attr-defined]
 
 
 @needs_tools
@@ -417,9 +395,7 @@ def test_a_loop_of_somebody_else_shows_the_calls_alone() -> None:
     """On a loop that the bridge is onto, its own tasks have names; that loop's own tasks are as they were."""
 
     async def name() -> str:
-        task = asyncio.current_task()
-        assert task is not None
-        return task.get_name()
+        return task_name()
 
     async def main() -> tuple[str, str]:
         with syncline.Bridge(loop=asyncio.get_running_loop(), visible=True) as onto:
@@ -444,9 +420,7 @@ def test_a_task_factory_of_the_user_s_decides() -> None:
         return loop
 
     async def name() -> str:
-        task = asyncio.current_task()
-        assert task is not None
-        return task.get_name()
+        return task_name()
 
     with syncline.Bridge(loop_factory=new_loop, visible=True) as bridge:
         assert bridge.run_sync(name) == "from the factory"

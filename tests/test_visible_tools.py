@@ -36,10 +36,6 @@ ONE_THREAD = """
     async def handle():
         return load()
 
-    async def numbers():
-        await query()
-        yield 1
-
     async def main():
         tasks = [asyncio.create_task(handle()), asyncio.create_task(asyncio.sleep(3600), name="mine")]
         await asyncio.sleep(0)
