@@ -35,6 +35,8 @@ del _prelude
 """
 
 DEV = ("-X", "dev", "-W", "error")
+FORKS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
+"""For forks in processes with threads, of which Python 3.12 and later warn."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ def run_script(
     """Run a script to its end."""
     with Child(script, flags=flags, env=env, limit=limit) as child:
         return child.finish()
+
+
+def threads_of_the_system() -> set[str]:
+    """The ids of this process's threads, of those without Python code, too."""
+    return set(os.listdir("/proc/self/task"))
 
 
 def open_descriptors() -> int:

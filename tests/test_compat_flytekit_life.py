@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from child import DEV, Child, eventually, run_script
+from child import DEV, FORKS, Child, eventually, run_script
 from flytekit_code import async_add, key_of, manager
 from places import in_thread, own_loop, own_thread
 from syncline.compat.flytekit import _AsyncLoopManager, _TaskRunner
@@ -20,8 +20,6 @@ __all__ = ["manager"]
 
 pytestmark = pytest.mark.timeout(60)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-FORKS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
-"""Python warns of every fork in a process with threads; that is what is tested."""
 
 
 # Threads that end

@@ -17,12 +17,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode, Tracer
 
 import syncline
-from child import eventually, run_script
+from child import FORKS, eventually, run_script
 from syncline.telemetry import SynclineInstrumentor
 
 MakeBridge = Callable[..., syncline.Bridge]
-QUIET = ("-W", "ignore:This process:DeprecationWarning")
-"""A fork in a process with threads is what this is about."""
 
 
 class Spans:
@@ -352,7 +350,7 @@ def test_a_forked_child_makes_spans_too() -> None:
         if pid:
             assert os.waitpid(pid, 0)[1] == 0
     """,
-        flags=QUIET,
+        flags=FORKS,
     ).assert_clean()
 
 

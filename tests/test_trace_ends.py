@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import pytest
 
 import syncline
 import trace_format
-from child import Child, eventually, open_descriptors, run_script
+from child import FORKS, Child, eventually, open_descriptors, run_script, threads_of_the_system
 
 MakeBridge = Callable[..., syncline.Bridge]
-QUIET = ("-W", "ignore:This process:DeprecationWarning")
-"""A fork in a process with threads is what this is about."""
+ROOM = 1 << 17
+"""So many records a thread may have until they are written (crates/syncline-core/src/trace.rs)."""
 
 CALLS = """
         import os, signal, sys, threading
@@ -144,19 +144,33 @@ def test_the_file_of_a_killed_program_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_program_that_ends_leaves_a_whole_file(tmp_path: Path) -> None:
-    """Without a `stop`, with calls made by atexit functions, and with an error that ends it."""
+    """Without a `stop`, with calls made by atexit functions, older and younger than the trace, and with an error that
+    ends it."""
     path = tmp_path / "out.json"
     script = f"""
         {CALLS}
         import atexit
-        atexit.register(syncline.run_sync, quick)
+
+        async def older():
+            return 1
+
+        async def younger():
+            return 1
+
+        atexit.register(syncline.run_sync, older)
         recording = syncline.trace({str(path)!r})
         recording.start()
+        atexit.register(syncline.run_sync, younger)
         syncline.run_sync(quick)
-        raise SystemExit(3)
+        raise LookupError("the end")
     """
-    assert run_script(script).status == 3
-    assert len(trace_format.read(path).named("quick", "call")) >= 1
+    finished = run_script(script)
+    assert finished.status == 1
+    assert finished.err.startswith("Traceback ")
+    assert finished.err.endswith("\nLookupError: the end\n")
+    assert finished.err.count("Error") == 2  # where it is raised, and what it is
+    found = trace_format.read(path)
+    assert [len(found.named(name, "call")) for name in ("quick", "younger", "older")] == [1, 1, 1]
 
 
 def test_a_forked_child_does_not_write_into_its_parents_file(tmp_path: Path) -> None:
@@ -183,7 +197,7 @@ def test_a_forked_child_does_not_write_into_its_parents_file(tmp_path: Path) -> 
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
     """
-    run_script(script, flags=QUIET).assert_clean()
+    run_script(script, flags=FORKS).assert_clean()
     of_parent = trace_format.read(path)
     assert len(of_parent.named("quick", "call")) == 1
     of_child = trace_format.read(tmp_path / "out.json.child.json")
@@ -194,17 +208,19 @@ def test_a_forked_child_does_not_write_into_its_parents_file(tmp_path: Path) -> 
 def test_a_trace_leaves_no_descriptor_and_no_thread(tmp_path: Path) -> None:
     """The writer's is gone when `stop` returns."""
     syncline.run_sync(quick)
-    before = (open_descriptors(), len(os.listdir("/proc/self/task")))
+    descriptors, threads = open_descriptors(), threads_of_the_system()
     for _ in range(10):
         with syncline.trace(tmp_path / "out.json"):
             syncline.run_sync(quick)
-    assert (open_descriptors(), len(os.listdir("/proc/self/task"))) == before
+        assert eventually(lambda: threads_of_the_system() <= threads)
+    assert open_descriptors() == descriptors
 
 
 def test_many_threads_and_many_calls_lose_nothing(tmp_path: Path, make_bridge: MakeBridge) -> None:
-    """More records than a thread has room for, written while they come; threads that end leave theirs."""
+    """Each call is there, with its steps; threads that end leave theirs."""
     bridge = make_bridge()
-    before = len(os.listdir("/proc/self/task"))
+    bridge.run_sync(quick)
+    before = threads_of_the_system()
 
     def call() -> None:
         for _ in range(2000):
@@ -219,7 +235,29 @@ def test_many_threads_and_many_calls_lose_nothing(tmp_path: Path, make_bridge: M
     assert recording.lost == 0
     found = trace_format.read(tmp_path / "out.json")
     assert len(found.named("quick", "call")) == 16_000
-    assert len(os.listdir("/proc/self/task")) <= before + 1
+    assert len(found.named("quick", "step")) == 16_000
+    assert eventually(lambda: threads_of_the_system() <= before)
+
+
+def test_more_records_than_a_thread_has_room_for_are_written_while_they_come(
+    tmp_path: Path, make_bridge: MakeBridge
+) -> None:
+    """Those of a loop whose task takes fifty thousand turns: the two of each step, and the turn's own."""
+
+    async def turns() -> None:
+        for _ in range(50_000):
+            await asyncio.sleep(0)
+
+    bridge = make_bridge()
+    loop = bridge.call(threading.get_native_id)
+    with syncline.trace(tmp_path / "out.json") as recording:
+        bridge.run_sync(turns)
+    assert recording.lost == 0
+    of_loop = Counter(
+        event["ph"] for event in trace_format.load(tmp_path / "out.json") if event["tid"] == loop
+    )
+    assert (of_loop["B"], of_loop["E"]) == (50_001, 50_001)
+    assert of_loop["B"] + of_loop["E"] + of_loop["X"] > ROOM
 
 
 def test_ctrl_c_ends_a_traced_call_as_any_other(tmp_path: Path) -> None:

@@ -21,12 +21,10 @@ import pytest
 import uvloop
 
 import syncline
-from child import eventually, open_descriptors, run_script
+from child import FORKS, eventually, open_descriptors, run_script
 
 MakeBridge = Callable[..., syncline.Bridge]
 pytestmark = pytest.mark.timeout(60)
-FORKS = ("-W", "ignore::DeprecationWarning")
-"""Python 3.12 and later warn of forks in processes with threads."""
 
 
 class CountingLoop(uvloop.Loop):  # type: ignore[misc, valid-type, unused-ignore]
@@ -91,32 +89,11 @@ def test_no_call_needs_a_callback(make_bridge: MakeBridge, suspensions: int) -> 
     assert loop.scheduled == before
 
 
-@pytest.mark.parametrize("missing", ["the function", "the loop", "the library"])
-def test_where_libuv_cannot_be_reached_calls_come_by_callbacks(
+@pytest.mark.parametrize("missing", ["the function", "the loop"])
+def test_where_a_loop_of_libuvs_is_not_shown_calls_come_by_callbacks(
     make_bridge: MakeBridge, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """An older uvloop, one that hides its loop, and one that is no library of its own, work as other loops do."""
-    if missing == "the library":
-        end = run_script("""
-            import uvloop.loop
-            uvloop.loop.__file__ = "/nowhere/loop.so"
-            import syncline
-
-            class Loop(uvloop.Loop):
-                scheduled = 0
-                def call_soon_threadsafe(self, *args, **kwargs):
-                    Loop.scheduled += 1
-                    return super().call_soon_threadsafe(*args, **kwargs)
-
-            async def answer():
-                return 42
-
-            with syncline.Bridge(loop_factory=Loop) as bridge:
-                assert [bridge.run_sync(answer) for _ in range(10)] == [42] * 10
-            assert Loop.scheduled >= 10
-        """)
-        end.assert_clean()
-        return
+    """An older uvloop, and one that hides its loop, work as other loops do."""
     if missing == "the function":
         monkeypatch.delattr("uvloop.loop.libuv_get_loop_t_ptr")
     else:
@@ -127,6 +104,29 @@ def test_where_libuv_cannot_be_reached_calls_come_by_callbacks(
     before = loop.scheduled
     assert [bridge.run_sync(answer, 1) for _ in range(20)] == [42] * 20
     assert loop.scheduled == before + 20
+
+
+def test_where_libuv_is_in_no_library_of_its_own_calls_come_by_callbacks() -> None:
+    """As where uvloop was built into the interpreter. In a process of its own, as the library is looked up once."""
+    end = run_script("""
+        import uvloop.loop
+        uvloop.loop.__file__ = "/nowhere/loop.so"
+        import syncline
+
+        class Loop(uvloop.Loop):
+            scheduled = 0
+            def call_soon_threadsafe(self, *args, **kwargs):
+                Loop.scheduled += 1
+                return super().call_soon_threadsafe(*args, **kwargs)
+
+        async def answer():
+            return 42
+
+        with syncline.Bridge(loop_factory=Loop) as bridge:
+            assert [bridge.run_sync(answer) for _ in range(10)] == [42] * 10
+        assert Loop.scheduled >= 10
+    """)
+    end.assert_clean()
 
 
 @pytest.mark.parametrize("suspensions", [0, 1])

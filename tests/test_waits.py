@@ -16,7 +16,7 @@ import trio
 import uvloop
 
 import syncline
-from child import eventually, run_script
+from child import FORKS, eventually, run_script
 from syncline.waiting import LimiterState, Wait, Waits
 from waiting import Gate, chain, in_a_circle, in_thread, root
 
@@ -349,9 +349,8 @@ def test_a_forked_child_sees_its_own_waits_only() -> None:
     """The parent's threads do not exist there. The fork comes while a thread of the parent's waits."""
     finished = run_script(
         """
-        import asyncio, os, threading, warnings, syncline
+        import asyncio, os, threading, syncline
 
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
         arrived = threading.Event()
 
         async def waits(event):
@@ -376,7 +375,8 @@ def test_a_forked_child_sees_its_own_waits_only() -> None:
             os._exit(len(wait.waits_for))
         print(os.waitstatus_to_exitcode(os.wait()[1]), syncline.waits().blocked, flush=True)
         os._exit(0)
-        """
+        """,
+        flags=FORKS,
     )
     assert (finished.out, finished.err) == ("1 1\n", "")
 
