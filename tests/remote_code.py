@@ -37,10 +37,10 @@ class Cleaning:
             self.is_clean = True
 
     async def began(self) -> None:
-        await come(self.waits)
+        await until(self.waits.is_set)
 
 
-async def come(event: threading.Event) -> None:
-    """Waits for a thread's event, without a thread of its own."""
-    while not event.is_set():
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what another thread does, without a thread of its own."""
+    while not condition():
         await anyio.sleep(0.001)

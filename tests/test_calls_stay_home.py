@@ -16,7 +16,7 @@ import syncline
 from child import run_script
 from neutral import turn
 from places import own_loop
-from remote_code import Cleaning, answer, come
+from remote_code import Cleaning, answer, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -140,7 +140,7 @@ def test_errors_context_timeouts_and_cancellations_come_through() -> None:
 
     async def main() -> None:
         task = asyncio.create_task(syncline.run_nestable(sync_code))
-        await come(cleaning[1].waits)
+        await until(cleaning[1].waits.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -16,7 +16,7 @@ import syncline
 from child import eventually
 from neutral import cleanup, make_bridge_of, new_event, this_loop, this_task, turn
 from places import in_thread
-from remote_code import Anywhere, come
+from remote_code import Anywhere, until
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -322,8 +322,7 @@ def test_what_is_left_early_is_closed_on_its_loop(
         assert steps.log == ["closed"] * 2
         async for _ in home.iterate(steps.count(10), prefetch=prefetch):
             break
-        while len(steps.log) < 3:
-            await anyio.sleep(0.001)
+        await until(lambda: len(steps.log) == 3)
 
     anywhere(main)
     assert (steps.log, len(steps.tasks)) == (["closed"] * 3, 3)
@@ -366,7 +365,7 @@ def test_one_task_uses_it_at_a_time(anywhere: Anywhere, home: syncline.Bridge) -
 
     async def waits() -> AsyncIterator[int]:
         begun.set()
-        await come(go_on)
+        await until(go_on.is_set)
         yield 1
 
     async def main() -> None:
@@ -378,7 +377,7 @@ def test_one_task_uses_it_at_a_time(anywhere: Anywhere, home: syncline.Bridge) -
 
         async with anyio.create_task_group() as group:
             group.start_soon(first)
-            await come(begun)
+            await until(begun.is_set)
             with pytest.raises(RuntimeError, match="is already running"):
                 await anext(numbers)
             go_on.set()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
 
 import syncline
-from child import eventually, run_script
+from child import FORKS, eventually, run_script
 from neutral import cleanup, make_bridge_of, sleep_forever, turn
-from remote_code import Anywhere, Cleaning, come
+from remote_code import Anywhere, Cleaning, until
 
 homes = pytest.mark.parametrize("kind", ["process", "caller", "trio"])
 ahead = pytest.mark.parametrize("prefetch", [0, 2])
@@ -58,6 +60,21 @@ class Waiting:
             await self.wait()
 
 
+@asynccontextmanager
+async def cancelled_when(condition: Callable[[], object]) -> AsyncIterator[None]:
+    """The block is cancelled, and ends by that, as soon as that is so."""
+    with anyio.CancelScope() as scope:
+
+        async def cancel() -> None:
+            await until(condition)
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel)
+            yield
+    assert scope.cancelled_caught
+
+
 @ahead
 @homes
 def test_a_cancelled_step_ends_the_generator_before_its_caller_goes_on(
@@ -70,16 +87,8 @@ def test_a_cancelled_step_ends_the_generator_before_its_caller_goes_on(
         async def main() -> None:
             items = bridge.iterate(waiting.items(), prefetch=prefetch)
             assert await anext(items) == 1
-            with anyio.CancelScope() as scope:
-
-                async def cancel() -> None:
-                    await come(waiting.waits)
-                    scope.cancel()
-
-                async with anyio.create_task_group() as group:
-                    group.start_soon(cancel)
-                    await anext(items)
-            assert scope.cancelled_caught
+            async with cancelled_when(waiting.waits.is_set):
+                await anext(items)
             assert waiting.log == ["cleaned up"]
             assert [item async for item in items] == []
 
@@ -96,11 +105,12 @@ def test_a_cancellation_between_two_steps_closes_the_generator(
     with make_bridge_of(kind, in_async="home") as bridge:
 
         async def main() -> None:
-            with anyio.move_on_after(0.02):
+            begun = threading.Event()
+            async with cancelled_when(begun.is_set):
                 async for _ in bridge.iterate(waiting.between(), prefetch=prefetch):
+                    begun.set()
                     await sleep_forever()
-            while not waiting.log:
-                await anyio.sleep(0.001)
+            await until(lambda: waiting.log)
 
         anywhere(main)
         assert waiting.log == ["cleaned up"]
@@ -115,9 +125,17 @@ def test_a_timeout_around_an_async_with_ends_its_steps(anywhere: Anywhere, kind:
 
         async def main() -> None:
             manager = bridge.contextmanager(getattr(waiting, where))()
-            with anyio.fail_after(0.05):
-                async with manager:
-                    assert where == "leaves"
+            with anyio.fail_after(math.inf) as scope:
+
+                async def begin() -> None:
+                    # The order forced here: the deadline is over once the step that waits has begun.
+                    await until(waiting.waits.is_set)
+                    scope.deadline = anyio.current_time()
+
+                async with anyio.create_task_group() as group:
+                    group.start_soon(begin)
+                    async with manager:
+                        assert where == "leaves"
 
         with pytest.raises(TimeoutError):
             anywhere(main)
@@ -130,9 +148,12 @@ def test_a_manager_that_is_entered_too_late_is_left(anywhere: Anywhere) -> None:
     with syncline.Bridge(in_async="home", cleanup_timeout=0.01) as bridge:
         go_on = bridge.call(asyncio.Event)
 
+        enters = threading.Event()
+
         class Late:
             async def __aenter__(self) -> None:
                 try:
+                    enters.set()
                     await asyncio.Event().wait()
                 except asyncio.CancelledError:
                     await go_on.wait()
@@ -143,12 +164,11 @@ def test_a_manager_that_is_entered_too_late_is_left(anywhere: Anywhere) -> None:
 
         async def main() -> None:
             manager = bridge.enter(Late())
-            with anyio.move_on_after(0.01):
+            async with cancelled_when(enters.is_set):
                 await manager.__aenter__()
             assert log == []
             bridge.call(go_on.set)
-            while len(log) < 2:
-                await anyio.sleep(0.001)
+            await until(lambda: len(log) == 2)
 
         anywhere(main)
     assert log == ["entered", "left"]
@@ -162,9 +182,12 @@ def test_a_step_that_refuses_to_end_is_left_behind(
     with syncline.Bridge(in_async="home", cleanup_timeout=0.01) as bridge:
         go_on = bridge.call(asyncio.Event)
 
+        begun = threading.Event()
+
         async def refuses() -> AsyncIterator[int]:
             try:
                 try:
+                    begun.set()
                     await asyncio.Event().wait()
                 except asyncio.CancelledError:
                     await go_on.wait()
@@ -174,12 +197,11 @@ def test_a_step_that_refuses_to_end_is_left_behind(
 
         async def main() -> None:
             items = bridge.iterate(refuses())
-            with anyio.move_on_after(0.01):
+            async with cancelled_when(begun.is_set):
                 await anext(items)
             assert [item async for item in items] == []
             bridge.call(go_on.set)
-            while not log:
-                await anyio.sleep(0.001)
+            await until(lambda: log)
 
         run_async(main)
     assert "has not ended 0.01 s after it was cancelled" in caplog.text
@@ -194,7 +216,7 @@ def test_closing_the_bridge_ends_each_step(anywhere: Anywhere, kind: str, prefet
 
     async def main() -> None:
         async def close() -> None:
-            await come(waiting.waits)
+            await until(waiting.waits.is_set)
             await syncline.to_thread(bridge.close)
 
         items, others = bridge.iterate(waiting.items(), prefetch=prefetch), bridge.iterate(waiting.between())
@@ -242,7 +264,7 @@ def test_a_loop_that_ends_leaves_nothing_behind(prefetch: int) -> None:
         task = loop.create_task(use())
 
         async def begun() -> None:
-            await come(waiting.waits)
+            await until(waiting.waits.is_set)
 
         loop.run_until_complete(begun())
         loop.close()
@@ -261,8 +283,10 @@ def test_each_use_counts_as_ended(make_bridge: Callable[..., syncline.Bridge]) -
         assert len([item async for item in bridge.iterate(waiting.between(), prefetch=5)]) == 9
         async with bridge.contextmanager(one)():
             pass
-        with anyio.move_on_after(0.01):
-            await bridge.coroutine(Cleaning(0).__call__)()
+        cleaning = Cleaning(0)
+        async with cancelled_when(cleaning.waits.is_set):
+            await bridge.coroutine(cleaning.__call__)()
+        assert cleaning.is_clean
 
     async def one() -> AsyncIterator[int]:
         await turn()
@@ -305,9 +329,8 @@ def test_ctrl_c_ends_it_as_any_await() -> None:
 def test_a_forked_child_can_not_go_on_with_its_parents() -> None:
     """It says so, and begins anew; the parent goes on."""
     script = """
-        import asyncio, os, syncline, warnings
+        import asyncio, os, syncline
 
-        warnings.simplefilter("ignore", DeprecationWarning)
         bridge = syncline.Bridge(in_async="home")
 
         async def count():
@@ -338,7 +361,7 @@ def test_a_forked_child_can_not_go_on_with_its_parents() -> None:
         assert os.waitpid(child, 0)[1] == 0
         assert asyncio.run(main(begun)) == asyncio.run(main(ahead)) == [1, 2]
         """
-    run_script(script).assert_clean()
+    run_script(script, flags=FORKS).assert_clean()
 
 
 def test_at_exit_what_is_open_is_closed() -> None:

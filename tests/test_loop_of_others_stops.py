@@ -14,8 +14,8 @@ import pytest
 import uvloop
 
 import syncline
-from child import eventually, run_script
-from remote_code import Anywhere
+from child import FORKS, eventually, run_script
+from remote_code import Anywhere, until
 
 RAN = "was stopped or closed before the call ended, or nobody has run it"
 
@@ -99,8 +99,7 @@ def test_a_task_of_another_loop_that_awaits_it_ends(anywhere: Anywhere, theirs: 
             async with anyio.create_task_group() as group:
                 group.start_soon(run)
                 group.start_soon(step)
-                while not all(event.is_set() for event in begun):
-                    await anyio.sleep(0.001)
+                await until(lambda: all(event.is_set() for event in begun))
                 theirs.loop.call_soon_threadsafe(theirs.loop.stop)
 
         anywhere(main)
@@ -132,9 +131,7 @@ def test_a_loop_that_runs_again_soon_has_lost_nothing(theirs: Theirs) -> None:
 def test_a_forked_child_looks_for_itself() -> None:
     """Its parent's thread that looks is not there."""
     script = """
-        import asyncio, os, syncline, threading, warnings
-
-        warnings.simplefilter("ignore", DeprecationWarning)
+        import asyncio, os, syncline, threading
 
         def stopped():
             loop, begun = asyncio.new_event_loop(), threading.Event()
@@ -165,4 +162,4 @@ def test_a_forked_child_looks_for_itself() -> None:
         assert os.waitpid(child, 0)[1] == 0
         ends(*held)
         """
-    run_script(script).assert_clean()
+    run_script(script, flags=FORKS).assert_clean()

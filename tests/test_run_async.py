@@ -15,7 +15,7 @@ import trio
 import syncline
 from neutral import turn
 from places import own_loop, own_thread
-from remote_code import Anywhere, Cleaning, answer, come
+from remote_code import Anywhere, Cleaning, answer, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -200,14 +200,14 @@ def test_a_second_cancellation_does_not_break_off_the_cleanup(
             await asyncio.Event().wait()
         finally:
             told.set()
-            await come(go_on)
+            await until(go_on.is_set)
             result.append("clean")
 
     async def main() -> None:
         task = asyncio.ensure_future(bridge.run_async(stubborn))
-        await come(begun)
+        await until(begun.is_set)
         task.cancel()
-        await come(told)
+        await until(told.is_set)
         task.cancel()
         await turn()
         assert not task.done()
@@ -238,7 +238,7 @@ def test_what_it_does_in_spite_of_being_cancelled_is_not_lost(anywhere: Anywhere
         with anyio.CancelScope() as scope:
 
             async def cancel() -> None:
-                await come(waits)
+                await until(waits.is_set)
                 scope.cancel()
 
             async with anyio.create_task_group() as group:

@@ -12,7 +12,7 @@ import pytest
 
 import syncline
 from child import eventually, run_script
-from remote_code import Anywhere, Cleaning, answer, come
+from remote_code import Anywhere, Cleaning, answer, until
 
 
 def test_cleanup_that_takes_too_long_is_left_behind(
@@ -71,7 +71,7 @@ def test_a_loop_that_is_blocked_while_it_closes_frees_the_task(
 
     async def main() -> None:
         task = asyncio.create_task(bridge.run_async(block))
-        await come(blocks)
+        await until(blocks.is_set)
         await syncline.to_thread(bridge.close)
         with pytest.raises(syncline.RunnerClosedError):
             await task
@@ -216,7 +216,7 @@ def test_an_error_that_comes_too_late_is_logged(
     async def main() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(bridge.run_async, refuse)
-            await come(begun)
+            await until(begun.is_set)
             group.cancel_scope.cancel()
 
     asyncio.run(main())
