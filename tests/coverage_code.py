@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 PROGRAM = """\
 import asyncio
 import syncline
@@ -33,3 +40,21 @@ one = syncline.run_sync(many)
 two = syncline.Bridge(scope="caller").run_sync(outer, 1)
 assert one + two
 """
+
+
+def missing_lines(folder: Path, configuration: str) -> tuple[Any, str]:
+    """The lines of the program that coverage.py misses with that pyproject.toml, None if it makes no report; and what
+    it says on standard error."""
+    (folder / "pyproject.toml").write_text(configuration)
+    (folder / "program.py").write_text(PROGRAM)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    said = ""
+    for command in (["run", "program.py"], ["json", "--quiet", "-o", "out.json"]):
+        arguments = [sys.executable, "-m", "coverage", *command]
+        ran = subprocess.run(
+            arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=50
+        )
+        said += ran.stderr
+        if ran.returncode:
+            return None, said
+    return json.loads((folder / "out.json").read_text())["files"]["program.py"]["missing_lines"], said

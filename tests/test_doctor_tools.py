@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 import syncline
-from coverage_code import PROGRAM
+from coverage_code import missing_lines
 from syncline._doctor.coverages import configuration, missing
 
 
@@ -43,18 +41,10 @@ SETTINGS = [
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_what_is_said_of_a_setting_is_what_coverage_does_with_it(settings: str, tmp_path: Path) -> None:
     """A setting is warned of if coverage.py misses lines by it, or refuses it; and only then."""
-    (tmp_path / "pyproject.toml").write_text(f"[tool.coverage.run]\n{settings}\n")
-    (tmp_path / "program.py").write_text(PROGRAM)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    for command in (["run", "program.py"], ["json", "--quiet", "-o", "out.json"]):
-        arguments = [sys.executable, "-m", "coverage", *command]
-        subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, timeout=50)
-    misses: Any = "all"
-    if (tmp_path / "out.json").exists():
-        misses = json.loads((tmp_path / "out.json").read_text())["files"]["program.py"]["missing_lines"]
+    misses, _ = missing_lines(tmp_path, f"[tool.coverage.run]\n{settings}\n")
     path, run = configuration(tmp_path)
     assert path is not None
-    assert (missing(run) is not None) is bool(misses), misses
+    assert (missing(run) is not None) is (misses != []), misses
 
 
 @pytest.mark.parametrize(

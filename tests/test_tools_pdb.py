@@ -13,47 +13,8 @@ import pytest
 
 import syncline
 from child import Child
-from tool_code import python
+from tool_code import ONE_CALL, python
 
-PROGRAM = """\
-import asyncio
-import sys
-
-import syncline
-
-bridge = syncline.Bridge(scope=sys.argv[1])
-
-
-async def inner(number):
-    before = number + 1
-    await asyncio.sleep(0.01)
-    after = before + 1
-    return after
-
-
-def sync_code(number):
-    got = bridge.run_sync(inner, number)
-    return got + 1
-
-
-async def outer(number):
-    got = sync_code(number)
-    return got + 1
-
-
-async def ticks():
-    for _ in range(5):
-        await asyncio.sleep(0.003)
-
-
-async def main():
-    ticking = asyncio.create_task(ticks())
-    result = await outer(1)
-    await ticking
-    return result
-
-print("result", bridge.run_sync(main))
-"""
 BEFORE_THE_AWAIT = "    await asyncio.sleep(0.01)\n"
 SCOPES = pytest.mark.parametrize("scope", ["process", "caller"])
 
@@ -65,7 +26,7 @@ def stops(text: str) -> list[str]:
 
 def broken(folder: Path) -> None:
     """Writes the program with a breakpoint in the nested coroutine, before it suspends."""
-    text = PROGRAM.replace(BEFORE_THE_AWAIT, "    breakpoint()\n" + BEFORE_THE_AWAIT)
+    text = ONE_CALL.replace(BEFORE_THE_AWAIT, "    breakpoint()\n" + BEFORE_THE_AWAIT)
     (folder / "program.py").write_text(text)
 
 
@@ -119,8 +80,8 @@ def test_up_and_next_goes_on_to_the_sync_code_that_waits(tmp_path: Path, scope: 
 @SCOPES
 def test_breakpoints_that_pdb_has_set_stop_in_the_callers_own_thread_only(tmp_path: Path, scope: str) -> None:
     """pdb traces the thread that it began in: in scope "caller" that is the coroutines' thread, too."""
-    (tmp_path / "program.py").write_text(PROGRAM)
-    line = 1 + PROGRAM.splitlines().index("    after = before + 1")
+    (tmp_path / "program.py").write_text(ONE_CALL)
+    line = 1 + ONE_CALL.splitlines().index("    after = before + 1")
     commands = [f"b program.py:{line}", "c", "p 'before', before", "c", "q"]
     ran = python(tmp_path, "-m", "pdb", "program.py", scope, said="\n".join(commands) + "\n")
     assert ("('before', 2)" in ran.stdout) is (scope == "caller"), ran.stdout

@@ -1,7 +1,8 @@
-"""A program with nested calls in place, for tools to look at.
+"""Programs with nested calls in place, for tools to look at.
 
-Two tasks at a time compute in a coroutine that sync code waits for, before and after it suspends, and in the coroutine
-that called that sync code. A third task is parked in a nested call meanwhile.
+`ONE_CALL` makes one, that suspends, while another task turns. In `PROGRAM` two tasks at a time compute in a coroutine
+that sync code waits for, before and after it suspends, and in the coroutine that called that sync code. A third task is
+parked in a nested call meanwhile.
 """
 
 from __future__ import annotations
@@ -78,6 +79,45 @@ def program(rounds):
 
 if __name__ == "__main__":
     program(int(sys.argv[3]))
+"""
+ONE_CALL = """\
+import asyncio
+import sys
+
+import syncline
+
+bridge = syncline.Bridge(scope=sys.argv[1])
+
+
+async def inner(number):
+    before = number + 1
+    await asyncio.sleep(0.01)
+    after = before + 1
+    return after
+
+
+def sync_code(number):
+    got = bridge.run_sync(inner, number)
+    return got + 1
+
+
+async def outer(number):
+    got = sync_code(number)
+    return got + 1
+
+
+async def ticks():
+    for _ in range(5):
+        await asyncio.sleep(0.003)
+
+
+async def main():
+    ticking = asyncio.create_task(ticks())
+    result = await outer(1)
+    await ticking
+    return result
+
+print("result", bridge.run_sync(main))
 """
 STACK = ["carry", "outer", "sync_code", "inner", "burn_inner", "burn"]
 """Where an inner coroutine computes, from the base of its greenlet on."""

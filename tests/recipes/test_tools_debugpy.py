@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from debug_client import Debugged
 
-from test_tools_pdb import PROGRAM
+from tool_code import ONE_CALL
 
 pytest.importorskip("debugpy")
 pytestmark = pytest.mark.timeout(100)
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(100)
 def test_a_breakpoint_in_a_nested_call_shows_the_task_and_steps_go_on(tmp_path: Path, scope: str) -> None:
     """Its whole stack, with variables; over a suspension while other tasks run; and out, through sync code."""
     path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
-    line = 1 + PROGRAM.splitlines().index("    await asyncio.sleep(0.01)")
+    path.write_text(ONE_CALL)
+    line = 1 + ONE_CALL.splitlines().index("    await asyncio.sleep(0.01)")
     with Debugged(tmp_path, "program.py", scope) as program:
         program.begin(path, line)
         thread, frames = program.stopped()
