@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 import syncline
-from child import Child, run_script
+from child import FORKS, Child, run_script
 from twin_code import AsyncItem, Shop
 
 
@@ -288,8 +288,7 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
     """For objects that need nothing of the parent's; both go on."""
     finished = run_script(
         """
-        import asyncio, os, syncline, warnings
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks of threads
+        import asyncio, os, syncline
 
         class Client:
             async def ask(self):
@@ -306,7 +305,8 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
             del client
             os._exit(0)
         print(os.waitpid(pid, 0)[1], client.ask())
-        """
+        """,
+        flags=FORKS,
     )
     finished.assert_clean()
     assert finished.lines == ["0 answer"]

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 import syncline
-from child import eventually, run_script
+from child import FORKS, eventually, run_script
 from hosts import KINDS, Host
 from neutral import turn
 from places import in_thread
@@ -329,9 +329,8 @@ def test_a_running_loop_as_a_factory_is_refused_before_it_is_touched() -> None:
 def test_a_forked_child_refuses_and_the_parent_goes_on() -> None:
     """The loop's thread is not there in the child."""
     script = """
-        import asyncio, os, syncline, threading, warnings
+        import asyncio, os, syncline, threading
 
-        warnings.simplefilter("ignore", DeprecationWarning)
         loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, daemon=True).start()
         bridge = syncline.Bridge(loop=loop)
@@ -350,7 +349,7 @@ def test_a_forked_child_refuses_and_the_parent_goes_on() -> None:
         bridge.close()
         loop.call_soon_threadsafe(loop.stop)
     """
-    run_script(script).assert_clean()
+    run_script(script, flags=FORKS).assert_clean()
 
 
 def test_ctrl_c_cancels_and_the_loop_lives_on() -> None:

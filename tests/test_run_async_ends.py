@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import syncline
-from child import eventually, run_script
+from child import FORKS, eventually, run_script
 from remote_code import Anywhere, Cleaning, answer, until
 
 
@@ -145,9 +145,7 @@ def test_ctrl_c_cancels_it_and_its_cleanup_runs() -> None:
 def test_a_forked_child_has_loops_of_its_own() -> None:
     """The parent's await goes on, and the child makes calls of its own."""
     script = """
-        import asyncio, os, syncline, warnings
-
-        warnings.simplefilter("ignore", DeprecationWarning)
+        import asyncio, os, syncline
 
         async def where():
             await asyncio.sleep(0)
@@ -166,7 +164,7 @@ def test_a_forked_child_has_loops_of_its_own() -> None:
         if os.getpid() != parent:
             assert asyncio.run(syncline.run_async(where)) == os.getpid()
     """
-    run_script(script).assert_clean()
+    run_script(script, flags=FORKS).assert_clean()
 
 
 def test_at_exit_what_is_awaited_is_cancelled() -> None:

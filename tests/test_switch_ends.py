@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 import syncline
-from child import DEV, run_script
+from child import DEV, FORKS, run_script
 from switching import Place, place
 
 __all__ = ["place"]
@@ -280,8 +280,7 @@ def test_a_forked_child_does_not_switch_to_its_parents_loop() -> None:
     """A coroutine that forks, and calls the bridge in the child: the child has loops of its own (case 80)."""
     finished = run_script(
         """
-    import asyncio, os, sys, syncline, warnings
-    warnings.simplefilter("ignore", DeprecationWarning)
+    import asyncio, os, sys, syncline
 
     async def answer() -> int:
         await asyncio.sleep(0)
@@ -299,7 +298,8 @@ def test_a_forked_child_does_not_switch_to_its_parents_loop() -> None:
         return found
 
     print(syncline.run_sync(outer))
-    """
+    """,
+        flags=FORKS,
     )
     assert (finished.status, finished.lines) == (0, ["42"]), finished.err
 
