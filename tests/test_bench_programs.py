@@ -21,7 +21,8 @@ def test_each_program_starts(program: str) -> None:
     if needed and importlib.util.find_spec(needed) is None:
         pytest.skip(f"needs {needed}")
     takes_arguments = "ArgumentParser(" in (BENCH / f"{program}.py").read_text()
-    arguments = [f"{program}.py", "--help"] if takes_arguments else ["-c", f"import {program}"]
-    ran = subprocess.run([sys.executable, *arguments], cwd=BENCH, capture_output=True, text=True, timeout=50)
+    imports = f"import sys; sys.path.insert(0, {str(BENCH)!r}); import {program}"
+    arguments = [str(BENCH / f"{program}.py"), "--help"] if takes_arguments else ["-c", imports]
+    ran = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=50)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith("usage: ") is takes_arguments
