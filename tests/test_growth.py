@@ -1,4 +1,5 @@
-"""What is many: a queue is left in the same time however long it is, and a thousand loops end like ten."""
+"""What is many: a queue is left, and looked at, in the same time however long it is, and a thousand loops end like
+ten."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import syncline
+from child import eventually
 
 MakeBridge = Callable[..., syncline.Bridge]
 FEW, MANY = 1000, 8000
@@ -189,6 +191,47 @@ def test_leaving_a_queue_takes_as_long_however_long_it_is(
         for _ in range(3):
             few.append(asyncio.run(queue(FEW)))
             many.append(asyncio.run(queue(MANY)))
+    assert min(many) < TOLERATED * min(few) * MANY / FEW
+
+
+def looked_at(count: int) -> tuple[float, str]:
+    """The CPU seconds of one look at so many calls that queue for a worker thread, and its text."""
+    gate = threading.Event()
+
+    async def main() -> None:
+        limiter = syncline.ThreadLimiter(1)
+        queued = (limiter.to_thread(int) for _ in range(count))
+        await asyncio.gather(limiter.to_thread(gate.wait), *queued)
+
+    def is_there() -> bool:
+        seen = syncline.waits()
+        return seen.blocked == 1 and [each.waiting for each in seen.limiters] == [count]
+
+    with syncline.Bridge() as bridge:
+        caller = threading.Thread(target=bridge.run_sync, args=(main,))
+        caller.start()
+        try:
+            assert eventually(is_there)
+            begun = time.thread_time()
+            text = syncline.dump()
+            took = time.thread_time() - begun
+        finally:
+            gate.set()
+            caller.join()
+    return took, text
+
+
+def test_a_look_at_a_queue_takes_as_long_a_call_however_long_it_is() -> None:
+    """And its text shows calls that queue for the same once, with their number."""
+    few, many = [], []
+    with without_collector():
+        for _ in range(3):
+            few.append(looked_at(FEW)[0])
+            took, text = looked_at(MANY)
+            many.append(took)
+            assert text.count("in the queue") == 1, text
+            assert f"one of {MANY} in the queue" in text
+            assert f"and {MANY - 1:,} more like it" in text
     assert min(many) < TOLERATED * min(few) * MANY / FEW
 
 

@@ -51,6 +51,8 @@ class _Look:
         """The wait of each thread that is in one, the latest where it is in several."""
         self.loops = all_loops(self.threads)
         self.limiters = {limiter[0]: limiter for limiter in _core.limiters()}
+        self.queued = {key: {number for number, _ in queue} for key, _, _, queue in self.limiters.values()}
+        """The numbers of the calls that are in each limiter's queue."""
         self.made: dict[_Key, Wait] = {}
         self.under_way: dict[_Key, Wait] = {}
         """What closes a circle if it is met again."""
@@ -282,11 +284,10 @@ class _Look:
         if limiter is None:
             return _wait(named, "is about to begin", kind="queued", name=name)
         _, _, holders, queue = limiter
-        numbers = [each for each, _ in queue]
-        at = f"{numbers.index(number) + 1}. of " if number in numbers and number is not None else "one of "
-        if number is not None and number not in numbers:
+        if number is not None and number not in self.queued[key]:
             return _wait(named, "is about to begin", kind="queued", name=name)
-        state = f"waits for a token of {self._limiter_name(key)}, {at}{len(queue)} in the queue; held by"
+        # Without its place there, by which each would look different.
+        state = f"waits for a token of {self._limiter_name(key)}, one of {len(queue)} in the queue; held by"
         waits_for = [
             wait for holder in holders[:_MOST_HOLDERS] if (wait := self._holder(*holder)) is not None
         ]
