@@ -50,6 +50,11 @@ class _Look:
         self.rows = {row[0]: row for row in _core.waiting_threads()}
         """The wait of each thread that is in one, the latest where it is in several."""
         self.loops = all_loops(self.threads)
+        self.by_loop = {id(loop.loop): loop for loop in self.loops}
+        self.by_thread: dict[int | None, Loop] = {}
+        """The first one of each thread."""
+        for loop in self.loops:
+            self.by_thread.setdefault(loop.thread, loop)
         self.limiters = {limiter[0]: limiter for limiter in _core.limiters()}
         self.queued = {key: {number for number, _ in queue} for key, _, _, queue in self.limiters.values()}
         """The numbers of the calls that are in each limiter's queue."""
@@ -163,12 +168,13 @@ class _Look:
 
     def _call(self, loop: str, loop_thread: int, task: Any, waiter: int) -> list[Wait]:
         """What a call's caller waits for: the task, and the loop's thread if that is blocked itself."""
-        loop = next((each.name for each in self.loops if each.thread == loop_thread), loop)
+        known = self.by_thread.get(loop_thread)
+        loop = loop if known is None else known.name
         blocked = loop_thread in self.rows and loop_thread != waiter
         thread = [self._child_thread(loop_thread)] if blocked else []
         if task is not None:
             return [self._child_task(task, loop, loop_thread), *thread]
-        asleep = next((each.is_asleep for each in self.loops if each.thread == loop_thread), None)
+        asleep = None if known is None else known.is_asleep
         frames = [] if blocked or asleep or loop_thread == waiter else self._running(loop_thread)
         state = "has not begun" if blocked else "has not begun, or runs now"
         call = Wait(
@@ -258,8 +264,8 @@ class _Look:
 
     def _loop_of(self, task: Any) -> Loop:
         event_loop = task.get_loop()
-        known = (loop for loop in self.loops if loop.loop is event_loop)
-        return next(known, Loop(event_loop, type(event_loop).__name__, None, None, [], []))
+        known = self.by_loop.get(id(event_loop))
+        return known or Loop(event_loop, type(event_loop).__name__, None, None, [], [])
 
     def _operation(self, seen: Any, named: Wait) -> list[Wait]:
         match seen:
