@@ -52,24 +52,24 @@ class Wait:
     """
     name: str
     """Of the thread, or of the function."""
-    task: str | None
+    task: str | None = None
     """The task's name."""
-    thread: int | None
+    thread: int | None = None
     """The identifier of the thread that its code runs in, as `threading.get_ident()` has it."""
-    loop: str | None
+    loop: str | None = None
     """The name of the loop that it runs on."""
-    is_blocked: bool
+    is_blocked: bool = False
     """Whether it is sync code that a call of a bridge's blocks, or the `result()` of a future of `submit`."""
-    state: str
+    state: str = ""
     """What it does, in words, where that is not just to wait for `waits_for`."""
-    stack: tuple[Frame, ...]
+    stack: tuple[Frame, ...] = ()
     """Its code, the innermost call last: the user's, or all if none of it is."""
-    seconds: float | None
+    seconds: float | None = None
     """For how long it has waited: for a thread, since its call began; for the others, since `waits()` or `dump()` saw
     them first, and None at that first time."""
-    waits_for: tuple[Wait, ...]
+    waits_for: tuple[Wait, ...] = ()
     """What it waits for, as far as that can be seen."""
-    closes_circle: bool
+    closes_circle: bool = False
     """Whether it stands higher up in this tree already, and so waits for itself. Then `waits_for` is empty."""
 
     def __repr__(self) -> str:

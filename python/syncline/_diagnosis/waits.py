@@ -11,6 +11,7 @@ follows what is waited for. What somebody else waits for is no root of the tree.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,6 @@ from .threads import WORK, Threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
-
-    from ..waiting import Kind
 
 _DEEPEST = 150
 """So many waits below each other are followed, nested calls of one task not counted: each takes a few frames here."""
@@ -116,7 +115,7 @@ class _Look:
             self.circles += 1
             return circle
         if len(self.under_way) >= _DEEPEST:
-            return _wait(circle, state="is not followed any further", closes_circle=False)
+            return replace(circle, state="is not followed any further", closes_circle=False)
         self.under_way[key] = circle
         made = self.made[key] = make()
         del self.under_way[key]
@@ -129,14 +128,8 @@ class _Look:
         named = Wait(
             kind="worker" if is_worker else "thread",
             name=self.threads.name(thread),
-            task=None,
             thread=thread,
-            loop=None,
             is_blocked=blocked,
-            state="",
-            stack=(),
-            seconds=None,
-            waits_for=(),
             closes_circle=True,
         )
 
@@ -155,10 +148,14 @@ class _Look:
                 children = self._call(loop, loop_thread, task, thread)
             elif is_worker:
                 seconds = self._age(("job", self.threads.workers[thread]))
-            frames = self.threads.stack_within(thread, WORK)
-            stack = self._stack(frames)
-            state = "" if blocked else "runs"
-            return _wait(named, state, stack, seconds, children)
+            return replace(
+                named,
+                state="" if blocked else "runs",
+                stack=self._stack(self.threads.stack_within(thread, WORK)),
+                seconds=seconds,
+                waits_for=tuple(children),
+                closes_circle=False,
+            )
 
         return self._visit(("thread", thread), named, make)
 
@@ -180,15 +177,11 @@ class _Look:
         call = Wait(
             kind="task",
             name="the call",
-            task=None,
             thread=loop_thread,
             loop=loop,
-            is_blocked=False,
             state=state,
             stack=self._stack(frames),
-            seconds=None,
             waits_for=tuple(thread),
-            closes_circle=False,
         )
         return [call]
 
@@ -206,11 +199,6 @@ class _Look:
             task=name if isinstance(name, str) else None,
             thread=thread,
             loop=loop,
-            is_blocked=False,
-            state="",
-            stack=(),
-            seconds=None,
-            waits_for=(),
             closes_circle=True,
         )
         return self._visit(("task", id(task)), named, partial(self._make_task, task, coroutine, named))
@@ -233,22 +221,19 @@ class _Look:
             if is_last and not segment and len(segments) > 1:
                 continue  # a nested call of something that is no coroutine
             self.blocked += not is_last
-            stack = self._stack(segment)
-            name = named.name if index == 0 or not segment else segment[0].f_code.co_qualname
             made = Wait(
                 kind="task" if is_last else "nested",
-                name=name,
+                name=named.name if index == 0 or not segment else segment[0].f_code.co_qualname,
                 task=named.task,
                 thread=named.thread,
                 loop=named.loop,
                 is_blocked=not is_last,
                 state=state if is_last else "",
-                stack=stack,
+                stack=self._stack(segment),
                 seconds=self._age(("nested", id(segment[-1]), segment[-1].f_lasti))
                 if segment and not is_last
                 else None,
                 waits_for=tuple(waits_for),
-                closes_circle=False,
             )
             waits_for = [made]
         return waits_for[0]
@@ -280,7 +265,7 @@ class _Look:
                 return [self._queued(key, None, "a token", named)]
             case ("errand", name):
                 state = "is to be called by the thread that waits for this coroutine"
-                return [_wait(named, state, kind="queued", name=name)]
+                return [Wait("queued", name, loop=named.loop, state=state)]
             case _:
                 return []
 
@@ -288,16 +273,15 @@ class _Look:
         """What has no token yet, or no thread, and those who hold the tokens."""
         limiter = self.limiters.get(key)
         if limiter is None:
-            return _wait(named, "is about to begin", kind="queued", name=name)
+            return Wait("queued", name, loop=named.loop, state="is about to begin")
         _, _, holders, queue = limiter
         if number is not None and number not in self.queued[key]:
-            return _wait(named, "is about to begin", kind="queued", name=name)
+            return Wait("queued", name, loop=named.loop, state="is about to begin")
         # Without its place there, by which each would look different.
         state = f"waits for a token of {self._limiter_name(key)}, one of {len(queue)} in the queue; held by"
-        waits_for = [
-            wait for holder in holders[:_MOST_HOLDERS] if (wait := self._holder(*holder)) is not None
-        ]
-        return _wait(named, state, waits_for=waits_for, kind="queued", name=name)
+        shown = [self._holder(*holder) for holder in holders[:_MOST_HOLDERS]]
+        waits_for = tuple(wait for wait in shown if wait is not None)
+        return Wait("queued", name, loop=named.loop, state=state, waits_for=waits_for)
 
     def _holder(self, number: int | None, borrower: Any) -> Wait | None:
         if number is not None:
@@ -386,33 +370,6 @@ def _name_of(function: Any) -> str:
         if isinstance(name, str):
             return name
     return "a function" if function is None else type(function).__name__
-
-
-def _wait(
-    named: Wait,
-    state: str,
-    stack: tuple[Frame, ...] = (),
-    seconds: float | None = None,
-    waits_for: Iterable[Wait] = (),
-    *,
-    kind: Kind | None = None,
-    name: str | None = None,
-    closes_circle: bool = False,
-) -> Wait:
-    """The same with what it does."""
-    return Wait(
-        kind=kind or named.kind,
-        name=name or named.name,
-        task=named.task if kind is None else None,
-        thread=named.thread if kind is None else None,
-        loop=named.loop,
-        is_blocked=named.is_blocked if kind is None else False,
-        state=state,
-        stack=stack,
-        seconds=seconds,
-        waits_for=tuple(waits_for),
-        closes_circle=closes_circle,
-    )
 
 
 def _walk(root: Wait, below: set[int], depths: dict[int, int]) -> None:
