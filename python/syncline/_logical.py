@@ -7,6 +7,7 @@ there, and the coroutine that the call drives.
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 from ._carriers import carry
@@ -14,6 +15,11 @@ from ._carriers import carry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
+
+
+_NAMES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
+_WRITTEN_IN_C = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
+"""What drives a coroutine or a generator, and has no frame."""
 
 
 class Level:
@@ -40,26 +46,35 @@ def frames(layers: Iterable[tuple[Any, Any, Any]]) -> Iterator[FrameType]:
         if greenlet is None:
             yield from awaited_frames(coroutine)
             continue
-        below: list[FrameType] = []
-        frame: FrameType | None = greenlet.gr_frame
-        while frame is not None and frame.f_code is not carry.__code__:
-            below.append(frame)
-            frame = frame.f_back
-        yield from reversed(below)
+        yield from reversed(list(stack_of_parked(greenlet)))
         yield from awaited_frames(nested)
 
 
 def awaited_frames(awaited: Any) -> Iterator[FrameType]:
     """The frames of a coroutine and of all that it awaits in turn, as far as each says what it awaits."""
     while awaited is not None:
-        for frame_name, next_name in _NAMES:
-            frame = getattr(awaited, frame_name, None)
-            if frame is not None:
-                yield frame
-                awaited = getattr(awaited, next_name, None)
-                break
-        else:
-            return
+        frame, awaited = step(awaited)
+        if frame is not None:
+            yield frame
 
 
-_NAMES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
+def step(awaited: Any) -> tuple[FrameType | None, Any]:
+    """The frame of a coroutine or a generator, and what it awaits; of what has no frame, what it drives."""
+    for frame_name, await_name in _NAMES:
+        frame = getattr(awaited, frame_name, None)
+        if frame is not None:
+            return frame, getattr(awaited, await_name, None)
+    if type(awaited).__name__ in _WRITTEN_IN_C:
+        # They show what they drive to the garbage collector only.
+        for held in gc.get_referents(awaited):
+            if type(held).__name__ in _WRITTEN_IN_C or any(hasattr(held, name) for name, _ in _NAMES):
+                return None, held
+    return None, None
+
+
+def stack_of_parked(greenlet: Any) -> Iterator[FrameType]:
+    """The frames of a greenlet that is parked, the innermost first."""
+    frame = greenlet.gr_frame
+    while frame is not None and frame.f_code is not carry.__code__:
+        yield frame
+        frame = frame.f_back

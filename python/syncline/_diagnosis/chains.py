@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dis
-import gc
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import _core
-from .._carriers import carry
+from .._logical import stack_of_parked, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
 
 _ASYNC_FRAMES = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
-_NAMES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
-_WRITTEN_IN_C = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 _AWAITS = ("SEND", "YIELD")
 """What the names of instructions begin with in which a coroutine awaits another one."""
 
@@ -46,12 +43,12 @@ def chain_of(awaited: Any) -> Chain:
         calls = _core.nested_calls(awaited)
         if calls:
             for greenlet, _ in calls:
-                segments.extend(segments_of(reversed(list(_stack_of(greenlet))), segments.pop()))
+                segments.extend(segments_of(reversed(list(stack_of_parked(greenlet))), segments.pop()))
                 segments.append([])
             awaited = calls[-1][1]
             continue
         # A coroutine of ours shows the frame of the one that it runs, and what that awaits.
-        frame, inner = _step(awaited)
+        frame, inner = step(awaited)
         if frame is None and inner is None:
             break
         if frame is not None:
@@ -66,7 +63,7 @@ def makes_nested_call(task: Any) -> bool:
     while awaited is not None:
         if _core.nested_calls(awaited):
             return True
-        awaited = _step(awaited)[1]
+        awaited = step(awaited)[1]
     return False
 
 
@@ -87,26 +84,6 @@ def frames_of(task: Any) -> Iterator[FrameType]:
     """All frames of a task, the outermost first."""
     for segment in chain_of(coroutine_of(task)).segments:
         yield from segment
-
-
-def _step(awaited: Any) -> tuple[FrameType | None, Any]:
-    for frame_name, await_name in _NAMES:
-        frame = getattr(awaited, frame_name, None)
-        if frame is not None:
-            return frame, getattr(awaited, await_name, None)
-    if type(awaited).__name__ in _WRITTEN_IN_C:
-        # They show what they drive to the garbage collector only.
-        for held in gc.get_referents(awaited):
-            if any(hasattr(held, name) for name, _ in _NAMES):
-                return None, held
-    return None, None
-
-
-def _stack_of(greenlet: Any) -> Iterator[FrameType]:
-    frame = greenlet.gr_frame
-    while frame is not None and frame.f_code is not carry.__code__:
-        yield frame
-        frame = frame.f_back
 
 
 def is_async(frame: FrameType) -> bool:
