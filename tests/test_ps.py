@@ -13,6 +13,7 @@ import pytest
 from child import Child, eventually
 from scripts import WAITS, waiting_child
 from syncline._commands import main, ps
+from syncline._commands.errors import Error
 
 REMOTE = hasattr(sys, "remote_exec")
 
@@ -120,6 +121,24 @@ def test_a_process_that_is_gone_is_named(capsys: pytest.CaptureFixture[str]) -> 
     assert f"there is no process {ended.pid}" in refused(capsys, str(ended.pid))
     assert "0 is no process" in refused(capsys, "0")
     assert "is this very process" in refused(capsys, str(os.getpid()))
+
+
+def test_an_answer_that_comes_as_the_process_ends_counts() -> None:
+    """It comes, and the process ends, after a look that has found none. One that ends without is named."""
+    found: list[str] = []
+    with subprocess.Popen(["sleep", "60"]) as other:
+
+        def look() -> str | None:
+            if found:
+                return found[0]
+            found.append("the answer")
+            other.kill()
+            other.wait()
+            return None
+
+        assert ps._answer(other.pid, 20, look) == "the answer"
+        with pytest.raises(Error, match="has ended before it answered"):
+            ps._answer(other.pid, 20, lambda: None)
 
 
 def test_a_process_that_runs_no_python_is_named(capsys: pytest.CaptureFixture[str]) -> None:

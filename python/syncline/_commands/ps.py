@@ -20,6 +20,7 @@ from .errors import Error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
 _LOOK_AGAIN = 0.01
 _TELL = (
@@ -100,6 +101,21 @@ def _is_dead(pid: int) -> bool:
     return False
 
 
+def _answer(pid: int, timeout: float, look: Callable[[], str | None]) -> str | None:
+    """What `look` finds in time; None if it finds nothing. Raises Error where the process has ended without an
+    answer."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        # Asked first: what has ended by now, and has answered, has answered before `look` does.
+        is_gone = not _is_there(pid)
+        if (answer := look()) is not None:
+            return answer
+        if is_gone:
+            raise Error(f"the process {pid} has ended before it answered")
+        time.sleep(_LOOK_AGAIN)
+    return None
+
+
 # By a signal.
 
 
@@ -143,14 +159,9 @@ def _by_signal(pid: int, questions: int, timeout: float) -> str:
             "would end it; something has set another handler since"
         )
     os.kill(pid, signum)
-    until = time.monotonic() + timeout
-    while time.monotonic() < until:
-        answer = _questions.answer_to(questions, number)
-        if answer is not None:
-            return answer
-        if not _is_there(pid):
-            raise Error(f"the process {pid} has ended before it answered")
-        time.sleep(_LOOK_AGAIN)
+    answer = _answer(pid, timeout, lambda: _questions.answer_to(questions, number))
+    if answer is not None:
+        return answer
     _questions.take_back(questions)
     raise Error(
         f"the process {pid} has not answered {signum.name} within {timeout:g} s. Python runs signal handlers in the "
@@ -197,13 +208,9 @@ def _by_remote_exec(pid: int, timeout: float) -> str:
                 f"{told}, and it can't be asked by sys.remote_exec ({error}): it has to run the same version of Python "
                 f"as this command, with remote debugging not switched off; {_TELL}"
             ) from error
-        until = time.monotonic() + timeout
-        while time.monotonic() < until:
-            if answer.exists():
-                return answer.read_text(encoding="utf-8")
-            if not _is_there(pid):
-                raise Error(f"the process {pid} has ended before it answered")
-            time.sleep(_LOOK_AGAIN)
+        text = _answer(pid, timeout, lambda: answer.read_text(encoding="utf-8") if answer.exists() else None)
+        if text is not None:
+            return text
     raise Error(
         f"the process {pid} has not answered sys.remote_exec within {timeout:g} s. Its main thread answers, between "
         "two steps of Python code, and now sleeps in the kernel or runs a function written in C; or it does not see "
