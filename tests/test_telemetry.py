@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -362,3 +363,37 @@ def test_the_import_of_the_package_does_not_look_for_opentelemetry() -> None:
         syncline.run_sync(lambda: syncline.to_thread(bool))
         assert not [name for name in sys.modules if name.startswith("opentelemetry")]
     """).assert_clean()
+
+
+class AsyncTicker:
+    """What is there to be made a twin of."""
+
+    def __init__(self, dropped: list[str]) -> None:
+        self._dropped = dropped
+
+    async def number(self) -> int:
+        return 1
+
+    async def ticks(self) -> AsyncIterator[int]:
+        yield await self.number()
+
+    def __del__(self) -> None:
+        self._dropped.append("dropped")
+
+
+def test_what_twins_do_for_themselves_has_no_span(instrumented: Spans, make_bridge: MakeBridge) -> None:
+    """A method of theirs has one, from async code too; the task that makes a generator's steps has none, and neither
+    has the end of an object."""
+    dropped: list[str] = []
+    make = make_bridge().blocking(AsyncTicker)
+
+    async def main(ticker: Any) -> None:
+        assert await ticker.aio.number() == 1
+        assert [tick async for tick in ticker.aio.ticks()] == [1]
+
+    asyncio.run(main(make(dropped)))
+    gc.collect()
+    assert eventually(lambda: dropped == ["dropped"])
+    names = [span.name for span in instrumented.exporter.get_finished_spans()]
+    assert names.count("AsyncTicker.number") == 1
+    assert not [name for name in names if name.endswith(("_ask", "_serve", "_emptied"))]
