@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import _questions
+from .. import _proc, _questions
 from .errors import Error
 
 if TYPE_CHECKING:
@@ -142,17 +142,15 @@ def _questions_of(pid: int) -> int | None:
 
 def _pid_within(pid: int) -> int:
     """The number that the process knows itself by: in a container it is another one."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("NSpid:"):
-                return int(line.split()[-1])
-    return pid
+    numbers = _proc.status(pid, "NSpid")
+    return int(numbers.split()[-1]) if numbers else pid
 
 
 def _by_signal(pid: int, questions: int, timeout: float) -> str:
     number = _questions.ask(questions)
     signum = signal.Signals(_questions.read(questions).signum)
-    if not _is_caught(pid, signum):
+    caught = _proc.caught(pid)
+    if caught is not None and signum not in caught:
         _questions.take_back(questions)
         raise Error(
             f"the process {pid} has called dump_on({signum.name}), but does not handle that signal any more, which "
@@ -168,15 +166,6 @@ def _by_signal(pid: int, questions: int, timeout: float) -> str:
         "main thread, between two steps of Python code: that thread may be in a function written in C that takes no "
         "notice of signals. A tool that needs no help of the process, such as py-spy, shows which"
     )
-
-
-def _is_caught(pid: int, signum: int) -> bool:
-    """Whether the process handles that signal; yes where that is not known."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("SigCgt:"):
-                return bool(int(line.split()[1], 16) >> (signum - 1) & 1)
-    return True
 
 
 # By remote debugging.

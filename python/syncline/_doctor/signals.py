@@ -5,9 +5,9 @@ from __future__ import annotations
 import faulthandler
 import signal
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import _proc
 from .report import dotted
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _ASKED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGCHLD", "SIGPIPE", "SIGUSR1", "SIGUS
 def look(report: Report) -> None:
     """Adds what there is to say."""
     handlers: dict[str, Any] = {}
-    caught = _caught()
+    caught = _proc.caught("self") or set[int]()
     for name in _ASKED:
         if (number := getattr(signal, name, None)) is not None:
             handler = signal.getsignal(number)
@@ -38,17 +38,6 @@ def look(report: Report) -> None:
             meaning="A crash, or a process that is ended by SIGABRT, says nothing of where it was.",
             advice="python -X faulthandler; and faulthandler.register(signal.SIGUSR1) for a process that hangs.",
         )
-
-
-def _caught() -> set[int]:
-    """The signals for which the system has a handler, whoever has set it; none where that can't be found out."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return set()
-    masks = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
-    bits = int(masks[0], 16) if masks else 0
-    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
 
 
 def _interrupt(report: Report, handler: Any) -> None:
