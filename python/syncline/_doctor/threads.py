@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .._diagnosis import explain_patched_threads
+from .._diagnosis.patches import patched_threads
 
 if TYPE_CHECKING:
     from .report import Report
@@ -21,15 +21,13 @@ def look(report: Report) -> None:
     report.fact("threads", "it is the main one", current is threading.main_thread())
     report.fact("threads", "alive", [f"{each.name}{' (daemon)' * each.daemon}" for each in alive])
     _fork(report, [each for each in alive if each is not current])
-    if (patched := explain_patched_threads()) is not None:
-        what, _, advice = patched.partition("; ")
-        seen, _, why = what.partition(", and ")
+    if (patched := patched_threads()) is not None:
         report.find(
             "problem",
             "threads",
-            seen,
-            meaning=f"Calls raise RuntimeError, as {why}.",
-            advice=f"{advice[:1].upper()}{advice[1:]}.",
+            patched.what,
+            meaning=f"Calls raise RuntimeError, as {patched.why}.",
+            advice=f"{patched.advice[:1].upper()}{patched.advice[1:]}.",
         )
 
 
