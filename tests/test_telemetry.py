@@ -8,6 +8,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import trio
@@ -397,3 +398,14 @@ def test_what_twins_do_for_themselves_has_no_span(instrumented: Spans, make_brid
     names = [span.name for span in instrumented.exporter.get_finished_spans()]
     assert names.count("AsyncTicker.number") == 1
     assert not [name for name in names if name.endswith(("_ask", "_serve", "_emptied"))]
+
+
+def test_what_has_no_name_has_a_span_of_its_class_s_name(
+    instrumented: Spans, make_bridge: MakeBridge
+) -> None:
+    """Such as a mock, which has whatever attribute it is asked for, but no name; a partial has its function's."""
+    bridge = make_bridge()
+    assert bridge.run_sync(AsyncMock(return_value=5)) == 5
+    bridge.run_sync(functools.partial(functools.partial(asyncio.sleep), 0))
+    names = [span.name for span in instrumented.exporter.get_finished_spans()]
+    assert names == ["AsyncMock", "sleep"]

@@ -22,6 +22,16 @@ type_of: Callable[[object], Any] = type
 """`type`, of which checkers don't conclude anything."""
 
 
+def named(thing: Any, /) -> Any:
+    """What has the name of that thing: itself, the function that a `functools.partial` calls, or an object's class."""
+    import functools
+
+    # Objects may pretend to have any attribute, or to have none but those of an endless chain: mocks do.
+    while not isinstance(getattr(thing, "__qualname__", None), str):
+        thing = thing.func if isinstance(thing, functools.partial) else type_of(thing)
+    return thing
+
+
 def is_async_manager(given: object, /) -> bool:
     """Whether it is an async context manager, as `async with` asks: by its class."""
     return hasattr(type(given), "__aenter__")

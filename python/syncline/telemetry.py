@@ -23,6 +23,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvid
 
 from . import _core
 from ._bridge import Bridge
+from ._kinds import named
 
 __all__ = ["SynclineInstrumentor"]
 
@@ -97,8 +98,7 @@ class _Spans:
         self._tracer = tracer
 
     def begin(self, fn: Any, kind: str, bridge: str | None) -> _Begun:
-        while not hasattr(fn, "__qualname__"):
-            fn = getattr(fn, "func", cast("Any", type(fn)))
+        fn = named(fn)
         name: str = fn.__qualname__
         module = getattr(fn, "__module__", None)
         attributes = {

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .. import _core
+from .. import _core, _kinds
 from .._threads import thread_limiter
 from ..waiting import Frame, LimiterState, LoopState, Wait, Waits
 from .chains import chain_of, coroutine_of, makes_nested_call, segments_of, tasks_awaited
@@ -365,11 +365,7 @@ class _Look:
 
 
 def _name_of(function: Any) -> str:
-    for attribute in ("__qualname__", "__name__"):
-        name = getattr(function, attribute, None)
-        if isinstance(name, str):
-            return name
-    return "a function" if function is None else type(function).__name__
+    return "a function" if function is None else _kinds.named(function).__qualname__
 
 
 def _walk(root: Wait, below: set[int], depths: dict[int, int]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from .._kinds import named
+
 Level = Literal["problem", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("problem", "warning", "note")
 _WIDTH = 100
@@ -85,12 +87,8 @@ class Report:
 
 def dotted(thing: Any) -> str:
     """The name of a function, or of an object's class, with its module."""
-    # asyncio's handler of SIGINT is a partial of a method.
-    function: Any = getattr(thing, "func", thing)
-    named: Any = function
-    if not hasattr(function, "__qualname__"):
-        named = function.__class__
-    return f"{named.__module__}.{named.__qualname__}"
+    found = named(thing)  # asyncio's handler of SIGINT is a partial of a method
+    return f"{found.__module__}.{found.__qualname__}"
 
 
 def _wrapped(text: str, first: str, others: str) -> list[str]:
