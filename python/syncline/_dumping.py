@@ -121,27 +121,18 @@ class _Handler:
         self.questions = _questions.new(self.signum)
 
 
-def dump_anyhow() -> str:
+def dump_anyhow(*, is_elsewhere: bool = False) -> str:
     """The dump, or what went wrong with it."""
     try:
         return rendering.render(waits.look())
-    except RecursionError:
-        # The handler came where the stack is nearly used up. Another thread has one of its own.
-        return _dump_elsewhere()
-    except Exception:
-        return f"syncline: the dump failed\n{traceback.format_exc()}"
-
-
-def _dump_elsewhere() -> str:
+    except Exception as error:
+        if is_elsewhere or not isinstance(error, RecursionError):
+            return f"syncline: the dump failed\n{traceback.format_exc()}"
+    # It is made where the stack is nearly used up, as a handler may be. Another thread has one of its own.
     made: list[str] = []
-
-    def make() -> None:
-        try:
-            made.append(rendering.render(waits.look()))
-        except Exception:
-            made.append(f"syncline: the dump failed\n{traceback.format_exc()}")
-
-    thread = threading.Thread(target=make, name="syncline-dump", daemon=True)
+    thread = threading.Thread(
+        target=lambda: made.append(dump_anyhow(is_elsewhere=True)), name="syncline-dump", daemon=True
+    )
     thread.start()
     thread.join()
     return made[0]

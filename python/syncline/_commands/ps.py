@@ -29,12 +29,12 @@ _TELL = (
 )
 _SCRIPT = """\
 import os, sys
-_module = sys.modules.get("syncline")
-if _module is None:
+if "syncline" not in sys.modules:
     _text = "syncline: this process has not imported syncline, so no call of it waits\\n"
 else:
     try:
-        _text = _module.dump()
+        from syncline._dumping import dump_anyhow as _dump_anyhow
+        _text = _dump_anyhow()
     except BaseException as _error:
         _text = "syncline: the dump failed: " + repr(_error) + "\\n"
 with open({new!r}, "w", encoding="utf-8", errors="backslashreplace") as _file:
