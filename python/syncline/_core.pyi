@@ -317,7 +317,7 @@ def long_waits() -> dict[int, tuple[int, int]]:
 def waiting_threads() -> list[tuple[int, int, str, float, Any]]:
     """All waits that have gone on for a while, those that began first first."""
 
-def loops() -> list[tuple[Any, str, str, int | None, bool | None, list[Any]]]:
+def loops() -> list[tuple[Any, str, int | None, bool | None, list[Any]]]:
     """All loops that calls run on, also those that somebody else runs."""
 
 def nested_calls(coroutine: Any, /) -> list[tuple[Any, Any]]:

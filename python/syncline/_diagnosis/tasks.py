@@ -30,7 +30,7 @@ def all_loops(threads: Threads) -> list[Loop]:
     """The loops of bridges, those that threads run, and those of any task."""
     tasks = _tasks_by_loop()
     found: dict[int, Loop] = {}
-    for loop, name, _, thread, asleep, submitted in _core.loops():
+    for loop, name, thread, asleep, submitted in _core.loops():
         running = threads.loops.get(id(loop))
         where = running[1] if thread is None and running is not None else thread
         found[id(loop)] = Loop(loop, name, where or None, asleep, _tasks_of(loop, tasks), submitted)

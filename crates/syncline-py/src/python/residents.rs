@@ -113,10 +113,9 @@ pub fn loop_owners(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(owners)
 }
 
-/// A loop as Python code sees it: the loop object, its name, its scope, its thread, whether it sleeps, and the tasks of
-/// the calls that were submitted to it.
-type SeenLoop<'py> =
-    (Bound<'py, PyAny>, String, &'static str, Option<u64>, Option<bool>, Vec<Option<Bound<'py, PyAny>>>);
+/// A loop as Python code sees it: the loop object, its name, its thread, whether it sleeps, and the tasks of the calls
+/// that were submitted to it.
+type SeenLoop<'py> = (Bound<'py, PyAny>, String, Option<u64>, Option<bool>, Vec<Option<Bound<'py, PyAny>>>);
 
 /// All loops that calls run on, also those that somebody else runs.
 #[pyfunction]
@@ -125,7 +124,7 @@ pub fn loops(py: Python<'_>) -> Vec<SeenLoop<'_>> {
     let seen = all.filter_map(|resident| {
         let Shown { name, is_asleep } = resident.shown();
         let event_loop = resident.event_loop(py)?;
-        Some((event_loop, name, resident.scope(), resident.own_thread(), is_asleep, resident.submitted(py)))
+        Some((event_loop, name, resident.own_thread(), is_asleep, resident.submitted(py)))
     });
     seen.collect()
 }
