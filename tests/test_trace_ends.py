@@ -78,6 +78,15 @@ def test_what_is_no_path_is_refused() -> None:
         syncline.trace(5)  # type: ignore[arg-type]
 
 
+def test_a_path_of_bytes_is_taken_too(tmp_path: Path) -> None:
+    """As `open` does."""
+    path = tmp_path / "out.json"
+    with syncline.trace(os.fsencode(path)) as recording:  # type: ignore[arg-type]
+        pass
+    assert recording.path == str(path)
+    assert path.read_bytes().startswith(b"[")
+
+
 def test_a_full_disk_is_an_error_at_the_end() -> None:
     """`stop` says so, and calls go on as if nothing were recorded."""
     recording = syncline.trace("/dev/full")

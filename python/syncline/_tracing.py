@@ -23,7 +23,7 @@ class Trace:
 
     def __init__(self, path: str | os.PathLike[str], /) -> None:
         try:
-            self._path = os.fspath(path)
+            self._path = os.fsdecode(path)
         except TypeError:
             raise TypeError(
                 f"trace() takes the path of the file to write, not {type(path).__name__}: trace('out.json')"
