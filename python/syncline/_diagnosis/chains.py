@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import inspect
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import _core
@@ -105,7 +105,6 @@ def _awaits(frame: FrameType) -> bool:
 def tasks_awaited(waiting: Any, innermost: FrameType | None) -> list[Any]:
     """The tasks that a task waits for, in whose innermost coroutine it does so."""
     waiter = getattr(waiting, "_fut_waiter", None)
-    asyncio: Any = sys.modules["asyncio"]
     if isinstance(waiter, asyncio.Task):
         return [waiter]
     children = getattr(waiter, "_children", None)
@@ -116,7 +115,7 @@ def tasks_awaited(waiting: Any, innermost: FrameType | None) -> list[Any]:
     # asyncio.wait, wait_for, a task group, anyio's: they keep the tasks in their variables.
     local = innermost.f_locals
     held = [*local.values(), getattr(local.get("self"), "_tasks", None)]
-    found = {id(task): task for each in held for task in _tasks_in(each, asyncio.Task)}
+    found = {id(task): task for each in held for task in _tasks_in(each)}
     return [task for task in found.values() if task is not waiting and not task.done()]
 
 
@@ -125,9 +124,9 @@ def _is_of_library(frame: FrameType) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in ("asyncio", "anyio")
 
 
-def _tasks_in(held: Any, kind: type) -> list[Any]:
-    if isinstance(held, kind):
+def _tasks_in(held: Any) -> list[Any]:
+    if isinstance(held, asyncio.Task):
         return [held]
     if isinstance(held, (set, frozenset, list, tuple)):
-        return [each for each in tuple(cast("Iterable[Any]", held)) if isinstance(each, kind)]
+        return [each for each in tuple(cast("Iterable[Any]", held)) if isinstance(each, asyncio.Task)]
     return []
