@@ -1,38 +1,23 @@
 """What a profile-guided build is trained with: the ways that calls take most.
 
-`maturin build --pgo` runs it with an instrumented build of the package (pyproject.toml names it), and compiles the
-package once more for what it has seen. It measures nothing.
+`nox -s wheels` runs it with an instrumented build of the package, and compiles the package once more for what it has
+seen. It measures nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import syncline
+from syncline._bench.samples import answer, numbers, turn
 
 CALLS = 20_000
 TURNS = 5000
 SCOPES = ("process", "thread", "caller")
 
 
-async def nothing() -> int:
-    return 1
-
-
-async def turn() -> None:
-    await asyncio.sleep(0)
-
-
-async def numbers(count: int) -> AsyncIterator[int]:
-    for number in range(count):
-        yield number
-
-
 def calls(bridge: syncline.Bridge) -> None:
     """Plain ones, of coroutines that never suspend, and of some that do."""
     for _ in range(CALLS):
-        bridge.run_sync(nothing)
+        bridge.run_sync(answer)
     for _ in range(TURNS):
         bridge.run_sync(turn)
 
