@@ -114,3 +114,35 @@ def test_a_nested_call_that_waits_for_a_generator_is_shown_to_the_end(way: Way) 
         assert awaited[:2] == ["parks", way.__name__]
         assert awaited[-1] == "numbers"
         assert stack == awaited or not visible
+
+
+@pytest.mark.parametrize("prefetch", [0, 4])
+def test_what_iterates_over_a_generator_shows_it(prefetch: int) -> None:
+    """While it is suspended, and to the generator itself; also where its items are fetched ahead."""
+    gate = Gate()
+    own: list[str] = []
+
+    def stack_of(task: asyncio.Task[Any] | None) -> list[str]:
+        assert task is not None
+        return [frame.f_code.co_name for frame in task.get_stack()]
+
+    async def looks_first() -> AsyncGenerator[int, None]:
+        own.extend(stack_of(asyncio.current_task()))
+        async for each in gate.numbers():
+            yield each
+
+    async def look() -> list[list[str]]:
+        return [stack_of(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    with syncline.Bridge(visible=True) as bridge:
+        taken: list[int] = []
+        taking = threading.Thread(
+            target=lambda: taken.extend(bridge.iterate(looks_first(), prefetch=prefetch))
+        )
+        taking.start()
+        assert gate.entered.wait(20)
+        assert bridge.run_sync(look) == [["looks_first", "numbers"]]
+        bridge.call(gate.let_through)
+        taking.join(20)
+    assert taken == [1]
+    assert own[-1] == "looks_first"

@@ -19,7 +19,8 @@ pub fn layers(
     current: Option<Arc<Execution>>,
 ) -> Vec<LayerView> {
     let mut layers = current.map_or_else(Vec::new, |execution| execution.layers(py));
-    // The step of a native async generator is an object that shows nothing. The generator does.
+    // What makes a step of a native async generator, or fetches its items ahead, shows neither frames nor whether it
+    // runs. The generator does.
     if let [(coroutine, None, _)] = &mut layers[..]
         && let Some(generator) = generator(py, known)
     {
