@@ -11,6 +11,7 @@ follows what is waited for. What somebody else waits for is no root of the tree.
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,9 @@ _MOST_HOLDERS = 10
 """So many of those who hold a limiter's tokens are shown below each one that waits for one."""
 
 _Key = tuple[object, ...]
-_first_seen: dict[_Key, float] = {}
-"""When a look first saw what has no age of its own."""
+_Seen = tuple[float, weakref.ref[Any] | None]
+_first_seen: dict[_Key, _Seen] = {}
+"""When a look first saw what has no age of its own; and whose it is, where another one may get the same key later."""
 
 
 def look() -> Waits:
@@ -61,7 +63,7 @@ class _Look:
         self.under_way: dict[_Key, Wait] = {}
         """What closes a circle if it is met again."""
         self.waited_for: set[_Key] = set()
-        self.seen: dict[_Key, float] = {}
+        self.seen: dict[_Key, _Seen] = {}
         self.circles = 0
         self.blocked = 0
         self.frames: dict[tuple[CodeType, int], Frame] = {}
@@ -144,7 +146,7 @@ class _Look:
             elif blocked:
                 future = self.threads.futures[thread]
                 loop, loop_thread, task = future._submitted._seen
-                seconds = self._age((*key, id(future)))
+                seconds = self._age((*key, id(future)), future)
                 children = self._call(loop, loop_thread, task, thread)
             elif is_worker:
                 seconds = self._age(("job", self.threads.workers[thread]))
@@ -230,7 +232,7 @@ class _Look:
                 is_blocked=not is_last,
                 state=state if is_last else "",
                 stack=self._stack(segment),
-                seconds=self._age(("nested", id(segment[-1]), segment[-1].f_lasti))
+                seconds=self._age(("nested", id(segment[-1]), segment[-1].f_lasti), task)
                 if segment and not is_last
                 else None,
                 waits_for=tuple(waits_for),
@@ -340,10 +342,13 @@ class _Look:
 
     # Ages and stacks.
 
-    def _age(self, key: _Key) -> float | None:
+    def _age(self, key: _Key, of: Any = None) -> float | None:
         known = _first_seen.get(key)
-        self.seen[key] = self.now if known is None else known
-        return None if known is None else self.now - known
+        if known is None or (known[1] is not None and known[1]() is not of):
+            self.seen[key] = self.now, None if of is None else weakref.ref(of)
+            return None
+        self.seen[key] = known
+        return self.now - known[0]
 
     def _stack(self, frames: Iterable[FrameType]) -> tuple[Frame, ...]:
         """The user's frames, or all if there are none."""
