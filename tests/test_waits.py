@@ -213,21 +213,21 @@ def test_a_task_of_a_users_loop_that_is_parked_is_a_root(gate: Gate, factory: Ca
     assert again.seconds is not None
 
 
-def test_no_wait_has_the_age_of_another_one(held: Held) -> None:
+def test_no_wait_has_the_age_of_another_one(gate: Gate) -> None:
     """Each is in the same place as the one before, which was looked at and is gone."""
 
     def helper() -> None:
-        syncline.run_sync(held.here)
+        syncline.run_sync(gate.wait)
 
     async def parks() -> None:
         helper()
 
     async def look() -> list[float | None]:
         parked = asyncio.create_task(syncline.run_nestable(parks))
-        while not held.arrived.acquire(blocking=False):
+        while not gate.entered.acquire(blocking=False):
             await asyncio.sleep(0)
         seen = syncline.waits()
-        held.let_go()
+        gate.let_through()
         await parked
         return [wait.seconds for wait in seen]
 

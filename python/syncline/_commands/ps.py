@@ -156,7 +156,8 @@ def _by_signal(pid: int, questions: int, timeout: float) -> str:
             f"the process {pid} has called dump_on({signum.name}), but does not handle that signal any more, which "
             "would end it; something has set another handler since"
         )
-    os.kill(pid, signum)
+    with contextlib.suppress(ProcessLookupError):  # it has ended just now, and the next line says so
+        os.kill(pid, signum)
     answer = _answer(pid, timeout, lambda: _questions.answer_to(questions, number))
     if answer is not None:
         return answer
