@@ -34,6 +34,7 @@ WITH_JIT = [version for version in PYTHONS if version >= "3.14"]
 
 nox.options.sessions = [
     "rust",
+    "elsewhere",
     "loom",
     f"tests-{CURRENT}",
     "stress(form='quick')",
@@ -151,6 +152,25 @@ def lint(session: nox.Session) -> None:
 def rust(session: nox.Session) -> None:
     """The core's own tests."""
     cargo(session, "test", "--locked", "-p", "syncline-core", *session.posargs)
+
+
+@nox.session(python=False)
+def elsewhere(session: nox.Session) -> None:
+    """Whether the extension compiles for the other systems that rustup has a target for."""
+    if not has_component("rustup", "--version"):
+        session.skip("needs rustup")
+    listed = session.run("rustup", "target", "list", "--installed", silent=True, external=True)
+    others = [target for target in str(listed).split() if "-linux-" not in target]
+    if not others:
+        session.skip("needs a target: rustup target add x86_64-apple-darwin x86_64-pc-windows-gnu")
+    env = {
+        "PYO3_CROSS": "1",
+        "PYO3_CROSS_PYTHON_VERSION": f"{sys.version_info.major}.{sys.version_info.minor}",
+    }
+    for target in others:
+        cargo(
+            session, "check", "--locked", "-p", "syncline-py", "--target", target, *session.posargs, env=env
+        )
 
 
 @nox.session(python=False)

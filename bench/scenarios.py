@@ -237,6 +237,8 @@ class Scenario:
     """How many calls make a sample, where that is not a matter of time."""
     placed: bool = True
     """Whether the placement of threads has any bearing on it; else it is measured unpinned only."""
+    threads: int = 0
+    """How many a sample starts, which make the calls."""
 
 
 _IN_ORDER = (
@@ -250,6 +252,8 @@ _IN_ORDER = (
             f"calls a second from {number} thread{'s'[: number > 1]}",
             threads(number),
             "calls/s",
+            slices=4,
+            threads=number,
         )
         for number in (1, 2, 4, 8)
     ),

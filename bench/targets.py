@@ -46,7 +46,7 @@ TARGETS = (
     Target("map-async", "syncline", 1 / 0.9),
     Target("enter", "syncline", 0.25, ("two-cores",)),
     Target("enter", "syncline", 0.55, ("one-core",)),
-    Target("to-thread", "syncline", 0.6),
+    Target("to-thread", "syncline", 0.45),
     Target("to-thread-100", "syncline", 1 / 1.5),
     Target("cpu-nap", "syncline", 1.05),
     Target("cpu-socket", "syncline", 1.05),

@@ -67,7 +67,8 @@ class Measurement:
         """How many calls fill a slice of time."""
         if scenario.fixed_count is not None:
             return scenario.fixed_count
-        return fitting_count(self._setting, peer, scenario.sample, self._slice_seconds * scenario.slices)
+        seconds = self._slice_seconds * scenario.slices
+        return fitting_count(self._setting, peer, scenario.sample, seconds, scenario.threads)
 
 
 def _say(out: TextIO, what: dict[str, Any]) -> None:

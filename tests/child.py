@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,9 @@ del _prelude
 DEV = ("-X", "dev", "-W", "error")
 FORKS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 """For forks in processes with threads, of which Python 3.12 and later warn."""
+
+SLOW_MACHINE = re.compile(r"^Executing <.*> took [0-9.]+ seconds\n", re.MULTILINE)
+"""What asyncio's debug mode says of each step that took a tenth of a second: on a busy machine any may."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Child:
         assert self._process.stdout is not None
         out = self._process.stdout.read()
         status = self._process.wait()
-        return Finished(status, out, self.errors, time.monotonic() - self._began)
+        return Finished(status, out, SLOW_MACHINE.sub("", self.errors), time.monotonic() - self._began)
 
 
 def run_script(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -83,3 +84,30 @@ class Host:
         self.call_soon(self._stop.set)
         self._thread.join(20)
         assert not self._thread.is_alive()
+
+
+class Theirs:
+    """A loop that a thread runs, until it is stopped."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.loop = make()
+        self.run()
+
+    def run(self) -> None:
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+
+
+@contextmanager
+def stopping(make: Callable[[], Any]) -> Iterator[Theirs]:
+    """One that is stopped and closed at the end."""
+    theirs = Theirs(make)
+    try:
+        yield theirs
+    finally:
+        theirs.stop()
+        theirs.loop.close()

@@ -80,6 +80,15 @@ def in_thread(work: Callable[[], R], name: str | None = None) -> R:
     return result.result()
 
 
+async def installed(main: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """Runs an async program in a task that opted in by `install`."""
+    undo = syncline.install()
+    try:
+        return await asyncio.create_task(main())
+    finally:
+        undo()
+
+
 async def own_loop() -> asyncio.AbstractEventLoop:
     """The loop that this call runs on, after a suspension."""
     await asyncio.sleep(0)
@@ -105,3 +114,25 @@ async def in_tasks(how: str, call: Callable[[int], Coroutine[Any, Any, R]]) -> l
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(call(n)) for n in range(3)]
     return [task.result() for task in tasks]
+
+
+async def side_by_side(nested: Callable[[Callable[[], Coroutine[Any, Any, None]]], Any]) -> list[str]:
+    """What two tasks do whose sync code makes a nested call each: "begin" and "end", as they come."""
+    steps: list[str] = []
+
+    async def long_enough() -> None:
+        # Interleaving: a loop that isn't blocked meanwhile has time to begin the second task.
+        for _ in range(5):
+            await asyncio.sleep(0.001)
+
+    async def task(name: str) -> None:
+        steps.append(f"{name} begins")
+        nested(long_enough)
+        steps.append(f"{name} ends")
+
+    await asyncio.gather(task("first"), task("second"))
+    return steps
+
+
+ONE_BY_ONE = ["first begins", "first ends", "second begins", "second ends"]
+"""What `side_by_side` gives where a nested call blocks its loop."""

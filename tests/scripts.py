@@ -8,6 +8,19 @@ from contextlib import contextmanager
 
 from child import Child, Finished, run_script
 
+STRIKES = """
+import signal
+
+class Struck({base}):
+    pass
+
+def strike(number, frame):
+    raise Struck
+
+signal.signal(signal.SIGUSR1, strike)
+"""
+"""What the handler of SIGUSR1 raises, which `base` is the class of."""
+
 WORK = """
 import asyncio, os, signal, sys, threading, time
 import syncline

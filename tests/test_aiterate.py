@@ -170,6 +170,23 @@ def test_a_break_closes_the_generator(anywhere: Run, prefetch: int) -> None:
 
 
 @prefetches
+def test_a_stop_async_iteration_is_an_error_and_no_end(anywhere: Run, prefetch: int) -> None:
+    """It would end the `async for` as if there were no more items."""
+
+    def stops() -> Iterator[int]:
+        yield 1
+        raise StopAsyncIteration("inner")
+
+    async def main() -> None:
+        steps = syncline.aiterate(stops(), prefetch=prefetch)
+        assert await anext(steps) == 1
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+            await anext(steps)
+
+    anywhere(main)
+
+
+@prefetches
 def test_aclosing_waits_for_the_close_and_raises_its_error(anywhere: Run, prefetch: int) -> None:
     """A second time it does nothing."""
     closed: list[int] = []

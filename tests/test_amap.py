@@ -200,7 +200,7 @@ def test_mistakes_are_named_before_anything_begins() -> None:
         call: Any = map_
         for message, error, args, options in (
             ("takes an async function", TypeError, ([1],), {}),
-            ("takes an async function", TypeError, (double(1), [1]), {}),
+            ("got a coroutine; give it the async function: " + who, TypeError, (double(1), [1]), {}),
             ("needs items to call 'double' with", TypeError, (double,), {}),
             ("not int", TypeError, (double, 3), {}),
             ("not function; call it", TypeError, (double, numbers), {}),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imports import Edge, between_folders, circle, described, python_edges
+from mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "python" / "syncline"
@@ -144,3 +145,13 @@ def test_no_two_files_of_tests_have_the_same_name() -> None:
     assert len(paths) > 1
     doubles = [path for path in (ROOT / "tests").rglob("test_*.py") if paths[path.name] != path]
     assert not doubles
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_changes_what_is_in_the_code(mutant: Mutant) -> None:
+    """Its text is there once, and so are its tests: `nox -s mutants` runs seldom, and the code moves on."""
+    assert mutant.stands_once()
+    assert mutant.new != mutant.old
+    tests = [ROOT / word for word in mutant.tests.split() if word.startswith("tests/")]
+    assert tests
+    assert all(path.is_file() for path in tests)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -106,6 +107,66 @@ def test_locals_go_both_ways(each_bridge: syncline.Bridge) -> None:
     assert (local.language, local.seen) == ("fr", ["de"] * 3)
     each_bridge.run_sync(main)
     assert local.seen == ["fr"] * 3
+
+
+@pytest.mark.parametrize("ours", [syncline.to_thread, lambda fn: sync_to_async(fn, thread_sensitive=False)()])
+def test_locals_are_seen_in_worker_threads(make_bridge: MakeBridge, ours: Callable[..., Any]) -> None:
+    """By ours as by asgiref's own; what the function changes comes back, also below `run_sync`, and no further."""
+    local, untouched = Local(), Local()
+
+    def work() -> int:
+        assert untouched.value == "kept"
+        local.seen = [*local.seen, local.language]
+        return here()
+
+    async def main() -> None:
+        untouched.value = "kept"
+        local.seen = []
+        assert await ours(work) != here()
+        local.language = "fr"
+        await asyncio.gather(ours(work), ours(work))  # each in a task's own context
+        await ours(work)
+        assert local.seen == ["de", "fr"]
+
+    local.language = "de"
+    asyncio.run(main())
+    assert not hasattr(local, "seen")
+    make_bridge().run_sync(main)
+    assert (local.seen, local.language, untouched.value) == (["de", "fr"], "fr", "kept")
+    with syncline.Worker() as worker:
+        asyncio.run(worker_sees(worker, local))
+
+
+async def worker_sees(worker: syncline.Worker, local: Local) -> None:
+    assert await worker.to_thread(getattr, local, "language") == "fr"
+
+
+def test_locals_are_seen_by_sync_iterables_and_managers() -> None:
+    """In all steps; each has a context of its own, from which nothing comes back."""
+    local = Local()
+
+    def rows() -> Iterator[str]:
+        for _ in range(2):
+            yield local.language
+            local.language += "!"
+
+    @contextmanager
+    def opened() -> Iterator[str]:
+        yield local.language
+        left.append(local.language)
+
+    left: list[str] = []
+
+    async def main() -> None:
+        for prefetch in (0, 2):
+            assert [row async for row in syncline.aiterate(rows(), prefetch=prefetch)] == ["de", "de!"]
+        async with syncline.aenter(opened()) as language:
+            assert language == "de"
+        assert left == ["de"]
+        assert local.language == "de"
+
+    local.language = "de"
+    asyncio.run(main())
 
 
 def test_context_variables_tokens_are_good_in_the_next_call(make_bridge: MakeBridge) -> None:

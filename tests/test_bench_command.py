@@ -26,10 +26,11 @@ def rows(text: str) -> dict[str, list[float]]:
     return {match[1]: [float(each) for each in match.groups()[1:]] for match in matches if match}
 
 
+@pytest.mark.timeout(200)
 def test_there_is_a_table_for_each_placement() -> None:
     """In a process of its own, with each row, each scope, and what the figures mean. A second is enough to see it."""
     command = [sys.executable, "-m", "syncline", "bench", "--seconds=1"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=55)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert (ran.returncode, ran.stderr) == (0, "")
     head, *parts = ran.stdout.split("\n\n")
     assert head.startswith("syncline ")
@@ -128,6 +129,19 @@ def test_calls_are_counted_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitting_count(setting, peer, taking(0.001), 0.05) == 50
     assert fitting_count(setting, peer, taking(0.01), 0.05) == 5
     assert fitting_count(setting, peer, taking(1.0), 0.05) == 3
+
+
+def test_threads_that_a_sample_starts_are_not_counted_as_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many calls as fill the time, however long the threads take that make them."""
+    now = 0.0
+    monkeypatch.setattr(samples.time, "perf_counter", lambda: now)
+
+    def sample(_: object, peer: Peer, count: int) -> float:
+        nonlocal now
+        now += 0.1 + 0.001 * count
+        return 0.001 / 8  # of eight threads each makes a call in a millisecond
+
+    assert fitting_count(table._Setting(Placement()), Syncline(), sample, 0.05, threads=8) == 50
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -104,7 +105,7 @@ def test_it_looks_like_the_async_class() -> None:
     aio: Any = Shop("corner").aio
     assert (type(aio).__name__, type(aio).__doc__) == ("AsyncShop", AsyncShop.__doc__)
     assert repr(aio).startswith("<async side of <twin_code.Shop object at ")
-    assert asyncio.iscoroutinefunction(aio.number)
+    assert inspect.iscoroutinefunction(aio.number)
     assert aio.number.__doc__ == AsyncShop.number.__doc__
     assert "aclose" in dir(aio)
 

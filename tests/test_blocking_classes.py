@@ -436,3 +436,30 @@ def test_a_default_bridge_that_joins_senders_later_makes_no_objects() -> None:
     )
     finished.assert_clean()
     assert "make it with another bridge" in finished.lines[0]
+
+
+def test_an_object_that_was_there_before_stays_home() -> None:
+    """It is made by hand, so nothing has used the default bridge, which joins senders from then on."""
+    finished = run_script(
+        """
+        import asyncio
+        import syncline
+
+        class Client:
+            async def loop(self):
+                return asyncio.get_running_loop()
+
+        twin = syncline.blocking(Client())
+        syncline.configure(in_worker="sender")
+
+        async def main():
+            called = await syncline.to_thread(syncline.run_sync, Client().loop)
+            return called is asyncio.get_running_loop(), await syncline.to_thread(twin.loop)
+
+        with syncline.Bridge() as other:
+            joins, home = other.run_sync(main)
+            print(joins, home is other.run_sync(Client().loop), home is syncline.run_sync(Client().loop))
+        """
+    )
+    finished.assert_clean()
+    assert finished.lines == ["True False True"]

@@ -194,7 +194,7 @@ def test_a_factory_is_not_freed_while_something_needs_it(kind: str, leaks_nothin
 
 def test_the_exit_ends_what_a_dropped_bridge_still_runs() -> None:
     """Nobody waits for it there: it is cancelled, as everything is, and cleans up."""
-    run_script(
+    finished = run_script(
         """
         import asyncio, gc, threading
         import syncline
@@ -212,4 +212,25 @@ def test_the_exit_ends_what_a_dropped_bridge_still_runs() -> None:
         assert begun.wait(20)
         gc.collect()
         """
-    ).assert_clean()
+    )
+    finished.assert_clean()
+    assert finished.lines == ["cleaned up"]
+
+
+def used(kind: str) -> syncline.Bridge:
+    bridge = made(kind)
+    assert bridge.run_sync(passes, opened()) == "done"
+    return bridge
+
+
+def opened() -> Gate:
+    gate = Gate()
+    gate.set()
+    return gate
+
+
+@kinds
+def test_an_error_that_comes_by_while_a_bridge_is_dropped_arrives(kind: str) -> None:
+    """The call that fails has the only reference, and lets go of it when its error is there already."""
+    with pytest.raises(TypeError, match="int"):
+        int(used(kind))  # type: ignore[call-overload]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+import anyio
 import pytest
 
 import syncline
 from neutral import turn, with_asyncio
 from places import in_asyncio, in_thread, in_trio, in_uvloop
+from remote_code import Cleaning
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -123,6 +125,42 @@ def test_on_the_loops_own_thread_it_is_called_at_once(
 
     home = bridge.run_sync(outer)
     assert [each.loop for each in made] == [home, home]
+
+
+def test_what_is_thrown_into_a_nested_call_arrives_there(each_bridge: syncline.Bridge) -> None:
+    """Below a sync function, before there is any coroutine of the call's own: one of `call`, or one whose result is
+    awaited."""
+
+    async def gives_up() -> bool:
+        with anyio.move_on_after(0.01) as scope:
+            await anyio.sleep_forever()
+        return scope.cancelled_caught
+
+    assert each_bridge.call(lambda: each_bridge.run_sync(gives_up))
+
+    def begins() -> Coroutine[Any, Any, None]:
+        assert each_bridge.run_sync(gives_up)
+        return turn()
+
+    each_bridge.run_sync(begins)
+
+
+def test_a_cancellation_reaches_a_nested_call_below_a_sync_function(each_bridge: syncline.Bridge) -> None:
+    """Whose coroutine cleans up."""
+    cleaning = Cleaning(0)
+
+    def begins() -> Coroutine[Any, Any, None]:
+        each_bridge.run_sync(cleaning)
+        return turn()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(each_bridge.run_async, begins)
+            await cleaning.began()
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+    assert cleaning.is_clean
 
 
 def test_a_copied_context_keeps_changes_to_itself(make_bridge: Callable[..., syncline.Bridge]) -> None:

@@ -347,3 +347,48 @@ feeding.wait()
     )
     assert end.out == ""
     end.assert_clean()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "asyncio.run(syncline.run_nestable(steps))",
+        "asyncio.run(installed())",
+        "asyncio.run(many())",
+    ],
+    ids=["nestable", "install", "amap"],
+)
+def test_a_daemon_threads_own_loop_does_not_crash_the_exit(way: str) -> None:
+    """Python before 3.14 kills daemon threads where they ask for the interpreter, which our frames do not survive."""
+    # Interleaving: with this switch interval the threads are almost always in the middle of a short step when the
+    # interpreter ends.
+    for _ in range(3):
+        finished = run_script(
+            f"""
+    import asyncio, sys, threading, syncline
+    sys.setswitchinterval(1e-6)
+    begun = threading.Barrier(5)
+    async def step(_=None):
+        for _ in range(300):
+            pass
+        await asyncio.sleep(0)
+    async def steps():
+        begun.wait()
+        while True:
+            await step()
+    async def installed():
+        syncline.install()
+        begun.wait()
+        while True:
+            await asyncio.create_task(step())
+    async def many():
+        begun.wait()
+        while True:
+            async for _ in syncline.amap(step, range(5)):
+                pass
+    for _ in range(4):
+        threading.Thread(target=lambda: {way}, daemon=True).start()
+    begun.wait()
+    """
+        )
+        finished.assert_clean()

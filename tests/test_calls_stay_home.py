@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ import uvloop
 import syncline
 from child import run_script
 from neutral import turn
-from places import own_loop
+from places import installed, own_loop
 from remote_code import Cleaning, answer, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -52,14 +52,6 @@ def sdk(request: pytest.FixtureRequest) -> Iterator[Sdk]:
     made = Sdk(**request.param)
     with made.bridge:
         yield made
-
-
-async def installed(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    undo = syncline.install()
-    try:
-        return await asyncio.create_task(main())
-    finally:
-        undo()
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

@@ -8,6 +8,7 @@ import gc
 import logging
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -370,3 +371,40 @@ def test_a_close_in_a_coroutine_of_the_bridge_returns(options: dict[str, Any]) -
     bridge.close()
     assert seen[1] == "closed"
     assert seen[0].is_closed()
+
+
+def test_a_step_that_ends_while_the_bridge_closes_leaves_an_iterator_that_is_closed() -> None:
+    """It was in the middle of a step when those between two steps were closed, and is between two when tasks are
+    cancelled, which it refuses then: it is closed, too, and not waited for in vain."""
+    log: list[str] = []
+    bridge = syncline.Bridge(cleanup_timeout=30.0)
+    go_on, is_in_step = asyncio.Event(), threading.Event()
+
+    async def first() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            go_on.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            log.append("first")
+
+    async def second() -> AsyncIterator[int]:
+        try:
+            is_in_step.set()
+            await go_on.wait()
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            log.append("second")
+
+    one, other = bridge.iterate(first()), bridge.iterate(second())
+    assert next(one) == 1
+    step = Caller(lambda: next(other))
+    assert is_in_step.wait(10)
+    # Interleaving: what the closing of the one does lets the other's step end, before the close gets to tasks.
+    begun = time.monotonic()
+    bridge.close()
+    assert time.monotonic() - begun < 10
+    assert step.has_got.wait(10)
+    assert log == ["first", "second"]

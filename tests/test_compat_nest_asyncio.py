@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
+import types
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -90,6 +91,11 @@ def test_run_until_complete_takes_futures_tasks_and_awaitables(host: str) -> Non
             yield from asyncio.sleep(0).__await__()
             return "custom"
 
+    @types.coroutine
+    def of_generator() -> Any:
+        yield from asyncio.sleep(0).__await__()
+        return "generator"
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
@@ -99,6 +105,7 @@ def test_run_until_complete_takes_futures_tasks_and_awaitables(host: str) -> Non
         assert loop.run_until_complete(asyncio.create_task(turns(2))) == 2
         assert loop.run_until_complete(asyncio.gather(turns(1), turns(2))) == [1, 2]
         assert loop.run_until_complete(Custom()) == "custom"  # type: ignore[type-var]
+        assert loop.run_until_complete(of_generator()) == asyncio.run(of_generator()) == "generator"
         with pytest.raises(TypeError, match="awaitable is required"):
             loop.run_until_complete(1)  # type: ignore[arg-type]
         assert asyncio.run(asyncio.gather(turns(1), turns(2))) == [1, 2]  # type: ignore[arg-type]

@@ -60,19 +60,26 @@ def test_sync_compatible_serves_both_worlds(anywhere: Run[Any]) -> None:
     anywhere(main)
 
 
-def test_sync_compatible_warns_a_sync_function_in_a_loop() -> None:
-    """Once (case 91)."""
+def test_sync_compatible_warns_a_sync_function_in_a_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, logged with the call's line (case 91): Prefect's users' tests make errors of Python's warnings."""
     load = make_compatible()
 
     def helper() -> Any:
         return load(3)
 
     async def main() -> None:
-        with pytest.warns(RuntimeWarning, match=r"load\(\) was called by the sync function .*helper"):
-            assert await helper() == 3
+        assert await helper() == 3
         assert await helper() == 3
 
     asyncio.run(main())
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("syncline", "WARNING")
+    assert "load() was called by the sync function" in record.message
+    assert "helper" in record.message
+    assert (record.filename, record.lineno) == (
+        "test_compat_prefect_compatible.py",
+        helper.__code__.co_firstlineno + 1,
+    )
 
 
 def test_sync_compatible_is_a_plain_function() -> None:

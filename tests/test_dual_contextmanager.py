@@ -329,3 +329,32 @@ def test_a_subclass_defines_aenter_and_aexit(
 
     assert inside(body) is problem
     assert run_async(main) is problem
+
+
+def test_a_subclass_without_aenter_gives_itself(
+    each_bridge: syncline.Bridge, inside: Inside, run_async: RunAsync
+) -> None:
+    """As contextlib's classes do, which have that method; `__aexit__` has to be there."""
+
+    class Closing(syncline.DualContextManager[Any]):
+        bridge = each_bridge
+        left = 0
+
+        async def __aexit__(self, *_exc_info: object) -> None:
+            await turn()
+            self.left += 1
+
+    def body(manager: Closing) -> None:
+        with manager as entered:
+            assert entered is manager
+        assert manager.left == 1
+
+    async def main() -> None:
+        async with (manager := Closing()) as entered:
+            assert entered is manager
+        assert manager.left == 1
+
+    inside(lambda: body(Closing()))
+    run_async(main)
+    with pytest.raises(TypeError, match="or a subclass that defines __aenter__ and __aexit__"):
+        syncline.DualContextManager()

@@ -7,7 +7,8 @@ import contextlib
 import gc
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -180,3 +181,73 @@ def test_a_coroutine_that_raises_stop_iteration_gives_a_runtime_error(bridge: sy
     with pytest.raises(RuntimeError, match="StopIteration") as caught:
         bridge.run_sync(stop)
     assert isinstance(caught.value.__cause__, StopIteration)
+
+
+class HandledError(Exception):
+    """What the caller is in the middle of handling."""
+
+
+@pytest.mark.parametrize("kind", ["call", "step", "enter", "future", "map"])
+def test_what_the_caller_handles_is_the_context(bridge: syncline.Bridge, kind: str) -> None:
+    """As where a sync function raises; what has a context of its own keeps it, and no error is its own context."""
+    error, handled = ValueError("in the coroutine"), HandledError()
+
+    async def fails(*_: object) -> None:
+        await turn()
+        raise error
+
+    async def items() -> AsyncIterator[None]:
+        yield await fails()
+
+    calls: dict[str, Callable[[], object]] = {
+        "call": lambda: bridge.run_sync(fails),
+        "step": lambda: list(bridge.iterate(items())),
+        "enter": lambda: bridge.enter(asynccontextmanager(items)()).__enter__(),
+        "future": lambda: bridge.submit(fails).result(),
+        "map": lambda: list(bridge.map(fails, [1])),
+    }
+
+    def call_while_handling(other: Exception) -> None:
+        try:
+            raise other
+        except type(other):
+            calls[kind]()
+
+    with pytest.raises(ValueError, match="in the coroutine") as caught:
+        call_while_handling(handled)
+    assert caught.value is error
+    assert error.__context__ is handled
+    assert handled.__context__ is None
+    with pytest.raises(ValueError, match="in the coroutine"):
+        call_while_handling(error)
+    assert error.__context__ is handled or kind == "future"  # where Python's own `raise` decides
+
+
+@pytest.mark.parametrize("kind", ["to_thread", "to_caller", "run_async", "worker"])
+def test_what_the_awaiting_task_handles_is_the_context(bridge: syncline.Bridge, kind: str) -> None:
+    """The same for what is awaited."""
+
+    def fails() -> None:
+        raise ValueError("elsewhere")
+
+    async def afails() -> None:
+        fails()
+
+    other = syncline.default_bridge()
+
+    async def main() -> None:
+        async with syncline.Worker() as worker:
+            made: dict[str, Callable[[], Awaitable[object]]] = {
+                "to_thread": lambda: syncline.to_thread(fails),
+                "to_caller": lambda: syncline.to_caller(fails),
+                "run_async": lambda: other.run_async(afails),
+                "worker": lambda: worker.to_thread(fails),
+            }
+            try:
+                raise HandledError
+            except HandledError:
+                await made[kind]()
+
+    with pytest.raises(ValueError, match="elsewhere") as caught:
+        bridge.run_sync(main)
+    assert isinstance(caught.value.__context__, HandledError)

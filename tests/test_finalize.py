@@ -413,6 +413,17 @@ def test_mistakes_are_named() -> None:
         syncline.finalize(owner, 1)  # type: ignore[arg-type]
 
 
+def test_a_sync_function_is_named_when_it_has_run() -> None:
+    """It can be told from an async one only by what it returns."""
+    owner, closed = Owner(), []
+    finalizer: Any = syncline.finalize(owner, closed.append, 1)  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"got the sync function 'list.append', which has run.*weakref\.finalize"
+    ):
+        finalizer()
+    assert closed == [1]
+
+
 def test_a_foreign_loops_home_is_not_the_bridges(seen: Seen, make_bridge: Any) -> None:
     """Inside of asyncio.run a bridge's finalizer is at home on the bridge's loop all the same."""
     bridge = make_bridge()

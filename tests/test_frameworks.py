@@ -223,6 +223,57 @@ def test_pydantic_validates_the_arguments_of_methods() -> None:
     assert (made.outside("4"), made.inside("5")) == (8, 10)
 
 
+def test_pydantic_s_models_have_methods() -> None:
+    """In whose class bodies everything is a field that is no function."""
+
+    class Model(pydantic.BaseModel):
+        number: int
+
+        @bridge.synced
+        async def double(self) -> int:
+            return self.number * 2
+
+        @bridge.synced
+        async def numbers(self) -> AsyncIterator[int]:
+            yield self.number
+
+        @bridge.synced
+        @classmethod
+        async def make(cls) -> Any:
+            return cls(number=4)
+
+        @bridge.synced
+        @staticmethod
+        async def one() -> int:
+            return 1
+
+        @bridge.sync_compatible
+        async def compatible(self) -> int:
+            return self.number
+
+        @bridge.coroutine
+        async def dual(self) -> int:
+            return self.number
+
+        @pydantic.computed_field  # type: ignore[prop-decorator]
+        @property
+        @bridge.synced
+        async def computed(self) -> int:
+            return self.number + 1
+
+        @pydantic.field_validator("number")
+        @classmethod
+        @bridge.synced
+        async def checked(cls, number: int) -> int:
+            return abs(number)
+
+    made = Model(number=-4)
+    assert made == Model.make()
+    assert (made.double(), list(made.numbers()), Model.one(), made.compatible()) == (8, [4], 1, 4)
+    assert made.dual().run() == asyncio.run(made.double.aio()) / 2
+    assert made.model_dump() == {"number": 4, "computed": 5}
+
+
 def test_beartype_and_typeguard_check_the_result() -> None:
     """Of the sync function outside of the decorator, of the async one inside."""
 
@@ -298,6 +349,38 @@ def test_functions_are_plain_functions() -> None:
         assert inspect.isroutine(made)
     assert isinstance(Client().double, functools.partial)
     assert [name for name, _ in inspect.getmembers(Client, inspect.isfunction)] == ["count", "double"]
+
+
+def test_mocks_of_classes_take_what_the_methods_take() -> None:
+    """`self` is left out of the signatures of methods, and of nothing else."""
+
+    class Sdk:
+        @bridge.synced
+        async def get(self, key: str) -> str: ...
+
+        @bridge.sync_compatible
+        async def load(self, key: str) -> str: ...
+
+        @bridge.synced
+        @staticmethod
+        async def parse(text: str) -> str: ...
+
+        @bridge.synced
+        @classmethod
+        async def make(cls, url: str) -> str: ...
+
+    for made in (mock.create_autospec(Sdk)(), mock.create_autospec(Sdk())):
+        for name in ("get", "load", "parse", "make"):
+            method = getattr(made, name)
+            method.return_value = name
+            assert method("one") == name
+            method.assert_called_once_with("one")
+    for arguments in ((), ("one", "two")):
+        for method in (mock.create_autospec(Sdk)().get, mock.create_autospec(Sdk).parse):
+            with pytest.raises(TypeError):
+                method(*arguments)
+    with mock.patch.object(Sdk, "get", autospec=True, return_value="mocked"):
+        assert Sdk().get("one") == "mocked"
 
 
 @each(synced=synced_count, iterator=iterator, generator=generator, manager=manager, method=Client().count)

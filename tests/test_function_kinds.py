@@ -1,9 +1,10 @@
-"""is_async_fn and is_async_gen_fn see through what functions are wrapped in."""
+"""is_async_fn and is_async_gen_fn see through what functions are wrapped in; what is awaited otherwise is run, too."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ from unittest import mock
 import pytest
 
 import syncline
+from neutral import turn
 
 
 async def fetch() -> int:
@@ -169,3 +171,43 @@ def test_wrappers_that_go_round_in_circles_are_sync() -> None:
     wrapper: Any = wrapped(load)
     wrapper.__wrapped__ = functools.partial(wrapper)
     assert not syncline.is_async_fn(wrapper)
+
+
+@types.coroutine
+def made_of_a_generator(value: int) -> Iterator[Any]:
+    yield from turn().__await__()
+    return value
+
+
+class Waits:
+    """Can be awaited, by what its `__await__` is given."""
+
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
+
+    def __await__(self) -> Any:
+        return self.iterator
+
+
+def test_what_types_coroutine_makes_is_run(each_bridge: syncline.Bridge, inside: Callable[..., Any]) -> None:
+    """A generator function that it decorates counts as async, and its generators can be awaited, as in async code."""
+    made: Any = made_of_a_generator
+
+    async def nested() -> Any:
+        return each_bridge.run_sync(made, 1), each_bridge.run(made(2))
+
+    assert inside(lambda: each_bridge.run_sync(made, 1)) == 1
+    assert inside(lambda: each_bridge.run(made(2), timeout=20)) == 2
+    assert each_bridge.run_sync(nested) == (1, 2)
+    assert list(each_bridge.map(made, range(2))) == [0, 1]
+    with each_bridge.group() as group:
+        started = group.start(made, 3)
+    assert started.result() == 3
+
+
+def test_await_that_returns_no_iterator_is_named(each_bridge: syncline.Bridge) -> None:
+    """As by `await`; before, an AttributeError spoke of `send`."""
+    for wrong in (5, []):
+        with pytest.raises(TypeError, match=r"__await__\(\) must return an iterator"):
+            each_bridge.run(Waits(wrong))
+    assert each_bridge.run(Waits(iter(()))) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
@@ -45,6 +46,34 @@ async def fail(error: Exception) -> None:
     raise error
 
 
+@pytest.mark.parametrize("suspends", [False, True])
+def test_what_ends_the_program_ends_the_group(
+    each_bridge: syncline.Bridge, inside: Inside, suspends: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a call's first step, too, which asyncio makes at once from Python 3.12 on: there it ends no task, and was lost
+    (case 48). What a later step raises is also reported, as that of any task is."""
+
+    async def ends() -> None:
+        if suspends:
+            await turn()
+        raise SystemExit(3)
+
+    def run(waits: bool) -> None:
+        others = Forever()
+        with pytest.raises(SystemExit), each_bridge.group() as group:
+            group.start(others.call)
+            task = group.start(ends)
+            if waits:
+                task.result()
+        assert others.begun == others.cleaned
+        assert task.cancelled() or isinstance(task.exception(), SystemExit)
+        assert each_bridge.run_sync(double, 1) == 2
+
+    inside(lambda: run(False))
+    inside(lambda: run(True))
+    assert suspends or sys.version_info < (3, 12) or caplog.records == []
+
+
 def test_results_are_there_when_they_are_asked_for(each_bridge: syncline.Bridge, inside: Inside) -> None:
     """In the block, which waits for them, and after it."""
 
@@ -57,6 +86,22 @@ def test_results_are_there_when_they_are_asked_for(each_bridge: syncline.Bridge,
         assert not any(task.cancelled() or task.exception() for task in tasks)
 
     inside(body)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("scope", ["process", "thread", "caller", "uvloop", "trio"])
+def test_a_worker_waits_on_the_groups_loop(make_bridge: Callable[..., syncline.Bridge], scope: str) -> None:
+    """Also where its calls run on the loop that sent it: in scope "caller" the group's loop moves by nobody else."""
+    bridge = make_bridge(scope=scope, in_worker="sender")
+
+    def body() -> list[int]:
+        with bridge.group() as group:
+            return [task.result() for task in [group.start(double, item) for item in range(5)]]
+
+    async def main() -> list[int]:
+        return await syncline.to_thread(body)
+
+    assert syncline.run_sync(main) == [0, 2, 4, 6, 8]
 
 
 def test_the_block_ends_when_all_calls_have(each_bridge: syncline.Bridge, inside: Inside) -> None:
@@ -424,25 +469,3 @@ with syncline.group() as group:
 assert task.result() == 1
 """)
     assert end.status == 0, end.err
-
-
-def test_mistakes_are_named() -> None:
-    """Coroutines, sync functions, and use outside of the block."""
-
-    def load() -> int:
-        return 1
-
-    coroutine: Any = double(1)
-    sync: Any = load
-    group = syncline.group()
-    with pytest.raises(RuntimeError, match="inside of the group's block"):
-        group.start(double, 1)
-    with group, pytest.raises(TypeError, match=r"start\(double, \.\.\.\)"):
-        group.start(coroutine)
-    with pytest.raises(RuntimeError, match="inside of the group's block"):
-        group.start(double, 1)
-    with pytest.raises(RuntimeError, match="used once"), group:
-        pass
-    with pytest.raises(ExceptionGroup) as raised, syncline.group() as group:
-        group.start(sync)
-    assert "the sync function 'load' returned int" in str(raised.value.exceptions[0])

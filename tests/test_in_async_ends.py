@@ -15,7 +15,7 @@ import pytest
 
 import syncline
 from child import FORKS, eventually, run_script
-from neutral import cleanup, make_bridge_of, sleep_forever, turn
+from neutral import cleanup, make_bridge_of, sleep, sleep_forever, turn
 from remote_code import Anywhere, Cleaning, until
 
 homes = pytest.mark.parametrize("kind", ["process", "caller", "trio"])
@@ -93,6 +93,31 @@ def test_a_cancelled_step_ends_the_generator_before_its_caller_goes_on(
             assert [item async for item in items] == []
 
         anywhere(main)
+
+
+@ahead
+@homes
+def test_a_cancelled_step_leaves_no_error_to_be_logged(
+    kind: str, prefetch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At whatever moment: on trio what fetches ahead may end with its session, and the last step has nothing to do."""
+
+    async def items() -> AsyncIterator[int]:
+        for number in range(3):
+            await sleep(0.002)
+            yield number
+
+    with make_bridge_of(kind, in_async="home") as bridge:
+
+        async def main() -> None:
+            for moment in range(16):
+                with anyio.move_on_after(moment * 0.0004):
+                    async for _ in bridge.iterate(items(), prefetch=prefetch):
+                        pass
+                await until(lambda: bridge.stats()["active"] == 0)
+
+        asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 @ahead

@@ -1,8 +1,12 @@
 """`Bridge(in_loop=...)`: a call that would block somebody's running loop is warned of, or refused."""
 
+# ruff: noqa: PLW0108 -- the line of the lambda is shown
+
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -13,6 +17,7 @@ import pytest
 import syncline
 from child import run_script
 from places import in_asyncio, in_thread, in_trio, in_uvloop, on_our_loop
+from waiting import Gate
 
 strict = syncline.Bridge(in_loop="error", name="strict")
 
@@ -139,6 +144,149 @@ def test_warnings_that_are_errors_refuse_each_call() -> None:
     asyncio.run(main())
 
 
+class Client:
+    """For a twin."""
+
+    async def get(self) -> str:
+        return "got"
+
+
+def test_each_step_is_looked_at() -> None:
+    """Also of what was begun where no loop runs; it is refused as a whole, and goes on elsewhere."""
+    gate = Gate()
+    with syncline.Bridge(in_loop="error") as bridge:
+        iterator = iter(bridge.iterate(ClosedItems()))
+        ahead = iter(bridge.iterate(items(), prefetch=1))
+        generator = bridge.generator(items)()
+        manager = bridge.enter(session)
+        client = bridge.blocking(Client)()
+        group = bridge.group()
+        entered = group.__enter__()
+        started = entered.start(asyncio.Event().wait)
+        results = bridge.map(load, ["a", "b"], limit=1)
+        assert manager.__enter__() == 1
+        assert next(iterator) == next(generator) == next(ahead) == 1
+        assert next(results) == "a"
+
+        async def main() -> None:
+            future = bridge.submit(gate.wait)
+            gate.await_entered()
+            steps: dict[Callable[[], object], str] = {
+                lambda: next(iterator): "await anext(iterator)",
+                lambda: generator.send(None): "await generator.asend(None)",
+                lambda: generator.close(): "await generator.aclose()",
+                lambda: manager.__exit__(None, None, None): "await manager.__aexit__(None, None, None)",
+                lambda: client.get(): "await client.get.aio()",
+                lambda: group.__exit__(None, None, None): "await group.__aexit__(None, None, None)",
+                lambda: future.result(): "await asyncio.wrap_future(future)",
+                lambda: future.result(timeout=5): "await asyncio.wait_for(asyncio.wrap_future(future), 5)",
+                lambda: future.exception(5): "",
+                lambda: started.result(): "",
+                lambda: bridge.call(str, 1): "await asyncio.to_thread(bridge.call, str, 1)",
+                lambda: bridge.coroutine(load)("key").run(): "await bridge.coroutine(load)('key')",
+                lambda: bridge.close(): "await asyncio.to_thread(bridge.close)",
+            }
+            for step, line in steps.items():
+                with pytest.raises(RuntimeError, match="blocks the event loop") as caught:
+                    step()
+                assert line in str(caught.value)
+            gate.let_through()
+            assert await asyncio.wrap_future(future) == "through"
+            assert future.result() == future.result(timeout=0) == "through"  # which do not wait
+
+        asyncio.run(main())
+        assert [*iterator, *generator, *ahead, *results] == ["b"]
+        assert manager.__exit__(None, None, None) is False
+        assert client.get() == "got"
+        started.cancel()
+        assert group.__exit__(None, None, None) is True
+        assert bridge.run_sync(load, "key") == "key"
+
+
+class ClosedItems:
+    """An iterator of no generator, which one error of its own would end."""
+
+    def __init__(self) -> None:
+        self.left = [1]
+
+    def __aiter__(self) -> ClosedItems:
+        return self
+
+    async def __anext__(self) -> int:
+        if not self.left:
+            raise StopAsyncIteration
+        return self.left.pop()
+
+
+async def over_a_map() -> None:
+    for _ in strict.map(load, ["key"], limit=3):
+        pass
+
+
+async def in_a_group() -> None:
+    with strict.group() as group:
+        group.start(load, "key")
+
+
+async def over_a_name() -> None:
+    made = strict.iterate(items())
+    for _ in made:
+        pass
+
+
+BLOCKS = {
+    over_a_map: "write instead:\n    async for _ in strict.amap(load, ['key'], limit=3):",
+    in_a_group: "write instead:\n    async with strict.group() as group:",
+    over_a_name: "write instead:\n    async for _ in made:",
+}
+
+
+@pytest.mark.parametrize("main", BLOCKS)
+def test_blocks_are_shown_as_async_ones(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """By what has made the object: `map` has `amap`."""
+    with pytest.raises(RuntimeError, match="blocks the event loop") as caught:
+        asyncio.run(main())
+    assert BLOCKS[main] in str(caught.value)
+
+
+def test_what_is_dropped_waits_for_nothing() -> None:
+    """The loop is not blocked by a step that nobody has written; the generator is closed all the same."""
+    bridge = syncline.Bridge(in_loop="warn")
+    closed = threading.Event()
+
+    async def rows() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            closed.set()
+
+    async def main() -> None:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            for _ in bridge.iterate(rows()):
+                break
+            gc.collect()
+        assert len(seen) == 1
+        await asyncio.to_thread(closed.wait)
+
+    asyncio.run(main())
+    bridge.close()
+
+
+def test_a_bridge_without_loops_is_closed_anywhere() -> None:
+    """There is nothing to wait for; nor where it is onto the very loop."""
+
+    async def main() -> None:
+        with syncline.Bridge(in_loop="error"):
+            pass
+        with syncline.Bridge(loop=asyncio.get_running_loop(), in_loop="error") as onto:
+            assert await onto.run_async(load, "key") == "key"
+
+    asyncio.run(main())
+
+
 def test_code_without_a_source_gets_plain_advice() -> None:
     """As in `exec`, or in an interpreter."""
     script = """
@@ -153,7 +301,7 @@ def test_code_without_a_source_gets_plain_advice() -> None:
     """
     done = run_script(script)
     done.assert_clean()
-    assert done.lines == ["await the async function instead"]
+    assert done.lines == ["await the async function instead, or use `async for` and `async with`"]
 
 
 def test_an_unknown_word_is_named() -> None:

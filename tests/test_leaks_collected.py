@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import syncline
-from child import eventually
+from child import eventually, open_descriptors
 from neutral import make_bridge_of, with_asyncio
 from places import in_thread
 
@@ -288,3 +288,31 @@ def test_a_task_that_works_is_not_taken_for_garbage(each_bridge: syncline.Bridge
             del iterator
     finally:
         gc.set_threshold(*threshold)
+
+
+@pytest.mark.parametrize("awaited", ["run_async", "to_thread", "to_caller"])
+def test_an_error_that_is_kept_keeps_no_descriptor(awaited: str) -> None:
+    """Its traceback shows what awaited the other thread, and that has what told the loop: which is closed by now."""
+
+    syncline.run_sync(syncline.to_thread, int)
+    before = open_descriptors()
+
+    async def raises() -> None:
+        raise LookupError
+
+    def fail() -> None:
+        raise LookupError
+
+    async def awaits() -> None:
+        awaiting = {
+            "run_async": lambda: syncline.run_async(raises),
+            "to_thread": lambda: syncline.to_thread(fail),
+            "to_caller": lambda: syncline.to_caller(fail),
+        }[awaited]()
+        await awaiting
+
+    with syncline.Bridge(scope="caller") as bridge, pytest.raises(LookupError) as caught:
+        bridge.run_sync(awaits)
+    gc.collect()
+    assert eventually(lambda: open_descriptors() <= before)
+    assert caught

@@ -123,6 +123,53 @@ def test_sync_code_that_a_call_has_called_awaits_in_place(host: Host, bridge: sy
     assert bridge.run_sync(outer, 20) == 20
 
 
+def test_many_calls_await_in_place_below_sync_code(bridge: syncline.Bridge) -> None:
+    """Each of a map's, whenever it begins, and each of a group's, as a single call."""
+
+    async def outer(number: int) -> int:
+        if number % 2:
+            await turn()
+        return bridge.run_sync(answer) + number
+
+    assert list(bridge.map(outer, range(5), limit=2)) == [42, 43, 44, 45, 46]
+    with bridge.group() as group:
+        calls = [group.start(outer, number) for number in range(3)]
+    assert [call.result() for call in calls] == [42, 43, 44]
+
+    async def maps() -> list[int]:
+        return list(bridge.map(outer, range(3), limit=1))
+
+    assert bridge.run_sync(maps) == syncline.run_sync(maps) == [42, 43, 44]
+
+
+def test_tasks_that_a_call_starts_find_its_caller(bridge: syncline.Bridge) -> None:
+    """`to_caller` runs in the thread that waits, though the program's loop tells nobody which tasks it makes."""
+
+    async def main() -> list[int]:
+        return await syncline.gather(*[lambda: syncline.to_caller(threading.get_ident)] * 2)
+
+    assert bridge.run_sync(main) == [threading.get_ident()] * 2
+
+
+def test_objects_get_async_cleanups_by_code_of_that_loop(host: Host, bridge: syncline.Bridge) -> None:
+    """In a task that has not opted in: nothing has to wait for that."""
+    cleaned: list[int] = []
+
+    async def clean() -> None:
+        await turn()
+        cleaned.append(threading.get_ident())
+
+    async def main() -> None:
+        owner = threading.Event()
+        await bridge.finalize(owner, clean).aio()
+        bridge.finalize(threading.Event(), clean)  # which is collected at once
+        while len(cleaned) < 2:
+            await turn()
+
+    host.run(main)
+    assert cleaned == [host.thread] * 2
+
+
 def test_on_the_loops_own_thread_waiting_is_refused(host: Host, bridge: syncline.Bridge) -> None:
     """In a task that has not opted in, with what to do; a plain function and `submit` need no wait."""
 

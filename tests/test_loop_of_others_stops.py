@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -15,35 +14,10 @@ import uvloop
 
 import syncline
 from child import FORKS, eventually, run_script
+from hosts import Theirs, stopping
 from remote_code import Anywhere, until
 
 RAN = "was stopped or closed before the call ended, or nobody has run it"
-
-
-class Theirs:
-    """A loop that a thread runs, until it is stopped."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.loop = make()
-        self.run()
-
-    def run(self) -> None:
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-
-
-@contextmanager
-def stopping(make: Callable[[], Any]) -> Iterator[Theirs]:
-    theirs = Theirs(make)
-    try:
-        yield theirs
-    finally:
-        theirs.stop()
-        theirs.loop.close()
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

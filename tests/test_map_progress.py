@@ -65,6 +65,22 @@ def test_without_a_length_there_is_no_total() -> None:
     assert {progress.total for progress in seen} == {2}
 
 
+def test_a_length_that_can_not_be_had_is_not_known(each_bridge: syncline.Bridge) -> None:
+    """As that of a streamed data set, whose class has one for others; as it is asked for before anything else, no map
+    could be made of such a source."""
+    seen: list[Any] = []
+
+    class Streamed:
+        def __iter__(self) -> Iterator[int]:
+            return numbers(3)
+
+        def __len__(self) -> int:
+            raise NotImplementedError("a stream has no length")
+
+    assert list(each_bridge.map(call, Streamed(), progress=seen.append)) == [0, 1, 2]
+    assert {progress.total for progress in seen} == {None}
+
+
 def test_calls_that_have_ended_show_before_their_results_come(each_bridge: syncline.Bridge) -> None:
     """The first call ends when the function has been told that the others have."""
     told: list[int] = []

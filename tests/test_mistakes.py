@@ -206,6 +206,64 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: made.Bridge(5),
         'keywords only, such as scope="thread"; 5 has none',
     ),
+    "a time limit without its name": (
+        lambda: made.run(client.get("k"), 5),
+        "run() takes the time limit by its name: run(get(...), timeout=5)",
+    ),
+    "several coroutines for run": (
+        lambda: made.run(client.get("k"), client.get("l")),
+        "run() takes one awaitable; for the results of several: run_sync(asyncio.gather, a(), b())",
+    ),
+    "a function and its arguments for run": (
+        lambda: made.run(client.get, "k"),
+        'run() takes an awaitable and got the function "get"; use run_sync(get, ...)',
+    ),
+    "a context manager for iterate": (
+        lambda: made.iterate(session()),
+        "enter it: with enter(session(...)) as value",
+    ),
+    "a coroutine for iterate": (
+        lambda: made.iterate(client.get("k")),
+        "await it, and iterate over its result: run(get(...))",
+    ),
+    "a list for iterate": (lambda: made.iterate([1]), "not list; it is a sync one: iterate over it as it is"),
+    "a sync manager for enter": (
+        lambda: made.enter(contextlib.closing(rows())),
+        "not closing; it is a sync one: enter it as it is",
+    ),
+    "a sync manager that can be called, for enter": (
+        lambda: made.enter(contextlib.suppress(OSError)),
+        "not suppress; it is a sync one: enter it as it is",
+    ),
+    "a coroutine for enter": (
+        lambda: made.enter(client.get("k")),
+        "give the function and its arguments: enter(get, ...)",
+    ),
+    "an async generator for enter": (lambda: made.enter(client.items()), "for item in iterate(items(...))"),
+    "a manager's function for contextmanager": (
+        made.contextmanager(session),
+        "'session' makes a context manager already: take the other decorator off",
+    ),
+    "a synced function for synced": (
+        lambda: made.synced(made.synced(client.get)),
+        "synced() got 'get', which it has made of the async function 'get'; use it as it is",
+    ),
+    "a coroutine for run_in_new_loop": (
+        lambda: made.run_in_new_loop(client.get("k")),
+        "give it the async function and its arguments: run_in_new_loop(get, ...)",
+    ),
+    "an async function for to_thread": (
+        lambda: asyncio.run(made.to_thread(client.get, "k")),
+        'to_thread() takes sync functions, and "get" is async (it was not called); use it as it is: await get(...)',
+    ),
+    "an async generator function for a limiter": (
+        lambda: asyncio.run(made.ThreadLimiter(1).to_thread(Client.items, client)),
+        "use it as it is: async for item in items(...)",
+    ),
+    "an async function for to_caller": (
+        lambda: made.run(made.to_caller(client.get, "k")),
+        'to_caller() takes sync functions, and "get" is async (it was not called)',
+    ),
     "a manager without __aexit__": (lambda: NoExit().__enter__(), "NoExit must define __aexit__"),
     "a generator without athrow": (throw, "NoThrow must define athrow"),
     "an async function for threaded": (lambda: made.threaded(client.get), "'get' is async; call it as it is"),
@@ -254,6 +312,12 @@ def test_the_message_says_what_to_write(mistake: Callable[[], object], words: st
         mistake()
     assert words in str(caught.value)
     assert len(frames_of_ours(caught.value)) <= 1
+
+
+def test_install_says_that_no_loop_runs() -> None:
+    """And how it is given one."""
+    with pytest.raises(RuntimeError, match=r"in async code, or give it the loop: install\(loop\)"):
+        syncline.install()
 
 
 @pytest.mark.parametrize(("call", "words"), SYNC_FUNCTIONS.values(), ids=SYNC_FUNCTIONS)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import pytest
@@ -166,6 +167,36 @@ def test_a_timeout_reaches_the_innermost_level(bridge: syncline.Bridge) -> None:
     assert ended == ["inner"]
 
 
+def test_a_cancellation_that_comes_as_a_nested_call_ends_is_not_lost(
+    make_bridge: Callable[..., syncline.Bridge],
+) -> None:
+    """It was in time for the call around that, whose loop could not deliver it: the nested call does, though its own
+    coroutine has ended by itself."""
+    # Interleaving: the outer call is cancelled during the nested one's last step, and the nested one is told.
+    begun, is_told = threading.Event(), threading.Event()
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> asyncio.Handle:
+            if begun.is_set() and threading.current_thread().name == "nested":
+                is_told.set()
+            return super().call_soon_threadsafe(*args, **kwargs)
+
+    bridge = make_bridge(nested="thread", name="nested", loop_factory=Loop)
+
+    async def inner() -> None:
+        begun.set()
+        assert is_told.wait(10)
+
+    async def outer() -> None:
+        bridge.run_sync(inner)
+        await asyncio.sleep(3600)
+
+    future = bridge.submit(outer)
+    assert begun.wait(10)
+    future.cancel()
+    assert eventually(lambda: bridge.stats()["active"] == 0)
+
+
 def test_current_task_timeouts_and_task_groups_work_in_nested_calls(bridge: syncline.Bridge) -> None:
     """A nested coroutine is an ordinary task of an ordinary loop (cases 16, 17)."""
 
@@ -218,13 +249,15 @@ def test_nested_error_concerns_only_the_bridges_own_loops() -> None:
 
 
 @scopes
-@modes
+@pytest.mark.parametrize("of_a", ["switch", "thread"])
+@pytest.mark.parametrize("of_b", ["switch", "thread"])
 @pytest.mark.parametrize("depth", [1, 2, 3, 8])
 def test_two_bridges_that_call_each_other_in_a_circle_never_hang(
-    scope: Scope, mode: Mode, depth: int
+    scope: Scope, of_a: Mode, of_b: Mode, depth: int
 ) -> None:
-    """A -> B -> A -> B ...: each bridge goes as deep as it has to (cases 6, 15)."""
-    with make_bridge_of(scope, name="a", nested=mode) as a, make_bridge_of(scope, name="b", nested=mode) as b:
+    """A -> B -> A -> B ...: each bridge goes as deep as it has to, by calls that block a loop or park a task (cases 6,
+    15)."""
+    with make_bridge_of(scope, name="a", nested=of_a) as a, make_bridge_of(scope, name="b", nested=of_b) as b:
 
         async def ping(left: int) -> int:
             await turn()
@@ -233,6 +266,59 @@ def test_two_bridges_that_call_each_other_in_a_circle_never_hang(
 
         assert a.run_sync(ping, depth) == depth + 1
         assert a.run_sync(ping, 0) == b.run_sync(ping, 0) == 1
+
+
+@contextmanager
+def in_group(bridge: syncline.Bridge, work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    with bridge.group() as group:
+        group.start(work)
+        yield
+
+
+@contextmanager
+def in_producer(bridge: syncline.Bridge, work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    async def items() -> AsyncGenerator[int, None]:
+        yield 1
+        await work()
+        yield 2
+
+    it = bridge.iterate(items(), prefetch=2)
+    assert next(it) == 1
+    yield
+    assert list(it) == [2]
+
+
+@pytest.mark.parametrize("beside", [in_group, in_producer])
+@pytest.mark.parametrize("by", ["its task", "a worker"])
+@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+def test_what_runs_beside_sync_code_does_not_call_its_loop(
+    scope: Scope, by: str, beside: Callable[[syncline.Bridge, Any], AbstractContextManager[None]]
+) -> None:
+    """Sync code on a loop has begun something on the next one, whose own calls must not queue behind the sync code: it
+    may wait for them any time."""
+    # Interleaving: the inner call is made while the lower loop's thread is busy, and in no wait of the bridge's; that
+    # thread goes on when the call has returned.
+    with make_bridge_of(scope, name="lower", nested="thread") as bridge:
+        returned = threading.Event()
+
+        def call() -> None:
+            bridge.run_sync(turn)
+            returned.set()
+
+        async def work() -> None:
+            if by == "a worker":
+                await syncline.to_thread(call)
+            else:
+                call()
+
+        def sync() -> bool:
+            with beside(bridge, work):
+                return returned.wait(10)
+
+        async def lower() -> bool:
+            return sync()
+
+        assert bridge.run_sync(lower)
 
 
 @scopes

@@ -151,14 +151,32 @@ def test_a_wait_for_the_loop_that_waits_for_it_is_an_error() -> None:
     """Two loops, each of which waits for the other: the first one's tasks can't switch (case 6)."""
     with syncline.Bridge(nested="thread") as bridge:
 
-        async def waits() -> None:
-            bridge.submit(asyncio.sleep, 0).result()
-
         async def outer() -> None:
+            future = bridge.submit(asyncio.sleep, 0)  # on this very loop
+
+            async def waits() -> None:
+                future.result()
+
             syncline.run_in_new_loop(waits)
 
         with pytest.raises(syncline.DeadlockError):
             bridge.run_sync(outer)
+
+
+def test_what_is_submitted_to_the_bridge_of_the_loop_that_waits_runs_on_another_loop() -> None:
+    """Whoever has submitted it may wait for it."""
+    with syncline.Bridge(nested="thread") as bridge:
+
+        async def answer() -> int:
+            return 42
+
+        async def submits() -> int:
+            return bridge.submit(answer).result()
+
+        async def outer() -> int:
+            return syncline.run_in_new_loop(submits)
+
+        assert bridge.run_sync(outer) == 42
 
 
 def test_a_call_to_the_loop_that_waits_for_it_works() -> None:

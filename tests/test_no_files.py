@@ -39,3 +39,33 @@ def test_a_first_call_without_files_raises_an_error_with_its_number(scope: str) 
     """
     )
     assert finished.lines == ["EMFILE True", "goes on", "works"], finished.err
+
+
+def test_without_files_greenlet_is_not_taken_for_missing() -> None:
+    """What can't be read just now is not "not installed": nested calls await in place as soon as it can."""
+    finished = run_script(
+        """
+    import asyncio, contextlib, errno, os, resource, threading, syncline
+    asyncio.run(asyncio.sleep(0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+    held = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    assert "greenlet" not in __import__("sys").modules
+    async def where():
+        return threading.current_thread().name
+    async def nested():
+        return syncline.run_sync(where)
+    try:
+        syncline.run_sync(nested)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+    for file in held:
+        os.close(file)
+    print(syncline.run_sync(nested))
+    """
+    )
+    assert finished.lines == ["EMFILE", "syncline"], finished.err
+    finished.assert_clean()

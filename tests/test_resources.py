@@ -54,6 +54,43 @@ def test_it_is_opened_at_its_first_use_and_closed_with_the_bridge(
     assert opened[0].log == ["closed"]
 
 
+@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+def test_a_worker_gets_it_where_its_next_call_goes(
+    make_bridge: Callable[..., syncline.Bridge], scope: str
+) -> None:
+    """With `in_worker="sender"` that is the loop that sent the worker, and `close` closes the object of that loop."""
+    bridge = make_bridge(scope=scope, in_worker="sender")
+    opened: dict[asyncio.AbstractEventLoop, Client] = {}
+
+    @bridge.resource
+    async def client() -> AsyncIterator[Client]:
+        loop = asyncio.get_running_loop()
+        opened[loop] = Client()
+        yield opened[loop]
+        await opened[loop].aclose()
+
+    async def sender_of_a_worker() -> None:
+        sender = asyncio.get_running_loop()
+
+        async def there() -> asyncio.AbstractEventLoop:
+            return asyncio.get_running_loop()
+
+        def worker() -> None:
+            assert client.get() is opened[sender]
+            assert bridge.run_sync(there) is sender
+            client.close()
+
+        await syncline.to_thread(worker)
+        assert opened[sender].log == ["closed"]
+
+    at_home = client.get()
+    assert [*opened.values()] == [at_home]
+    syncline.run_sync(sender_of_a_worker)
+    assert len(opened) == 2
+    assert at_home.log == []
+    assert client.get() is at_home
+
+
 def test_threads_that_come_first_together_open_it_once(make_bridge: Callable[..., syncline.Bridge]) -> None:
     """The opening, which the first one began, goes on until all of them wait for it."""
     bridge = make_bridge()

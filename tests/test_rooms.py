@@ -16,7 +16,12 @@ CORE = CRATES / "syncline-core" / "src"
 ROOMS = ["python", "coroutine", "switch", "call", "task", "runner", "worker", "bridge", "dual"]
 """From the ground up. lib.rs and lifecycle.rs stand on top of them."""
 LOCKED = re.compile(r"\*lock\([^;{}]*\)\s*=[^=]|mem::(?:replace|take|swap)\(&mut \*lock\(")
-TYPE = re.compile(r"^(?:pub(?:\([a-z]+\))? )?(?:struct|enum|trait|type) (\w+)", re.MULTILINE)
+TYPE = re.compile(
+    r"^(?!(?:struct|enum) State\b)"  # Many files have one for themselves.
+    r"(?:pub(?:\([a-z]+\))? )?(?:(?:struct|enum|trait|union) (\w+)"
+    r"|type (\w+)\b(?! = [\w:]+::\2<))",  # With its parameters filled in, a generic type is the same type.
+    re.MULTILINE,
+)
 
 
 def height(file: str) -> int:
@@ -127,13 +132,36 @@ def test_the_search_for_values_dropped_under_a_lock_finds_them() -> None:
         assert not LOCKED.search(line)
 
 
-def test_no_two_types_of_the_extension_have_one_name() -> None:
-    """But for the `State` that several files have for themselves."""
+def types(text: str) -> list[str]:
+    """The names of a file's types that no other file may have."""
+    return [struct or alias for struct, alias in TYPE.findall(text)]
+
+
+def test_no_two_types_have_one_name() -> None:
+    """In both crates; but for a private `State`."""
     seen: dict[str, str] = {}
     twice: dict[str, list[str]] = {}
-    for path in sorted(EXTENSION.rglob("*.rs")):
-        file = path.relative_to(EXTENSION).as_posix()
-        for name in TYPE.findall(path.read_text()):
-            if name != "State" and seen.setdefault(name, file) != file:
+    for path in sorted(sources()):
+        file = path.relative_to(CRATES).as_posix()
+        for name in types(path.read_text()):
+            if seen.setdefault(name, file) != file:
                 twice.setdefault(name, [seen[name]]).append(file)
     assert not twice
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("pub struct Kind {", ["Kind"]),
+        ("pub(crate) enum Kind<T> {", ["Kind"]),
+        ("type Pair<'a> = ();", ["Pair"]),
+        ("struct State {", []),
+        ("pub struct State {", ["State"]),
+        ("pub type Find = runners::Find<RunnerKey>;", []),
+        ("pub type Find = runners::Start<RunnerKey>;", ["Find"]),
+        ("pub type Find = (u8, Find<u8>);", ["Find"]),
+    ],
+)
+def test_the_types_that_no_other_file_may_have_are_found(line: str, names: list[str]) -> None:
+    """A private `State` and the core's type with its parameters filled in are none of them."""
+    assert types(line) == names

@@ -252,6 +252,35 @@ def test_what_it_does_in_spite_of_being_cancelled_is_not_lost(anywhere: Anywhere
     assert anywhere(main) == (["value"] if ending == "returns" else ["instead"])
 
 
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+def test_a_cancellation_that_comes_as_it_ends_is_not_lost(
+    run_async: Anywhere, each_bridge: syncline.Bridge, ending: str
+) -> None:
+    """As where a task is cancelled whose future is done already: the task is cancelled, as nobody else was."""
+    # Interleaving: the task is cancelled, and has told its call so, while the call makes its last step.
+    begun, is_told = threading.Event(), threading.Event()
+
+    async def last_step() -> str:
+        begun.set()
+        is_told.wait(10)
+        if ending == "raises":
+            raise LookupError("ended by itself")
+        return "value"
+
+    async def main() -> None:
+        task = asyncio.create_task(each_bridge.run_async(last_step))
+        await until(begun.is_set)
+        task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        is_told.set()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert isinstance(caught.value.__context__, LookupError) == (ending == "raises")
+
+    run_async(main)
+
+
 def test_a_timeout_around_it_ends_it(anywhere: Anywhere, each_bridge: syncline.Bridge) -> None:
     """After its cleanup."""
     cleaning = Cleaning()
@@ -324,3 +353,71 @@ def test_it_is_a_coroutine_function() -> None:
         return await asyncio.wait_for(asyncio.gather(*made), 20)
 
     assert asyncio.run(main()) == [42] * 3
+
+
+@pytest.mark.parametrize("scope", ["process", "caller"])
+def test_the_first_one_does_not_block_the_loop_that_awaits(
+    anywhere: Anywhere, make_bridge: Callable[..., syncline.Bridge], scope: str
+) -> None:
+    """The bridge's own loop is still being started (case 33): only another task of this one lets that end."""
+    is_let_go = threading.Event()
+
+    def factory() -> asyncio.AbstractEventLoop:
+        assert is_let_go.wait(30)
+        return asyncio.new_event_loop()
+
+    bridge = make_bridge(scope=scope, loop_factory=factory)
+    results = []
+
+    async def first() -> None:
+        results.append(await bridge.run_async(answer, 1))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(first)
+            group.start_soon(first)
+            await turn()
+            assert not results
+            is_let_go.set()
+
+    anywhere(main)
+    assert results == [42, 42]
+
+
+def test_a_first_one_that_is_cancelled_ends_before_the_loop_is_there(
+    anywhere: Anywhere, make_bridge: Callable[..., syncline.Bridge]
+) -> None:
+    """The loop is started all the same, for the next one."""
+    is_let_go = threading.Event()
+
+    def factory() -> asyncio.AbstractEventLoop:
+        assert is_let_go.wait(30)
+        return asyncio.new_event_loop()
+
+    bridge = make_bridge(loop_factory=factory)
+
+    async def main() -> int:
+        with anyio.move_on_after(0.01):
+            await bridge.run_async(answer, 1)
+        is_let_go.set()
+        return await bridge.run_async(answer, 1)
+
+    assert anywhere(main) == 42
+
+
+def test_an_error_of_the_loop_factory_arrives_in_the_task(
+    anywhere: Anywhere, make_bridge: Callable[..., syncline.Bridge]
+) -> None:
+    """As in sync code, each time."""
+
+    def factory() -> asyncio.AbstractEventLoop:
+        raise LookupError("no loop")
+
+    bridge = make_bridge(loop_factory=factory)
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(LookupError, match="no loop"):
+                await bridge.run_async(answer, 1)
+
+    anywhere(main)

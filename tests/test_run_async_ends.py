@@ -9,10 +9,13 @@ from collections.abc import Callable
 
 import anyio
 import pytest
+import uvloop
 
 import syncline
 from child import FORKS, eventually, run_script
 from remote_code import Anywhere, Cleaning, answer, until
+
+LIMIT = 20.0
 
 
 def test_cleanup_that_takes_too_long_is_left_behind(
@@ -81,6 +84,37 @@ def test_a_loop_that_is_blocked_while_it_closes_frees_the_task(
     assert "something blocks it" in caplog.text
 
 
+def test_a_cancelled_call_whose_loop_was_just_starting_leaves_no_word(
+    make_bridge: Callable[..., syncline.Bridge], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bridge is closed before its loop has begun to run, which nobody waits for any more."""
+    starts, go_on = threading.Event(), threading.Event()
+
+    def factory() -> asyncio.AbstractEventLoop:
+        starts.set()
+        go_on.wait(20)
+        return asyncio.new_event_loop()
+
+    bridge = make_bridge(loop_factory=factory)
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        task = asyncio.create_task(bridge.run_async(answer))
+        await until(starts.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        closing = threading.Thread(target=bridge.close)
+        closing.start()
+        await until(lambda: bridge.closed)
+        go_on.set()
+        closing.join(20)
+
+    asyncio.run(main())
+    assert eventually(lambda: set(threading.enumerate()) <= before)
+    assert not [record for record in caplog.records if record.name == "syncline"]
+
+
 def test_a_stopped_loop_ends_it(make_bridge: Callable[..., syncline.Bridge]) -> None:
     """Somebody calls `loop.stop()` on the bridge's loop; the next call has a new one."""
     bridge = make_bridge()
@@ -145,7 +179,7 @@ def test_ctrl_c_cancels_it_and_its_cleanup_runs() -> None:
 def test_a_forked_child_has_loops_of_its_own() -> None:
     """The parent's await goes on, and the child makes calls of its own."""
     script = """
-        import asyncio, os, syncline
+        import asyncio, os, syncline, threading
 
         async def where():
             await asyncio.sleep(0)
@@ -155,14 +189,20 @@ def test_a_forked_child_has_loops_of_its_own() -> None:
             assert await syncline.run_async(where) == os.getpid()
             pid = os.fork()
             if not pid:
-                return
+                # The loop is the parent's: Python 3.14 runs none of its callbacks any more.
+                thread = threading.Thread(target=child)
+                thread.start()
+                thread.join()
+                os._exit(not was_right)
             assert await syncline.run_async(where) == os.getpid()
             assert os.waitpid(pid, 0)[1] == 0
 
-        parent = os.getpid()
+        def child():
+            if asyncio.run(syncline.run_async(where)) == os.getpid():
+                was_right.append(True)
+
+        was_right = []
         asyncio.run(main())
-        if os.getpid() != parent:
-            assert asyncio.run(syncline.run_async(where)) == os.getpid()
     """
     run_script(script, flags=FORKS).assert_clean()
 
@@ -221,3 +261,88 @@ def test_an_error_that_comes_too_late_is_logged(
     bridge.call(go_on.set)
     assert eventually(lambda: "LookupError: late" in caplog.text)
     assert any(record.levelno == logging.ERROR for record in caplog.records)
+
+
+def test_a_call_that_ends_just_while_the_loop_that_awaits_it_is_closed_hangs_nobody() -> None:
+    """The closing thread gives the call up, and the other one finds nobody to give its result to."""
+    # Interleaving: in the middle of asking the call to end, the closing thread waits until the call has ended.
+    done = run_script(
+        """
+        import asyncio, threading, syncline
+
+        main, begun, ended = threading.get_ident(), threading.Event(), threading.Event()
+
+        class Loop(asyncio.SelectorEventLoop):
+            def call_soon_threadsafe(self, callback, *args, context=None):
+                handle = super().call_soon_threadsafe(callback, *args, context=context)
+                if closes and threading.get_ident() == main:
+                    closes.clear()
+                    ended.wait()
+                return handle
+
+        async def work():
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                asyncio.get_running_loop().call_soon(ended.set)
+
+        async def until_begun():
+            while not begun.is_set():
+                await asyncio.sleep(0)
+
+        closes = []
+        bridge = syncline.Bridge(loop_factory=Loop)
+        bridge.run_sync(asyncio.sleep, 0)
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # the task is pending, which is the point
+        task = loop.create_task(bridge.run_async(work))
+        loop.run_until_complete(until_begun())
+        closes.append(True)
+        loop.close()
+        del task
+        print("asked" if not closes else "never asked", ended.is_set())
+        """
+    )
+    assert done.lines == ["asked True"], done
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_cancellation_between_an_end_and_its_notice_leaves_the_next_await_alone(
+    run: Callable[..., object], make_bridge: Callable[..., syncline.Bridge]
+) -> None:
+    """The task sees the end before the bridge's thread, which is busy then, tells its loop of it. The task goes on, but
+    the notice has to come: until then the loop is told of nothing else."""
+    bridge = make_bridge()
+    is_busy, may_go_on = threading.Event(), threading.Event()
+
+    def keep_busy() -> None:
+        is_busy.set()
+        while not may_go_on.is_set():  # without a wait, in which the thread would tell what it has to tell
+            pass
+
+    async def ends_before_others_run() -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def wake_up() -> None:
+            future.set_result(None)
+            loop.call_soon(keep_busy)  # in the same turn as the coroutine's end, after that
+
+        loop.call_soon(wake_up)
+        await future
+
+    async def main() -> int:
+        task = asyncio.create_task(bridge.run_async(ends_before_others_run))
+        await until(is_busy.is_set)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        may_go_on.set()
+        async with asyncio.timeout(LIMIT):
+            return await bridge.run_async(answer)
+
+    try:
+        assert run(main()) == run(answer())
+    finally:
+        may_go_on.set()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
+import sniffio
 import trio
 
 from child import run_script
-from places import in_asyncio, in_thread, in_trio, in_uvloop, on_our_loop
+from places import ONE_BY_ONE, in_asyncio, in_thread, in_trio, in_uvloop, on_our_loop, side_by_side
 from syncline.compat import anysync
 
 variable: ContextVar[int] = ContextVar("variable", default=0)
@@ -121,15 +124,22 @@ def test_async_context_managers_can_be_used(inside: Inside) -> None:
 
 
 def test_other_async_libraries_work() -> None:
-    """ "AnySync works with other async libraries like trio": all of it is awaited there, or used by its sync code."""
+    """ "Works with other async libraries like trio via anyio": all of it is awaited there, or used by its sync code."""
 
     @anysync.coroutine
     async def checkpoint() -> int:
         await trio.lowlevel.checkpoint()
         return 42
 
+    @anysync.coroutine
+    async def anywhere() -> str:
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.lowlevel.checkpoint)
+        return sniffio.current_async_library()
+
     async def main() -> None:
         assert await checkpoint() == 42
+        assert (await anywhere(), anywhere().run()) == ("trio", "asyncio")
         assert [value async for value in count()] == [1, 2]
         async with forty_two() as value:
             assert value == 42
@@ -137,6 +147,36 @@ def test_other_async_libraries_work() -> None:
         assert list(count()) == [1, 2]
 
     trio.run(main)
+    assert asyncio.run(anywhere()) == anywhere().run() == "asyncio"
+
+
+def test_a_coroutine_is_one_for_the_libraries_it_works_with() -> None:
+    """AnySync's objects are coroutines: asyncio and anyio take them. What they wrap is `coro`."""
+
+    async def original() -> int:
+        await asyncio.sleep(0)
+        return 42
+
+    f = anysync.coroutine(original)
+
+    async def main() -> list[int]:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(f())
+        return [
+            task.result(),
+            *await asyncio.gather(f(), asyncio.shield(f())),
+            await asyncio.wait_for(f(), 20),
+        ]
+
+    assert asyncio.run(main()) == [42] * 4
+    assert asyncio.run(f()) == anyio.run(f) == 42
+    coroutine = original()
+    wrapped = anysync.wrap_coroutine(coroutine)
+    assert wrapped.coro is coroutine
+    assert isinstance(wrapped, Coroutine)
+    wrapped.close()
+    with pytest.raises(RuntimeError):
+        wrapped.run()
 
 
 # How it works
@@ -197,6 +237,18 @@ def test_calls_in_the_background_start_a_new_thread_each_time(leaks_nothing: Non
     assert len({background, *first, *second}) == 7
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_call_blocks_the_loop_that_makes_it(depth: int) -> None:
+    """ "AnySync uses a separate thread to run the coroutine", and waits for it: no other task has a turn meanwhile."""
+
+    def at(depth: int) -> Any:
+        if depth:
+            return through(lambda: at(depth - 1)).run()
+        return anysync.run(side_by_side(lambda fn: anysync.run(fn())))
+
+    assert at(depth) == in_asyncio(lambda: at(depth)) == ONE_BY_ONE
+
+
 def test_a_thread_that_background_code_waits_for_may_make_calls() -> None:
     """AnySync itself waits for ever here: the thread's loop asks the background loop, which waits for that thread."""
 
@@ -251,6 +303,26 @@ def test_a_manager_may_be_left_in_another_thread() -> None:
     manager = forty_two()
     assert in_thread(manager.__enter__) == 42
     assert not manager.__exit__(None, None, None)
+
+
+def test_a_manager_that_only_says_how_it_is_left_gives_itself(inside: Inside) -> None:
+    """AnySync's class is one of contextlib's, whose `__aenter__` does that; `__exit__` needs no arguments."""
+
+    class Closing(anysync.AnySyncContextManager[Any]):
+        left: Any = None
+
+        async def __aexit__(self, *exc_info: object) -> None:
+            self.left = exc_info
+
+    def body() -> None:
+        with Closing() as manager:
+            assert isinstance(manager, Closing)
+        by_hand = Closing()
+        assert by_hand.__enter__() is by_hand
+        by_hand.__exit__()
+        assert manager.left == by_hand.left == (None, None, None)
+
+    inside(body)
 
 
 # Interacting with contextvars

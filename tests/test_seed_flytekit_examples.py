@@ -7,6 +7,7 @@ stands for. Both are run as printed and with that import (from us), and have to 
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
@@ -212,3 +213,72 @@ def test_the_modules_own_example_runs() -> None:
     finished = run_script(example + "print(result)\n", flags=("-W", "error"))
     finished.assert_clean()
     assert finished.lines == ["22"]
+
+
+TYPE_EXAMPLES = """
+P = ParamSpec("P")
+assert P.__name__ == "P"
+
+T = TypeVar("T")  # Can be anything
+S = TypeVar("S", bound=str)  # Can be any subtype of str
+A = TypeVar("A", str, bytes)  # Must be exactly str or bytes
+assert (S.__bound__, A.__constraints__) == (str, (str, bytes))
+assert not T.__covariant__ and not T.__contravariant__  # "by default invariant"
+assert TypeVar("C", covariant=True).__covariant__ and TypeVar("C", contravariant=True).__contravariant__
+"""
+
+TYPE_EXAMPLES_OF_3_12 = """
+class Sequence[T]:  # T is a TypeVar
+    ...
+
+class StrSequence[S: str]:
+    ...
+
+class StrOrBytesSequence[A: (str, bytes)]:
+    ...
+
+type IntFunc[**P] = Callable[P, int]
+
+def add_logging[**P, T](f: Callable[P, T]) -> Callable[P, T]:
+    '''A type-safe decorator to add logging to a function.'''
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        logging.info(f'{f.__name__} was called')
+        return f(*args, **kwargs)
+    return inner
+
+@add_logging
+def add_two(x: float, y: float) -> float:
+    '''Add two numbers together.'''
+    return x + y
+
+assert add_two(1, y=2) == 3
+assert TypeVar("V", infer_variance=True).__infer_variance__
+for made, kind in ((Sequence, TypeVar), (StrSequence, TypeVar), (StrOrBytesSequence, TypeVar), (IntFunc, ParamSpec)):
+    assert type(made.__type_params__[0]) is kind
+"""
+
+TYPE_EXAMPLES_OF_3_13 = """
+DefaultP = ParamSpec("DefaultP", default=(int, str))
+D = TypeVar("D", default=int)  # Defaults to int
+
+class IntDefault[T = int]:
+    ...
+
+type IntFuncDefault[**P = (int, str)] = Callable[P, int]
+
+assert D.__default__ is IntDefault.__type_params__[0].__default__ is int
+"""
+
+
+@pytest.mark.parametrize(
+    ("since", "example"),
+    [((3, 11), TYPE_EXAMPLES), ((3, 12), TYPE_EXAMPLES_OF_3_12), ((3, 13), TYPE_EXAMPLES_OF_3_13)],
+    ids=["3.11", "3.12", "3.13"],
+)
+def test_the_examples_of_types_run(since: tuple[int, int], example: str) -> None:
+    """ "Created through the type parameter syntax, or constructed manually", with the module's names."""
+    if sys.version_info < since:
+        pytest.skip("a syntax of a later Python")
+    imports = "import logging\nfrom collections.abc import Callable\n"
+    names = "from syncline.compat.flytekit import ParamSpec, TypeVar\n"
+    run_script(imports + names + example).assert_clean()

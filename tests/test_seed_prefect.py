@@ -279,6 +279,20 @@ def test_a_group_is_a_task_group_of_anyios(anywhere: Run[Any]) -> None:
     anywhere(main)
 
 
+def test_the_class_of_groups_extends_anyios_before_there_is_a_group() -> None:
+    """ "This class extends the TaskGroup interface": for `issubclass`, and for type adapters that ask it."""
+    finished = run_script(
+        """
+        from syncline.compat.prefect import GatherTaskGroup
+        from anyio.abc import TaskGroup
+
+        print(issubclass(GatherTaskGroup, TaskGroup))
+        """
+    )
+    finished.assert_clean()
+    assert finished.lines == ["True"]
+
+
 def test_results_before_completion_are_refused(anywhere: Run[Any]) -> None:
     """GatherIncomplete is "used to indicate retrieving gather results before completion", in Prefect's words."""
 

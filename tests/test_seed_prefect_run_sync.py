@@ -6,8 +6,10 @@ Each docstring gives the sentence in short. What test_compat_prefect.py has is n
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Coroutine
+from queue import Queue
 from typing import Any
 
 import anyio
@@ -15,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 from child import run_script
-from places import in_asyncio, in_thread
+from places import ONE_BY_ONE, in_asyncio, in_thread, side_by_side
 from prefect_code import Place, Run, add, run_sync_place, where
 from syncline.compat import prefect
 
@@ -149,6 +151,30 @@ def test_a_nested_call_runs_in_a_new_thread(leaks_nothing: None) -> None:
     assert all(loop.is_closed() for loop, _ in nested)
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        prefect.run_coro_as_sync,
+        lambda coroutine: prefect.run_coro_as_sync(coroutine, force_new_thread=True),
+        lambda coroutine: prefect.run_async_in_new_loop(lambda: coroutine),
+        lambda coroutine: prefect.sync(lambda: coroutine),
+        lambda coroutine: prefect.run_coro_as_sync(through(lambda: prefect.run_coro_as_sync(coroutine))),
+    ],
+    ids=["run sync", "new thread", "new loop", "sync", "nested"],
+)
+def test_a_call_blocks_the_loop_that_makes_it(run: Callable[[Any], Any]) -> None:
+    """ "As if it were a synchronous function": no other task of that loop takes a turn meanwhile."""
+
+    def nested(fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        prefect.run_coro_as_sync(fn())
+
+    assert run(side_by_side(nested)) == ONE_BY_ONE
+
+
+async def through(body: Callable[[], Any]) -> Any:
+    return body()
+
+
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize(
     "worker", [asyncio.to_thread, anyio.to_thread.run_sync, prefect.run_sync_in_worker_thread]
@@ -167,16 +193,60 @@ def test_a_call_in_a_worker_thread_of_a_nested_one_does_not_deadlock(
     assert prefect.run_coro_as_sync(level(depth)) == 6
 
 
+@pytest.mark.parametrize("place", ["plain", "loop", "worker", "run sync loop", "new thread"])
+def test_a_forced_call_always_has_a_new_thread(place: str, leaks_nothing: None) -> None:
+    """ "If True, the coroutine will always be run in a new thread. Defaults to False", as the wait for it to True."""
+    run_sync_place()
+
+    def body() -> None:
+        here = threading.current_thread()
+        threads = [prefect.run_coro_as_sync(where(), force_new_thread=True)[1] for _ in range(2)]
+        assert len({*threads, here, prefect.get_run_sync_loop().thread}) == (
+            3 if place == "run sync loop" else 4
+        )
+
+    async def in_a_task() -> None:
+        body()
+
+    async def in_a_worker() -> None:
+        await prefect.run_sync_in_worker_thread(body)
+
+    runs: dict[str, Callable[[], Any]] = {
+        "plain": body,
+        "loop": lambda: asyncio.run(in_a_task()),
+        "worker": lambda: asyncio.run(in_a_worker()),
+        "run sync loop": lambda: prefect.run_coro_as_sync(in_a_task()),
+        "new thread": lambda: prefect.run_coro_as_sync(in_a_task(), force_new_thread=True),
+    }
+    runs[place]()
+    parameters = inspect.signature(prefect.run_coro_as_sync).parameters
+    assert (parameters["force_new_thread"].default, parameters["wait_for_result"].default) == (False, True)
+
+
 def test_background_tasks_of_the_loop_may_call(run_async: Run[Any]) -> None:
     """Tasks that others put on the "run sync" loop count as within it, too."""
 
-    async def calls() -> tuple[Place, Place]:
-        return prefect.run_coro_as_sync(where()), await where()
+    async def calls() -> tuple[Place, Place, Place]:
+        return prefect.run_coro_as_sync(where()), prefect.run_coro_as_sync(where()), await where()
 
     future = asyncio.run_coroutine_threadsafe(calls(), prefect.get_run_sync_loop().loop)
-    nested, own = future.result(20)
+    first, second, own = future.result(20)
     assert own == run_sync_place()
-    assert nested[1] is not own[1]
+    assert len({first[1], second[1], own[1]}) == 3
+    assert first[0].is_closed()
+    assert not first[1].is_alive()
+
+
+@pytest.mark.parametrize("force_new_thread", [False, True])
+def test_what_nobody_waits_for_calls_from_its_worker_threads_in_new_threads(force_new_thread: bool) -> None:
+    """As what is waited for: Prefect marks what such a coroutine calls, wherever it runs."""
+    seen: Queue[Place] = Queue()
+
+    async def calls() -> None:
+        seen.put(await asyncio.to_thread(run_sync_place))
+
+    prefect.run_coro_as_sync(calls(), force_new_thread=force_new_thread, wait_for_result=False)
+    assert seen.get(timeout=20)[1] is not prefect.get_run_sync_loop().thread
 
 
 @pytest.mark.parametrize("is_nested", [False, True])

@@ -60,11 +60,12 @@ def test_the_bucket_says_how_long_it_took(make_bridge: MakeBridge) -> None:
     """Its bound is a power of two of microseconds, and at most twice the time."""
     bridge = make_bridge(timed=True)
     bridge.run_sync(quick)
+    before = dict(bridge.stats()["hops"])  # on a busy machine it may have taken as long
     begun = time.monotonic()
     bridge.run_sync(blocks, 0.05)
     took = time.monotonic() - begun
-    bound, count = bridge.stats()["hops"][-1]
-    assert count == 1
+    ((bound, count),) = set(bridge.stats()["hops"]) - set(before.items())
+    assert count - before.get(bound, 0) == 1
     assert 0.05 <= bound < 2 * took
     assert math.log2(bound * 1e6) == pytest.approx(round(math.log2(bound * 1e6)))
 

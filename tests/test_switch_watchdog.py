@@ -6,9 +6,8 @@ What blocks a loop in these tests goes on until the report is there: no test wai
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +17,17 @@ import uvloop
 
 import syncline
 from child import run_script
+from stalls import Reports, reports
+
+__all__ = ["reports"]
 
 our_loops = pytest.mark.parametrize("bridge", ["process", "thread", "uvloop"], indirect=True)
-
-
-class Reports(logging.Handler):
-    """The warnings of syncline's logger."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.came = threading.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "has not turned" in record.getMessage():
-            self.texts.append(record.getMessage())
-            self.came.set()
-
-
-@pytest.fixture
-def reports() -> Iterator[Reports]:
-    """Listens to the logger."""
-    handler = Reports()
-    logger = logging.getLogger("syncline")
-    logger.addHandler(handler)
-    yield handler
-    logger.removeHandler(handler)
 
 
 @pytest.fixture
 def bridge(request: pytest.FixtureRequest, make_bridge: Callable[..., syncline.Bridge]) -> syncline.Bridge:
     """One that reports stalls."""
-    is_uvloop = request.param == "uvloop"
-    options = {"loop_factory": uvloop.new_event_loop} if is_uvloop else {"scope": request.param}
-    return make_bridge(name="watched", nested="switch", stall_after=0.1, **options)
+    return make_bridge(scope=request.param, name="watched", nested="switch", stall_after=0.1)
 
 
 @our_loops

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import AsyncMock
@@ -13,60 +13,15 @@ from unittest.mock import AsyncMock
 import pytest
 import trio
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode, Tracer
+from opentelemetry.trace import StatusCode
 
 import syncline
 from child import FORKS, eventually, run_script
+from span_code import Spans, instrumented, spans
 from syncline.telemetry import SynclineInstrumentor
 
+__all__ = ["instrumented", "spans"]
 MakeBridge = Callable[..., syncline.Bridge]
-
-
-class Spans:
-    """What was exported."""
-
-    def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer: Tracer = self.provider.get_tracer("tests")
-
-    def named(self, name: str) -> ReadableSpan:
-        """The one of that name; some end a moment after their call has."""
-        assert eventually(lambda: any(span.name == name for span in self.exporter.get_finished_spans())), name
-        (found,) = [span for span in self.exporter.get_finished_spans() if span.name == name]
-        return found
-
-    def line(self, name: str) -> list[str]:
-        """The names from that span up to the root."""
-        span: ReadableSpan | None = self.named(name)
-        found = []
-        while span is not None:
-            found.append(span.name)
-            parent = span.parent
-            known = {
-                one.context.span_id: one
-                for one in self.exporter.get_finished_spans()
-                if one.context is not None
-            }
-            span = known[parent.span_id] if parent is not None else None
-        return found
-
-
-@pytest.fixture
-def spans() -> Spans:
-    return Spans()
-
-
-@pytest.fixture
-def instrumented(spans: Spans) -> Iterator[Spans]:
-    instrumentor = SynclineInstrumentor()
-    instrumentor.instrument(tracer_provider=spans.provider)
-    yield spans
-    instrumentor.uninstrument()
 
 
 Call = Callable[[syncline.Bridge, Callable[[], object]], object]
@@ -210,7 +165,7 @@ def test_spans_of_ours_stand_between_the_two(
     line = instrumented.line("inside")
     assert line[0] == "inside"
     assert line[-1] == "caller"
-    has_own = kind not in (iterate, enter, map_, group)
+    has_own = kind not in (iterate, enter)
     assert (len(line) > 2) == has_own, line
 
 

@@ -351,5 +351,8 @@ def test_cancelling_many_that_wait_costs_the_same_in_any_order() -> None:
     async def main() -> tuple[float, float]:
         return await cost(from_the_back=False), await cost(from_the_back=True)
 
-    from_the_front, from_the_back = asyncio.run(main())
-    assert from_the_back < 2 * from_the_front
+    # Once is enough: a queue that is searched costs more each time, and a busy machine does at times.
+    figures = []
+    while len(figures) < 3 and not any(back < 2 * front for front, back in figures):
+        figures.append(asyncio.run(main()))
+    assert any(back < 2 * front for front, back in figures), figures

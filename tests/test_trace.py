@@ -55,6 +55,13 @@ def test_a_call_is_a_slice_of_its_thread_with_arrows_to_the_loop_and_back(
     assert found.threads.keys() >= {threading.get_native_id()}
 
 
+def test_a_bridge_that_is_made_during_the_trace_is_in_it(tmp_path: Path, make_bridge: MakeBridge) -> None:
+    """As those are that were there."""
+    with syncline.trace(tmp_path / "out.json"):
+        assert make_bridge().run_sync(quick) == 1
+    assert len(trace_format.read(tmp_path / "out.json").named("quick", "call")) == 1
+
+
 def test_a_call_that_suspends_has_a_track_of_its_own(tmp_path: Path, make_bridge: MakeBridge) -> None:
     """And a step for each turn of its task, to all of which the arrow leads."""
     bridge = make_bridge(name="shop")

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import syncline
-from closing import Caller, is_closed_error
+from closing import Caller, MakeBridge, is_closed_error
 from trio_code import add, bridge
 
 __all__ = ["bridge"]
@@ -272,3 +273,38 @@ def test_closing_ends_nurseries_as_it_ends_all(logged: Callable[[], list[str]]) 
     with pytest.raises(syncline.RunnerClosedError):
         future.result(20)
     assert logged() == []
+
+
+def test_a_task_that_is_cancelled_before_its_turn_makes_no_call_that_blocks_its_run(
+    make_bridge: MakeBridge,
+) -> None:
+    """trio tells a task so where it awaits next. A nested call on another run is such a place, too.
+
+    The order is forced but for one step: the task is ready when it is cancelled, and trio makes the turns of the task
+    and of what cancels it in any order.
+    """
+    made = make_bridge(backend="trio", nested="thread")
+    for _ in range(10):
+        ready, is_ready, goes_on = made.call(trio.Event), threading.Event(), threading.Event()
+
+        async def waits(ready: trio.Event = ready) -> None:
+            await ready.wait()
+            made.run_sync(trio.sleep_forever)
+
+        async def blocks(
+            ready: trio.Event = ready,
+            is_ready: threading.Event = is_ready,
+            goes_on: threading.Event = goes_on,
+        ) -> None:
+            ready.set()
+            is_ready.set()
+            goes_on.wait(10)
+
+        future = made.submit(waits)
+        made.run_sync(trio.testing.wait_all_tasks_blocked)
+        blocked = made.submit(blocks)
+        assert is_ready.wait(10)
+        future.cancel()
+        goes_on.set()
+        blocked.result(10)
+        assert made.run(add(1), timeout=5) == 2

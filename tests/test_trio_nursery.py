@@ -124,7 +124,7 @@ def test_a_scope_reaches_into_the_nested_calls_of_children(bridge: syncline.Brid
             nursery.start_soon(child, "timeout")
 
     with pytest.raises(TimeoutError):
-        bridge.run(main(), timeout=0.2)
+        bridge.run(main(), timeout=1)
     assert log == ["cancelled", "deadline", "timeout"]
 
 

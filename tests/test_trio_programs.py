@@ -327,8 +327,8 @@ def test_a_trio_bridge_in_a_trio_bridge(scope: Any, nested: Any) -> None:
                 raise
 
         assert one.run_sync(inner_timeout) == "slept"
-        with pytest.raises(TimeoutError, match=r"0\.02 s"):
-            one.run(outer_timeout(), timeout=0.02)
+        with pytest.raises(TimeoutError, match=r"0\.2 s"):
+            one.run(outer_timeout(), timeout=0.2)
         assert log == ["cancelled", "cancelled", "outer"]
         assert one.run_sync(add, 1) == two.run_sync(add, 1) == 2
 
@@ -353,3 +353,87 @@ def test_no_cancelled_escapes_a_run_that_ends(bridge: syncline.Bridge) -> None:
     bridge.close()
     thread.join(20)
     assert eventually(lambda: got == ["told"])
+
+
+# Interleaving: the signal comes at the line of that number in the code by which a task waits for another loop.
+AT_EACH_LINE = """
+import asyncio, os, signal, sys, syncline, trio
+import syncline._trio
+
+bridge = syncline.Bridge(backend={backend!r})
+sleep = {{"asyncio": asyncio, "trio": trio}}[{backend!r}].sleep
+log, struck, is_over = [], [], []
+
+async def work():
+    log.append("began")
+    try:
+        await sleep(3600)
+    finally:
+        log.append("cleaned up")
+
+async def awaits():
+    try:
+        await bridge.run_async(work)
+    finally:
+        log.append("left")
+
+@syncline.nestable
+async def nests():
+    try:
+        bridge.run_sync(work)
+    finally:
+        log.append("left")
+
+def watches(number):
+    def at_line(frame, event, arg):
+        nonlocal number
+        number -= event == "line"
+        if number < 0 and not struck and not is_over:
+            struck.append(frame.f_lineno)
+            os.kill(os.getpid(), signal.SIGINT)
+        return at_line
+
+    def is_of_wait(code):
+        return code.co_filename == syncline._trio.__file__ and code.co_qualname.startswith(("wait_for", "Idle."))
+
+    return lambda frame, event, arg: at_line if is_of_wait(frame.f_code) else None
+
+async def ends_what_nothing_struck(scope):
+    while "began" not in log:
+        await trio.lowlevel.checkpoint()
+    for _ in range(50):  # turns in which the wait begins
+        await trio.lowlevel.checkpoint()
+    is_over.append(True)  # a Ctrl-C after this cancellation would be the second thing to end the wait
+    scope.cancel()
+
+async def main(number):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ends_what_nothing_struck, nursery.cancel_scope)
+        sys.settrace(watches(number))
+        await {main}()
+
+number = 0
+while not number or struck:
+    log.clear(), struck.clear(), is_over.clear()
+    try:
+        trio.run(main, number)
+        end = "no Ctrl-C"
+    except* KeyboardInterrupt:
+        end = "Ctrl-C"
+    finally:
+        sys.settrace(None)
+    is_clean = "began" not in log or log == ["began", "cleaned up", "left"]
+    if not is_clean or end != ("Ctrl-C" if struck else "no Ctrl-C"):
+        print("wrong", number, struck, log, end, flush=True)
+    number += 1
+print("enough lines" if number > 10 else number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("main", ["awaits", "nests"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_ctrl_c_at_any_line_of_a_wait_lets_what_has_begun_clean_up(backend: str, main: str) -> None:
+    """And the task goes on after that, with the KeyboardInterrupt."""
+    end = run_script(AT_EACH_LINE.format(backend=backend, main=main))
+    assert end.lines == ["enough lines"]
+    end.assert_clean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import enum
 import os
 import subprocess
 import sys
@@ -109,15 +110,11 @@ MISTAKES = {
     "sdk.models:Usage": "has no async methods: sync code can use it as it is",
     "_asyncio:Future": "can't be read: it is not written in Python",
     "sdk.client:AsyncClient=not-a-name": "'not-a-name' can't be the name of a class",
-    "test_twin_command:Outer.Inner": "is defined inside of 'Outer'; move it to the top of its module",
+    "test_twin_command:Kind": "is an enum, whose members are there before anybody makes one",
+    "test_twin_command:Outer.made_here": "is defined inside of 'make'; move it to the top of its module",
     "test_twin_command:Executed": "it has no source file that can be read",
     "test_twin_command:made_here": "is defined inside of 'make'",
 }
-
-
-class Outer:
-    class Inner:
-        async def get(self) -> None: ...
 
 
 def make() -> type:
@@ -128,6 +125,18 @@ def make() -> type:
 
 
 made_here = make()
+
+
+class Kind(enum.Enum):
+    ONE = 1
+
+    async def get(self) -> None: ...
+
+
+class Outer:
+    made_here = made_here
+
+
 _namespace: dict[str, Any] = {"__name__": "nowhere"}
 exec("class Executed:\n    async def get(self): ...", _namespace)
 Executed = _namespace["Executed"]
@@ -216,3 +225,92 @@ def test_objects_live_on_the_bridge_that_is_named(write: Any, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert "other is no bridge; make one there: other = syncline.Bridge(name='other')" in said
     assert "--bridge takes MODULE:NAME" in said
+
+
+def test_imports_are_in_the_order_of_a_formatter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules beside the file are the project's own, if it lies in the project's folder or in `src` there; names with
+    another name here stand in the place of their own."""
+    project = tmp_path / "project"
+    for folder in (project, project / "src", project / "scripts"):
+        folder.mkdir()
+        (folder / "ordered.py").write_text("class Callable: ...\n")
+        (folder / "ordered_client.py").write_text(
+            "from collections.abc import Awaitable, Callable\n"
+            "from collections.abc import Callable as Function, Set\n"
+            "import ordered\n"
+            "class AsyncClient:\n"
+            "    async def get(self, one: Function[[], Set[int]], two: ordered.Callable) -> None: ...\n"
+        )
+    (project / "pyproject.toml").touch()
+    texts: dict[str, str] = {}
+    for folder in (project, project / "src", project / "scripts"):
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, "ordered_client", raising=False)
+        monkeypatch.delitem(sys.modules, "ordered", raising=False)
+        assert main(["twin", "ordered_client:AsyncClient", "-o", "twin.py"]) == 0
+        texts[folder.name] = Path("twin.py").read_text()
+    own = "from syncline.twins import Twin\n\nimport ordered\nfrom ordered_client import AsyncClient\n"
+    has(
+        texts["project"],
+        "from collections.abc import Callable as Function\nfrom collections.abc import Set\n",
+        own,
+    )
+    assert texts["src"] == texts["project"]
+    has(
+        texts["scripts"],
+        "import ordered\nfrom ordered_client import AsyncClient\nfrom syncline.twins import Twin\n",
+    )
+
+
+def test_the_first_line_fits(tmp_path: Path) -> None:
+    """With the names of the classes, if they do; the command below it has them in any case."""
+    outputs = [tmp_path / name for name in ("one.py", "many.py")]
+    for output, targets in zip(outputs, (SDK[1:2], SDK), strict=True):
+        main(["twin", *targets, "-o", str(output)])
+    first, second = (output.read_text().splitlines()[0] for output in outputs)
+    assert first == '"""A blocking twin of `sdk.client.Session`.'
+    assert second == 'r"""Blocking twins, written by syncline.'
+
+
+def test_a_package_may_import_the_twin_that_is_to_be_written(tmp_path: Path) -> None:
+    """Before the file is there, and while it is that of a class that has another name now; other errors are told."""
+    package = tmp_path / "shop"
+    package.mkdir()
+    init, source = package / "__init__.py", package / "_client.py"
+    init.write_text("from ._client import AsyncClient\nfrom .client import Client\n")
+    source.write_text("class AsyncClient:\n    async def get(self) -> int:\n        return 1\n")
+    write_it = ["-m", "syncline", "twin", "shop._client:AsyncClient=Client", "-o", "shop/client.py"]
+    assert recipe_code.run(tmp_path, *write_it).stderr == ""
+    assert recipe_code.run(tmp_path, *write_it, "--check").returncode == 0
+    assert recipe_code.run(tmp_path, "-c", "import shop; print(shop.Client().get())").stdout == "1\n"
+    for file in (init, source):
+        file.write_text(file.read_text().replace("AsyncClient", "AsyncOther"))
+    write_it[3] = "shop._client:AsyncOther=Client"
+    checked = recipe_code.run(tmp_path, *write_it, "--check")
+    assert checked.returncode == 1
+    assert "+class Client(Twin[AsyncOther], of=AsyncOther):" in checked.stdout
+    assert recipe_code.run(tmp_path, *write_it).stderr == ""
+    assert recipe_code.run(tmp_path, "-c", "import shop; print(shop.Client().get())").stdout == "1\n"
+    source.write_text("import nothing_like_that\n")
+    failed = recipe_code.run(tmp_path, *write_it)
+    assert failed.returncode == 2
+    assert (
+        failed.stderr
+        == "syncline twin: importing 'shop._client' failed: No module named 'nothing_like_that'\n"
+    )
+
+
+def test_what_stays_async_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The results whose classes were not given; not by a check, and not where nothing does."""
+    output = tmp_path / "twin.py"
+    write_it = ["twin", "sdk.records:AsyncBase", "-o", str(output)]
+    assert main(write_it) == 0
+    assert capsys.readouterr().err == (
+        "syncline twin: these give async objects that have no twin; name their classes, too, if sync code is to use "
+        "them:\n    Base.another_reader: sdk.records:AsyncReader\n"
+    )
+    assert main([*write_it, "--check"]) == 0
+    write_it.insert(1, "sdk.records:AsyncReader")
+    assert main(write_it) == 0
+    assert capsys.readouterr().err == ""

@@ -164,7 +164,8 @@ def test_aliases_of_results_are_opened(write: Write) -> None:
         "    def key(self, key: Key) -> Key:",
         "        return self._bridge.call(self._aio.key, key)",
         "    def anything(self, key: Any) -> Any:",
-        "        return self._bridge.run_sync(perhaps, aio.anything, key)",
+        "        found = self._bridge.run_sync(perhaps, aio.anything, inside(key))",
+        "        return self._give(found)",
     )
 
 
@@ -304,3 +305,63 @@ def test_a_stub_has_no_bodies_and_no_base(write: Write) -> None:
         "    def put(self, value: int) -> None: ...\n",
     )
     assert "syncline" not in text.partition("from __future__")[2]
+
+
+def test_names_that_members_have_mean_what_they_meant(write: Write) -> None:
+    """In the body of the twin `list` is its method, as a type checker sees it, also that of a base without a twin."""
+    text = write("""\
+        from __future__ import annotations
+        from decimal import Decimal
+        import decimal
+
+        class AsyncBase:
+            async def get(self, keys: list[str]) -> list[Decimal]:
+                return [decimal.Decimal(key) for key in keys]
+
+        class AsyncClient(AsyncBase):
+            async def list(self, *, limit: int = 3) -> int:
+                return limit
+
+            @property
+            def decimal(self) -> decimal.Decimal: ...
+
+            async def Decimal(self) -> None: ...
+    """)
+    has(
+        text,
+        "import builtins\n",
+        "import decimal as _decimal\n",
+        "from decimal import Decimal as _Decimal\n",
+        "    def get(self, keys: builtins.list[str]) -> builtins.list[_Decimal]:",
+        "    def list(self, *, limit: int = 3) -> int:",
+        "    def decimal(self) -> _decimal.Decimal:",
+    )
+
+
+def test_a_class_may_be_generic_by_its_base_only(write: Write) -> None:
+    """One of the standard library's, which says nothing of type variables itself."""
+    text = write(
+        """\
+        from __future__ import annotations
+        from collections.abc import AsyncIterator
+        from typing import TypeVar
+
+        T = TypeVar("T")
+
+        class AsyncStream(AsyncIterator[T]):
+            def __init__(self, items: list[T]) -> None: ...
+
+            async def __anext__(self) -> T: ...
+
+        class AsyncClient:
+            async def stream(self, of: T) -> AsyncStream[T]: ...
+    """,
+        "AsyncClient AsyncStream",
+    )
+    has(
+        text,
+        "def stream(self, of: T) -> Stream[T]:",
+        "return Stream[Any]._of(found, self._bridge)",
+        "class Stream(Twin[AsyncStream[T]], Generic[T], of=AsyncStream):",
+        "def __next__(self) -> T:",
+    )

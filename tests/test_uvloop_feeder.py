@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -300,9 +299,6 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
     end.assert_clean()
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 12), reason="where tasks don't start eagerly, the child's loop takes the processor"
-)
 def test_a_coroutine_may_fork() -> None:
     """The child of a first step, which is made before the loop sleeps, comes back into the loop that it has inherited:
     that sleeps, rather than take the processor."""

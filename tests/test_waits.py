@@ -436,3 +436,39 @@ def test_a_look_at_ten_thousand_nested_calls_takes_less_than_a_second() -> None:
         limit=50,
     )
     assert (finished.status, finished.err) == (0, "")
+
+
+def test_a_look_at_ten_thousand_waiting_threads_takes_less_than_a_second() -> None:
+    """Of the processor's time, and once they wait for long none of them takes any until it is told."""
+    finished = run_script(
+        """
+        import asyncio, os, threading, time, syncline
+        from syncline import _core
+
+        threading.stack_size(128 * 1024)
+        bridge = syncline.Bridge()
+        event = bridge.call(asyncio.Event)
+        threads = [threading.Thread(target=bridge.run_sync, args=(event.wait,)) for _ in range(10_000)]
+        try:
+            for thread in threads:
+                thread.start()
+        except RuntimeError:
+            print("too many threads")
+            os._exit(0)
+        while len(_core.waiting_threads()) < 10_000:  # an end that nothing signals
+            time.sleep(0.01)
+        start = time.thread_time()
+        text = syncline.dump()
+        taken = time.thread_time() - start
+        assert taken < 1, taken
+        assert "10,000 calls wait" in text and "and 9,999 more like it" in text, text
+        bridge.call(event.set)
+        for thread in threads:
+            thread.join()
+        bridge.close()
+        """,
+        limit=100,
+    )
+    if finished.lines == ["too many threads"]:
+        pytest.skip("this machine allows no process 10,000 threads")
+    assert (finished.status, finished.out, finished.err) == (0, "", "")

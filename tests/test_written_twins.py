@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import inspect
@@ -219,4 +218,4 @@ def test_annotations_of_a_written_twin_can_be_looked_up() -> None:
     """As tools do it that read them when the program runs."""
     hints = inspect.get_annotations(blocking.Client.close_sessions, eval_str=True)
     assert hints["sessions"] == list[blocking.BlockingSession]
-    assert asyncio.iscoroutinefunction(blocking.Client.get) is False
+    assert inspect.iscoroutinefunction(blocking.Client.get) is False

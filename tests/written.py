@@ -23,14 +23,19 @@ class Write:
         self.folder, self.name = folder, name
 
     def __call__(self, source: str, cls: str = "AsyncClient", *options: str) -> str:
-        """The text of the twin of a module's class; the module is called `source` there."""
+        """The text of the twins of a module's classes; the module is called `source` there."""
         (self.folder / f"{self.name}.py").write_text(textwrap.dedent(source))
         importlib.invalidate_caches()
         output = self.folder / (f"{self.name}_twin.pyi" if "--stub" in options else f"{self.name}_twin.py")
-        assert main(["twin", f"{self.name}:{cls}", "-o", str(output), *options]) == 0
+        targets = [f"{self.name}:{each}" for each in cls.split()]
+        assert main(["twin", *targets, "-o", str(output), *options]) == 0
         text = output.read_text().replace(self.name, "source")
         ast.parse(text)
         return text
+
+    def source(self) -> Any:
+        """The module that was written before."""
+        return importlib.import_module(self.name)
 
     def module(self, source: str) -> Any:
         """The module with the twin."""

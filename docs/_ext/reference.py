@@ -56,7 +56,9 @@ SEEN_TYPES = {
     "Wait": "syncline.waiting.Wait",
     "Waits": "syncline.waiting.Waits",
 }
-TYPE_VARIABLE = re.compile(r"(syncline\.[\w.]+\.)?_?(P(\.args|\.kwargs)?|R|R_co|S|T|Y|A|Args|Self|MP|MR|MA)")
+TYPE_VARIABLE = re.compile(
+    r"(syncline\.[\w.]+\.)?_?(P(\.args|\.kwargs)?|R|R_co|S|T|Y|A|G|Args|Self|MP|MR|MA|AsyncFunction)"
+)
 
 
 def signatures_of_the_stub() -> dict[str, tuple[str, str]]:

@@ -31,7 +31,7 @@ _executors: Any = _sync.AsyncToSync.executors
 executors_variable: ContextVar[Any] | None = getattr(getattr(_executors, "_storage", None), "_data", None)
 """Where asgiref keeps the current executor. It is true of one call only, so no caller gets it back."""
 Stored: type[Any] = getattr(_local, "_Storage", type("NothingStored", (), {}))
-"""The values of asgiref's `Local`s, since they bear a thread (asgiref 3.12)."""
+"""The class of what a `Local` of asgiref's keeps: a value, and the thread that it belongs to (asgiref 3.12)."""
 
 
 _GONE = "the call that this task was started by has ended, and its thread has gone on"
@@ -133,7 +133,7 @@ def move_here(context: Context, caller: Caller | None = None) -> None:
 def _enter(caller: Caller) -> None:
     outer = getattr(_executors, "current", None)
     while type(outer) is WaitingThread and outer._broken:
-        # Of an earlier call whose context goes on in this one.
+        # The entry of an earlier call, whose context goes on in this one.
         outer = outer._old_executor
     _executors.current = WaitingThread(caller, outer)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any, ParamSpec, TypeVar, overload
 
-    from . import _compatible, _dual, _finalizing, _futures, _made, _mistakes, _resources, _synced
+    from . import _compatible, _dual, _finalizing, _futures, _made, _mistakes, _resources, _synced, _warming
     from ._compatible import SyncCompatible
     from ._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator
     from ._finalizing import Finalizer
@@ -68,6 +68,7 @@ else:
     _mistakes = _Lazy("_mistakes")
     _resources = _Lazy("_resources")
     _synced = _Lazy("_synced")
+    _warming = _Lazy("_warming")
 
     class _Signature:
         """The signature of the core's class, for `help`. A subclass with a constructor of its own has another
@@ -97,9 +98,9 @@ class Bridge(ManyCalls, _core.Bridge):
     cleanup_timeout: seconds that a cancelled coroutine may take to clean up before its caller goes on without it, and a
         closing loop before it is closed all the same: once for its tasks, and once for its async generators. `close()`
         takes twice that and a second at most.
-    stall_after: seconds. When a loop has not turned for that long while a caller waits, the logger "syncline" names
-        what blocks it, and shows who waits and what is parked in nested calls; so it does when a call itself blocks a
-        loop that is not a bridge's. Off by default.
+    stall_after: seconds. When a loop of this bridge has not turned for that long, whoever waits for it, the logger
+        "syncline" names what blocks it, and shows who waits and what is parked in nested calls; so it does when a call
+        itself blocks a loop that is not a bridge's. A thread looks, one for the process. Off by default.
     backend: "asyncio", or "trio": then coroutines run with trio (the extra `syncline[trio]`), in scope "process" or
         "thread". Raises ImportError if trio is not there.
     in_worker: which loop runs what `run_sync` and `run` are given in a worker thread (`to_thread`). "own": the
@@ -113,9 +114,9 @@ class Bridge(ManyCalls, _core.Bridge):
         calls that await in place. False: on the bridge's own loop, always, so that a client stays on the loop where it
         was made; the task is parked meanwhile, and its loop goes on. True, as for the default bridge: in that very
         task.
-    in_loop: what happens to a call that would block a running loop which is no bridge's, with all its tasks. "block":
-        it does. "warn": RuntimeWarning, once for each line, which shows the line as it should be. "error": RuntimeError
-        that says the same.
+    in_loop: what happens to whatever would block a running loop that is no bridge's (a call, a step, `close()`), with
+        all its tasks. "block": it does. "warn": RuntimeWarning, once for each line, which shows the line as it should
+        be. "error": RuntimeError that says the same.
     in_async: where what `coroutine`, `iterator`, `generator`, `contextmanager`, `iterate` and `enter` have made runs
         when async code uses it. "task": in the task that uses it, with nothing of ours in between. "home": on the
         bridge's loop, from whichever loop the task is on, as by `run_async`.
@@ -182,6 +183,9 @@ class Bridge(ManyCalls, _core.Bridge):
         On the bridge's own loop it is awaited in the task itself. In scope "caller" the process runner runs it. Raises
         what `fn` raises, as the same object; RunnerClosedError where the loop or the bridge ends before.
         """
+        # A trace, or who makes spans, would be shown the thread that starts the loop as a call of the user's.
+        if self._is_cold() and not _core.is_watched():
+            await _warming.warmed_up(self)
         result: R = await self._run_async(fn, args, kwargs or None)
         return result
 
@@ -263,7 +267,7 @@ class Bridge(ManyCalls, _core.Bridge):
         related: Iterable[str] = (),
     ) -> type[Any]: ...
     @overload
-    def blocking(self, obj: object, /) -> Any: ...
+    def blocking(self, obj: object, /, *, related: Iterable[str] = ()) -> Any: ...
     @overload
     def blocking(
         self,
@@ -305,18 +309,18 @@ class Bridge(ManyCalls, _core.Bridge):
             class Client:
                 def get(self, url: str) -> bytes: ...
 
-        An object instead of a class: the twin of that object. A twin: one like it, whose objects live on this bridge.
+        An object instead of a class, with nothing but `related`: the twin of that object. A twin: one like it, whose
+        objects live on this bridge.
 
         Raises TypeError for what is no class, or has nothing async.
         """
-        if (mistake := _mistakes.making_a_twin(self._options, cls, of, name)) is not None:
+        terms: dict[str, Any] = {"name": name, "names": names, "direct": direct, "related": related}
+        if (mistake := _mistakes.making_a_twin(self._options, cls, of, **terms)) is not None:
             raise TypeError(mistake)
         import sys
 
         module = sys._getframe(1).f_globals.get("__name__", "__main__")
-        return _making.blocking(
-            self, cls, of, module=module, name=name, names=names, direct=direct, related=related
-        )
+        return _making.blocking(self, cls, of, module=module, **terms)
 
     def sync_compatible(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> SyncCompatible[P, R]:
         """Makes an async function whose calls give the coroutine where an event loop runs in this thread, and the

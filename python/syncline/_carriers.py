@@ -7,7 +7,6 @@ an import could block.
 from __future__ import annotations
 
 import os
-import sys
 from _thread import get_ident
 from _weakref import ref
 
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def carry(body: Callable[[], None]) -> None:
+def carry(body: Callable[[], None], current: Callable[[], Any]) -> None:
     """The base frame of the greenlets that tasks run in. Without a Python frame at its base, a greenlet would
-    have no stack that tools could show."""
+    have no stack that tools could show. `current` is greenlet's `getcurrent`."""
     # A function of its own: a reference to the greenlet in this frame would keep it from being used for other
     # tasks.
-    _note_carrier()
+    _note_carrier(current())
     body()
 
 
@@ -30,9 +29,8 @@ _carriers: dict[ref[Any], int] = {}
 """The greenlets that tasks run in, and each one's thread: for reports."""
 
 
-def _note_carrier() -> None:
-    current = sys.modules["greenlet"].getcurrent()
-    _carriers[ref(current, _forget_carrier)] = get_ident()
+def _note_carrier(carrier: Any) -> None:
+    _carriers[ref(carrier, _forget_carrier)] = get_ident()
 
 
 def _forget_carrier(gone: ref[Any]) -> None:

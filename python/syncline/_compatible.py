@@ -66,7 +66,7 @@ def sync_compatible(bridge: Bridge, fn: Any) -> Any:
     loop, and await what it returns there.
     """
     inner = inside(fn)
-    trap = Trap(getattr(inner, "__name__", type(inner).__name__))
+    trap = Trap(getattr(inner, "__name__", type(inner).__name__), _warn)
 
     @functools.wraps(inner)
     def either(*args: Any, _sync: bool | None = None, **kwargs: Any) -> Any:
@@ -82,29 +82,32 @@ def sync_compatible(bridge: Bridge, fn: Any) -> Any:
     return placed(bridge, "sync_compatible", fn, either)
 
 
-class Trap:
-    """Says once for a function that sync code got its coroutine (by 3)."""
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
-    def __init__(self, name: str) -> None:
+
+class Trap:
+    """Says once for a function that sync code got its coroutine (by 3), by `tell`, which `check` calls."""
+
+    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
         self._name = name
+        self._tell = tell
         self._is_told = False
 
     def check(self, caller: FrameType | None) -> None:
-        """Warns if the frame that calls is sync code, and nobody has been warned yet. Called where a loop runs."""
+        """Tells if the frame that calls is sync code, and nobody has been told yet. Called where a loop runs."""
         if self._is_told:
             return
         helper = sync_helper(caller)
         if helper is None:
             return
-        warnings.warn(
+        self._tell(
             f"{self._name}() was called by the sync function {helper!r} while an event loop runs in this thread, so it "
             f"returned a coroutine, where without a loop it returns the result. Say which is meant: "
             f"{self._name}(..., _sync=True) for the result, `await {self._name}.aio(...)` or _sync=False for the "
-            "coroutine.",
-            RuntimeWarning,
-            stacklevel=3,
+            "coroutine."
         )
-        self._is_told = True  # after the warning: where warnings are errors, each such call fails
+        self._is_told = True  # after it is told: where warnings are errors, each such call fails
 
 
 def call_from_sync(

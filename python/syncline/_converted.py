@@ -106,6 +106,15 @@ class Converted(functools.partial[Any]):
 class Method(Converted):
     """What a class body has (by 2). An instance gets it bound; the class itself gets the plain function."""
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What `isinstance` and the like take it for. pydantic takes all in the body of a model for a field that is no
+        function and not of functools. unittest.mock leaves `self` out of the signatures of functions only, and
+        cloudpickle would pickle a function in its place."""
+        asker = sys._getframe().f_back  # None where C code asks in a thread that runs no Python code yet
+        is_asked_by_mock = asker is not None and asker.f_globals.get("__name__") == "unittest.mock"
+        return types.FunctionType if is_asked_by_mock and type(self) is Method else functools.partial
+
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
         return self.func if instance is None else Converted(self.func, instance)
 

@@ -2,7 +2,6 @@ from asyncio import AbstractEventLoop
 from collections.abc import (
     Awaitable,
     Callable,
-    Coroutine,
     Generator,
     Mapping,
 )
@@ -22,6 +21,7 @@ from ._core_tasks import (
     layers_of,
     made_nestable,
     name_of,
+    start_task,
 )
 from ._limits import ThreadLimiterStatistics
 from ._stats import BridgeStats
@@ -44,6 +44,7 @@ __all__ = [
     "ManagerBase",
     "Nestable",
     "OwnThread",
+    "OwnTurnWatcher",
     "Pending",
     "RunnerClosedError",
     "Selector",
@@ -53,7 +54,7 @@ __all__ = [
     "SynclineError",
     "TaskFactory",
     "TurnWatcher",
-    "WatchedRun",
+    "WatchedCall",
     "Worker",
     "__version__",
     "await_here",
@@ -64,11 +65,15 @@ __all__ = [
     "end_trace",
     "errand",
     "from_thread",
+    "has_opted_in",
     "in_event_loop",
     "in_worker_thread",
+    "is_of_handler",
+    "is_watched",
     "keep_for_ever",
     "layers_of",
     "limiters",
+    "long_wait_of",
     "long_waits",
     "loops",
     "made_nestable",
@@ -154,6 +159,9 @@ class Bridge:
 
         Raises what `fn` raises; TypeError for an async function; otherwise as `run_sync`.
         """
+    def _run_at_home(self, awaitable: Awaitable[_R], timeout: float | None) -> _R: ...
+    def _is_cold(self) -> bool: ...
+    def _warm_up(self) -> None: ...
     def _run_async(
         self, fn: Callable[..., Awaitable[_R]], args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> Awaitable[_R]: ...
@@ -197,10 +205,16 @@ class TurnWatcher:
     def select(self, timeout: float | None = None) -> Any: ...
 
 @final
-class WatchedRun:
-    """Stands for the `run` of a context."""
+class OwnTurnWatcher:
+    """The same for a selector of ours."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def select(self, timeout: float | None = None) -> list[tuple[Any, int]]: ...
+    def register(self, fileobj: Any, events: int, data: Any) -> Any: ...
+    def unregister(self, fileobj: Any) -> Any: ...
+    def modify(self, fileobj: Any, events: int, data: Any) -> Any: ...
+    def get_key(self, fileobj: Any) -> Any: ...
+    def get_map(self) -> Mapping[Any, Any]: ...
+    def close(self) -> None: ...
 
 def begin_trace(path: str, process: str, now: int, /) -> int:
     """Begins a trace into the file at `path`, and returns its number. `now` is `time.monotonic_ns()`."""
@@ -296,8 +310,25 @@ def in_worker_thread() -> bool:
 def serve() -> None:
     """Says that this thread is one of ours: at the exit it ends quietly."""
 
-def start_task(event_loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-    """Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step."""
+def is_of_handler(error: BaseException) -> bool:
+    """Whether a signal handler raised this in the calling thread, the main one; a KeyboardInterrupt counts as such."""
+
+def is_watched() -> bool:
+    """Whether anybody looks at calls."""
+
+@final
+class WatchedCall:
+    """A call that no other thread has sent, of `map` or of a group, as those see it who look at calls: a trace that is
+    recorded, and who makes spans. python/syncline/_many/watched.py tells it of each step."""
+
+    def __new__(cls, function: Any, kind: str) -> Self: ...
+    def begin(self) -> None:
+        """In the call's own context."""
+
+    def begin_step(self) -> None: ...
+    def end_step(self, *, suspends: bool) -> None: ...
+    def end(self, error: BaseException | None) -> None:
+        """In the call's own context, too."""
 
 def keep_for_ever(kept: Any, /) -> None:
     """Keeps an object alive for ever: for what a forked child has of its parent, and must not finalize."""
@@ -314,6 +345,9 @@ def call_with_mark(fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs)
 def long_waits() -> dict[int, tuple[int, int]]:
     """Maps each thread that has waited for a while for another thread's loop to the wait's number and that thread."""
 
+def long_wait_of(thread: int, /) -> tuple[int, int] | None:
+    """The wait's number and that thread, for one thread; None if it has not waited for a while."""
+
 def waiting_threads() -> list[tuple[int, int, str, float, Any]]:
     """All waits that have gone on for a while, those that began first first."""
 
@@ -328,7 +362,7 @@ def limiters() -> list[tuple[int, int | None, list[tuple[int | None, Any]], list
     """All limiters that are in use."""
 
 def note_trio_task(context: Context) -> None:
-    """The same for a task of trio's that has just been made, with its context."""
+    """Notes for whom a task of trio's will work that has just been made, with its context."""
 
 def worker_counts() -> tuple[int, int]: ...
 def spin_policy(bridge: Bridge, /) -> dict[str, Any]:
@@ -415,6 +449,9 @@ class Drain:
 
 def can_await_here() -> bool:
     """Whether the present code runs in a task that can await in place."""
+
+def has_opted_in() -> bool:
+    """Whether the present code runs in a task that has opted in to that, on a loop that is no bridge's."""
 
 def await_here(awaitable: Awaitable[_R], /) -> _R:
     """Awaits in place, in the task that the present code runs in, whichever bridge there is."""

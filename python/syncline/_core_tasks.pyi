@@ -1,6 +1,7 @@
 # The part of the extension's stub that is about what tasks run. There is no such module when a program runs.
-from asyncio import Task
-from collections.abc import Coroutine, Generator
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from types import CodeType, FrameType
 from typing import Any, Self, TypeVar, final
 
@@ -55,10 +56,13 @@ class Steps:
     def make(self) -> bool:
         """Has the coroutine make a step. False at its end; then `result` is what it returned. It raises what ends
         it."""
+    def pass_on(self, error: BaseException) -> bool:
+        """Whether a signal handler has raised this between two steps: then the main thread raises it once the task has
+        suspended."""
     def give(self, error: BaseException) -> None:
         """The coroutine's next step throws this."""
-    def layers(self) -> list[tuple[Any, Any, Any]]:
-        """As `layers_of`."""
+    def copies(self) -> Any:
+        """What the task is to await until the next step: copies of the suspended frames, and below them this."""
     def waiter(self) -> Task[Any] | None:
         """The task that waits for this one, if that is known."""
     @property
@@ -94,3 +98,14 @@ class Nestable(Coroutine[Any, Any, _R]):
 
 def made_nestable(coroutine: Coroutine[Any, Any, _R], /) -> Coroutine[Any, Any, _R]:
     """A coroutine that awaits nested calls in place, if this one does not yet."""
+
+def start_task(
+    event_loop: AbstractEventLoop,
+    coroutine: Coroutine[Any, Any, Any],
+    context: Context,
+    watch: Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
+) -> Any:
+    """Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step.
+
+    `watch` makes of what the task is to run another coroutine, which makes the steps of that.
+    """

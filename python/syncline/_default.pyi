@@ -176,13 +176,14 @@ def blocking(
         class Client:
             def get(self, url: str) -> bytes: ...
 
-    An object instead of a class: the twin of that object. A twin: one like it, whose objects live on this bridge.
+    An object instead of a class, with nothing but `related`: the twin of that object. A twin: one like it, whose
+    objects live on this bridge.
 
     Raises TypeError for what is no class, or has nothing async.
     """
 
 @overload
-def blocking(obj: object, /) -> Any: ...
+def blocking(obj: object, /, *, related: Iterable[str] = ()) -> Any: ...
 @overload
 def blocking(
     *,
@@ -428,6 +429,8 @@ def group(*, timeout: float | None = None) -> Group:
     errors come in one ExceptionGroup, when all have cleaned up. Ctrl-C cancels them, too, and comes as itself.
 
     timeout: seconds that the block may take; then its calls are cancelled, and it raises TimeoutError.
+
+    Raises TypeError or ValueError for a timeout that is none.
     """
 
 @overload

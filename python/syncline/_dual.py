@@ -7,12 +7,12 @@ Imports nothing heavy.
 from __future__ import annotations
 
 from . import _core
-from ._kinds import inside
+from ._kinds import inside, is_async_manager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, ParamSpec, Self, TypeVar
 
     from ._core import Bridge
 
@@ -72,12 +72,17 @@ class DualGenerator(_core.GeneratorBase[Y, S], DualIterator[Y]):
 class DualContextManager(_core.ManagerBase[Y]):
     """An async context manager for `async with` and for `with`.
 
-    It wraps `acm`; a subclass that wraps nothing defines `__aenter__` and `__aexit__`. In sync code it is entered and
-    left on one loop, in one task and one context, by any thread (in scope "caller": by the thread that entered it).
+    It wraps `acm`; a subclass that wraps nothing defines `__aexit__`, and `__aenter__` unless that gives the object
+    itself. In sync code it is entered and left on one loop, in one task and one context, by any thread (in scope
+    "caller": by the thread that entered it).
     """
 
     bridge: Bridge
     _remake: Callable[[], DualContextManager[Y]] | None = None
+
+    async def _itself(self) -> Self:
+        """The `__aenter__` of a subclass that has none."""
+        return self
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
         """Decorates a function, sync or async: each of its calls runs inside of this manager.
@@ -110,6 +115,21 @@ def run_by(bridge: Bridge, made: D) -> D:
     if made.bridge is not bridge:
         made.bridge = bridge
     return made
+
+
+def enter_wholly(
+    manager: DualContextManager[Any], enter: Callable[[], Any], give: Callable[[Any], Any] | None = None
+) -> Any:
+    """Enters a manager from an `__enter__` in Python; returns what `give` makes of what that gives.
+
+    What breaks this off, an error of `give` or of a signal handler, leaves the manager again: there will be no block.
+    """
+    try:
+        entered = enter()
+        return entered if give is None else give(entered)
+    except BaseException as error:
+        manager._leave_again(error)
+        raise
 
 
 def managed(make: Callable[[Any], M], agen: Any) -> M:
@@ -176,6 +196,11 @@ def decorated(
 
 def _returned(decorator: str, fn: Any, result: Any) -> str:
     name = getattr(fn, "__name__", type(fn).__name__)
+    if decorator == "contextmanager" and is_async_manager(result):
+        return (
+            f"contextmanager() takes an async generator function, and {name!r} makes a context manager already: take "
+            f"the other decorator off, or use what it makes: with enter({name}(...)) as value"
+        )
     return (
         f"{decorator}() got the sync function {name!r}, which has run and returned {type(result).__name__}; call it "
         f"directly: {name}(...)"

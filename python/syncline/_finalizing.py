@@ -21,7 +21,7 @@ from asyncio import events
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from ._core import Collected, DeadlockError, RunnerClosedError, await_here, can_await_here
-from ._homes import AsyncioHome, Home
+from ._homes import AsyncioHome, Home, made_by
 from ._kinds import trio_here
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Finalizer(Generic[R]):
             return None
         if self._home.is_here():
             call = self.take()
-            return None if call is None else await call[0](*call[1], **call[2])
+            return None if call is None else await made_by(call)
         if not self._home.runs():
             raise RunnerClosedError("the loop that is to do this cleanup does not run")
         result: R | None
@@ -143,7 +143,8 @@ class Finalizer(Generic[R]):
 
 _homes: dict[Any, Home] = {}
 _parents: list[Home] = []
-"""In a forked child: its parent's. They are kept, as an async generator that goes away tells its loop."""
+"""In a forked child: the homes of its parent, kept because their async generators would tell the parent's loops of
+their end."""
 
 
 def _is_in_trio() -> bool:
@@ -151,7 +152,7 @@ def _is_in_trio() -> bool:
 
 
 def _home_here() -> Home:
-    """That of the running loop."""
+    """The home of the running loop."""
     if _is_in_trio():
         from trio.lowlevel import current_trio_token
 

@@ -6,9 +6,13 @@
    is given.
 3. A coroutine that is refused is closed, so that Python doesn't warn that it was never awaited.
 4. anyio is optional. It is imported with the first group, and not by `import syncline`.
+5. No cancellation is lost: where a task is cancelled while errors end its group, anyio raises the errors only. So the
+   task is cancelled anew, for its next await; asyncio's own groups do the same from Python 3.13 on.
 """
 
 from __future__ import annotations
+
+from math import inf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +90,7 @@ class GatherTaskGroup:
         self._task_group = task_group
         self._unwrap = unwrap
         self._results: dict[Any, Any] = {}  # None while there is no result, else a tuple of one (by 1)
+        self._cancelling = 0  # how often the task had been cancelled when it entered
 
     @property
     def cancel_scope(self) -> CancelScope:
@@ -122,8 +127,10 @@ class GatherTaskGroup:
         return key
 
     async def _run(self, key: Any, func: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        import inspect
+
         result: Any = func(*args)
-        if not hasattr(result, "__await__"):
+        if not inspect.isawaitable(result):
             name = name_of(func)
             raise TypeError(
                 f"a group runs async functions, and the sync function {name!r} returned {type(result).__name__}; call "
@@ -170,6 +177,8 @@ class GatherTaskGroup:
         return result
 
     async def __aenter__(self) -> Self:
+        task = _current_task()
+        self._cancelling = task.cancelling() if task else 0
         await self._task_group.__aenter__()
         return self
 
@@ -182,6 +191,7 @@ class GatherTaskGroup:
         try:
             return await self._task_group.__aexit__(exc_type, exc_value, traceback)
         except BaseExceptionGroup as group:
+            self._cancel_again()
             error = _only_error(group) if self._unwrap else None
             if error is None:
                 raise
@@ -192,6 +202,15 @@ class GatherTaskGroup:
         finally:
             error.__context__ = context
             del error, context, exc_value, traceback  # this frame is in the error's traceback
+
+    def _cancel_again(self) -> None:
+        """By 5. A cancelled scope of anyio's cancels again by itself what awaits in it."""
+        task = _current_task()
+        if task is None or task.cancelling() <= self._cancelling:
+            return
+        if _anyio("GatherTaskGroup").current_effective_deadline() > -inf:
+            task.uncancel()  # so that it counts once
+            task.cancel()
 
 
 def create_gather_task_group(*, unwrap: bool = False) -> GatherTaskGroup:
@@ -223,6 +242,13 @@ async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> li
     async with group:
         keys = [group.start_soon(call) for call in calls]
     return [group.get_result(key) for key in keys]
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    """The task of asyncio's that runs here; None in trio."""
+    import asyncio
+
+    return None if asyncio._get_running_loop() is None else asyncio.current_task()
 
 
 def _anyio(who: str) -> ModuleType:

@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import inspect
 import logging
 import threading
 import time
@@ -100,11 +101,11 @@ class Home:
                 await self.settled()
 
     def forget(self) -> None:
-        """The loop ends: another home of its own would begin anew."""
+        """The loop ends: whoever wants its home after that gets a new one."""
         self._homes.pop(self._key, None)
 
     def report_lost(self) -> None:
-        """For a loop that is closed."""
+        """Logs how many objects were collected whose cleanup the loop, which is closed, did not do."""
         lost = [call for finalizer in list(self.due) if (call := finalizer.take()) is not None]
         if lost:
             logging.getLogger("syncline").warning(
@@ -115,9 +116,8 @@ class Home:
             )
 
     async def run(self, call: Call, waiter: Waiter | None) -> None:
-        function, args, kwargs = call
         try:
-            result = await function(*args, **kwargs)
+            result = await made_by(call)
         except self.cancelled:
             if waiter is not None:
                 waiter.cancel()
@@ -125,7 +125,7 @@ class Home:
         except BaseException as error:
             if waiter is None:
                 logging.getLogger("syncline").error(
-                    "the cleanup %s of an object failed", _name(function), exc_info=error
+                    "the cleanup %s of an object failed", _name(call[0]), exc_info=error
                 )
             elif not waiter.done():
                 waiter.set_exception(error)
@@ -192,6 +192,18 @@ class AsyncioHome(Home):
         elif self._thread == threading.get_ident() and not isinstance(self._loop, BridgeLoop):
             # A loop that this thread has left open. Bridges end theirs by themselves.
             self._loop.run_until_complete(self.finish())
+
+
+def made_by(call: Call) -> Awaitable[Any]:
+    """What is to be awaited for a cleanup. Raises TypeError where its function turns out to be sync."""
+    function, args, kwargs = call
+    made: Any = function(*args, **kwargs)
+    if inspect.isawaitable(made):
+        return made
+    raise TypeError(
+        f"finalize() got the sync function {_name(function)!r}, which has run, and returned {type(made).__name__}; use "
+        "weakref.finalize, or make it an async function"
+    )
 
 
 def _name(function: object) -> str:

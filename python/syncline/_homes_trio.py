@@ -48,7 +48,7 @@ class TrioHome(Home):
         return True
 
     def tell(self) -> None:
-        # Its lock may be taken again by the thread that holds it, and is held for a moment only.
+        # By 1 of _homes.py. trio's lock is reentrant, and held for a moment only.
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self.begin_due, idempotent=True)
 

@@ -12,15 +12,23 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+    from typing import Any, Literal, TypeAlias
+
+    _Instead: TypeAlias = Callable[[str, ast.Call], ast.expr | None]
+    """What async code has in the place of a call."""
 
 _OUR_FOLDER = os.path.dirname(__file__)
 _told: set[tuple[str, int]] = set()
 """The lines that were warned of."""
 
 
-def blocks(name: str, raises: bool) -> None:
-    """Warns of the line that makes the present call, once; or raises RuntimeError."""
+def blocks(name: str, raises: bool, waiting: Literal["call", "future", "close"]) -> None:
+    """Warns of the line that makes the present call, once; or raises RuntimeError.
+
+    waiting: what would wait: a call, the future of one, or `close()` of the bridge.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and (frame.f_code.co_filename.startswith(_OUR_FOLDER) or _columns(frame) is None):
         frame = frame.f_back
@@ -31,7 +39,7 @@ def blocks(name: str, raises: bool) -> None:
         return
     message = (
         f"this call of the bridge {name!r} blocks the event loop that runs in this thread, and all its tasks, until it "
-        f"has its result; {_advice(frame)}"
+        f"has its result; {_advice(frame, _INSTEAD[waiting])}"
     )
     if raises:
         raise RuntimeError(message)
@@ -40,10 +48,10 @@ def blocks(name: str, raises: bool) -> None:
     _told.add(at)  # after the warning: where warnings are errors, each such call fails
 
 
-def _advice(frame: FrameType) -> str:
-    line = rewritten(frame)
+def _advice(frame: FrameType, instead: _Instead) -> str:
+    line = rewritten(frame, instead)
     if line is None:
-        return "await the async function instead"
+        return "await the async function instead, or use `async for` and `async with`"
     if frame.f_code.co_flags & inspect.CO_COROUTINE:
         return f"write instead:\n    {line}"
     return (
@@ -61,7 +69,7 @@ def _columns(frame: FrameType) -> tuple[int, int] | None:
     return positions[2], positions[3] if positions[0] == positions[1] else -1
 
 
-def rewritten(frame: FrameType) -> str | None:
+def rewritten(frame: FrameType, instead: _Instead) -> str | None:
     """The line that a frame is in, as async code has it; None if that can't be told."""
     begin, end = _columns(frame) or (0, -1)
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
@@ -71,27 +79,27 @@ def rewritten(frame: FrameType) -> str | None:
         call = ast.parse(bytes_of_line[begin:end].decode().strip(), mode="eval").body if end > 0 else None
     except SyntaxError:
         return None
-    if isinstance(statement, ast.With | ast.For):
+    if isinstance(statement, ast.With | ast.For) and instead is _awaited:
         return _block(statement)
     if not isinstance(call, ast.Call):
         return None
-    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    instead = ast.unparse(_awaited(called, call))
+    if (awaited := instead(_name_of(call.func), call)) is None:
+        return None
+    source = ast.unparse(awaited)
     before, after = bytes_of_line[:begin].decode(), bytes_of_line[end:].decode()
-    return (before + (f"({instead})" if after[:1] in (".", "[", "(") else instead) + after).strip()
+    return (before + (f"({source})" if after[:1] in (".", "[", "(") else source) + after).strip()
+
+
+def _name_of(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _block(statement: ast.With | ast.For) -> str | None:
-    """The first line of a `for` or `with` over what `iterate` or `enter` made, as `async for` or `async with`."""
-    made = statement.iter if isinstance(statement, ast.For) else statement.items[0].context_expr
-    if not isinstance(made, ast.Call) or not made.args:
-        return None
-    is_called = len(made.args) > 1 or any(option.arg != "prefetch" for option in made.keywords)
-    given = ast.Call(made.args[0], made.args[1:], made.keywords) if is_called else made.args[0]
-    # `enter` takes a function in the place of a manager, too.
-    is_name = isinstance(given, ast.Name | ast.Attribute) and isinstance(statement, ast.With)
-    source = ast.Call(given, [], []) if is_name else given
+    """The first line of a `for` or `with` over what a bridge has made, as `async for` or `async with`."""
+    source = _source(statement.iter if isinstance(statement, ast.For) else statement.items[0].context_expr)
     first: ast.stmt
+    if source is None:
+        return None
     if isinstance(statement, ast.For):
         first = ast.AsyncFor(statement.target, source, [ast.Pass()], [], lineno=0)
     else:
@@ -100,11 +108,71 @@ def _block(statement: ast.With | ast.For) -> str | None:
     return ast.unparse(first).partition("\n")[0]
 
 
-def _awaited(called: str, call: ast.Call) -> ast.expr:
+def _source(made: ast.expr) -> ast.expr | None:
+    """What async code takes in the place of what sync code goes through, or enters."""
+    if not isinstance(made, ast.Call):
+        return made
+    called = _name_of(made.func)
+    if called == "map":
+        function: Any = made.func
+        amap = (
+            ast.Attribute(function.value, "amap") if isinstance(function, ast.Attribute) else ast.Name("amap")
+        )
+        return ast.Call(amap, made.args, made.keywords)
+    if called not in ("iterate", "enter") or not made.args:
+        return made if called == "group" else None
+    is_called = len(made.args) > 1 or any(option.arg != "prefetch" for option in made.keywords)
+    given = ast.Call(made.args[0], made.args[1:], made.keywords) if is_called else made.args[0]
+    # `enter` takes a function in the place of a manager, too.
+    is_name = isinstance(given, ast.Name | ast.Attribute) and called == "enter"
+    return ast.Call(given, [], []) if is_name else given
+
+
+_STEPS = {"close": "aclose", "send": "asend", "throw": "athrow", "__exit__": "__aexit__"}
+"""The methods of generators and managers, in sync and in async code."""
+
+
+def _awaited(called: str, call: ast.Call) -> ast.expr | None:
     if called == "run_sync" and call.args:
         return ast.Await(ast.Call(call.args[0], call.args[1:], call.keywords))
     if called == "run" and call.args:
         limits = [option.value for option in call.keywords if option.arg == "timeout"]
         wait_for = ast.Attribute(ast.Name("asyncio"), "wait_for")
         return ast.Await(ast.Call(wait_for, [call.args[0], *limits], []) if limits else call.args[0])
+    if called == "next" and isinstance(call.func, ast.Name):
+        return ast.Await(ast.Call(ast.Name("anext"), call.args, call.keywords))
+    if called == "call" and isinstance(call.func, ast.Attribute):
+        return _in_thread(call)
+    if called == "run" and isinstance(call.func, ast.Attribute):
+        return ast.Await(call.func.value)
+    if called in _STEPS and isinstance(call.func, ast.Attribute):
+        return ast.Await(ast.Call(ast.Attribute(call.func.value, _STEPS[called]), call.args, call.keywords))
+    if called in ("result", "exception", "list", "tuple", "set", "sum", "dict"):
+        return None
     return ast.Await(ast.Call(ast.Attribute(call.func, "aio"), call.args, call.keywords))
+
+
+def _awaited_future(called: str, call: ast.Call) -> ast.expr | None:
+    """`future.result()`, of a call that `submit` has begun."""
+    if called != "result" or not isinstance(call.func, ast.Attribute):
+        return None
+    wrap = ast.Attribute(ast.Name("asyncio"), "wrap_future")
+    future: ast.expr = ast.Call(wrap, [call.func.value], [])
+    limits = [*call.args, *(option.value for option in call.keywords)]
+    if limits:
+        future = ast.Call(ast.Attribute(ast.Name("asyncio"), "wait_for"), [future, *limits], [])
+    return ast.Await(future)
+
+
+def _closed(called: str, call: ast.Call) -> ast.expr | None:
+    """`bridge.close()`."""
+    return _in_thread(call) if called == "close" else None
+
+
+def _in_thread(call: ast.Call) -> ast.expr:
+    to_thread = ast.Attribute(ast.Name("asyncio"), "to_thread")
+    return ast.Await(ast.Call(to_thread, [call.func, *call.args], call.keywords))
+
+
+_INSTEAD: dict[str, _Instead] = {"call": _awaited, "future": _awaited_future, "close": _closed}
+"""By what waits."""

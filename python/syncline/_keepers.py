@@ -16,12 +16,11 @@ import contextlib
 import inspect
 import logging
 import os
-import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from ._kinds import is_async_manager, trio_here, type_of
+from ._kinds import is_async_manager, loaded_trio, trio_here, type_of
 from ._nested import within
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ def _of_users(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    trio = sys.modules.get("trio")
+    trio = loaded_trio()
     return isinstance(error, asyncio.CancelledError) or (
         trio is not None and isinstance(error, trio.Cancelled)
     )

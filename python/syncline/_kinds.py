@@ -100,9 +100,25 @@ def _inner(fn: Any, /) -> Any:
     return call if inspect.isfunction(call) else None
 
 
-def trio_here() -> Any:
-    """The module `trio`, if this code runs in a run of its; else None. Imports nothing."""
+def loaded_trio() -> Any:
+    """The module `trio`, if it is there as a whole: another thread may be in the middle of importing it. Imports
+    nothing."""
     trio = sys.modules.get("trio")
+    return trio if hasattr(trio, "sleep_until") else None
+
+
+def in_use(name: str) -> Any:
+    """The module of this package of that name, if it was ever imported; else None.
+
+    The package knows it also where a test has taken it out of `sys.modules` again, as `mock.patch.dict` does. Another
+    import from there would make another one, which knows nothing of what the first one keeps."""
+    package = __name__.rpartition(".")[0]
+    return vars(sys.modules[package]).get(name)
+
+
+def trio_here() -> Any:
+    """The module `trio`, if this code runs in a run of its; else None."""
+    trio = loaded_trio()
     return trio if trio is not None and trio.lowlevel.in_trio_run() else None
 
 

@@ -23,6 +23,8 @@ class CallerLoop(BridgeLoop, _StockLoop):
     _ready: collections.deque[asyncio.Handle]
     _closed = True
     """Until it is made."""
+    _run = 0
+    """How often it was run."""
     hooks: tuple[Any, Any] | None = None
 
     def __init__(self) -> None:
@@ -52,6 +54,7 @@ class CallerLoop(BridgeLoop, _StockLoop):
         self.hooks = hooks.firstiter, hooks.finalizer
 
     def run_forever(self) -> None:
+        self._run += 1
         was_running = self.is_running()
         try:
             super().run_forever()
@@ -64,6 +67,11 @@ class CallerLoop(BridgeLoop, _StockLoop):
     def finish(self) -> None:
         """Stops as soon as what is ready by now has had its turn: tasks that the call has created are begun."""
         if self._ready:
-            self.call_soon(self.stop)
+            self.call_soon(self._stop_run, self._run)
         else:
+            self.stop()
+
+    def _stop_run(self, number: int) -> None:
+        """Stops that run. If a signal handler has broken it off before, this is not meant for the one that goes on."""
+        if number == self._run:
             self.stop()

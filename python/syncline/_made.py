@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def is_function(given: Any) -> bool:
     """Whether `enter` is to call this, and not to enter it."""
-    return callable(given) and not is_async_manager(given)
+    return callable(given) and not (is_async_manager(given) or hasattr(type_of(given), "__enter__"))
 
 
 def mistake(fn: Any) -> str | None:

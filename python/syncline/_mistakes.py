@@ -20,6 +20,12 @@ def decorating(decorator: str, fn: Any) -> str | None:
         return f"{decorator}() takes an async function, not {type(fn).__name__}"
     if isinstance(inner, type) and _makes_plain_objects(inner):
         return f"{decorator}() got the class {name!r}; {_for_a_class(decorator, inner)}"
+    if (
+        decorator == "synced"
+        and inspect.isroutine(aio := getattr(inner, "aio", None))
+        and not is_async_fn(inner)
+    ):
+        return f"synced() got {name!r}, which it has made of the async function {aio.__name__!r}; use it as it is"
     if inspect.isgeneratorfunction(inner):
         return f"{decorator}() got the sync generator function {name!r}; make it `async def`, or call it as it is"
     if decorator == "sync_compatible":
@@ -46,8 +52,10 @@ def _has_async_members(cls: type) -> bool:
     return has_async_members(cls)
 
 
-def making_a_twin(options: dict[str, Any], given: Any, of: Any, name: str | None) -> str | None:
-    """What is wrong with `blocking(given, of=of, name=name)` on a bridge with these options."""
+def making_a_twin(
+    options: dict[str, Any], given: Any, of: Any, *, name: Any, names: Any, direct: Any, related: Any
+) -> str | None:
+    """What is wrong with `blocking(given, of=of, name=name, ...)` on a bridge with these options."""
     if of is not None and (given is not None or name is not None):
         return "blocking(of=Client) decorates a class, and takes its name; give it nothing else"
     of = given if of is None else of
@@ -60,7 +68,9 @@ def making_a_twin(options: dict[str, Any], given: Any, of: Any, name: str | None
         name = getattr(of, "__name__", cls.__name__)
         right = "run(...)" if inspect.iscoroutine(of) else f"synced({name})"
         return f"blocking() takes a class, not the {cls.__name__} {name!r}; use {right}"
-    if hasattr(cls, "_twin_family") or hasattr(cls, "__getattr__") or _has_async_members(cls):
+    if cls is not of and (said := "name" if name else "names" if names else "direct" if direct else ""):
+        return f"{said} is said of a class: blocking({cls.__name__}, {said}=...); then blocking() of the object alone"
+    if hasattr(cls, "_twin_family") or hasattr(cls, "__getattr__") or related or _has_async_members(cls):
         return None
     return f"blocking() got the class {cls.__name__!r}, which has nothing async; use it as it is"
 
@@ -121,6 +131,17 @@ def making_a_resource(fn: Any) -> str | None:
     except ValueError:  # a function written in C may have no signature
         pass
     return None
+
+
+def running_alone(given: Any) -> str:
+    """What is wrong with giving `run_in_new_loop` something that can't be called."""
+    if not inspect.iscoroutine(given):
+        return f"run_in_new_loop() takes an async function and its arguments, not {type(given).__name__}"
+    given.close()
+    return (
+        "run_in_new_loop() got a coroutine; give it the async function and its arguments: "
+        f"run_in_new_loop({given.__name__}, ...)"
+    )
 
 
 def making_a_bridge(args: tuple[Any, ...]) -> str:

@@ -5,10 +5,8 @@ Imports nothing heavy, as `import syncline` imports it.
 
 from __future__ import annotations
 
-import sys
-
 from . import _carriers, _core
-from ._kinds import trio_here
+from ._kinds import loaded_trio, trio_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
     R = TypeVar("R")
+    AsyncFunction = TypeVar("AsyncFunction", bound=Callable[..., Coroutine[Any, Any, Any]])
 else:
 
     def overload(function):
@@ -30,7 +29,7 @@ no_switch = _core.no_switch
 carry = _carriers.carry
 
 
-def nestable(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]:
+def nestable(fn: AsyncFunction, /) -> AsyncFunction:
     """Lets sync code that the async function `fn` calls make calls that await in place, on whatever loop it runs.
 
     The other tasks of that loop go on meanwhile. Works on asyncio and uvloop, and on trio for bridges with
@@ -40,14 +39,14 @@ def nestable(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutin
     import functools
 
     @functools.wraps(fn)
-    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
         return await _nests(fn(*args, **kwargs))
 
-    return wrapper
+    return wrapper  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
 def _nests(coroutine: Coroutine[Any, Any, R]) -> Awaitable[R]:
-    trio = sys.modules.get("trio")
+    trio = loaded_trio()
     if trio is not None and trio.lowlevel.in_trio_task():
         from ._trio import keeping_protection
 
@@ -65,24 +64,38 @@ async def run_nestable(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> 
 
 
 async def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    import inspect
+
     result = fn(*args, **kwargs)
-    return await result if hasattr(result, "__await__") else result
+    return await result if inspect.isawaitable(result) else result
 
 
-def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
+def install(
+    loop: AbstractEventLoop | None = None, /, *, stall_after: float | None = None
+) -> Callable[[], None]:
     """Makes every task that `loop` (default: the running one) starts from now on nestable; returns what undoes it.
 
     It is a task factory, which makes tasks by the factory that was there before. Call it, and what it returns, in the
     loop's thread. In a trio run, `install()` adds an instrument to that run, which concerns the tasks that it spawns.
+    When the loop has not turned for `stall_after` seconds, the logger "syncline" names what blocks it.
     """
     import asyncio
     from weakref import WeakSet
 
     if loop is None and trio_here() is not None:
+        import trio
+
         from ._trio import install_in_run
 
-        return install_in_run()
-    target = asyncio.get_running_loop() if loop is None else loop
+        return _also_watched(
+            install_in_run(), trio.lowlevel.current_trio_token(), "run_sync_soon", stall_after
+        )
+    target = asyncio._get_running_loop() if loop is None else loop
+    if target is None:
+        raise RuntimeError(
+            "install() is for the tasks of the loop that runs in this thread, and none does; call it in async code, or "
+            "give it the loop: install(loop)"
+        )
     previous = target.get_task_factory()
     factory = _core.TaskFactory(previous, WeakSet(asyncio.all_tasks(target)))
     target.set_task_factory(factory)
@@ -92,4 +105,27 @@ def install(loop: AbstractEventLoop | None = None, /) -> Callable[[], None]:
         if target.get_task_factory() is factory:
             target.set_task_factory(previous)
 
-    return undo
+    return _also_watched(undo, target, "call_soon_threadsafe", stall_after)
+
+
+def _also_watched(
+    undo: Callable[[], None], anchor: Any, ask: str, stall_after: float | None
+) -> Callable[[], None]:
+    if stall_after is None:
+        return undo
+    if not stall_after > 0:
+        undo()
+        raise ValueError(
+            f"install() got stall_after={stall_after!r}; it is a number of seconds above 0, or None"
+        )
+    from . import _watcher
+
+    subject = _watcher.Asked(anchor, ask)
+    _watcher.watch(subject, stall_after)
+
+    def undo_both() -> None:
+        subject.is_undone = True
+        _watcher.leave()
+        undo()
+
+    return undo_both

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
+
+from ._kinds import loaded_trio
 
 
 def resolve(given: Any) -> tuple[bool, Any, Any]:
@@ -12,7 +13,7 @@ def resolve(given: Any) -> tuple[bool, Any, Any]:
     Takes an event loop, a trio token, or anyio's token of one of them.
     """
     native = getattr(given, "native_token", given)
-    trio = sys.modules.get("trio")
+    trio = loaded_trio()
     if trio is not None and isinstance(native, trio.lowlevel.TrioToken):
         from ._trio import TrioGuest
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from ._kinds import in_use
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +61,10 @@ class Resource(Generic[T]):
         Raises what opening it raises, and the next use tries again; DeadlockError where it is needed in order to open
         itself.
         """
-        from ._keepers import opened
+        from . import _keepers
 
         value: T
-        value, error = await opened(self)
+        value, error = await _keepers.opened(self)
         if error is None:
             return value
         try:
@@ -76,15 +78,15 @@ class Resource(Generic[T]):
         Raises what closing it raises. At the exit, and when the bridge is closed, objects are closed without being
         told.
         """
-        keepers = sys.modules.get(f"{__package__}._keepers")
+        keepers = in_use("_keepers")
         if keepers is not None and keepers.is_kept(self) and not self._bridge.closed:
             self._bridge.run(self.aclose())
 
     async def aclose(self) -> None:
         """As `close`, for async code: closes the object of the running loop."""
-        from ._keepers import closed
+        from . import _keepers
 
-        if (error := await closed(self)) is not None:
+        if (error := await _keepers.closed(self)) is not None:
             try:
                 raise error
             finally:

@@ -38,5 +38,5 @@ def _run() -> None:
             if not standing.look():
                 _watched.pop(standing, None)
     _threads.clear()
-    if _watched:  # one that came before that line, and found this thread alive
+    if _watched:  # one that came after the last look, and found this thread alive
         _begin()

@@ -7,6 +7,7 @@ but what it iterates over. So an iterator that nobody holds any more ends, and i
 from __future__ import annotations
 
 import contextvars
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Generator
 from functools import partial
@@ -42,7 +43,7 @@ def _nothing() -> None:
 
 
 class _Source(Generic[Y]):
-    """What the thread does for an iterator. Of both sides only `items` changes on both."""
+    """What the thread does for an iterator, and what it shares with the consumer, which is on the loop."""
 
     def __init__(self, make: Callable[[], Iterable[Y]], prefetch: int) -> None:
         self._make = make
@@ -84,6 +85,10 @@ class _Source(Generic[Y]):
             self.items.append(next(self._iterator))
         except StopIteration:
             self.has_ended = True
+        except StopAsyncIteration as error:
+            # It would end the consumer's `async for`, as if there were no more items.
+            self.error, self.has_ended = RuntimeError("a sync iterator raised StopAsyncIteration"), True
+            self.error.__cause__ = error
         except BaseException as error:  # raised where the consumer is
             self.error, self.has_ended = error, True
 
@@ -172,7 +177,7 @@ class ThreadIterator(AsyncIterator[Y]):
         if self._worker is None:
             self._worker = _core.OwnThread()
         # All steps run in it, one after the other, in one thread.
-        run = self._run = contextvars.copy_context().run
+        run = self._run = _run_in_copy()
         if self._prefetch:
             source = self._source
             source.go_on = partial(self._worker._send, partial(run, source.go_ahead))
@@ -231,6 +236,20 @@ class ThreadIterator(AsyncIterator[Y]):
             self._end()
 
 
+def _run_in_copy() -> Any:
+    """Calls functions in a copy of the present context, always in the same worker thread."""
+    context = contextvars.copy_context()
+    if "asgiref.local" not in sys.modules:
+        return context.run
+    from ._asgiref import move_here
+
+    def run(fn: Callable[..., Any], *args: Any) -> Any:
+        move_here(context)
+        return context.run(fn, *args)
+
+    return run
+
+
 class ThreadManager(Generic[Y]):
     """What `aenter` returns."""
 
@@ -248,7 +267,7 @@ class ThreadManager(Generic[Y]):
     async def __aenter__(self) -> Y:
         if self._run is not None:
             raise RuntimeError("this has been entered already; make another one: aenter(...)")
-        self._run = contextvars.copy_context().run
+        self._run = _run_in_copy()
         worker = self._worker = self._worker or _core.OwnThread()
         try:
             entered: Y = await worker._call(self._run, (self._enter,), None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -18,6 +17,7 @@ import trio
 
 from ._carriers import carry
 from ._core import Condition, Nestable, TaskFactory, note_trio_task
+from ._kinds import in_use
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -77,6 +77,7 @@ class Task:
         self._shield.shield = True
 
 
+@trio.lowlevel.enable_ki_protection  # what has begun is not left without its cleanup: a Ctrl-C comes where this waits
 async def wait_for(pending: Pending) -> None:
     """Waits for something that another thread brings to its end, by trio's rules: a checkpoint in any case, and nothing
     begun by a task that is cancelled already."""
@@ -157,7 +158,7 @@ class TrioLoop:
         for task in idle & self._tasks:
             _end_session(task)
         await self._until_done(lambda: not self._tasks)
-        keepers = sys.modules.get(f"{__package__}._keepers")
+        keepers = in_use("_keepers")
         if keepers is not None:
             await keepers.close_kept(self._token, self._cleanup_timeout)
         if self._tasks:

@@ -9,7 +9,8 @@ are suspended: native coroutines with the names, files and lines of those frames
 Invariants:
 1. Of what is here one frame, `syncline_task`, may show in a traceback. Errors that the task is to raise in the user's
    coroutine are kept by `Steps`, and pass through no frame of the copies.
-2. A task holds the one that waits for it from its first suspension on, until it ends or waits for another one's sake.
+2. A task has an edge to the one that waits for it from its first suspension on, until it ends, another one waits, or
+   that one stops waiting.
 """
 
 from __future__ import annotations
@@ -26,19 +27,16 @@ from ._logical import frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
-    from types import CodeType, FrameType
+    from types import FrameType
 
     _Link = tuple[asyncio.Task[Any], asyncio.Task[Any]]
     """A task, and the one that waits for it."""
 
 R = TypeVar("R")
+Start = TypeVar("Start", bound="Callable[..., Any]")
 
 _HAS_TOOLS = sys.version_info >= (3, 14)
 _HAS_EAGER_TASKS = sys.version_info >= (3, 12)
-_MOST_COPIES = 4096
-"""How many places in code are known by copies of their frames, before all are forgotten."""
-_MOST_SHOWN = 200
-"""How many frames of a task are copied: all count for the recursion limit whenever the task goes on."""
 
 
 class ShownTask(asyncio.Task[R]):
@@ -131,15 +129,14 @@ async def syncline_task(steps: Steps, has_begun: bool = False) -> Any:
                 if not steps.make():
                     return steps.result
                 link = _linked(steps, link)
-                await _copies(steps)
+                await steps.copies()
             except GeneratorExit:
                 raise
             except BaseException as error:
                 if steps.is_over:
                     raise
-                # A signal handler's, raised in the code of this function, or below: the coroutine gets it, as it would
-                # if it were awaited here.
-                steps.give(error)
+                if not steps.pass_on(error):
+                    steps.give(error)
     finally:
         if link is not None:
             _unlink(link)
@@ -163,33 +160,44 @@ def _unlink(link: _Link) -> None:
     cast("Any", asyncio).future_discard_from_awaited_by(*link)
 
 
+def add_waiter(task: asyncio.Task[Any] | None) -> asyncio.Task[Any] | None:
+    """Says that this thread's task waits for `task`, where both are known. Returns this thread's."""
+    loop = asyncio._get_running_loop()
+    current = None if loop is None or not _HAS_TOOLS else asyncio.current_task(loop)
+    if task is not None and current is not None:
+        cast("Any", asyncio).future_add_to_awaited_by(task, current)
+    return current
+
+
+def drop_waiter(task: asyncio.Task[Any], waiter: asyncio.Task[Any]) -> None:
+    """Takes that back."""
+    _unlink((task, waiter))
+
+
+def awaited_by_this_task(start: Start) -> Start:
+    """What starts tasks, for a task that waits for all of them: where it is shown, so is that."""
+    waiter = asyncio.current_task()
+    if not _HAS_TOOLS or not isinstance(waiter, ShownTask):
+        return start
+
+    def start_awaited(*args: Any) -> Any:
+        task = start(*args)
+        if not task.done():
+            cast("Any", asyncio).future_add_to_awaited_by(task, waiter)
+            task.add_done_callback(forget)
+        return task
+
+    def forget(task: asyncio.Task[Any]) -> None:
+        _unlink((task, waiter))
+
+    return cast("Start", start_awaited)
+
+
 async def _copy(inner: Any) -> Any: return await inner  # fmt: skip
 
 
-_copies_of: dict[tuple[int, int], tuple[CodeType, Callable[[Any], Coroutine[Any, Any, Any]]]] = {}
-"""For each place in code, by the identity of the code and the instruction: the code, and what makes a copy of a frame
-that is suspended there."""
-
-
-def _copies(steps: Steps) -> Any:
-    """What the task awaits: a copy of each suspended frame, the outermost one first, and below them the steps."""
-    made: list[Any] = [steps]
-    try:
-        shown = list(frames(steps.layers()))
-        if len(shown) > _MOST_SHOWN:
-            shown[_MOST_SHOWN // 2 : -_MOST_SHOWN // 2] = []
-        for frame in reversed(shown):
-            code = frame.f_code
-            known = _copies_of.get((id(code), frame.f_lasti))
-            made.append((_new_copy(frame) if known is None else known[1])(made[-1]))
-    except BaseException:
-        for each in made[1:]:
-            each.close()  # it would warn otherwise that nobody has awaited it
-        raise
-    return made[-1]
-
-
-def _new_copy(frame: FrameType) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+def new_copy(frame: FrameType) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    """What makes copies of a frame that is suspended where that one is."""
     code, shape = frame.f_code, _copy.__code__
     units = len(shape.co_code) // 2
     # Says that all instructions are on the first line, in no column; an entry is for eight at most.
@@ -201,8 +209,4 @@ def _new_copy(frame: FrameType) -> Callable[[Any], Coroutine[Any, Any, Any]]:
         co_firstlineno=frame.f_lineno or code.co_firstlineno,
         co_linetable=b"".join(bytes((entry, 0)) for entry in entries),
     )
-    if len(_copies_of) >= _MOST_COPIES:
-        _copies_of.clear()
-    made = types.FunctionType(copied, {})
-    _copies_of[id(code), frame.f_lasti] = code, made
-    return made
+    return types.FunctionType(copied, {})

@@ -32,13 +32,13 @@ class SynclineInstrumentor:
     """Makes a span of each call, from the moment it is made until its caller has the result.
 
     The span has the name of the function. Its attributes are `code.function.name`, `syncline.call` ("run_sync" for all
-    calls that sync code waits for, "submit", "run_async", "to_thread", "to_caller" or "from_thread"), and
-    `syncline.bridge`, the bridge's name, where there is one. What the call raised is recorded as OpenTelemetry does it,
-    and `error.type` names its class.
+    calls that sync code waits for, "submit", "run_async", "to_thread", "to_caller", "from_thread", "map", "amap" or
+    "group"), and `syncline.bridge`, the bridge's name, where there is one. What the call raised is recorded as
+    OpenTelemetry does it, and `error.type` names its class.
 
     It is current in the coroutine, or in the function that a worker thread runs. Steps of iterators, generators and
-    managers, and the calls of `map`, `gather` and groups have none of their own: what is opened there has the parent
-    that was current where they were begun.
+    managers, and the calls of `gather` have none of their own: what is opened there has the parent that was current
+    where they were begun.
 
     It is the process that is instrumented: all objects of this class say and do the same. `opentelemetry-instrument`
     finds it by the package's entry point. A forked child goes on.
@@ -91,8 +91,8 @@ class _Begun:
 
 
 class _Spans:
-    """What the core tells of calls. `leave` and `end` are told by the context that was told of the beginning, but for
-    the end of a span that was left."""
+    """Makes spans, as the core tells it: `begin`, then `end`, both in one context, in which the span is the current
+    one; or `begin`, then `leave` in the same context, and `end` in any."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer

@@ -10,17 +10,19 @@ import inspect
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from ._default import default_bridge
-from ._dual import DualContextManager, DualGenerator, run_by
-from ._twins import making, methods, objects
+from ._dual import DualGenerator, run_by
+from ._kinds import type_of
+from ._twins import converting, making, methods, objects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterator
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
     from typing import ParamSpec, Self
 
     from ._bridge import Bridge
 
+    G = TypeVar("G")
     P = ParamSpec("P")
     S = TypeVar("S")
     Y = TypeVar("Y")
@@ -33,7 +35,7 @@ else:
 
 A_co = TypeVar("A_co", covariant=True)
 
-__all__ = ["OMITTED", "Twin", "generated", "perhaps", "read_once"]
+__all__ = ["OMITTED", "Twin", "entered", "generated", "given", "inside", "iterated", "perhaps", "read_once"]
 
 OMITTED: Any = object()
 """The default of a parameter whose own default can't be written: the async class uses its own."""
@@ -43,12 +45,13 @@ class _BridgeOf:
     """The bridge of a twin, where its async object lives; of a class, that of the objects that it makes."""
 
     def __get__(self, twin: Any, owner: type[Any]) -> Bridge:
+        home: objects.Quarters
         if twin is None:
-            bridge: Bridge = owner._twin_bridge
-            return bridge
-        home: objects.Quarters = twin._twin_home
-        if home._thread is not None:
-            home.check()
+            home = owner._twin_family.home(owner._twin_bridge)
+        else:
+            home = twin._twin_home
+            if home._thread is not None:
+                home.check()
         return cast("Bridge", home.bridge)
 
 
@@ -93,27 +96,39 @@ class Twin(_Held, Generic[A_co]):
 
     def _make(self, make: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Makes the async object, on the loop where it is going to live."""
-        for name in [name for name, value in kwargs.items() if value is OMITTED]:
-            del kwargs[name]
         kind: Any = type(self)
         home: objects.Quarters = kind._twin_family.home(kind._twin_bridge)
-        objects.bound(cast("Any", self), home.call(make, *args, **kwargs), home)
+        objects.bound(cast("Any", self), home.call(make, *args, **given(**kwargs)), home)
 
     @classmethod
     def _of(cls, aio: object, bridge: Bridge) -> Self:
         """The twin of an async object that lives there: the same each time."""
         kind: Any = cls
+        classes = type_of(aio).__mro__
+        known: Any = next((twin for base in classes if (twin := kind._twin_family.twins.get(base))), cls)
+        # A subclass may have a twin of its own, and so may what only has the methods of a protocol.
+        if issubclass(known, cls) or kind._twin_class not in classes:
+            kind = known
         found: Any = objects.twin_of(aio, kind, kind._twin_family.home(bridge))
         made: Self = found
         return made
 
-    def _enter(self, manager: AbstractAsyncContextManager[Y, Any]) -> Y:
-        """Enters the async object."""
-        twin: Any = self
-        entering = run_by(self._bridge, DualContextManager(manager))
-        entered = entering.__enter__()
-        twin._twin_entered = (*getattr(twin, "_twin_entered", ()), entering)
-        return entered
+    def _find(self, name: str) -> Any:
+        """An attribute that the async class makes in its `__getattr__`; an async function as a sync one."""
+        return cast("Any", objects.Twin).__getattr__(self, name)
+
+    def _give(self, value: Any) -> Any:
+        """What sync code gets for an object of which nothing is said: its twin, if its class has one."""
+        me: Any = self
+        return me._twin_family.give(me, value)
+
+    @overload
+    def _enter(self, manager: AbstractAsyncContextManager[Y, Any]) -> Y: ...
+    @overload
+    def _enter(self, manager: AbstractAsyncContextManager[Y, Any], give: Callable[[Y], G]) -> G: ...
+    def _enter(self, manager: Any, give: Callable[[Any], Any] | None = None) -> Any:
+        """Enters the async object. give: what sync code gets for what that gives."""
+        return methods.enter(cast("Any", self), manager, give)
 
     def _leave(
         self,
@@ -122,12 +137,8 @@ class Twin(_Held, Generic[A_co]):
         traceback: TracebackType | None,
     ) -> bool | None:
         """Leaves it as often as it was entered."""
-        twin: Any = self
-        entered: tuple[DualContextManager[Any], ...] = getattr(twin, "_twin_entered", ())
-        if not entered:
-            raise RuntimeError(f"this {type(self).__name__} is not entered; use it in a `with` statement")
-        twin._twin_entered = entered[:-1]
-        return entered[-1].__exit__(exc_type, exc_value, traceback)
+        suppressed: bool | None = methods.leave(cast("Any", self), exc_type, exc_value, traceback)
+        return suppressed
 
     def _next(self, aiterator: AsyncIterator[Y]) -> Y:
         """The next item of the async object."""
@@ -161,9 +172,51 @@ class Twin(_Held, Generic[A_co]):
 def generated(bridge: Bridge, agen: AsyncGenerator[Y, S]) -> Generator[Y, S, None]: ...
 @overload
 def generated(bridge: Bridge, agen: AsyncIterator[Y]) -> Generator[Y, None, None]: ...
-def generated(bridge: Bridge, agen: Any) -> Generator[Any, Any, None]:
-    """A sync generator of an async one: with `send`, `throw` and `close`."""
-    return run_by(bridge, DualGenerator(agen))
+@overload
+def generated(bridge: Bridge, agen: AsyncIterator[Y], give: Callable[[Y], G]) -> Generator[G, Any, None]: ...
+@overload
+def generated(bridge: Bridge, agen: AsyncIterator[Y], give: None) -> Generator[Y, Any, None]: ...
+def generated(bridge: Bridge, agen: Any, give: Any = OMITTED) -> Generator[Any, Any, None]:
+    """A sync generator of an async one: with `send`, `throw` and `close`.
+
+    give: what sync code gets for an item, or None where that is the item itself. Twins that are sent go in as their
+    async objects then.
+    """
+    if give is OMITTED:
+        return run_by(bridge, DualGenerator(agen))
+    made = run_by(bridge, converting.TwinGenerator(agen))
+    made._twin_items = give, _given
+    return made
+
+
+def _given(give: Callable[[Any], Any] | None, item: Any) -> Any:
+    return item if give is None else give(item)
+
+
+def iterated(bridge: Bridge, aiterable: AsyncIterable[Y], give: Callable[[Y], G]) -> Iterator[G]:
+    """A sync iterator of an async iterable. give: what sync code gets for an item."""
+    made = run_by(bridge, converting.TwinIterator(aiterable))
+    made._twin_items = give, _given
+    return made
+
+
+def entered(
+    bridge: Bridge, acm: AbstractAsyncContextManager[Y, Any], give: Callable[[Y], G]
+) -> AbstractContextManager[G, bool | None]:
+    """A sync context manager of an async one. give: what sync code gets for what entering it gives."""
+    made = run_by(bridge, converting.TwinManager(acm))
+    made._twin_items = give, _given
+    return made
+
+
+def inside(value: Any) -> Any:
+    """The async object of a twin; another value as it is."""
+    return objects.taken(value)
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """The arguments without those that were left out."""
+    return {name: value for name, value in arguments.items() if value is not OMITTED}
 
 
 async def perhaps(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

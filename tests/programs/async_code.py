@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 
 import anyio
@@ -12,7 +13,7 @@ import anyio.lowlevel
 
 import syncline
 
-from .base import Base, Here, shielded
+from .base import Base, Here, Owner, shielded, until
 from .tree import Block, Op
 
 
@@ -49,6 +50,15 @@ class AsyncCode(Base):
         for _ in range(op.number):
             await anyio.lowlevel.checkpoint()
 
+    async def aio_finalize(self, op: Op, here: Here) -> None:
+        owner, done = Owner(), threading.Event()
+        finalizer = here.bridges[op.bridge].finalize(owner, self.clean, op, here, done)
+        if op.how == "called":
+            await finalizer.aio()
+        del owner
+        await until(done)
+        here.note("still alive" if finalizer.alive else "finalized")
+
     async def aio_sync(self, op: Op, here: Here) -> None:
         self.sync(op.bodies[0], here)
 
@@ -76,6 +86,7 @@ class AsyncCode(Base):
             task.cancel()
             with shielded():
                 await task
+            raise  # it ended by itself just then
         here.note("returned")
 
     async def aio_gather(self, op: Op, here: Here) -> None:
@@ -108,7 +119,7 @@ class AsyncCode(Base):
         assert latch is not None
 
         async def failing() -> None:
-            while not latch.opened.is_set():
+            while not (latch.opened.is_set() or self.is_inconclusive):
                 await anyio.lowlevel.checkpoint()
             await self.aio(op.bodies[0], heres[0])
 
@@ -116,6 +127,14 @@ class AsyncCode(Base):
         try:
             await syncline.gather(failing, *calls)
         except BaseExceptionGroup as error:
+
+            def may_catch(one: BaseException) -> bool:  # `split` takes no method before Python 3.13
+                return self.may_catch(one)
+
+            if (others := error.split(Exception)[1]) and others.split(may_catch)[1]:
+                # A cancellation from outside came too early (by 3 in base.py), which is not the program's to catch.
+                self.is_inconclusive = True
+                raise
             self.put_together(here, heres)
             here.note(self.described(error))
 
@@ -127,6 +146,28 @@ class AsyncCode(Base):
             return given
 
         got = await here.bridges[op.bridge].coroutine(work)(token)
+        here.note("returned" if got is token else f"returned {got!r}")
+
+    async def aio_run_async(self, op: Op, here: Here) -> None:
+        token = object()
+
+        async def work(given: object) -> object:
+            await self.aio(op.bodies[0], here)
+            return given
+
+        got = await here.bridges[op.bridge].run_async(work, token)
+        here.note("returned" if got is token else f"returned {got!r}")
+
+    async def aio_to_caller(self, op: Op, here: Here) -> None:
+        token = object()
+
+        def work(given: object) -> object:
+            if threading.get_ident() != here.caller:
+                here.note("in another thread than the caller's")
+            self.sync(op.bodies[0], here)
+            return given
+
+        got = await syncline.to_caller(work, token)
         here.note("returned" if got is token else f"returned {got!r}")
 
     async def aio_aiterate(self, op: Op, here: Here) -> None:
@@ -171,6 +212,51 @@ class AsyncCode(Base):
         async with made:
             await self.aio(body, here)
 
+    async def aio_thread_items(self, op: Op, here: Here) -> None:
+        step, last, *bodies = op.bodies
+        left = []
+
+        def items() -> Generator[int, None, None]:
+            try:
+                for number, body in enumerate(bodies):
+                    self.sync(body, here)
+                    yield number
+            finally:
+                # Of what was fetched ahead nobody knows when it ends.
+                left.append(True) if op.number else here.note("generator left")
+                self.sync(last, here)
+
+        made = (
+            syncline.threaded(items)()
+            if op.how == "threaded"
+            else syncline.aiterate(items(), prefetch=op.number)
+        )
+        try:
+            async with aclosing(made) as it:
+                async for number in it:
+                    here.note(f"item {number}")
+                    await self.aio(step, here)
+        finally:
+            if left:
+                here.note("generator left")
+
+    async def aio_thread_enter(self, op: Op, here: Here) -> None:
+        entered, body, left = op.bodies
+        token = object()
+
+        @contextmanager
+        def manager() -> Generator[object, None, None]:
+            self.sync(entered, here)
+            try:
+                yield token
+            finally:
+                here.note("exit")
+                self.sync(left, here)
+
+        async with syncline.aenter(manager()) as got:
+            assert got is token
+            await self.aio(body, here)
+
     async def aio_expire(self, op: Op, here: Here) -> None:
         inside = here.doomed(op.bodies[0])
         try:
@@ -182,12 +268,18 @@ class AsyncCode(Base):
 
     async def aio_cancel_task(self, op: Op, here: Here) -> None:
         inside = here.doomed(op.bodies[0])
+        me = asyncio.current_task()
         assert inside.latch is not None
+        assert me is not None
+        cancelling = me.cancelling()
         task = syncline.create_task(self.aio(op.bodies[0], inside))
-        while not (inside.latch.opened.is_set() or task.done()):
+        while not (inside.latch.opened.is_set() or task.done() or self.is_inconclusive):
             await asyncio.sleep(0)
         task.cancel()
         try:
             await task
         except asyncio.CancelledError:
+            if me.cancelling() > cancelling:
+                self.is_inconclusive = True  # this task was cancelled too, and too early (by 3 in base.py)
+                raise
             here.note("CancelledError")

@@ -4,6 +4,8 @@
 2. An error is known by its object: one that arrives as another object is noted as such.
 3. What a time limit ends has to wait for ever by then. Where the machine was too slow for that, the run is
    Inconclusive, and is made again with longer limits.
+4. A Ctrl-C that comes in the callback of a weak reference is lost, as Python lets no error out of one: anyio forgets
+   its tasks so, in the main thread where that drives a loop. It is sent again.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import trio
 import uvloop
 
 import syncline
+from hosts import Host
 
 from .tree import Block, Op, Options, Program, limits, waits
 
@@ -43,6 +47,10 @@ class Inconclusive(BaseException):
     """A time limit came too early (by 3)."""
 
 
+class Owner:
+    """An object whose cleanup is async."""
+
+
 class Value:
     """A context variable's value, whose life can be watched."""
 
@@ -51,6 +59,8 @@ class Value:
 
 
 ERRORS = {error.__name__: error for error in (OwnError, OwnBase, SystemExit, KeyboardInterrupt)}
+LOST = threading.Event()
+"""A Ctrl-C was lost (by 4)."""
 VARIABLES = {name: contextvars.ContextVar[Value](name) for name in "ab"}
 
 
@@ -72,21 +82,39 @@ class Latch:
 class Here:
     """Where notes go, and who counts the waits that have begun."""
 
-    def __init__(self, notes: list[str], bridges: list[syncline.Bridge], latch: Latch | None = None) -> None:
+    def __init__(
+        self,
+        notes: list[str],
+        bridges: list[syncline.Bridge],
+        latch: Latch | None = None,
+        caller: int | None = None,
+    ) -> None:
         self.notes = notes
         self.bridges = bridges
         self.latch = latch
+        self.caller = caller
+        """The thread that waits for this call."""
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
     def apart(self) -> Here:
         """For a body that runs beside others."""
-        return Here([], self.bridges, self.latch)
+        return Here([], self.bridges, self.latch, self.caller)
+
+    def called(self) -> Here:
+        """For a call that this thread waits for."""
+        return Here(self.notes, self.bridges, self.latch, threading.get_ident())
 
     def doomed(self, *blocks: Block) -> Here:
         """For bodies that are cancelled."""
-        return Here(self.notes, self.bridges, Latch(sum(map(waits, blocks))))
+        return Here(self.notes, self.bridges, Latch(sum(map(waits, blocks))), self.caller)
+
+
+async def until(event: threading.Event) -> None:
+    """For what nobody waits for, and is done soon."""
+    while not event.is_set():
+        await anyio.lowlevel.checkpoint()
 
 
 def on_trio() -> bool:
@@ -103,15 +131,21 @@ def shielded() -> Iterator[None]:
             yield
 
 
-def made_bridge(options: Options) -> syncline.Bridge:
-    more: dict[str, Any] = {"backend": "trio"} if options.loop == "trio" else {}
-    if options.loop == "uvloop":
-        more = {"loop_factory": uvloop.new_event_loop}
+def made_bridge(options: Options, host: Host | None) -> syncline.Bridge:
+    more: dict[str, Any] = {"scope": options.scope}
+    if host is not None:
+        more = {"loop": host.loop}
+    elif options.loop == "trio":
+        more["backend"] = "trio"
+    elif options.loop == "uvloop":
+        more["loop_factory"] = uvloop.new_event_loop
     return syncline.Bridge(
-        scope=options.scope,
         nested=options.nested,
         context=options.context,
         in_worker=options.in_worker,
+        in_async=options.in_async,
+        visible=options.visible,
+        timed=options.timed,
         # The model knows no bridges that keep their calls at home: it would have to know which loop their code blocks.
         roams=True,
         **more,
@@ -127,6 +161,8 @@ class Base:
         self.is_inconclusive = False
         self.raised: dict[int, BaseException] = {}
         self.values: list[weakref.ref[Value]] = []
+        self.hosts: list[Host | None] = []
+        """Who runs the loops that bridges are onto."""
 
     def sync(self, block: Block, here: Here) -> None:
         """Runs sync code."""
@@ -135,6 +171,13 @@ class Base:
     async def aio(self, block: Block, here: Here) -> None:
         """Runs async code."""
         raise NotImplementedError
+
+    async def clean(self, op: Op, here: Here, done: threading.Event) -> None:
+        """What a finalizer does."""
+        try:
+            await self.aio(op.bodies[0], here)
+        finally:
+            done.set()
 
     def described(self, error: BaseException) -> str:
         """An error as the model describes it (by 2)."""

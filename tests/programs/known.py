@@ -20,6 +20,14 @@ KNOWN: dict[str, Meets] = {
             and "set" in used(op.bodies[:2][op.kind == "enter"])
         )
     ),
+    "A task that was started below a call that awaits in place has the waiting thread of the call around that.": (
+        lambda op, place, bridges: (
+            op.kind == "to_caller"
+            and place.is_child
+            and place.caller is not None
+            and place.caller.loop is not None
+        )
+    ),
 }
 
 

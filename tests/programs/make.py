@@ -11,22 +11,29 @@ from .model import Doom, Model, Raised, predict
 from .place import (
     Meaningless,
     Place,
+    awaited,
     called,
+    finalized,
+    in_caller,
     in_child,
     in_closed,
+    in_many,
     in_new_loop,
+    in_own_thread,
     in_sender,
     in_thread,
     in_users_loop,
     in_worker,
+    plainly,
 )
-from .tree import KINDS, Block, Op, Options, Program
+from .tree import ITERATIONS, KINDS, Block, Op, Options, Program
 
 WEIGHTS = {
-    "set": 4, "see": 5, "fail": 1, "attempt": 3, "ensure": 3, "pause": 6, "sync": 5, "to_thread": 4, "from_thread": 8,
-    "task": 2, "gather": 3, "gather_fails": 1, "dual": 2, "aiterate": 1, "aenter": 1, "expire": 1, "cancel_task": 2,
-    "call": 8, "iterate": 4, "enter": 4, "generator": 2, "thread": 2, "loop": 2, "timeout": 0.7, "cancel": 2,
-    "close": 0.7, "interrupt": 0.7, "fork": 0.1,
+    "set": 4, "see": 5, "fail": 1, "attempt": 3, "ensure": 3, "pause": 6, "finalize": 1, "sync": 5, "to_thread": 4,
+    "from_thread": 8, "task": 2, "gather": 3, "gather_fails": 1, "dual": 2, "run_async": 3, "to_caller": 3,
+    "aiterate": 1, "aenter": 1, "thread_items": 1, "thread_enter": 1, "expire": 1, "cancel_task": 2, "call": 8,
+    "plain": 2, "iterate": 4, "enter": 4, "generator": 2, "many": 3, "trace": 1, "thread": 2, "loop": 2,
+    "timeout": 0.7, "cancel": 2, "close": 0.7, "interrupt": 0.7, "fork": 0.1,
 }  # fmt: skip
 HOWS = {
     "set": ("a", "b"),
@@ -34,15 +41,31 @@ HOWS = {
     "fail": ("OwnError", "OwnError", "OwnBase", "SystemExit", "KeyboardInterrupt"),
     "to_thread": ("to_thread", "threaded", "limiter"),
     "gather": ("gather", "group"),
-    "call": ("run_sync", "run_sync", "run", "limited", "submit", "synced", "dual", "compatible", "new_loop"),
+    "call": (
+        "run_sync",
+        "run_sync",
+        "run",
+        "limited",
+        "submit",
+        "synced",
+        "dual",
+        "compatible",
+        "new_loop",
+        "twin",
+    ),
     "iterate": tuple(
         f"{end} {made}"
         for end in ("all", "all", "break", "close", "drop")
-        for made in ("iterate", "iterator", "synced")
+        for made in ("iterate", "iterator", "synced", "twin")
+        # A twin's steps are Python code, whose frames, and so the iterator, live as long as an error that shows them.
+        if made != "twin" or end in ("all", "close")
     ),
     "aiterate": ("all",),
-    "enter": ("enter", "contextmanager"),
+    "thread_items": ("aiterate", "threaded"),
+    "finalize": ("called", "dropped"),
+    "enter": ("enter", "contextmanager", "twin"),
     "generator": ("nsc", "nntc", "nst", "nc", "nsstnc", "ntd"),
+    "many": ("map", "map", "unordered", "group"),
     "loop": ("asyncio", "uvloop", "trio", "run_until_complete", "nestable", "installed"),
     "fork": ("_exit", "exit"),
 }
@@ -76,13 +99,16 @@ class Maker:
     def options(self) -> Options:
         choice = self.chance.choice
         loop = choice(("asyncio", "asyncio", "asyncio", "uvloop", "trio"))
-        scopes = ("process", "thread") if loop == "trio" else ("process", "process", "thread", "caller")
+        scopes = ("process", "process", "thread", "onto", *(() if loop == "trio" else ("caller",)))
         return Options(
             scope=choice(scopes),  # type: ignore[arg-type]
             nested=choice(("switch", "switch", "switch", "thread", "error")),
             context=choice(("share", "share", "copy")),
             loop=loop,  # type: ignore[arg-type]
             in_worker=choice(("own", "own", "sender")),
+            in_async=choice(("task", "home")),
+            visible=loop != "trio" and choice((False, False, True)),
+            timed=choice((False, True)),
         )
 
     def block(self, place: Place, depth: int, length: int = 3) -> Block:
@@ -101,7 +127,7 @@ class Maker:
         kinds = [
             kind for kind, what in KINDS.items()
             if kind in WEIGHTS and what.stands in ("both", "async" if place.is_async else "sync")
-            and (kind != "fork" or place.is_top)
+            and (kind not in ("fork", "trace") or place.is_top)
         ]  # fmt: skip
         for _ in range(TRIES):
             if self.left <= 0:
@@ -139,15 +165,17 @@ class Maker:
         number = self.number
         if kind == "pause":
             number = self.chance.randrange(1, 4)
+        if kind == "many":
+            number = self.chance.randrange(1, 4)
         op = Op(kind, (), bridge, how, number)
-        if kind == "iterate":
+        if kind in ("iterate", "thread_items"):
             op = Op(kind, (), bridge, how, 0)
         try:
             bodies = self.bodies(op, place, depth + 1)
         except Meaningless:
             return None
         if (
-            kind == "iterate"
+            kind in ("iterate", "thread_items")
             and how.endswith("iterate")
             and not any(bodies[1:])
             and self.chance.random() < 0.5
@@ -168,17 +196,25 @@ class Maker:
             return ((Op("pause", number=2), Op("fail", how="OwnError", number=op.number)), *others)
         if kind in ("iterate", "aiterate"):
             if self.chance.random() < 0.3:
-                items: list[Block] = [()] * self.chance.randrange(1, 5)
+                items: tuple[Block, ...] = ((),) * self.chance.randrange(1, 5)
             else:
-                items = [self.block(inside, depth) for _ in range(self.chance.randrange(1, 4))]
+                items = tuple(self.block(inside, depth) for _ in range(self.chance.randrange(1, 4)))
             return (self.block(here, depth, 2), self.cleanup(inside, depth), *items)
         if kind in ("enter", "aenter"):
             return (self.block(inside, depth, 2), self.block(here, depth), self.cleanup(inside, depth))
+        if kind == "thread_items":
+            made = tuple(self.block(inside, depth, 2) for _ in range(self.chance.randrange(1, 4)))
+            items = made if self.chance.random() < 0.7 else tuple(() for _ in made)
+            last = self.cleanup(in_own_thread(place), depth) if any(items) else ()
+            return (self.block(here, depth, 2), last, *items)
+        if kind == "thread_enter":
+            last = self.cleanup(in_own_thread(place), depth)
+            return (self.block(inside, depth, 2), self.block(here, depth), last)
         if kind == "ensure":
             return (self.block(inside, depth), self.cleanup(inside, depth))
-        if kind == "generator":
+        if kind in ("generator", "finalize"):
             return (self.cleanup(inside, depth),)
-        if kind == "gather":
+        if kind in ("gather", "many"):
             return tuple(self.block(inside, depth, 2) for _ in range(self.chance.randrange(1, 4)))
         return tuple(self.block(inside, depth) for _ in KINDS[kind].bodies.split())
 
@@ -191,11 +227,11 @@ class Maker:
         before = tuple(
             op
             for op in self.block(place.without_doom(), depth, 2)
-            if op.kind not in ("iterate", "aiterate") and not self.fails(op, place.without_doom())
+            if op.kind not in ITERATIONS and not self.fails(op, place.without_doom())
         )
         for _ in range(4):
             kind = self.chance.choice(
-                ("forever", "forever", "ensure", "sync", "task", "gather", "attempt", "dual")
+                ("forever", "forever", "ensure", "sync", "task", "gather", "attempt", "dual", "run_async")
             )
             if kind == "forever" or depth > 8:
                 break
@@ -209,7 +245,12 @@ class Maker:
             elif kind == "sync":
                 op = Op("sync", ((self.doomed_sync(place.inside(is_async=False), depth + 1)),))
             else:
-                op = Op(kind, (self.doomed(place, depth + 1),))
+                bridge = self.chance.randrange(len(self.bridges))
+                try:
+                    inside = self.place(Op(kind, bridge=bridge), place)
+                except Meaningless:
+                    continue
+                op = Op(kind, (self.doomed(inside, depth + 1),), bridge)
             if self.waits_for_ever((*before, op), place):
                 return (*before, op)
         return (*before, Op("forever"))
@@ -220,9 +261,12 @@ class Maker:
         inside = place.inside(is_async=True)
         body = self.doomed(inside, depth)
         calm = place.without_doom()
-        kind = self.chance.choice(("call", "call", "iterate", "enter", "ensure"))
+        kind = self.chance.choice(("call", "call", "iterate", "enter", "ensure", "many"))
         if kind == "call":
             return (Op("call", (body,), bridge, self.chance.choice(("run_sync", "run", "dual"))),)
+        if kind == "many":
+            bodies = tuple(self.doomed(in_many(inside), depth) for _ in range(2))
+            return (Op("many", bodies, bridge, self.chance.choice(("map", "group")), 2),)
         cleanup = self.cleanup(inside.without_doom(), depth)
         if kind == "iterate":
             return (Op("iterate", ((), cleanup, body), bridge, "all iterate"),)
@@ -247,14 +291,26 @@ class Maker:
             return in_new_loop(place)
         if kind in ("call", "iterate", "enter", "generator", "timeout", "cancel", "interrupt"):
             return called(place, op, self.bridges, submitted=op.how == "submit" or kind == "cancel")
+        if kind == "many":
+            return in_many(called(place, op, self.bridges))
+        if kind == "run_async" or (
+            kind in ("dual", "aiterate", "aenter") and self.bridges[op.bridge].in_async == "home"
+        ):
+            return awaited(place, op, self.bridges)
+        if kind == "to_caller":
+            return in_caller(place, self.bridges)
         if kind == "close":
-            return in_closed(place, op)
+            return in_closed(place, op, self.bridges)
         if kind == "loop":
             return in_users_loop(place, op)
         if kind == "thread":
             return in_thread(place)
-        if kind == "to_thread":
+        if kind in ("to_thread", "thread_items", "thread_enter"):
             return in_worker(place)
+        if kind == "finalize":
+            return finalized(place, op, self.bridges)
+        if kind == "plain":
+            return plainly(place, op, self.bridges)
         if kind == "from_thread":
             return in_sender(place)
         if kind == "sync":

@@ -13,19 +13,25 @@ from .known import is_known
 from .place import (
     Meaningless,
     Place,
+    awaited,
     called,
+    finalized,
+    in_caller,
     in_child,
     in_closed,
+    in_many,
     in_new_loop,
+    in_own_thread,
     in_sender,
     in_thread,
     in_users_loop,
     in_worker,
     is_trio,
     parks,
+    plainly,
     refuses,
 )
-from .tree import KINDS, Block, Op, Program, cleanups, holding, used, waits
+from .tree import KINDS, Block, Op, Program, cleanups, holding, limits, limits_in_sync_code, used, waits
 
 Notes = list[str]
 
@@ -128,6 +134,15 @@ class Model:
             notes.append("finally")
             self.calm(op.bodies[1], place, context, notes)
 
+    def finalize(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        inside = finalized(place, op, self.bridges)
+        if op.how == "dropped":
+            context = dict(context)
+        elif not place.is_async:
+            context = self.of_call(op, context)
+        self.calm(op.bodies[0], inside, context, notes)
+        notes.append("finalized")
+
     # In async code.
 
     def forever(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
@@ -155,7 +170,17 @@ class Model:
         self.run(op.bodies[0], in_child(place), dict(context), notes)
         notes.append("returned")
 
+    def at_once(self, op: Op, inside: Place) -> None:
+        """Bodies that run at the same time, on one loop."""
+        if inside.nests or (isinstance(inside.loop, int) and parks(inside, inside.loop, self.bridges)):
+            return
+        blocking = [limits_in_sync_code(body) for body in op.bodies]
+        others = [limits(body) - blocks for body, blocks in zip(op.bodies, blocking, strict=True)]
+        if any(blocking) and any(others):
+            raise Meaningless("a time limit may pass while another one blocks the loop")
+
     def gather(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        self.at_once(op, in_child(place))
         doomed = 0
         for body in op.bodies:
             try:
@@ -168,6 +193,7 @@ class Model:
 
     def gather_fails(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         inside = in_child(place)
+        self.at_once(op, inside)
         try:
             self.calm(op.bodies[0], inside, dict(context), notes)
             raise Meaningless("it doesn't fail")
@@ -177,14 +203,41 @@ class Model:
             self.doomed(body, inside, dict(context), notes)
         notes.append(f"group of {failed}")
 
+    def is_away(self, op: Op, place: Place) -> bool:
+        """Whether what async code uses runs on another loop than that code's."""
+        return self.bridges[op.bridge].in_async == "home" and place.loop != op.bridge
+
     def dual(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        if self.is_away(op, place):
+            self.run_async(op, place, context, notes)
+            return
         self.run(op.bodies[0], place.inside(), context, notes)
         notes.append("returned")
 
+    def run_async(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        self.run(op.bodies[0], awaited(place, op, self.bridges), self.of_call(op, context), notes)
+        notes.append("returned")
+
+    def to_caller(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        inside = in_caller(place, self.bridges)
+        try:
+            self.calm(op.bodies[0], inside, context, notes)
+        except Raised as error:
+            if inside.may_be_main and str(error).startswith("KeyboardInterrupt"):
+                raise Meaningless("it counts as a Ctrl-C, and ends the call") from None
+            raise
+        notes.append("returned")
+
     def aiterate(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        self.items(op, place, place, context, context, notes)
+        if self.is_away(op, place):
+            self.items(op, awaited(place, op, self.bridges), place, dict(context), context, notes)
+        else:
+            self.items(op, place, place, context, context, notes)
 
     def aenter(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        if self.is_away(op, place):
+            self.held(op, awaited(place, op, self.bridges), place, context, notes)
+            return
         entered, body, left = op.bodies
         self.run(entered, place.inside(), context, notes)
         try:
@@ -192,6 +245,30 @@ class Model:
         finally:
             notes.append("exit")
             self.calm(left, place, context, notes)
+
+    def thread_items(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        step, last, *items = op.bodies
+        if op.number and any([last, *items]):
+            raise Meaningless("the thread runs ahead")
+        own = dict(context)
+        try:
+            for number, item in enumerate(items):
+                self.calm(item, in_worker(place), own, notes)
+                notes.append(f"item {number}")
+                self.run(step, place.inside(), context, notes)
+        finally:
+            notes.append("generator left")
+            self.calm(last, in_own_thread(place), own, notes)
+
+    def thread_enter(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        entered, body, left = op.bodies
+        own = dict(context)
+        self.calm(entered, in_worker(place), own, notes)
+        try:
+            self.run(body, place.inside(), context, notes)
+        finally:
+            notes.append("exit")
+            self.calm(left, in_own_thread(place), own, notes)
 
     def expire(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         self.doomed(op.bodies[0], place, context, notes)
@@ -220,6 +297,11 @@ class Model:
                 op.bodies[0], inside, dict(context) if how == "submit" else self.of_call(op, context), notes
             )
         notes.append(f"returned: a = {context.get('a', UNSET).number}, b = {context.get('b', UNSET).number}")
+
+    def plain(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        inside = plainly(place, op, self.bridges)
+        self.calm(op.bodies[0], inside, self.of_call(op, context), notes)
+        notes.append("returned")
 
     def session(self, op: Op, place: Place) -> Place:
         if refuses(place, op, self.bridges):
@@ -262,7 +344,10 @@ class Model:
                 callers.update(changed(before, own))
 
     def enter(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        inside = self.session(op, place)
+        self.held(op, self.session(op, place), place, context, notes)
+
+    def held(self, op: Op, inside: Place, place: Place, context: Context, notes: Notes) -> None:
+        """The steps of a manager that is entered in a context of its own."""
         entered, body, left = op.bodies
         shares = self.bridges[op.bridge].context == "share"
         own = dict(context)
@@ -298,6 +383,26 @@ class Model:
         if self.bridges[op.bridge].context == "share":
             context.update(own)
 
+    def many(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        inside = in_many(self.session(op, place))
+        self.at_once(op, inside)
+        if place.is_doomed and op.how != "group" and op.number < len(op.bodies):
+            raise Meaningless("not all of them begin")
+        doomed = 0
+        for body in op.bodies:
+            try:
+                self.attempted(body, inside, dict(context), notes)
+            except Doom:
+                doomed += 1
+        if doomed:
+            raise Doom
+        notes.append("gathered")
+
+    def trace(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
+        if not place.is_top:
+            raise Meaningless("there is one at a time")
+        self.run(op.bodies[0], place.inside(), context, notes)
+
     def thread(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         if place.is_doomed:
             raise Meaningless("a cancellation doesn't come through")
@@ -321,15 +426,18 @@ class Model:
         notes.append("CancelledError")
 
     def close(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
-        if not holding(op.bodies[0]).isdisjoint(("task", "gather", "iterate", "enter")):
+        tasks = {"task", "gather", "iterate", "enter", "run_async", "many"}
+        if any(bridge.in_async == "home" for bridge in self.bridges):
+            tasks |= {"dual", "aiterate", "aenter"}
+        if tasks & holding(op.bodies[0]):
             raise Meaningless("all tasks are cancelled at once: the order of their ends isn't known")
-        if (
-            not set[str]()
-            .union(*map(used, cleanups(op.bodies[0])))
-            .isdisjoint(("sync", "to_thread", "from_thread"))
-        ):
+        calls = (tasks | {"sync", "to_thread", "from_thread", "finalize", "thread_items", "thread_enter"}) - {
+            "task",
+            "gather",
+        }
+        if not calls.isdisjoint(set[str]().union(*map(used, cleanups(op.bodies[0])))):
             raise Meaningless("a bridge that closes takes no calls, not even of cleanup")
-        self.doomed(op.bodies[0], in_closed(place, op), {}, notes)
+        self.doomed(op.bodies[0], in_closed(place, op, self.bridges), {}, notes)
         notes += ["RunnerClosedError", "closed: RunnerClosedError"]
 
     def interrupt(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
@@ -343,5 +451,5 @@ class Model:
         if not place.is_top:
             raise Meaningless("only at the top")
         with suppress(Raised):  # the child notes it
-            self.calm(op.bodies[0], place.inside(), dict(context), [])
+            self.calm(op.bodies[0], place.inside(is_forked=True), dict(context), [])
         notes.append("child: 0")

@@ -27,11 +27,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import syncline
+from hosts import Host
 from syncline._core import worker_counts
 
 from . import model
 from .async_code import AsyncCode
-from .base import VARIABLES, Here, Inconclusive, Value, made_bridge
+from .base import LOST, VARIABLES, Here, Inconclusive, Value, made_bridge
 from .model import Model, predict
 from .place import Place
 from .sync_code import SyncCode
@@ -43,7 +44,9 @@ class Run(SyncCode, AsyncCode):
 
     def notes(self) -> list[str]:
         """Runs the program in a context of its own; what it noted."""
-        bridges = [made_bridge(options) for options in self.program.bridges]
+        programs_bridges = self.program.bridges
+        self.hosts = [Host(each.loop) if each.scope == "onto" else None for each in programs_bridges]
+        bridges = [made_bridge(*each) for each in zip(programs_bridges, self.hosts, strict=True)]
         here = Here([], bridges)
         try:
             contextvars.copy_context().run(self.main, here)
@@ -52,10 +55,17 @@ class Run(SyncCode, AsyncCode):
         except Leave:
             raise  # the bridges are the exit's to close
         except BaseException:
-            close(bridges)
+            self.close(bridges)
             raise
-        close(bridges)
+        self.close(bridges)
         return here.notes
+
+    def close(self, bridges: list[syncline.Bridge]) -> None:
+        for bridge in bridges:
+            bridge.close()
+        for host in self.hosts:
+            if host is not None:
+                host.end()
 
     def main(self, here: Here) -> None:
         try:
@@ -74,6 +84,9 @@ class Run(SyncCode, AsyncCode):
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             errors.seek(0)
             said = errors.read().decode(errors="replace")
+        if status == UNSURE:
+            self.is_inconclusive = True
+            raise Inconclusive
         here.note(f"child: {status}" + (f" {said}" if said else ""))
 
     def child(self, op: Op, here: Here) -> NoReturn:
@@ -86,12 +99,17 @@ class Run(SyncCode, AsyncCode):
             context = {name: model.Value(value.number) for name, value in found if value is not None}
             right: list[str] = []
             inside = Here([], here.bridges)
-            Model(self.program).attempted(op.bodies[0], Place().inside(), context, right)
-            self.sync_attempt(op, inside)
+            Model(self.program).attempted(op.bodies[0], Place(is_forked=True).inside(), context, right)
+            with suppress(Inconclusive):
+                self.sync_attempt(op, inside)
+            if self.is_inconclusive:
+                os._exit(UNSURE)
             wrong = list(difflib.unified_diff(right, inside.notes, "right", "seen", lineterm=""))
             if wrong:
                 print(*wrong, sep="\n", file=sys.stderr, flush=True)
         except BaseException:
+            if self.is_inconclusive:  # which may come in a group of errors
+                os._exit(UNSURE)
             traceback.print_exc()
             os._exit(2)
         if op.how == "exit":
@@ -99,17 +117,15 @@ class Run(SyncCode, AsyncCode):
         os._exit(bool(wrong))
 
 
+UNSURE = 75
+"""The status of a forked child whose run is Inconclusive."""
+
 SETTLING = 60.0
 """Seconds after which what hasn't ended never will."""
 
 
 async def nothing() -> None:
     pass
-
-
-def close(bridges: list[syncline.Bridge]) -> None:
-    for bridge in bridges:
-        bridge.close()
 
 
 class Leave(SystemExit):
@@ -141,6 +157,9 @@ class Said:
         return True
 
     def raised(self, hook: Any) -> None:
+        if hook.exc_type is KeyboardInterrupt and is_of_weak_reference(getattr(hook, "object", None)):
+            LOST.set()
+            return
         what = getattr(hook, "object", None) or getattr(hook, "thread", None)
         lines = traceback.format_exception(hook.exc_type, hook.exc_value, hook.exc_traceback)
         self.texts.append(f"raised in vain, in {what!r}: {''.join(lines)}")
@@ -148,6 +167,11 @@ class Said:
     def warn(self, message: Any, category: type[Warning], *_where: Any) -> None:
         if "use of fork() may lead to deadlocks" not in str(message):
             self.texts.append(f"warned: {category.__name__}: {message}")
+
+
+def is_of_weak_reference(where: object) -> bool:
+    """Whether it is a callback by which a collection of weak references forgets what is freed."""
+    return getattr(where, "__module__", None) in ("weakref", "_weakrefset")
 
 
 @contextmanager
@@ -179,9 +203,11 @@ def threads() -> set[str]:
 
 
 def workers_are_idle() -> bool:
-    """Whether no worker thread is at work, nor about to say how that ended."""
+    """Whether no worker thread is at work, nor about to say how that ended. Those that belong to one object end."""
     there, idle = worker_counts()
-    return there == idle
+    return (
+        there == idle and sum(t.name.startswith("syncline-worker-") for t in threading.enumerate()) <= there
+    )
 
 
 def descriptors() -> int:

@@ -6,10 +6,11 @@ import asyncio
 import contextvars
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing
 from typing import Any
 
 import trio
@@ -17,8 +18,27 @@ import uvloop
 
 import syncline
 
-from .base import Base, Here, Inconclusive, made_bridge, shielded
+from .base import LOST, Base, Here, Inconclusive, Owner, made_bridge, shielded, until
 from .tree import Block, Op
+
+
+def twin(bridge: syncline.Bridge, **functions: Callable[..., object]) -> Any:
+    """The twin of an object that has these methods."""
+    methods = {name: staticmethod(function) for name, function in functions.items()}
+    return bridge.blocking(type("AsyncThing", (), methods))()
+
+
+def entered_twin(bridge: syncline.Bridge, manager: AbstractAsyncContextManager[object]) -> Any:
+    """One that is entered, and left, as the manager is."""
+
+    class AsyncThing:
+        async def __aenter__(self) -> object:
+            return await manager.__aenter__()
+
+        async def __aexit__(self, *raised: object) -> bool | None:
+            return await manager.__aexit__(*raised)  # type: ignore[arg-type]
+
+    return bridge.blocking(AsyncThing)()
 
 
 class SyncCode(Base):
@@ -50,8 +70,10 @@ class SyncCode(Base):
         # Where a loop runs, one gets the coroutine, unless one asks for the result.
         asked = {"_sync": True} if syncline.in_event_loop() else {}
 
+        inside = here.called()
+
         async def work(given: object) -> object:
-            await self.aio(op.bodies[0], here)
+            await self.aio(op.bodies[0], inside)
             return given
 
         ways: dict[str, Callable[[], object]] = {
@@ -63,15 +85,35 @@ class SyncCode(Base):
             "dual": lambda: bridge.coroutine(work)(token).run(),
             "compatible": lambda: bridge.sync_compatible(work)(token, **asked),
             "new_loop": lambda: syncline.run_in_new_loop(work, token),
+            "twin": lambda: twin(bridge, work=work).work(token),
         }
         try:
             got = ways[op.how]()
         except RuntimeError as error:
-            if "nested=" not in str(error):
+            if "nested=" not in str(error) and "is onto the very loop" not in str(error):
                 raise
             here.note("refused")
             return
         here.note(f"returned: {self.context()}" if got is token else f"returned {got!r}")
+
+    def sync_finalize(self, op: Op, here: Here) -> None:
+        bridge, owner, done = here.bridges[op.bridge], Owner(), threading.Event()
+        finalizer = bridge.finalize(owner, self.clean, op, here, done)
+        if op.how == "called":
+            finalizer()
+        del owner
+        bridge.run_sync(until, done)
+        here.note("still alive" if finalizer.alive else "finalized")
+
+    def sync_plain(self, op: Op, here: Here) -> None:
+        token = object()
+
+        def work(given: object) -> object:
+            self.sync(op.bodies[0], here)
+            return given
+
+        got = here.bridges[op.bridge].call(work, token)
+        here.note("returned" if got is token else f"returned {got!r}")
 
     def sync_iterate(self, op: Op, here: Here) -> None:
         bridge = here.bridges[op.bridge]
@@ -93,6 +135,8 @@ class SyncCode(Base):
         def iterator() -> Any:
             if made == "iterate":
                 return bridge.iterate(items(), prefetch=op.number)
+            if made == "twin":
+                return twin(bridge, items=items).items()
             return bridge.iterator(items)() if made == "iterator" else bridge.synced(items)()
 
         def take(number: int) -> None:
@@ -136,12 +180,12 @@ class SyncCode(Base):
                 with shielded():
                     await self.aio(left, here)
 
-        made = (
-            bridge.enter(asynccontextmanager(manager)())
-            if op.how == "enter"
-            else bridge.contextmanager(manager)()
-        )
-        with made as got:
+        ways: dict[str, Callable[[], AbstractContextManager[object]]] = {
+            "enter": lambda: bridge.enter(asynccontextmanager(manager)()),
+            "contextmanager": bridge.contextmanager(manager),
+            "twin": lambda: entered_twin(bridge, asynccontextmanager(manager)()),
+        }
+        with ways[op.how]() as got:
             assert got is token
             self.sync(body, here)
 
@@ -178,6 +222,32 @@ class SyncCode(Base):
                 here.note(f"yielded {got}")
         finally:
             del it  # the tracebacks of errors that were raised in its steps keep this frame
+
+    def sync_many(self, op: Op, here: Here) -> None:
+        bridge = here.bridges[op.bridge]
+        heres = [here.apart() for _ in op.bodies]
+
+        async def work(body: Block, apart: Here) -> Here:
+            await self.aio_attempt(Op("attempt", (body,)), apart)
+            return apart
+
+        try:
+            if op.how == "group":
+                with bridge.group() as group:
+                    calls = [group.start(work, *each) for each in zip(op.bodies, heres, strict=True)]
+                    got = [call.result() for call in calls]
+            else:
+                got = list(bridge.map(work, op.bodies, heres, limit=op.number, ordered=op.how == "map"))
+                if op.how == "unordered":
+                    got.sort(key=heres.index)
+        finally:
+            for apart in heres:
+                here.notes += apart.notes
+        here.note("gathered" if got == heres else f"gathered {got!r}")
+
+    def sync_trace(self, op: Op, here: Here) -> None:
+        with tempfile.NamedTemporaryFile() as file, syncline.trace(file.name):
+            self.sync(op.bodies[0], here)
 
     def sync_thread(self, op: Op, here: Here) -> None:
         self.in_thread(lambda: self.sync(op.bodies[0], here))
@@ -280,7 +350,7 @@ class SyncCode(Base):
         self.doomed_call(op, here, call)
 
     def sync_close(self, op: Op, here: Here) -> None:
-        bridge = made_bridge(self.program.bridges[op.bridge])
+        bridge = made_bridge(self.program.bridges[op.bridge], self.hosts[op.bridge])
         inside = here.doomed(op.bodies[0])
         inside.bridges = [*here.bridges[: op.bridge], bridge, *here.bridges[op.bridge + 1 :]]
         assert inside.latch is not None
@@ -312,12 +382,17 @@ class SyncCode(Base):
 
             def watch() -> None:
                 opened.wait()
+                LOST.clear()
                 if not over.is_set():
                     os.kill(os.getpid(), signal.SIGINT)
-                # A loop that the main thread drives sleeps in Python's own selector, which overlooks a signal that
-                # comes between its last look and its sleep, until another one wakes it.
-                while is_own and not over.wait(0.01):
-                    os.kill(os.getpid(), signal.SIGUSR1)
+                while not over.wait(0.01):
+                    if LOST.is_set():
+                        LOST.clear()
+                        os.kill(os.getpid(), signal.SIGINT)
+                    elif is_own:
+                        # A loop that the main thread drives sleeps in Python's own selector, which overlooks a signal
+                        # that comes between its last look and its sleep, until another one wakes it.
+                        os.kill(os.getpid(), signal.SIGUSR1)
 
             watcher = threading.Thread(target=watch)
             watcher.start()
@@ -331,10 +406,10 @@ class SyncCode(Base):
         self.doomed_call(op, here, call)
 
     def sync_from_thread(self, op: Op, here: Here) -> None:
-        token = object()
+        token, inside = object(), here.called()
 
         async def work(given: object) -> object:
-            await self.aio(op.bodies[0], here)
+            await self.aio(op.bodies[0], inside)
             return given
 
         got = syncline.from_thread(work, token)

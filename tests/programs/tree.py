@@ -18,11 +18,15 @@ Block = tuple["Op", ...]
 class Options:
     """How a bridge of the program is made."""
 
-    scope: Literal["process", "thread", "caller"] = "process"
+    scope: Literal["process", "thread", "caller", "onto"] = "process"
+    """`onto`: a bridge onto a loop that somebody else runs."""
     nested: Literal["switch", "thread", "error"] = "switch"
     context: Literal["share", "copy"] = "share"
     loop: Literal["asyncio", "uvloop", "trio"] = "asyncio"
     in_worker: Literal["own", "sender"] = "own"
+    in_async: Literal["task", "home"] = "task"
+    visible: bool = False
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ KINDS = {
     "attempt": Kind("both", "same", "notes what its body raises"),
     "ensure": Kind("both", "same same", "try and finally"),
     "forever": Kind("async", "", "waits until it is cancelled; only in bodies that are"),
+    "finalize": Kind("both", "async", "an object with a cleanup, which is done; how: called, dropped"),
     "pause": Kind("async", "", "suspends `number` times"),
     "sync": Kind("async", "sync", "calls sync code in the task itself"),
     "to_thread": Kind(
@@ -70,20 +75,29 @@ KINDS = {
     "gather": Kind("async", "async+", "runs bodies at once, each noting its own error; how: gather, group"),
     "gather_fails": Kind("async", "async async+", "the first body fails, which cancels the others"),
     "dual": Kind("async", "async", "awaits a dual coroutine"),
+    "run_async": Kind("async", "async", "awaits it on the bridge's loop"),
+    "to_caller": Kind("async", "sync", "calls sync code in the thread that waits for the call"),
     "aiterate": Kind("async", "async async async+", "as iterate, by async for"),
     "aenter": Kind("async", "async async async", "as enter, by async with"),
     "expire": Kind("async", "async", "a time limit around what waits for ever"),
     "cancel_task": Kind("async", "async", "cancels a task that waits for ever"),
+    "thread_items": Kind(
+        "async", "async sync sync+", "as aiterate, of sync code that a thread runs; how: aiterate, threaded"
+    ),
+    "thread_enter": Kind("async", "sync async sync", "as aenter, of sync code that a thread runs"),
     "call": Kind("sync", "async", "a call that is waited for; how: which function makes it"),
+    "plain": Kind("sync", "sync", "calls sync code on the bridge's loop"),
     "iterate": Kind(
         "sync",
         "sync async async+",
-        "a step, the generator's finally, its items; how: its end; number: prefetch",
+        "a step, the generator's finally, its items; how: its end, and what it is; number: prefetch",
     ),
-    "enter": Kind("sync", "async sync async", "enter, with, exit; how: enter, contextmanager"),
+    "enter": Kind("sync", "async sync async", "enter, with, exit; how: enter, contextmanager, twin"),
     "generator": Kind(
         "sync", "async", "a dual generator; how: its steps, a letter each: next, send, throw, close"
     ),
+    "many": Kind("sync", "async+", "as gather, from sync code; how: map, unordered, group"),
+    "trace": Kind("sync", "sync", "records what its body does"),
     "thread": Kind("sync", "sync", "a thread, which is joined"),
     "loop": Kind("sync", "async", "a running loop of the user's; how: whose"),
     "timeout": Kind("sync", "async", "a call that waits for ever, with a timeout"),
@@ -96,7 +110,9 @@ KINDS = {
 ENDS_DOOM = ("expire", "cancel_task", "timeout", "cancel", "close", "interrupt", "gather_fails")
 """What cancels the waits in its bodies itself."""
 
-CLEANUP = {"ensure": 1, "aiterate": 1, "aenter": 2, "iterate": 1, "enter": 2}
+CLEANUP = {
+    "ensure": 1, "aiterate": 1, "aenter": 2, "iterate": 1, "enter": 2, "thread_items": 1, "thread_enter": 2
+}  # fmt: skip
 """Which body of an operation is its cleanup."""
 
 
@@ -113,9 +129,20 @@ def limits(block: Block) -> int:
     return sum((op.kind in ("expire", "timeout")) + turns(op) * sum(map(limits, op.bodies)) for op in block)
 
 
+def limits_in_sync_code(block: Block) -> int:
+    """How many of them pass in sync code, which may block the loop."""
+    return sum(
+        turns(op) * sum(map(limits if op.kind in ("sync", "to_caller") else limits_in_sync_code, op.bodies))
+        for op in block
+    )
+
+
+ITERATIONS = ("iterate", "aiterate", "thread_items")
+
+
 def turns(op: Op) -> int:
     """How often a body of an operation runs at most."""
-    if op.kind in ("iterate", "aiterate"):
+    if op.kind in ITERATIONS:
         return len(op.bodies) - 2
     return len(op.how) if op.kind == "generator" else 1
 
@@ -207,4 +234,5 @@ def shown(block: Block, indent: str) -> Iterator[str]:
 
 ON_BRIDGE = (
     "call", "iterate", "enter", "generator", "timeout", "cancel", "close", "interrupt", "dual", "aiterate", "aenter",
+    "run_async", "many", "plain", "finalize",
 )  # fmt: skip

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import recipe_code
+import syncline
 import upstream
 
-pytest.importorskip("celery")
+celery = pytest.importorskip("celery")
 pytestmark = pytest.mark.timeout(120)
 
 CONFIG = """
@@ -111,3 +113,22 @@ def test_celery_with_prefork(folder: tuple[Path, str]) -> None:
     assert (count, threads) == (clients, 1)
     assert limited == "page after for price"
     assert "cleaned up" in log
+
+
+def test_a_task_is_retried_from_a_coroutine_in_its_own_thread(
+    make_bridge: Callable[..., syncline.Bridge],
+) -> None:
+    """Celery keeps a task's request for the thread and the greenlet; elsewhere there is none that could be retried."""
+    app = celery.Celery(broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.task_always_eager = True
+
+    def task(bridge: syncline.Bridge) -> Any:
+        async def work(self: Any) -> str:
+            if self.request.retries == 0:
+                raise self.retry(countdown=0)
+            return "at second try"
+
+        return app.task(bind=True, name=f"in {bridge.scope}")(bridge.synced(work))
+
+    assert task(make_bridge(scope="caller", nested="thread")).delay().get() == "at second try"
+    assert task(make_bridge(scope="thread")).delay().get() is None

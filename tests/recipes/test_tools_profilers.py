@@ -161,7 +161,7 @@ def test_py_spy_samples_whatever_runs(tmp_path: Path, scope: str) -> None:
 
 def traced(folder: Path, *arguments: str) -> tuple[str, Counter[str]]:
     """What viztracer says, and how many calls of each function of the program it has written down."""
-    pytest.importorskip("viztracer")
+    pytest.importorskip("viztracer", exc_type=ImportError)
     options = ["--quiet", "--ignore_c_function", "-o", "out.json"]
     ran = python(folder, "-m", "viztracer", *options, "program.py", *arguments)
     events = json.loads((folder / "out.json").read_text())["traceEvents"]
@@ -190,7 +190,7 @@ def test_viztracer_traces_it_all_where_nested_calls_run_on_threads(tmp_path: Pat
 
 def test_the_doctor_warns_of_viztracer_while_it_traces(tmp_path: Path) -> None:
     """With the setting that helps."""
-    pytest.importorskip("viztracer")
+    pytest.importorskip("viztracer", exc_type=ImportError)
     (tmp_path / "program.py").write_text("import syncline; print(syncline.doctor())")
     ran = python(tmp_path, "-m", "viztracer", "--quiet", "-o", "out.json", "program.py")
     said = " ".join(ran.stdout.split())

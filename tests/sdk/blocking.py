@@ -1,4 +1,4 @@
-r"""Blocking twins of `sdk.models.Page`, `sdk.client.Session`, `sdk.client.AsyncClient`, `sdk.client.AsyncAdmin`.
+r"""Blocking twins, written by syncline.
 
 This file is written. Change the async classes, and write it again:
 
@@ -13,11 +13,11 @@ This file is written. Change the async classes, and write it again:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, Unpack, overload
 
-from syncline.twins import Twin, generated, read_once
+from syncline.twins import Twin, entered, generated, inside, read_once
 from typing_extensions import deprecated
 
 from sdk.client import MISSING, AsyncAdmin, AsyncClient, P, R, Session
@@ -35,7 +35,8 @@ class BlockingPage(Twin[Page[T]], Generic[T], of=Page):
     @property
     def items(self) -> Any:
         aio: Any = self._aio
-        return aio.items
+        found = aio.items
+        return self._give(found)
 
     @items.setter
     def items(self, value: Any) -> None:
@@ -136,7 +137,8 @@ class Client(Twin[AsyncClient], of=AsyncClient):
     @property
     def headers(self) -> Any:
         aio: Any = self._aio
-        return aio.headers
+        found = aio.headers
+        return self._give(found)
 
     @headers.setter
     def headers(self, value: Any) -> None:
@@ -244,11 +246,11 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         """The values of a key, one after the other."""
         return self._bridge.iterate(self._aio.watch(key))
 
-    @contextmanager
-    def session(self, name: str = "default") -> Generator[BlockingSession, None, None]:
+    def session(self, name: str = "default") -> AbstractContextManager[BlockingSession]:
         """Opens a session."""
-        with self._bridge.enter(self._aio.session(name)) as found:
-            yield BlockingSession._of(found, self._bridge)
+        return entered(
+            self._bridge, self._aio.session(name), lambda found: BlockingSession._of(found, self._bridge)
+        )
 
     def transaction(self) -> AbstractContextManager[dict[str, str]]:
         """Writes what the body put into the dict, unless it fails."""
@@ -281,8 +283,9 @@ class Client(Twin[AsyncClient], of=AsyncClient):
 
     def each_session(self) -> Generator[BlockingSession, None, None]:
         """One session after the other."""
-        for found in generated(self._bridge, self._aio.each_session()):
-            yield BlockingSession._of(found, self._bridge)
+        return generated(
+            self._bridge, self._aio.each_session(), lambda found: BlockingSession._of(found, self._bridge)
+        )
 
     def close_sessions(
         self, sessions: list[BlockingSession], *others: BlockingSession, last: BlockingSession | None = None
@@ -310,8 +313,7 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         self._bridge.run_sync(self._aio.aclose)
 
     def __enter__(self) -> Self:
-        found = self._enter(self._aio)
-        return self._of(found, self._bridge)
+        return self._enter(self._aio, lambda found: self._of(found, self._bridge))
 
     def __exit__(
         self,
@@ -323,7 +325,7 @@ class Client(Twin[AsyncClient], of=AsyncClient):
         self._leave(exc_type, exc_value, traceback)
 
     def __contains__(self, key: object) -> bool:
-        return self._aio.__contains__(key)
+        return self._aio.__contains__(inside(key))
 
 
 class Admin(Client, of=AsyncAdmin):

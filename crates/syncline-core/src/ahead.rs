@@ -1,15 +1,16 @@
 //! Whether a caller queues for the interpreter before its result is there.
 //!
-//! Beside a thread that computes, whoever wants the interpreter waits for a whole switch interval (5 ms). The loop's thread
-//! waits for it once, to run the call; a caller that is woken by its result then waits once more. But a caller that queues
-//! before the loop's thread does waits at the same time, and comes next after it: when the computing thread lets go of the
-//! interpreter, it has to queue behind both. (Who has waited for an interval asks for the interpreter, and then queues
-//! anew. So the first one in the queue is served second.)
+//! Beside a thread that computes, whoever wants the interpreter waits for a whole switch interval (5 ms). The loop's
+//! thread waits for it once, to run the call; a caller that is woken by its result then waits once more. But a caller
+//! that queues before the loop's thread does waits at the same time, and comes next after it: the computing thread,
+//! when it has let go of the interpreter, queues behind both. (Who has waited for an interval asks for the interpreter,
+//! and then queues anew. So the first one in the queue is served second.)
 //!
 //! Rules:
-//! 1. Only where the last attempt to get the interpreter took long, and nobody else waits for the same loop.
-//! 2. After some calls in a row whose result was not there yet, calls are passed over: two, then twice as many after each
-//!    further one, up to 32. A result that is there resets this.
+//! 1. A caller queues early only where the last attempt to get the interpreter took long, and nobody else waits for the
+//!    same loop.
+//! 2. After some calls in a row whose result was not there yet, calls are passed over: two, then twice as many after
+//!    each further one, up to 32. A result that is there resets this.
 //! 3. The loop's thread waits for a caller that has announced itself until that queues, and never for longer than
 //!    `LONGEST_WAIT`.
 
@@ -19,10 +20,10 @@ use crate::sync::atomic::{AtomicBool, AtomicU32};
 use crate::sync::{Arc, Mutex, lock, replace};
 use std::time::Duration;
 
-/// It took longer than that to get the interpreter: somebody computes, and gives it away only when asked to.
+/// Getting the interpreter takes longer than that where another thread computes, which gives it away only when asked.
 const HOGGED: Duration = Duration::from_millis(1);
-/// So long the caller waits before it queues: the computing thread needs that to wake up, and to take the interpreter that
-/// the caller has let go of. (If the caller took it again at once, it would be in its own way.)
+/// So long the caller waits before it queues: the computing thread needs that to wake up, and to take the interpreter
+/// that the caller has let go of. (If the caller took it again at once, it would be in its own way.)
 pub const BEFORE_QUEUEING: Duration = Duration::from_micros(150);
 /// By 3.
 const LONGEST_WAIT: Duration = Duration::from_millis(1);
@@ -74,8 +75,8 @@ impl Default for Ahead {
 }
 
 impl Ahead {
-    /// For a caller that is about to send its call: announces it, if it is to queue before its result is there. `is_alone`
-    /// says, for 1, that nobody else waits for the same loop.
+    /// For a caller that is about to send its call: announces it, if it is to queue before its result is there.
+    /// `is_alone` says, for 1, that nobody else waits for the same loop.
     pub fn announce(&self, is_alone: bool) -> Option<Coming<'_>> {
         let is_due = self.hogged.load(Relaxed)
             && is_alone
@@ -106,7 +107,7 @@ impl Ahead {
         }
     }
 
-    /// Notes what a caller has found that had queued.
+    /// Notes, for 2, whether a caller that had queued found its result there.
     pub fn record(&self, is_there: bool) {
         if is_there {
             self.failures.store(0, Relaxed);

@@ -2,7 +2,7 @@
 //!
 //! A semaphore, but one that can be read and changed while it is in use, and that knows its borrowers. It never waits
 //! itself. Whoever finds no token leaves a waiter in the queue. Whoever gives a token back is handed the waiters that
-//! have one by that, and tells them in its own way.
+//! it goes to, and tells them in its own way.
 //!
 //! Invariants:
 //! 1. First come, first served: a token goes past nobody in the queue, but for `exceed`, which gives out one more.

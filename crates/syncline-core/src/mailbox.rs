@@ -80,7 +80,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Moves all mail into `into`, and unparks the loop. Returns whether `into` holds any. The queue and an empty
-    /// `into` are swapped, so neither has to allocate anew each time.
+    /// `into` are swapped; with `keep_room` neither has to allocate anew each time.
     pub fn drain(&self, into: &mut VecDeque<T>) -> bool {
         let mut state = lock(&self.state);
         state.parked = false;
@@ -92,6 +92,14 @@ impl<T> Mailbox<T> {
             into.append(&mut state.queue);
         }
         !into.is_empty()
+    }
+
+    /// Gives a queue back that was drained into and is empty now: the next mail needs no new memory.
+    pub fn keep_room(&self, emptied: VecDeque<T>) {
+        let mut state = lock(&self.state);
+        if state.queue.capacity() == 0 && emptied.capacity() <= KEPT_ROOM {
+            state.queue = emptied;
+        }
     }
 
     /// Says that the loop is about to sleep. False if there is mail to see to first: then it is not parked.
@@ -170,6 +178,21 @@ mod tests {
         assert_eq!(mailbox.send(1), Ok(Sent::LoopIsAwake));
         mailbox.drain(&mut mail);
         assert!(mail.capacity() <= KEPT_ROOM && lock(&mailbox.state).queue.capacity() <= KEPT_ROOM);
+    }
+
+    #[test]
+    fn a_queue_that_is_given_back_serves_the_next_mail() {
+        let mailbox = Mailbox::new();
+        assert_eq!(mailbox.send(1), Ok(Sent::LoopIsAwake));
+        let mut mail = VecDeque::new();
+        mailbox.drain(&mut mail);
+        mail.clear();
+        let room = mail.as_slices().0.as_ptr();
+        mailbox.keep_room(mail);
+        assert_eq!(mailbox.send(2), Ok(Sent::LoopIsAwake));
+        mailbox.keep_room(VecDeque::new());
+        assert_eq!(lock(&mailbox.state).queue, [2]);
+        assert_eq!(lock(&mailbox.state).queue.as_slices().0.as_ptr(), room);
     }
 
     #[test]

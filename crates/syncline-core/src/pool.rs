@@ -102,6 +102,27 @@ impl Summons {
     }
 }
 
+/// A worker that was called, and is better told so when its caller has let go of the interpreter.
+#[derive(Debug)]
+#[must_use]
+pub enum OnItsWay {
+    Spins(Announcement),
+    /// It sleeps, and wakes up on the caller's core: with the interpreter taken it would push the caller aside in vain.
+    Sleeps(Summons),
+}
+
+impl OnItsWay {
+    pub fn tell(self) {
+        let announcement = match self {
+            Self::Spins(announcement) => Some(announcement),
+            Self::Sleeps(summons) => summons.deliver(),
+        };
+        if let Some(announcement) = announcement {
+            announcement.make();
+        }
+    }
+}
+
 /// Tells a worker that spins that it was called.
 #[derive(Debug)]
 pub struct Announcement(Arc<Desk>);
@@ -226,8 +247,8 @@ impl<J> Pool<J> {
         Some((job, need))
     }
 
-    /// Puts a worker on the stack; from then on it may be called, and has to `doze`. False if there are jobs to take, or
-    /// the pool is closed.
+    /// Puts a worker on the stack; from then on it may be called, and has to `doze`. False if there are jobs to take,
+    /// or the pool is closed.
     pub fn sit_down(&self, desk: &Arc<Desk>) -> bool {
         let mut state = lock(&self.state);
         if !state.queue.is_empty() || state.closed {
@@ -342,6 +363,19 @@ mod tests {
         // Nobody slept there; it finds out by itself.
         assert!(summons.deliver().is_some());
         assert!(desk.sleep(None));
+    }
+
+    #[test]
+    fn one_that_sleeps_can_be_told_later() {
+        let pool = Pool::new(1);
+        let desk = Desk::new();
+        assert!(pool.sit_down(&desk));
+        let Need::Wake(summons) = pool.submit(1) else { unreachable!("one is idle") };
+        std::thread::scope(|scope| {
+            scope.spawn(|| OnItsWay::Sleeps(summons).tell());
+            assert!(pool.doze(&desk, None));
+        });
+        assert!(matches!(pool.take(), Some((1, Need::Nobody))));
     }
 
     #[test]

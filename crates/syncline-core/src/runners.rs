@@ -111,9 +111,9 @@ impl<E> Starting<E> {
         self.thread.store(thread, Relaxed);
     }
 
-    /// By 3: whether a call of `thread` has interrupted it in the middle of this start. Once the runner's thread runs, it
-    /// is safe to wait for the start: it goes on by itself. Python code that runs in that thread before its main function
-    /// can be a finalizer that makes a call.
+    /// By 3: whether a call of `thread` has interrupted it in the middle of this start. Once the runner's thread runs,
+    /// it is safe to wait for the start: it goes on by itself. Python code that runs in that thread before its main
+    /// function can be a finalizer that makes a call.
     fn is_interrupted_by(&self, thread: u64) -> bool {
         (self.by == thread || self.thread.load(Relaxed) == thread) && matches!(lock(&self.progress).phase, Phase::New)
     }
@@ -190,6 +190,12 @@ impl<K: Ord + Clone, R: Clone, E> Runners<K, R, E> {
             Entry::Starting(_) => None,
         });
         alive.collect()
+    }
+
+    /// Whether one of those is what is asked for. `is_it` must not come back here.
+    pub fn any(&self, is_it: impl Fn(&R) -> bool) -> bool {
+        let state = lock(&self.state);
+        state.entries.values().any(|entry| matches!(entry, Entry::Alive(runner) if is_it(runner)))
     }
 
     /// Forgets the runner of `key`, if `is_it` says that it is the one that is meant.

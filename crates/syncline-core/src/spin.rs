@@ -111,6 +111,13 @@ impl Spin {
         }
     }
 
+    /// Where there is one core: whether a thread that wakes another one should let go of the interpreter for that. The
+    /// other one comes at once then, and is often done when the first goes on. Not where others contend for the
+    /// interpreter, by 4.
+    pub fn gives_way(&self) -> bool {
+        !self.allowed && !self.passes_over()
+    }
+
     /// Notes how long it took to get the interpreter back. Where other threads contend for it, a spin takes CPU time
     /// from them.
     pub fn note_attach(&self, took: Duration) {
@@ -143,8 +150,11 @@ impl Spin {
         if !self.allowed || other_cpu == current_cpu() {
             return false;
         }
-        let passed_over = self.pass_over.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
-        !passed_over && !self.busy.swap(true, Acquire)
+        !self.passes_over() && !self.busy.swap(true, Acquire)
+    }
+
+    fn passes_over(&self) -> bool {
+        self.pass_over.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
     fn record(&self, won: bool, is_alone: bool) {
@@ -193,6 +203,18 @@ mod tests {
             false
         }));
         assert_eq!(polls.get(), 1);
+    }
+
+    #[test]
+    fn on_one_core_a_thread_gives_way_unless_the_interpreter_is_contended() {
+        assert!(!Spin::new(2).gives_way());
+        let spin = Spin::new(1);
+        assert!(spin.gives_way());
+        spin.note_attach(SLOW_ATTACH * 2);
+        for _ in 0..TURNS_HELD_OFF[0] {
+            assert!(!spin.gives_way());
+        }
+        assert!(spin.gives_way());
     }
 
     #[test]

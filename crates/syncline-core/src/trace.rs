@@ -1,18 +1,18 @@
 //! A trace: what many threads do, written into a file while they do it.
 //!
-//! Each thread notes records in a lane of its own. A thread of ours, the writer, empties the lanes twenty times a second
-//! or when one is half full, and writes what they say ([`trace_events`](crate::trace_events)).
+//! Each thread notes records in a [`lane`](crate::lane) of its own. A thread of ours, the writer, empties the lanes twenty
+//! times a second or when one is half full, and writes what they say ([`trace_events`](crate::trace_events)).
 //!
 //! Invariants:
-//! 1. A lane has room for a certain number of records. What comes while it is full is lost, and counted.
-//! 2. The file is a JSON array at any time, but for its end: what reads such files can do without the bracket there.
-//! 3. Nobody but the writer touches the file. A forked child has no writer, and must not touch lanes either: the writer
-//!    may have held one's lock at the fork.
+//! 1. The file is a JSON array at any time, but for its end: what reads such files can do without the bracket there.
+//! 2. Nobody but the writer touches the file. A forked child has no writer, and must not touch lanes either: a lane's lock
+//!    may have been held at the fork.
 
+use crate::lane::{Lane, Notes};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
-use crate::sync::{Mutex, lock, replace, take};
-use crate::trace_events::{Pen, Record, Text, quoted};
+use crate::sync::{Mutex, lock, take};
+use crate::trace_events::{Pen, Record, Text, quoted, thread_part};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -20,39 +20,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// So many records a thread may have until the writer comes: 4 MB (by 1).
-const ROOM: usize = 1 << 17;
 const EVERY: Duration = Duration::from_millis(50);
+/// So many bytes are written at once: what is in the processor's cache is written in half the time.
+const MOST_AT_ONCE: usize = 1 << 16;
 
-/// Where one thread notes what it does.
-pub struct Lane {
-    /// `,"pid":...,"tid":...`
-    thread: String,
-    records: Mutex<Vec<Record>>,
-    lost: AtomicU64,
-    writer: Thread,
-}
-
-impl Lane {
-    pub fn note(&self, record: Record) {
-        let mut records = lock(&self.records);
-        let count = records.len();
-        if count == ROOM {
-            drop(records);
-            self.lost.fetch_add(1, Relaxed);
-            return;
-        }
-        records.push(record);
-        drop(records);
-        if count == ROOM / 2 {
-            self.writer.unpark();
-        }
-    }
-}
-
-struct Shared {
+/// What a trace and its writer share.
+struct Recording {
     pid: u32,
-    lanes: Mutex<Vec<Arc<Lane>>>,
+    lanes: Mutex<Vec<Arc<Notes>>>,
     /// Names of threads that the writer has not written yet.
     news: Mutex<String>,
     texts: Mutex<Vec<Arc<Text>>>,
@@ -60,27 +35,27 @@ struct Shared {
     lost: AtomicU64,
 }
 
-impl Shared {
+impl Recording {
     fn count_lost(&self) -> u64 {
         let lanes = lock(&self.lanes).clone();
-        self.lost.load(Relaxed) + lanes.iter().map(|lane| lane.lost.load(Relaxed)).sum::<u64>()
+        self.lost.load(Relaxed) + lanes.iter().map(|lane| lane.lost()).sum::<u64>()
     }
 }
 
 pub struct Trace {
     begun: Instant,
-    shared: Arc<Shared>,
+    shared: Arc<Recording>,
     writer: Thread,
     end: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
 
 impl Trace {
-    /// Begins a trace of this process, which is `name`, into the file. `now` is the time in nanoseconds, on whatever clock
-    /// the file is to have.
+    /// Begins a trace of this process, which is `name`, into the file. `now` is the time in nanoseconds, on whatever
+    /// clock the file is to have.
     pub fn begin(file: File, name: &str, now: u64) -> io::Result<Self> {
         let begun = Instant::now();
         let pid = std::process::id();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Recording {
             pid,
             lanes: Mutex::default(),
             news: Mutex::new(format!(
@@ -93,8 +68,7 @@ impl Trace {
         });
         let writing = Arc::clone(&shared);
         let end = thread::Builder::new().name("syncline-trace".to_owned()).spawn(move || {
-            let (texts, spare, out, begun, failed) = (Vec::new(), Vec::new(), String::new(), now, None);
-            Writer { shared: writing, file, texts, spare, out, begun, failed }.run()
+            Writer { shared: writing, file, texts: Vec::new(), pen: Pen::new(now), failed: None }.run()
         })?;
         Ok(Self { begun, shared, writer: end.thread().clone(), end: Mutex::new(Some(end)) })
     }
@@ -105,14 +79,9 @@ impl Trace {
     }
 
     /// A lane for the calling thread, which has this number and this name.
-    pub fn lane(&self, tid: u64, name: &str) -> Arc<Lane> {
+    pub fn lane(&self, tid: u64, name: &str) -> Lane {
         let pid = self.shared.pid;
-        let lane = Arc::new(Lane {
-            thread: format!(",\"pid\":{pid},\"tid\":{tid}"),
-            records: Mutex::default(),
-            lost: AtomicU64::new(0),
-            writer: self.writer.clone(),
-        });
+        let lane = Lane::new(thread_part(pid, tid), self.writer.clone());
         let mut news = lock(&self.shared.news);
         let _ = writeln!(
             news,
@@ -120,7 +89,7 @@ impl Trace {
             quoted(name)
         );
         drop(news);
-        lock(&self.shared.lanes).push(Arc::clone(&lane));
+        lock(&self.shared.lanes).push(Arc::clone(lane.notes()));
         lane
     }
 
@@ -132,7 +101,7 @@ impl Trace {
         number
     }
 
-    /// How many records were lost (by 1).
+    /// How many records were lost, as threads made them faster than the file could be written.
     pub fn lost(&self) -> u64 {
         self.shared.count_lost()
     }
@@ -147,14 +116,11 @@ impl Trace {
 }
 
 struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<Recording>,
     file: File,
     /// A copy of what is known so far.
     texts: Vec<Arc<Text>>,
-    /// Takes the place of a lane's records: memory that is there already.
-    spare: Vec<Record>,
-    out: String,
-    begun: u64,
+    pen: Pen,
     failed: Option<io::Error>,
 }
 
@@ -172,39 +138,39 @@ impl Writer {
         }
     }
 
-    /// After an error nothing is written any more. The lanes are emptied all the same, and the file stays open until the
-    /// end: a forked child closes its descriptor by number.
+    /// After an error nothing is written any more. The lanes are emptied all the same, and the file stays open until
+    /// the end: a forked child closes its descriptor by number.
     fn write_out(&mut self) {
         if self.failed.is_none() {
-            self.failed = self.file.write_all(self.out.as_bytes()).and_then(|()| self.file.flush()).err();
+            self.failed = self.file.write_all(&self.pen.out).and_then(|()| self.file.flush()).err();
         }
-        self.out.clear();
+        self.pen.out.clear();
     }
 
     fn empty_lanes(&mut self) {
         let lanes = lock(&self.shared.lanes).clone();
         // After the lanes: whoever has a lane has told its name.
-        self.out.push_str(&take(&self.shared.news));
+        self.pen.out.extend_from_slice(take(&self.shared.news).as_bytes());
         for lane in &lanes {
-            let mut records = replace(&lane.records, std::mem::take(&mut self.spare));
-            for record in &records {
-                self.write(lane, record);
-            }
-            records.clear();
-            self.spare = records;
+            lane.read(|record| {
+                self.write(&lane.thread, &record);
+                if self.pen.out.len() >= MOST_AT_ONCE {
+                    self.write_out();
+                }
+            });
         }
         drop(lanes);
-        let mut lanes = lock(&self.shared.lanes);
-        lanes.retain(|lane| {
-            let is_of_ended_thread = Arc::strong_count(lane) == 1 && lock(&lane.records).is_empty();
+        // A lane that nobody else has is an ended thread's; `get_mut` sees all that the thread has noted.
+        lock(&self.shared.lanes).retain_mut(|lane| {
+            let is_of_ended_thread = Arc::get_mut(lane).is_some() && lane.is_empty();
             if is_of_ended_thread {
-                self.shared.lost.fetch_add(lane.lost.load(Relaxed), Relaxed);
+                self.shared.lost.fetch_add(lane.lost(), Relaxed);
             }
             !is_of_ended_thread
         });
     }
 
-    fn write(&mut self, lane: &Lane, record: &Record) {
+    fn write(&mut self, thread: &str, record: &Record) {
         static UNKNOWN: OnceLock<Text> = OnceLock::new();
         let highest = record.text.max(record.other) as usize;
         if highest >= self.texts.len() {
@@ -212,11 +178,9 @@ impl Writer {
             self.texts.extend(texts[self.texts.len()..].iter().map(Arc::clone));
         }
         let texts = &self.texts;
-        Pen { out: &mut self.out, thread: &lane.thread, begun: self.begun }.write(record, |number| {
-            match texts.get(number as usize) {
-                Some(text) => text,
-                None => UNKNOWN.get_or_init(|| Text::new("?", "?")),
-            }
+        self.pen.write(thread, record, |number| match texts.get(number as usize) {
+            Some(text) => text,
+            None => UNKNOWN.get_or_init(|| Text::new("?", "?")),
         });
     }
 
@@ -224,7 +188,7 @@ impl Writer {
         let pid = self.shared.pid;
         let lost = self.shared.count_lost();
         let _ = write!(
-            self.out,
+            self.pen.out,
             "{{\"ph\":\"M\",\"name\":\"process_labels\",\"pid\":{pid},\"tid\":{pid},\"args\":{{\"labels\":\"{lost} records \
              lost\"}}}}\n]\n"
         );
@@ -255,7 +219,7 @@ mod tests {
         let (path, file) = file("noted");
         let trace = Trace::begin(file, "program", 0).expect("a thread can be started");
         let text = trace.text(Text::new("f", "m.f"));
-        let lane = trace.lane(7, "a thread");
+        let mut lane = trace.lane(7, "a thread");
         lane.note(Record { kind: Kind::Step, at: trace.now(), id: 3, text, other: 0 });
         trace.end().expect("the file can be written");
         assert_eq!(trace.lost(), 0);
@@ -266,25 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_lane_loses_records_and_counts_them() {
-        let record = Record { kind: Kind::StepEnd, at: 0, id: 0, text: 0, other: 0 };
-        let lane = Lane {
-            thread: String::new(),
-            records: Mutex::new(vec![record; ROOM - 1]),
-            lost: AtomicU64::new(0),
-            writer: thread::current(),
-        };
-        (0..11).for_each(|_| lane.note(record));
-        assert_eq!(lock(&lane.records).len(), ROOM);
-        assert_eq!(lane.lost.load(Relaxed), 10);
-    }
-
-    #[test]
     fn a_lane_is_forgotten_once_its_thread_has_ended_and_all_is_written() {
         let (path, file) = file("ended");
         let trace = Trace::begin(file, "program", 0).expect("a thread can be started");
         for number in 0..3 {
-            let lane = trace.lane(number, "a thread");
+            let mut lane = trace.lane(number, "a thread");
             lane.note(Record { kind: Kind::StepEnd, at: 0, id: 0, text: 0, other: 0 });
         }
         trace.end().expect("the file can be written");

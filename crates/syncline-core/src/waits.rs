@@ -4,6 +4,10 @@
 //! leads through loops' threads only. Each of them has a [`Node`], and an edge to another node while its thread waits
 //! for a call there. Threads that run no loop need no node, and pay nothing.
 //!
+//! A loop's tasks, and the worker threads that it sends, wait on other loops too, and their own loop goes on meanwhile.
+//! Such an edge only says what may be held up: by then the loop may have nothing to do with the wait that leads to it.
+//! So placement follows it, which loses nothing by another choice, and a circle through it is no error.
+//!
 //! Invariants:
 //! 1. A thread adds its own edge before it looks for a circle. So where two threads close a circle together, at least
 //!    one of them sees it.
@@ -14,6 +18,8 @@ use crate::sync::{Arc, Mutex, lock};
 #[derive(Debug, Default)]
 pub struct Node {
     waits_for: Mutex<Vec<Arc<Node>>>,
+    /// What its tasks and workers wait for, and how many of them.
+    awaits: Mutex<Vec<(Arc<Node>, usize)>>,
 }
 
 /// The wait would have closed a circle.
@@ -27,6 +33,24 @@ pub struct Edge<'a>(&'a Node);
 impl Drop for Edge<'_> {
     fn drop(&mut self) {
         lock(&self.0.waits_for).pop();
+    }
+}
+
+/// An edge of a task or of a worker, taken back when it is dropped.
+#[derive(Debug)]
+pub struct Awaiting {
+    node: Arc<Node>,
+    other: Arc<Node>,
+}
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        let mut awaits = lock(&self.node.awaits);
+        let Some(found) = awaits.iter().rposition(|(other, _)| Arc::ptr_eq(other, &self.other)) else { return };
+        awaits[found].1 -= 1;
+        if awaits[found].1 == 0 {
+            awaits.swap_remove(found);
+        }
     }
 }
 
@@ -44,11 +68,27 @@ impl Node {
     pub fn wait_for<'a>(self: &'a Arc<Self>, other: &Arc<Self>) -> Result<Edge<'a>, Circle> {
         lock(&self.waits_for).push(Arc::clone(other));
         let edge = Edge(self);
-        if other.leads_to(self) { Err(Circle) } else { Ok(edge) }
+        if other.reaches(self, |_| false) { Err(Circle) } else { Ok(edge) }
     }
 
-    /// Whether this node's thread waits for the thread of `goal`, directly or through others; true for `goal` itself.
+    /// Adds the edge from this node's loop, which goes on, to `other`.
+    pub fn awaits(self: &Arc<Self>, other: &Arc<Self>) -> Awaiting {
+        let mut awaits = lock(&self.awaits);
+        match awaits.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, other)) {
+            Some((_, count)) => *count += 1,
+            None => awaits.push((Arc::clone(other), 1)),
+        }
+        Awaiting { node: Arc::clone(self), other: Arc::clone(other) }
+    }
+
+    /// Whether this node's thread waits, and what it waits for may wait in turn for the thread of `goal`, directly or
+    /// through others; true for `goal` itself.
     pub fn leads_to(self: &Arc<Self>, goal: &Arc<Self>) -> bool {
+        // What awaits on its own loop does not hold up its thread.
+        self.reaches(goal, |node| !Arc::ptr_eq(node, self))
+    }
+
+    fn reaches(self: &Arc<Self>, goal: &Arc<Self>, through_awaits: impl Fn(&Arc<Self>) -> bool) -> bool {
         let mut seen: Vec<Arc<Self>> = Vec::new();
         let mut open = vec![Arc::clone(self)];
         while let Some(node) = open.pop() {
@@ -59,6 +99,9 @@ impl Node {
                 continue;
             }
             open.extend(lock(&node.waits_for).iter().cloned());
+            if through_awaits(&node) {
+                open.extend(lock(&node.awaits).iter().map(|(other, _)| Arc::clone(other)));
+            }
             seen.push(node);
         }
         false
@@ -84,6 +127,35 @@ mod tests {
         assert!(nodes[3].wait_for(&nodes[0]).is_err());
         drop(edges);
         assert!(nodes[3].wait_for(&nodes[0]).is_ok());
+    }
+
+    #[test]
+    fn what_awaits_is_followed_but_not_from_where_the_way_begins() {
+        let (a, b, c) = (Node::new(), Node::new(), Node::new());
+        let edge = a.wait_for(&b);
+        let awaiting = b.awaits(&c);
+        assert!(a.leads_to(&c) && !b.leads_to(&c));
+        drop(edge);
+        assert!(!a.leads_to(&c));
+        drop(awaiting);
+    }
+
+    #[test]
+    fn a_circle_through_what_awaits_is_no_error() {
+        let (a, b) = (Node::new(), Node::new());
+        let _awaiting = b.awaits(&a);
+        assert!(a.wait_for(&b).is_ok());
+    }
+
+    #[test]
+    fn what_awaits_goes_one_by_one() {
+        let (a, b, c) = (Node::new(), Node::new(), Node::new());
+        let _edge = a.wait_for(&b);
+        let (first, second) = (b.awaits(&c), b.awaits(&c));
+        drop(first);
+        assert!(a.leads_to(&c));
+        drop(second);
+        assert!(!a.leads_to(&c));
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Those who are to be told of something at the end, if they are still there by then.
+//! A list of weak references, to those who are to be told of something later, or shown, if they are there by then.
 //!
 //! Invariants:
 //! 1. Nothing is dropped under the lock but memory: a weak reference runs no code.
-//! 2. Adding takes the same time however long the list is, and what is gone keeps no memory for long: each addition looks
-//!    at some that are known, in turn, and forgets those that are gone.
+//! 2. Adding takes the same time however long the list is, and what is gone keeps no memory for long: each addition
+//!    looks at some that are known, in turn, and forgets those that are gone.
 
 use crate::sync::{Mutex, lock, replace};
 use std::sync::{Arc, Weak};
 
-/// How many an addition looks at. It stops before that at the second one that is still there: so the list hardly grows
-/// beyond those, and after a peak it is short again soon.
+/// How many references an addition looks at. It stops earlier at the second one whose object is still there: so the
+/// list hardly grows beyond such references, and after a peak it is short again soon.
 const LOOKS: usize = 32;
 /// The room that a list keeps.
 const SMALL: usize = 32;

@@ -34,6 +34,8 @@ mod _core {
     #[pymodule_export]
     use crate::call::caller::{Caller, note_trio_task};
     #[pymodule_export]
+    use crate::call::watched::{WatchedCall, is_watched};
+    #[pymodule_export]
     use crate::dual::coroutine::CoroutineBase;
     #[pymodule_export]
     use crate::dual::generator::GeneratorBase;
@@ -46,20 +48,25 @@ mod _core {
     #[pymodule_export]
     use crate::python::condition::Condition;
     #[pymodule_export]
-    use crate::python::long_waits::{long_waits, waiting_threads};
+    use crate::python::long_waits::{long_wait_of, long_waits, waiting_threads};
     #[pymodule_export]
     use crate::python::process::{keep_for_ever, serve};
     #[pymodule_export]
     use crate::python::residents::loops;
     #[pymodule_export]
+    use crate::python::signals::is_of_handler;
+    #[pymodule_export]
     use crate::python::surroundings::in_event_loop;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::runner::selector::Selector;
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::runner::turns::OwnTurnWatcher;
     #[pymodule_export]
     use crate::runner::turns::TurnWatcher;
     #[pymodule_export]
-    use crate::switch::aside::{Aside, await_here, can_await_here};
+    use crate::switch::aside::{Aside, await_here, can_await_here, has_opted_in};
     #[pymodule_export]
     use crate::switch::kinds::nested_calls;
     #[pymodule_export]
@@ -69,9 +76,9 @@ mod _core {
     #[pymodule_export]
     use crate::task::loops::BridgeLoop;
     #[pymodule_export]
-    use crate::task::making::start_task;
+    use crate::task::session_task::SessionCoroutine;
     #[pymodule_export]
-    use crate::task::session::SessionCoroutine;
+    use crate::task::starting::start_task;
     #[pymodule_export]
     use crate::task::steps::{Steps, layers_of, name_of};
     #[pymodule_export]
@@ -91,14 +98,12 @@ mod _core {
     #[pymodule_export]
     use crate::worker::own_thread::OwnThread;
     #[pymodule_export]
-    use crate::worker::watched::WatchedRun;
-    #[pymodule_export]
     use crate::worker::workers::Worker;
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        use crate::switch::kinds::Kind;
-        use crate::task::session::SessionCoroutine;
+        use crate::switch::kinds::CoroutineKind;
+        use crate::task::session_task::SessionCoroutine;
         use pyo3::types::PyModuleMethods;
 
         let py = module.py();
@@ -106,9 +111,9 @@ mod _core {
         crate::python::errors::export(module)?;
         crate::python::condition::complete(py)?;
         let kinds = vec![
-            Kind::of_class::<Nestable>(py),
-            Kind::of_class::<BridgedCoroutine>(py),
-            Kind::of_class::<SessionCoroutine>(py),
+            CoroutineKind::of_class::<Nestable>(py),
+            CoroutineKind::of_class::<BridgedCoroutine>(py),
+            CoroutineKind::of_class::<SessionCoroutine>(py),
         ];
         crate::switch::kinds::fill(py, kinds, crate::call::caller::note_new_task);
         crate::lifecycle::install(py)

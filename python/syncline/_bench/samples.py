@@ -162,13 +162,14 @@ def in_worker_threads(at_a_time: int, *, on_its_loop: bool = False) -> Sample:
     return sample
 
 
-def fitting_count(setting: Placed, peer: Peer, sample: Sample, seconds: float) -> int:
-    """How many calls take about that long."""
+def fitting_count(setting: Placed, peer: Peer, sample: Sample, seconds: float, threads: int = 0) -> int:
+    """How many calls take about that long. Where a sample starts `threads` which all make so many calls, these calls
+    alone are to take that long: else there would be hardly any, and it were threads that start and end."""
     count = FEWEST_CALLS
     while True:
         start = time.perf_counter()
-        sample(setting, peer, count)
-        took = time.perf_counter() - start
+        seconds_a_call = sample(setting, peer, count)
+        took = seconds_a_call * count * threads if threads else time.perf_counter() - start
         if took >= seconds / 4:
             return max(FEWEST_CALLS, round(count * seconds / took))
         count *= 4

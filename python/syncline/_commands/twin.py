@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import enum
 import importlib
 import inspect
 import shlex
 import sys
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _WIDTH = 88
+_PROJECT = ("pyproject.toml", "ruff.toml", ".ruff.toml", "setup.cfg", ".git")
+"""What is in the folder of a project."""
 _SHOWN = 40
 """Lines of a difference."""
 
@@ -67,17 +71,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise Error("--check compares with a file; say which one with -o FILE")
     if output is not None:
         _look_at(output, is_stub=arguments.stub)
+    package, root = (None, None) if output is None else _place_of(output)
+    modules = [each.partition(":")[0] for each in (*arguments.target, arguments.bridge or "")]
+    if output is not None and package is not None:
+        _import_without(output, package, [each for each in modules if each.partition(".")[0] == package])
     wanted = [_wanted(target) for target in arguments.target]
+    _look_for_async(wanted, arguments.target)
     _look_for_doubles(wanted)
-    package = None if output is None else _package_of(output)
     command = _command(arguments)
     text = module(
         wanted,
         command=command,
         package=package,
+        root=root,
         bridge=None if arguments.bridge is None else _bridge(arguments.bridge),
         is_stub=arguments.stub,
         width=arguments.line_length,
+        note=_ignored if arguments.check else _note,
     )
     if output is None:
         sys.stdout.write(text)
@@ -87,6 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
     if not output.exists() or output.read_text(encoding="utf-8") != text:
         output.write_text(text, encoding="utf-8", newline="\n")
     return 0
+
+
+def _note(text: str) -> None:
+    print(f"syncline twin: {text}", file=sys.stderr)
+
+
+def _ignored(text: str) -> None: ...
 
 
 def _command(arguments: argparse.Namespace) -> list[str]:
@@ -132,6 +149,16 @@ def _wanted(target: str) -> Wanted:
     return Wanted(cls, name or default_name(cls))
 
 
+def _look_for_async(wanted: Sequence[Wanted], targets: Sequence[str]) -> None:
+    """Raises Error where none of the classes is async; one that leads to others has no async methods itself."""
+    if not any(has_async_members(each.cls) for each in wanted):
+        where = targets[0].partition("=")[0]
+        raise Error(
+            f"{where} has no async methods: sync code can use it as it is; if it leads to objects that have, name "
+            "their classes, too"
+        )
+
+
 def _bridge(where: str) -> tuple[str, str]:
     """The module and the name of a bridge."""
     module_name, _, name = where.partition(":")
@@ -156,6 +183,41 @@ def _imported(name: str) -> Any:
         raise Error(f"importing {name!r} failed: {type(error).__name__}: {error}") from error
 
 
+def _import_without(output: Path, package: str, modules: Sequence[str]) -> None:
+    """Imports modules of the package that the file is part of, which may import the file: before it is there, or while
+    it is that of a class that has another name now."""
+    before = set(sys.modules)
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    except Exception:
+        for name in [
+            each for each in sys.modules if each not in before and each.partition(".")[0] == package
+        ]:
+            del sys.modules[name]
+    else:
+        return
+    parts = [output.stem]
+    for folder in output.resolve().parents:
+        parts.insert(0, folder.name)
+        if folder.name == package and not (folder.parent / "__init__.py").exists():
+            break
+    stand_in: Any = types.ModuleType(".".join(parts))
+    stand_in.__getattr__ = _class_to_come
+    sys.modules[stand_in.__name__] = stand_in
+    try:
+        for name in modules:
+            _imported(name)
+    finally:
+        del sys.modules[stand_in.__name__]
+
+
+def _class_to_come(name: str) -> type:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (), {})
+
+
 def _no_such_class(found: Any, module_name: str, class_name: str) -> str:
     classes = [name for name in dir(found) if name[0] != "_" and isinstance(getattr(found, name), type)]
     near = difflib.get_close_matches(class_name, classes)
@@ -167,18 +229,20 @@ def _no_such_class(found: Any, module_name: str, class_name: str) -> str:
 
 def _look_at_class(cls: type, where: str) -> None:
     """Raises Error for a class that can't get a twin."""
-    outer, _, _ = cls.__qualname__.rpartition(".")
-    if outer:
+    outer, is_local, _ = cls.__qualname__.partition(".<locals>")
+    if is_local:
         raise Error(
-            f"{where} is defined inside of {outer.removesuffix('.<locals>')!r}; move it to the top of its module, "
-            "where the twin can import it"
+            f"{where} is defined inside of {outer!r}; move it to the top of its module, where the twin can import it"
+        )
+    if enum.Enum in cls.__mro__:
+        raise Error(
+            f"{where} is an enum, whose members are there before anybody makes one; call its async methods by "
+            "syncline.run_sync, or give members a twin by syncline.blocking(member)"
         )
     if class_definition(cls) is None:
         is_python = any(inspect.isfunction(value) for value in vars(cls).values())
         why = "it has no source file that can be read" if is_python else "it is not written in Python"
         raise Error(f"{where} can't be read: {why}")
-    if not has_async_members(cls):
-        raise Error(f"{where} has no async methods: sync code can use it as it is")
 
 
 def _look_for_doubles(wanted: Sequence[Wanted]) -> None:
@@ -194,13 +258,17 @@ def _look_for_doubles(wanted: Sequence[Wanted]) -> None:
         raise Error("a class is given twice")
 
 
-def _package_of(output: Path) -> str | None:
-    """The top-level package that a file is in."""
-    folder = output.resolve().parent
+def _place_of(output: Path) -> tuple[str | None, Path | None]:
+    """The top-level package that a file is in, and the folder of that, if formatters take what is there for the
+    project's own: the project's folder, or `src` in it."""
+    root = output.resolve().parent
     package = None
-    while (folder / "__init__.py").exists():
-        package, folder = folder.name, folder.parent
-    return package
+    while (root / "__init__.py").exists():
+        package, root = root.name, root.parent
+    project = next(
+        (each for each in (root, *root.parents) if any((each / name).exists() for name in _PROJECT)), root
+    )
+    return package, root if root in (project, project / "src") else None
 
 
 def _compare(output: Path, text: str, command: str) -> int:

@@ -6,7 +6,7 @@ when it is certain. A stall may be one or may not, so it is only described.
 """
 
 from .executors import own_executor_is_needed
-from .locks import blocked_on_lock
+from .locks import blocked_on_lock, way_into_a_circle
 from .loops import blocked_loop_is_needed
 from .mixups import explain_loop_mixup
 from .patches import explain_patched_threads
@@ -22,4 +22,5 @@ __all__ = [
     "own_stall_report",
     "stack_of",
     "stall_report",
+    "way_into_a_circle",
 ]

@@ -68,8 +68,8 @@ def makes_nested_call(task: Any) -> bool:
 
 
 def segments_of(stack: Iterable[FrameType], before: list[FrameType]) -> list[list[FrameType]]:
-    """Such a stack, the outermost first, in segments. `before` is what the first one has already, and what awaits the
-    first frame."""
+    """A stack, the outermost frame first, in the segments of a `Chain`. `before` is what the first segment has already,
+    and what awaits the first frame."""
     segments = [before]
     last: FrameType | None = None
     for frame in stack:
@@ -96,7 +96,7 @@ def _awaits(frame: FrameType) -> bool:
     if not is_async(frame):
         return False
     code, at = frame.f_code.co_code, frame.f_lasti
-    # An instruction that has begun a frame may have passed what belongs to it.
+    # While another frame runs above, `f_lasti` may point into the caches behind the instruction.
     while at > 0 and dis.opname[code[at]] == "CACHE":
         at -= 2
     return at >= 0 and dis.opname[code[at]].startswith(_AWAITS)

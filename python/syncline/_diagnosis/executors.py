@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import concurrent.futures.thread
 import gc
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from .._pools import frame_of_worker
 from .stacks import stack_of, stack_of_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
-
-_thread: Any = concurrent.futures.thread
-_WORKER = _thread._worker
 
 
 def own_executor_is_needed(task: Any) -> str | None:
     """Says so, with both stacks, if the task waits for what lies in the queue of a pool whose only thread this is."""
-    worker = _frame_of_worker()
+    worker = frame_of_worker()
     if worker is None:
         return None
     executor: Any = worker.f_locals["executor_reference"]()
@@ -38,15 +33,6 @@ def own_executor_is_needed(task: Any) -> str | None:
         "pool, or give the pool another thread\n"
         f"this thread:\n{stack_of(threading.get_ident())}\nthe coroutine:\n{stack_of_task(task)}"
     )
-
-
-def _frame_of_worker() -> FrameType | None:
-    """The frame in which this thread, if it is a pool's, takes its work."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code is not _WORKER.__code__:
-        frame = frame.f_back
-    known = frame is not None and all(name in frame.f_locals for name in ("executor_reference", "work_queue"))
-    return frame if known else None
 
 
 def _futures_in(queue: Any) -> list[Any]:

@@ -49,7 +49,7 @@ for."""
 
 def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
     """Says so, with all stacks, if the loop's thread can't go on before the thread that waits for it does."""
-    if not _seems_closed(loop_thread_id, waiter_thread_id):
+    if not _closed_way(loop_thread_id, waiter_thread_id):
         return None
     first = _circle(loop_thread_id, waiter_thread_id)
     if first is None:
@@ -62,9 +62,15 @@ def blocked_on_lock(loop_thread_id: int, waiter_thread_id: int) -> str | None:
     return _report(second, waiter_thread_id)
 
 
-def _seems_closed(thread: int, waiter: int) -> bool:
-    """Whether there may be a circle, by what was seen a short time ago (2). A cheap look before `_circle`
-    searches."""
+def way_into_a_circle(loop_thread_id: int) -> list[int]:
+    """The threads of a circle that the loop's thread seems to be part of, or to wait for, and those on the way there;
+    none if there is no circle. Those of them that wait for the loop have to look for themselves."""
+    return _closed_way(loop_thread_id, None)
+
+
+def _closed_way(thread: int, waiter: int | None) -> list[int]:
+    """The threads from that one on, each of which waits for the next, if the way seems to come to `waiter` or to one of
+    them again, by what was seen a short time ago (2); else none. A cheap look before `_circle` searches."""
     now = time.monotonic()
     way: list[int] = []
     while thread not in (*way, waiter):
@@ -77,9 +83,9 @@ def _seems_closed(thread: int, waiter: int) -> bool:
                 _seen.pop(gone, None)
             _seen[thread] = (now + _LOOK_AGAIN_AFTER, blocker)
         if blocker is None:
-            return False
+            return []
         thread = blocker
-    return True
+    return way
 
 
 def _circle(thread: int, waiter: int) -> list[tuple[int, Step]] | None:
@@ -112,7 +118,7 @@ def _step_from(thread: int) -> Step | None:
     if lock is not None:
         owner = owner_of(lock) or _holder(lock, thread)
         return None if owner is None else Step((id(frame), frame.f_lasti, id(lock), owner), owner, repr(lock))
-    call = _core.long_waits().get(thread)
+    call = _core.long_wait_of(thread)
     return None if call is None else Step(call, call[1], None)
 
 

@@ -18,29 +18,31 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def stall_report(
-    loop_thread_id: int, waiter_thread_id: int, loop_name: str, seconds: float, waiters: int
-) -> str:
+def stall_report(loop_thread_id: int, loop_name: str, seconds: float) -> str:
     """Words for a loop that has not turned for a while: what blocks it, who waits, and what to do."""
     frame = sys._current_frames().get(loop_thread_id)
     culprit = "unknown code" if frame is None else _culprit(frame)
     advice = _advice_about_lock(loop_thread_id) or (
         "run blocking code with `await asyncio.to_thread(...)`, or use an async API"
     )
-    stalled = f"the loop {loop_name!r} has not turned for {seconds:.2f} s"
+    waiters = [waiter for waiter, (_, loop) in _core.long_waits().items() if loop == loop_thread_id]
+    wait = (
+        ""
+        if not waiters
+        else f", and {len(waiters)} threads wait"
+        if len(waiters) > 1
+        else ", and a thread waits"
+    )
     return _report(
-        f"{stalled}: {culprit} blocks it, and {waiters} calls wait; {advice}",
+        f"{culprit} blocks the loop {loop_name!r}, which has not turned for {seconds:.2f} s{wait}; {advice}",
         f"the loop's thread:\n{stack_of(loop_thread_id)}",
         parked_stacks(loop_thread_id),
-        _waiting_stacks(loop_thread_id, waiter_thread_id),
+        _waiting_stacks(waiters),
     )
 
 
-def _waiting_stacks(loop_thread_id: int, waiter_thread_id: int) -> str:
-    waiting = [waiter for waiter, (_, loop) in _core.long_waits().items() if loop == loop_thread_id]
-    # Made here and not in a generator: the calling thread is one of them, and its stack would show the code
-    # that counts.
-    stacks = each_kind_once([stack_of(waiter) for waiter in dict.fromkeys([waiter_thread_id, *waiting])])
+def _waiting_stacks(waiters: list[int]) -> str:
+    stacks = each_kind_once([stack_of(waiter) for waiter in waiters])
     shown = [
         f"{'a waiting thread' if count == 1 else f'{count} waiting threads'}:\n{text}"
         for text, count in stacks
@@ -61,9 +63,11 @@ def _advice_about_lock(loop_thread_id: int) -> str | None:
 
 
 def own_stall_report(task: Any, runner_name: str, seconds: float) -> str | None:
-    """The same for a call that blocks the loop of this very thread; None where there is no loop."""
+    """The same for a call that blocks the loop of this very thread; None where there is no loop, or the watcher reports
+    its stalls."""
     loop = _loop_here()
-    if loop is None:
+    watcher: Any = sys.modules.get("syncline._watcher")
+    if loop is None or (watcher is not None and watcher.watches(asyncio._get_running_loop())):
         return None
     me = threading.get_ident()
     culprit = f"{_culprit(sys._getframe())} blocks it, waiting for a coroutine on the loop {runner_name!r}"

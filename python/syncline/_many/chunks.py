@@ -1,8 +1,8 @@
 """What `map` has given to the workers of an executor, and what came back.
 
 Invariants:
-1. At most twice as many chunks as there are workers are out or wait to be taken, for each worker one that runs and one
-   that comes next; and one is given out. The source is advanced for these only.
+1. At most two chunks for each worker are out or wait to be taken: one that runs, and one that comes next. The consumer
+   may have the results of one more. The source is advanced for these only.
 2. Only the consumer's thread touches the chunks. Executors' threads only say that there is news.
 3. When it is closed, no chunk is left that waits, and those that run have been told to end.
 """
@@ -152,7 +152,7 @@ class Chunks:
         try:
             future: Future[bytes] = self._executor.submit(run_chunk, begun)
         except BrokenExecutor as error:
-            # By a chunk that is out: what became of that is said when it is taken.
+            # A chunk that is out has broken it. What that means, `take` finds out for both.
             future = SafeFuture()
             future.set_exception(error)
         chunk.future = future

@@ -17,15 +17,18 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Coroutine, Iterable
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from inspect import isawaitable
 from threading import get_ident
 from time import monotonic
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from .._core import is_of_handler, is_watched
 from .._nested import within
 from .progress import MapProgress
 from .tasks import error_of, here
+from .watched import watching
 
 if TYPE_CHECKING:
     from .options import Options
@@ -83,6 +86,8 @@ class Engine:
         self._reported = 0.0
         self._tasks: Tasks | None = None
         self._thread = 0
+        self._watches = False
+        """Whether somebody looks at calls."""
 
     # For the consumer, between two steps
 
@@ -216,6 +221,7 @@ class Engine:
 
     def _begin(self) -> bool:
         """Begins as many calls as may run. True if there are more, and the loop's other tasks should come first."""
+        self._watches = is_watched()
         while self._run < LONGEST_RUN:
             if self._stops or len(self._running) >= self._options.limit:
                 return False
@@ -229,15 +235,20 @@ class Engine:
 
     def _call(self, args: tuple[Any, ...]) -> None:
         coroutine: Any = None
+        context = self._context.copy()
         try:
             coroutine = self._options.fn(*args)
             if type(coroutine) is not COROUTINE or self._options.timeout is not None:
                 coroutine = self._awaiting(coroutine)
-            task = self._start_task(coroutine, self._context.copy())
+            if self._watches:
+                watch = watching(self._options.fn, self._options.who)
+                task = self._start_task(coroutine, context, watch)
+            else:
+                task = self._start_task(coroutine, context)
         except BaseException as error:  # of what makes no coroutine, or ends the program
-            if type(coroutine) is COROUTINE:
-                coroutine.close()
-            self._settle(Call(args), error)
+            self._not_begun(args, coroutine, context, error)
+            if is_of_handler(error):
+                raise  # of whatever this thread waits for
             return
         if not task.done():
             call = self._running[task] = Call(args, task)
@@ -254,15 +265,30 @@ class Engine:
             result = task.result()
             self._ready.append(self._with_input(args, result) if self._options.with_input else result)
 
+    def _not_begun(
+        self, args: tuple[Any, ...], coroutine: Any, context: Context, error: BaseException
+    ) -> None:
+        assert self._tasks is not None
+        task = self._tasks.started_in(context) if is_of_handler(error) else None
+        if task is not None:
+            call = self._running[task] = Call(args, task)
+            task.add_done_callback(self._ended, context=self._context)
+            self._drop([call])
+        elif type(coroutine) is COROUTINE:
+            coroutine.close()
+        self._settle(Call(args), error)
+
     def _awaiting(self, made: Any) -> Coroutine[Any, Any, Any]:
-        if not hasattr(made, "__await__"):
+        if not isawaitable(made):
             who, name = self._options.who, self._options.name
             instead = f"{who}({name}.aio, ...)" if hasattr(self._options.fn, "aio") else "the builtin map()"
             raise TypeError(
                 f"{who}() got the sync function {name!r}, which returned {type(made).__name__}; use {instead}, or "
                 f"call it in worker threads: {who}(syncline.threaded({name}), ...)"
             )
-        return _awaited(made, self._options.timeout)
+        coroutine: Any = _awaited(made, self._options.timeout)
+        coroutine.__qualname__ = self._options.name  # for what shows tasks
+        return cast("Coroutine[Any, Any, Any]", coroutine)
 
     def _with_input(self, args: tuple[Any, ...], result: Any) -> tuple[Any, Any]:
         return (args[0] if len(self._options.iterables) == 1 else args), result
@@ -272,7 +298,10 @@ class Engine:
         call = self._running.pop(task)
         error = error_of(task)
         if self._is_closing:
-            if error is not None and not task.cancelled() and not call.is_dropped:
+            is_raised = isinstance(error, KeyboardInterrupt) and is_of_handler(
+                error
+            )  # where the loop is driven
+            if error is not None and not (is_raised or task.cancelled() or call.is_dropped):
                 self._log(error, "a call")
             return
         if not call.is_dropped:

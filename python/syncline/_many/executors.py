@@ -56,7 +56,7 @@ class Flow:
         self._source_error: Exception | None = None
 
     def wants_items(self) -> bool:
-        """Whether to send some, so that workers have something to do. Who has results to come waits for that for a
+        """Whether to send some, so that workers have something to do. Where results lie ready, that goes on for a
         moment only, as the source may take its time."""
         if self._is_fed or self._error is not None or not self.chunks.has_room():
             return False

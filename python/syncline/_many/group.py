@@ -13,19 +13,21 @@ breaks off cleanup.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, overload
 
-from .._core import Bridge, RunnerClosedError
+from .._core import Bridge, RunnerClosedError, is_of_handler
 from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
 from .._groups import check_function, name_of
 from .tasks import Task, error_of, here
+from .watched import watching
 
 R = TypeVar("R")
 Args = TypeVarTuple("Args")
@@ -36,7 +38,7 @@ class GroupTask(Generic[R]):
 
     def __init__(self, group: Group, name: str) -> None:
         self._group = group
-        self._name = name
+        self._name = str(name)
         self._future: SafeFuture[R] = SafeFuture()
         self._task: Task | None = None
         self._is_cancelled = False
@@ -139,8 +141,13 @@ class Group(DualContextManager["Group"]):
                 "start() works inside of the group's block: with syncline.group() as group: ..."
             )
         task: GroupTask[Any] = GroupTask(self, name or name_of(fn))
-        self._unbegun.add(task)
-        self._tell(partial(self._begin, task, self._carry(task, fn, args, wait_started), copy_context()))
+        try:
+            self._unbegun.add(task)
+            self._tell(partial(self._begin, task, fn, args, wait_started, copy_context()))
+        except BaseException:
+            # The end of the block must not wait for what the loop was not told of.
+            self._unbegun.discard(task)
+            raise
         return task.result() if wait_started else task
 
     def cancel(self) -> None:
@@ -165,7 +172,7 @@ class Group(DualContextManager["Group"]):
     def _wait(self, future: SafeFuture[Any], timeout: float | None) -> None:
         if not future.done():
             self._check_process()
-            self.bridge.run(arrival(future), timeout=timeout)
+            self.bridge._run_at_home(arrival(future), timeout)
 
     # On the loop
 
@@ -180,26 +187,47 @@ class Group(DualContextManager["Group"]):
         self._is_open = True
         return self
 
-    def _begin(self, task: GroupTask[Any], coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+    def _begin(
+        self, task: GroupTask[Any], fn: Any, args: tuple[Any, ...], wait_started: bool, context: Context
+    ) -> None:
+        if task not in self._unbegun:
+            return  # `start` was broken off
         self._unbegun.discard(task)
-        if self._is_cancelled or task.cancelled():
-            coroutine.close()
-            task._future.cancel()
-        else:
-            started = task._task = self._tasks.start(coroutine, context)
-            self._children[started] = task
-            if started.done():
-                self._child_ended(started)
-            else:
-                started.add_done_callback(self._child_ended, context=context)
         self._news.ring()
+        if self._is_cancelled or not self._is_open or task.cancelled():
+            task._future.cancel()
+            return
+        try:
+            watch = watching(fn, "group")
+            coroutine: Any = self._carry(task, fn, args, wait_started)
+            coroutine.__qualname__ = task._name  # for what shows tasks
+            self._note(task, self._tasks.start(coroutine, context, watch), context)
+        except BaseException as error:  # out of a first step that ends the program: there is no task
+            is_handlers = is_of_handler(error)
+            self._errors.append(error)
+            if is_handlers and (begun := self._tasks.started_in(context)) is not None:
+                begun.remove_done_callback(self._child_ended)
+                self._note(task, begun, context)
+            else:
+                task._future.cancel()
+            self._cancel()
+            if is_handlers:
+                raise  # of whatever this thread waits for
+
+    def _note(self, task: GroupTask[Any], started: Task, context: Context) -> None:
+        task._task = started
+        self._children[started] = task
+        if started.done():
+            self._child_ended(started)
+        else:
+            started.add_done_callback(self._child_ended, context=context)
 
     async def _carry(self, task: GroupTask[Any], fn: Any, args: tuple[Any, ...], wait_started: bool) -> None:
         """Runs one call of the group."""
         future = task._future
         try:
             made = fn(*args, task_status=Starting(future)) if wait_started else fn(*args)
-            if not hasattr(made, "__await__"):
+            if not isawaitable(made):
                 raise TypeError(_sync_function(fn, made))
             result = await made
             if not wait_started:

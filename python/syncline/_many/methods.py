@@ -311,8 +311,13 @@ class ManyCalls:
         errors come in one ExceptionGroup, when all have cleaned up. Ctrl-C cancels them, too, and comes as itself.
 
         timeout: seconds that the block may take; then its calls are cancelled, and it raises TimeoutError.
+
+        Raises TypeError or ValueError for a timeout that is none.
         """
         from .group import Group
+        from .options import check_seconds
 
+        if timeout is not None:
+            check_seconds("timeout of group() is the seconds that its block may take", timeout)
         bridge: Bridge = self  # type: ignore[assignment]
         return Group(bridge, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ class Options:
     def __post_init__(self) -> None:
         who, name = self.who, self.name
         if not callable(self.fn):
+            if inspect.iscoroutine(self.fn):
+                self.fn.close()
+                raise TypeError(f"{who}() got a coroutine; give it the async function: {who}({name}, ...)")
             raise TypeError(f"{who}() takes an async function and items to call it with, not {name}")
         if not self.iterables:
             raise TypeError(f"{who}() needs items to call {name!r} with: {who}({name}, items)")
@@ -46,7 +50,7 @@ class Options:
                 raise TypeError(f"{who}() takes items from an iterable or an async one, not {kind}{hint}")
         self._check_count("limit", self.limit, "how many calls run at once")
         if self.timeout is not None:
-            self._check_seconds(self.timeout)
+            check_seconds(f"timeout of {who}() is the seconds that each call may take", self.timeout)
         if self.chunk is not None:
             self._check_count("chunk", self.chunk, "how many items an executor is given at a time")
             if self.executor is None:
@@ -87,11 +91,13 @@ class Options:
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name} of {self.who}() is {meaning}, a whole number, not {value!r}")
         if value < 1:
-            raise ValueError(f"{name} of {self.who}() is {meaning}, 1 or more, not {value!r}")
+            least = 0 if name == "worker_retries" else 1
+            raise ValueError(f"{name} of {self.who}() is {meaning}, {least} or more, not {value!r}")
 
-    def _check_seconds(self, value: object) -> None:
-        meaning = f"timeout of {self.who}() is the seconds that each call may take, not {value!r}"
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(meaning)
-        if value < 0 or math.isnan(value):
-            raise ValueError(meaning)
+
+def check_seconds(meaning: str, value: object) -> None:
+    """Raises TypeError or ValueError for what is no time to wait."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{meaning}, not {value!r}")
+    if value < 0 or math.isnan(value):
+        raise ValueError(f"{meaning}, not {value!r}")

@@ -16,7 +16,11 @@ MOMENT = 0.001
 
 def total(options: Options) -> int | None:
     """How many calls there will be, where that is known."""
-    sizes = [len(iterable) for iterable in options.iterables if isinstance(iterable, Sized)]
+    try:
+        sizes = [len(iterable) for iterable in options.iterables if isinstance(iterable, Sized)]
+    except Exception:
+        # Some classes have a `__len__` that raises where their objects are iterated over without end.
+        return None
     return min(sizes) if len(sizes) == len(options.iterables) else None
 
 

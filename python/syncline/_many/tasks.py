@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from functools import partial
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 
 from .. import _core
 from .._kinds import trio_here
+from .._visible import awaited_by_this_task
+from .watched import Watch
 
 
 class Task(Protocol):
@@ -22,6 +25,15 @@ class Task(Protocol):
     def exception(self) -> BaseException | None: ...
     def result(self) -> Any: ...
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> object: ...
+    def remove_done_callback(self, callback: Callable[[Any], object], /) -> object: ...
+
+
+class Start(Protocol):
+    """Starts a task; see `Tasks.start`."""
+
+    def __call__(
+        self, coroutine: Coroutine[Any, Any, Any], context: Context, watch: Watch | None = None, /
+    ) -> Task: ...
 
 
 class Bell(Protocol):
@@ -38,8 +50,16 @@ class Tasks(Protocol):
     """The loop that is running."""
 
     @property
-    def start(self) -> Callable[[Coroutine[Any, Any, Any], Context], Task]:
-        """Starts a task. On Python 3.12 and newer, asyncio's makes its first step now, and may have ended."""
+    def start(self) -> Start:
+        """Starts a task. On Python 3.12 and newer, asyncio's makes its first step now, and may have ended.
+
+        Its third argument, if it is given, wraps what the task runs (`watched`).
+        """
+        ...
+
+    def started_in(self, context: Context) -> Task | None:
+        """The task that runs in this context, which was made for it, if there is one: what a signal handler has raised
+        as it was started may have kept it from whoever starts it."""
         ...
 
     def call_soon(self, callback: Callable[[], object]) -> None:
@@ -77,14 +97,30 @@ def here() -> Tasks:
     return OnAsyncio()
 
 
+def _opting_in(start: Start) -> Start:
+    """As `start`, for tasks in which nested calls await in place: as in the one that starts them."""
+
+    def start_nestable(
+        coroutine: Coroutine[Any, Any, Any], context: Context, watch: Watch | None = None, /
+    ) -> Task:
+        return start(_core.Nestable(coroutine), context, watch)
+
+    return start_nestable
+
+
 class OnAsyncio:
     """A loop of asyncio's or of uvloop's."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.start: Callable[[Coroutine[Any, Any, Any], Context], Task] = partial(
-            _core.start_task, self._loop
-        )
+        start: Start = partial(_core.start_task, self._loop)
+        self.start: Start = awaited_by_this_task(_opting_in(start) if _core.has_opted_in() else start)
+
+    def started_in(self, context: Context) -> Task | None:
+        if sys.version_info < (3, 12):
+            return None  # tasks don't tell
+        found = (task for task in asyncio.all_tasks(self._loop) if task.get_context() is context)
+        return next(found, None)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(callback)

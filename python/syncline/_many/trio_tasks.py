@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
 import trio
+
+from .._core import Nestable, has_opted_in
+from .._trio import keeping_protection
+from .watched import Watch
 
 
 class OnTrio:
@@ -14,7 +19,10 @@ class OnTrio:
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        self.start: Callable[[Coroutine[Any, Any, Any], Context], TrioTask] = TrioTask
+        self.start: Callable[..., TrioTask] = partial(TrioTask, opts_in=has_opted_in())
+
+    def started_in(self, context: Context) -> TrioTask | None:
+        return None  # no signal handler is heard here
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         self._token.run_sync_soon(callback)
@@ -55,14 +63,27 @@ class TrioBell:
 class TrioTask:
     """A system task of trio's, with the methods of asyncio's."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context,
+        watch: Watch | None = None,
+        *,
+        opts_in: bool = False,
+    ) -> None:
+        if watch is not None:
+            coroutine = watch(coroutine)
         self.ended = trio.Event()
         self._scope = trio.CancelScope()
         self._callbacks: list[Callable[[TrioTask], object]] = []
         self._value: Any = None
         self._error: BaseException | None = None
         self._was_cancelled = True
-        trio.lowlevel.spawn_system_task(self._carry, coroutine, name=repr(coroutine), context=context)
+        carry = self._carry_nestable if opts_in else self._carry
+        trio.lowlevel.spawn_system_task(carry, coroutine, name=repr(coroutine), context=context)
+
+    def _carry_nestable(self, coroutine: Coroutine[Any, Any, Any]) -> Nestable[None]:
+        return Nestable(keeping_protection(self._carry(coroutine)))
 
     async def _carry(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -97,3 +118,6 @@ class TrioTask:
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context) -> None:
         self._callbacks.append(callback)
+
+    def remove_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        self._callbacks.remove(callback)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AbstractAsyncContextManager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from .._converted import standing_for
 from .._dual import DualContextManager, DualIterator
-from .methods import Converting
-from .objects import AsyncSide, Twin, class_of, taken
+from .._kinds import type_of
+from .methods import Converting, called_as
+from .objects import AsyncSide, Twin, known_as, taken
 from .one_task import OneTask
 from .surface import METHODS, Member, kind_of, members
 
@@ -42,7 +43,7 @@ class Sides:
 
     def of(self, twin: Twin) -> AsyncSide:
         """The async side of a twin."""
-        cls = class_of(twin._twin_object)
+        cls = type_of(twin._twin_object)
         kind = self._kinds.get(cls)
         if kind is None:
             kind = self._kinds[cls] = self._made(cls)
@@ -91,20 +92,21 @@ class Sides:
             return self.give(side, side._twin_object.__aiter__())
 
         def wait(side: AsyncSide) -> Any:
-            return _there(side._twin_home, _awaited, side._twin_object).__await__()
+            of = side._twin_object
+            return self._waiting(side, known_as(_awaited, of), of, None).__await__()
 
         if member.name == "__aiter__" and member.kind == "method":
             return iterate
         if member.name == "__await__":
             return wait
         converting = Converting(member, self.family, self)
-        body = self._body(
-            member.kind, attrgetter(member.name), converting, is_direct=member.name.startswith("__")
-        )
+        kind = "begun" if called_as(member) != member.kind else member.kind
+        body = self._body(kind, attrgetter(member.name), converting, is_direct=member.name.startswith("__"))
         return standing_for(member.function, body)
 
     def _body(self, kind: str, find: Callable[[Any], Any], converting: Converting, *, is_direct: bool) -> Any:
-        there, awaited = _there, self._awaited_there  # taken into the closures, as in methods.py
+        # Taken into the closures, as in methods.py.
+        there, is_awaited, pending, begin = _there, self.family.is_for_awaiting, self._pending, self._begun
 
         async def coroutine(side: AsyncSide, *args: Any, **kwargs: Any) -> Any:
             if converting.take is not None:
@@ -117,24 +119,40 @@ class Sides:
                 args, kwargs = converting.take(args, kwargs)
             call = find(side._twin_object)
             result = call(*args, **kwargs) if is_direct else side._twin_home.call(call, *args, **kwargs)
-            waiting = awaited(side, result)
-            if waiting is not None or converting.give is None:
-                return waiting or result
-            return converting.give(side, result)
+            if is_awaited(result):
+                return pending(side, call, result, converting.give)
+            return result if converting.give is None else converting.give(side, result)
+
+        def begun(side: AsyncSide, *args: Any, **kwargs: Any) -> Any:
+            if converting.take is not None:
+                args, kwargs = converting.take(args, kwargs)
+            return begin(side, find(side._twin_object), args, kwargs, converting.give)
 
         def wrapped(side: AsyncSide, *args: Any, **kwargs: Any) -> Any:
             if converting.take is not None:
                 args, kwargs = converting.take(args, kwargs)
             result = find(side._twin_object)(*args, **kwargs)
+            if kind == "generator" and not hasattr(result, "__aiter__"):
+                return pending(side, result, result, None) if is_awaited(result) else self.give(side, result)
             return self.wrap("manager" if kind == "manager" else "iterator", converting.give, side, result)
 
-        return {"coroutine": coroutine, "method": method}.get(kind, wrapped)
+        return {"coroutine": coroutine, "method": method, "begun": begun}.get(kind, wrapped)
 
-    def _awaited_there(self, side: AsyncSide, result: Any) -> Any:
-        """What is to be awaited for a result that is awaitable and nothing else; else None."""
-        if inspect.isawaitable(result) and self.family.give(side, result) is result:
-            return _there(side._twin_home, _awaited, result)
-        return None
+    def _begun(self, side: AsyncSide, fn: Any, args: Any, kwargs: Any, give: Give | None) -> Any:
+        """What async code gets for the call of a sync function around an async one, which is made on the loop."""
+        call = functools.partial(fn, *args, **kwargs)
+        waiting = self._waiting(side, known_as(_called, fn), call, give)
+        return Pending(waiting, self.wrap("manager", None, side, Later(call)))
+
+    def _pending(self, side: AsyncSide, of: Any, result: Any, give: Give | None) -> Any:
+        """What it gets for the result of a sync function that is to be awaited, and perhaps can be entered instead."""
+        waiting = self._waiting(side, known_as(_awaited, of), result, give)
+        if not hasattr(result, "__aenter__"):
+            return waiting
+        return Pending(waiting, self.wrap("manager", None, side, result))
+
+    async def _waiting(self, side: AsyncSide, fn: Callable[..., Any], of: Any, give: Give | None) -> Any:
+        return (give or self.give)(side, await _there(side._twin_home, fn, of))
 
     def attribute(self, side: AsyncSide, name: str) -> Any:
         """What a class knows nothing of, and what is no method."""
@@ -143,13 +161,13 @@ class Sides:
         if given is not value or isinstance(value, type):
             return given
         if inspect.isawaitable(value):
-            return _there(side._twin_home, _awaited, value)
+            return self._pending(side, value, value, None)
         kind = kind_of(value) if callable(value) else "attribute"
         if kind == "attribute" or (
             kind == "method" and getattr(value, "__self__", None) is not side._twin_object
         ):
             return value
-        member = Member(name, name, kind, "static", class_of(side._twin_object), value, value)
+        member = Member(name, name, kind, "static", type_of(side._twin_object), value, value)
         body = self._body(kind, lambda _: value, Converting(member, self.family, self), is_direct=False)
         made = functools.partial(body, side)
         functools.update_wrapper(made, value)
@@ -174,6 +192,51 @@ async def _leave(side: AsyncSide, *exc_info: object) -> Any:
 
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
+
+
+async def _called(call: Callable[[], Any]) -> Any:
+    result = call()
+    return await result if inspect.isawaitable(result) else result
+
+
+class Pending(Coroutine[Any, Any, Any], AbstractAsyncContextManager[Any]):
+    """What can be awaited or entered, such as a request of aiohttp's client."""
+
+    def __init__(self, waiting: Coroutine[Any, Any, Any], manager: Entered) -> None:
+        self._waiting, self._manager = waiting, manager
+
+    def __await__(self) -> Any:
+        return self._waiting.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._waiting.send(value)
+
+    def throw(self, *args: Any) -> Any:
+        return self._waiting.throw(*args)
+
+    def close(self) -> None:
+        self._waiting.close()
+
+    async def __aenter__(self) -> Any:
+        self._waiting.close()
+        return await self._manager.__aenter__()
+
+    async def __aexit__(self, *exc_info: object) -> Any:
+        return await self._manager.__aexit__(*exc_info)
+
+
+class Later:
+    """An async context manager that a function makes where it is entered."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    async def __aenter__(self) -> Any:
+        self._made = self._make()
+        return await self._made.__aenter__()
+
+    async def __aexit__(self, *exc_info: object) -> Any:
+        return await self._made.__aexit__(*exc_info)
 
 
 class Items(AsyncGenerator[Any, Any]):
@@ -231,7 +294,7 @@ class Entered(AbstractAsyncContextManager[Any]):
         self._task = OneTask(home)
 
     async def __aenter__(self) -> Any:
-        return self._give(await self._task.do(self._enter))
+        return self._give(await self._task.do(known_as(Entered._enter, self._of.__aenter__), self))
 
     async def _enter(self) -> Any:
         entered = await self._of.__aenter__()
@@ -240,3 +303,9 @@ class Entered(AbstractAsyncContextManager[Any]):
 
     async def __aexit__(self, *exc_info: object) -> Any:
         return await self._task.do(self._of.__aexit__, *exc_info, is_last=True)
+
+    def __del__(self) -> None:
+        # Nobody can leave it any more. In async code, too, an object that is dropped is not left.
+        if hasattr(self, "_task"):
+            self._task.give_up = None
+            self._task.end()

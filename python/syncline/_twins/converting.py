@@ -13,13 +13,14 @@ import functools
 import inspect
 import types
 from collections import deque
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from weakref import ref
 
-from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, run_by
-from .._kinds import is_async_fn, is_async_gen_fn
-from .objects import AsyncSide, Quarters, Twin, class_of, is_a, taken, twin_of
-from .shapes import Shape, returned
+from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, enter_wholly, run_by
+from .._kinds import is_async_fn, is_async_gen_fn, type_of
+from .objects import AsyncSide, Quarters, Twin, is_a, taken, twin_of
+from .shapes import Shape, awaited, returned
 from .surface import has_async_members, members
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _CONTAINERS: Final = (list, tuple, set, frozenset, deque)
 _UNSEEN: Final = object()
+_USES: Final = ("__aenter__", "__aiter__", "__anext__")
+"""What async code has an object for, besides awaiting it."""
 _SERVE_SYNC_CODE: Final[frozenset[type]] = frozenset({Twin, DualCoroutine, DualIterator, DualContextManager})
 
 
@@ -63,6 +66,8 @@ class Family:
         """Those, and the twins of their bases."""
         self.related: set[str] = set()
         """The packages whose classes get a twin when an object of them comes out."""
+        self.unasked: set[type] = set()
+        """The classes that got one so."""
         self.made = made
         self.adapted = adapted
         self.aio = aio
@@ -75,7 +80,8 @@ class Family:
 
     def home(self, bridge: Bridge) -> Quarters:
         """Where an object lives that is made by this thread through `bridge`."""
-        if bridge is not self.bridge or bridge.scope != "process":
+        # The same bridge may come as the one that stays home, which shares its variables.
+        if vars(bridge) is not vars(self.bridge) or bridge.scope != "process":
             return Quarters(bridge)
         if self._home is None:
             self._home = Quarters(bridge)
@@ -85,8 +91,19 @@ class Family:
         """Has `reset` called whenever a class gets a twin."""
         self._resets.append(reset)
 
-    def add(self, cls: type, twin: type[Twin]) -> None:
+    def relate(self, packages: Iterable[str]) -> None:
+        """Has objects of async classes of these packages come as twins."""
+        before = len(self.related)
+        self.related.update([packages] if isinstance(packages, str) else packages)
+        if len(self.related) > before:
+            self._look_again()
+
+    def add(self, cls: type, twin: type[Twin], *, is_asked: bool = True) -> None:
+        (self.unasked.discard if is_asked else self.unasked.add)(cls)
         self.twins[cls] = twin
+        self._look_again()
+
+    def _look_again(self) -> None:
         self._version += 1
         self._actions.clear()
         self._lasting.clear()
@@ -94,7 +111,7 @@ class Family:
             reset()
 
     def give(self, owner: Any, value: Any) -> Any:
-        cls = class_of(value)
+        cls = type_of(value)
         action = self._lasting.get(cls, _UNSEEN)
         if action is _UNSEEN:
             action = self._actions.get(ref(cls), _UNSEEN)
@@ -106,27 +123,41 @@ class Family:
         make = {"generator": as_generator, "iterator": as_iterator, "manager": as_manager}[kind]
         return make(inner or _as_it_is, owner, value)
 
-    async def called(
-        self, owner: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Calls a sync method, on the loop. What it returns is awaited, if that is what it is good for."""
-        result = fn(*args, **kwargs)
-        if inspect.isawaitable(result) and self.give(owner, result) is result:
-            return await result
-        return result
-
     def give_called(self, owner: Any, value: Any) -> Any:
-        """The same for what was called in the calling thread."""
-        given = self.give(owner, value)
-        if given is value and inspect.isawaitable(value):
-            return self.give(owner, owner._twin_home.bridge.run(value))
-        return given
+        """What sync code gets for what a sync method returned, which was called in the calling thread."""
+        if self.is_awaited(value):
+            value = owner._twin_home.bridge.run(value)
+        return self.give(owner, value)
+
+    def is_awaited(self, value: Any) -> bool:
+        """Whether sync code gets what awaiting the result of a sync method gives, instead of a twin that can be run."""
+        return self.is_for_awaiting(value) or (
+            inspect.isawaitable(value)
+            and not self._is_asked(type_of(value))
+            and _gives_as_much(type_of(value))
+        )
+
+    def is_for_awaiting(self, value: Any) -> bool:
+        """Whether it is a coroutine, a future, or something else that is awaited and has no other use."""
+        cls = type_of(value)
+        if not inspect.isawaitable(value) or self._is_asked(cls):
+            return False
+        return _is_begun(value) or not any(hasattr(cls, name) for name in _USES)
+
+    def _is_asked(self, cls: type) -> bool:
+        """Whether objects of this class come as they are, or as a twin that somebody asked for."""
+        return not _SERVE_SYNC_CODE.isdisjoint(cls.__mro__) or any(
+            base in self.twins and base not in self.unasked for base in cls.__mro__
+        )
 
     def may_have_twin(self, cls: type) -> bool:
         """Whether an object that is annotated as of this class may have one."""
         if getattr(cls, "_is_protocol", False):
             return True  # not all of them can be asked
-        return any(issubclass(cls, known) or issubclass(known, cls) for known in self.twins)
+        try:
+            return any(known in cls.__mro__ or issubclass(known, cls) for known in self.twins)
+        except TypeError:  # neither can what derives from one
+            return True
 
     def _action_for(self, cls: type, value: Any) -> Give | None:
         version = self._version
@@ -152,12 +183,11 @@ class Family:
             return functools.partial(as_generator, None)
         if cls.__module__ == "contextlib" and hasattr(cls, "__aenter__"):
             return functools.partial(as_manager, None)
-        if hasattr(cls, "__await__"):
-            return None  # a coroutine, a future, a task
+        if _is_begun(value):
+            return None  # it is awaited
         if hasattr(cls, "__aiter__") and not _is_of_python(cls):
             return functools.partial(as_iterator, None)
-        is_useless = any(hasattr(cls, name) for name in ("__aenter__", "__aiter__", "__anext__"))
-        if is_useless or (
+        if any(hasattr(cls, name) for name in _USES) or (
             self._is_related(cls) and (self._leads_to_async(cls, set()) or _has_async_attributes(value))
         ):
             return as_twin(self.made(cls))
@@ -172,9 +202,28 @@ class Family:
             return True
         seen.add(cls)
         found = members(cls).values()
-        shapes = [returned(member) for member in found if not member.is_method]
+        shapes = [returned(member) for member in found if not member.is_method or member.name == "__call__"]
         classes = {shape.type for shape in shapes if shape.kind == "class"} - seen
         return any(self._is_related(each) and self._leads_to_async(each, seen) for each in classes)
+
+
+async def called(owner: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls a sync method, on the loop. What it returns is awaited, if that is what it is good for."""
+    result = fn(*args, **kwargs)
+    return await result if owner._twin_family.is_awaited(result) else result
+
+
+def _is_begun(value: Any) -> bool:
+    """Whether it is a coroutine, a future, a task, or what takes the place of one."""
+    return isinstance(value, Coroutine) or hasattr(type_of(value), "_asyncio_future_blocking")
+
+
+def _gives_as_much(cls: type) -> bool:
+    """Whether awaiting an object gives another one that can be iterated over or entered as well."""
+    result = awaited(cls).type
+    if not isinstance(result, type) or issubclass(cls, result):
+        return False
+    return all(hasattr(result, name) for name in _USES if hasattr(cls, name))
 
 
 def _is_of_python(cls: type) -> bool:
@@ -229,7 +278,7 @@ class TwinManager(DualContextManager[Any]):
 
     def __enter__(self) -> Any:
         owner, give = self._twin_items
-        return give(owner, super().__enter__())
+        return enter_wholly(self, super().__enter__, functools.partial(give, owner))
 
 
 def as_generator(items: Give | None, owner: Any, value: Any) -> Any:
@@ -351,7 +400,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 def _remade(container: Any, items: Any) -> Any:
     """A container like that one with other items; subclasses that can't be made so become what they derive from."""
-    kind: Any = class_of(container)
+    kind: Any = type_of(container)
     if hasattr(kind, "_make"):  # a named tuple
         return kind._make(items)
     if hasattr(container, "default_factory"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# What a body that only declares is compiled to, whatever it says: without a docstring, with one, and raising.
 def _declared() -> None: ...
 
 

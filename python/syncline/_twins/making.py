@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 from weakref import WeakSet
 
 from .._converted import standing_for
+from .._kinds import type_of
 from . import methods
 from .aio import Sides
 from .converting import Family
 from .declared import filled
-from .objects import Twin, class_of, has_own, make, taken, twin_of
+from .objects import Twin, has_own, make, taken, twin_of
 from .surface import METHODS, Member, members, surface, twin_name
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def family_of(bridge: Bridge) -> Family:
         return known
 
     def make_twin(cls: type) -> type[Twin]:
-        return _asked_for(family, cls, _usual(cls))
+        return _twin(family, cls, _usual(cls), is_asked=False)
 
     def adapt(twin: Twin, name: str, value: Any) -> Any:
         return methods.adapted(family, twin, name, value)
@@ -91,6 +92,7 @@ def blocking(bridge: Bridge, given: Any, of: type | None, **terms: Any) -> Any:
         return decorate
     if isinstance(given, type):
         return class_twin(bridge, given, **terms)
+    family_of(bridge).relate(terms["related"])
     return object_twin(bridge, given)
 
 
@@ -112,15 +114,16 @@ def class_twin(
 ) -> type[Twin]:
     """The twin of a class; of a twin, one whose objects live on this bridge."""
     family = family_of(bridge)
-    family.related.update([related] if isinstance(related, str) else related)
+    family.relate(related)
     if Twin in cls.__mro__:
         return _moved(bridge, cls)
     direct = (direct,) if isinstance(direct, str) else tuple(direct)
     _check(cls, names or {}, direct)
     known = family.twins.get(cls)
     if known is not None and name in (None, known.__name__) and not names and not direct:
+        family.unasked.discard(cls)
         return known
-    return _asked_for(family, cls, Terms(name or twin_name(cls.__name__), module, dict(names or {}), direct))
+    return _twin(family, cls, Terms(name or twin_name(cls.__name__), module, dict(names or {}), direct))
 
 
 def _check(cls: type, names: Mapping[str, str], direct: Iterable[str]) -> None:
@@ -138,12 +141,13 @@ def _check(cls: type, names: Mapping[str, str], direct: Iterable[str]) -> None:
 def object_twin(bridge: Bridge, of: Any) -> Twin:
     """The twin of an object that is there already."""
     family = family_of(bridge)
-    cls = class_of(of)
+    cls = type_of(of)
+    family.unasked.discard(cls)
     known = next((family.twins[base] for base in cls.__mro__ if base in family.twins), None)
-    return twin_of(of, known or family.made(cls), family.home(bridge))
+    return twin_of(of, known or _twin(family, cls, _usual(cls)), family.home(bridge))
 
 
-def _asked_for(family: Family, cls: type, terms: Terms) -> type[Twin]:
+def _twin(family: Family, cls: type, terms: Terms, *, is_asked: bool = True) -> type[Twin]:
     made: Any = family.mirrors.get(cls)
     if terms.names or terms.direct:
         made = family.mirrors[cls] = _mirror(family, cls, terms)
@@ -154,12 +158,12 @@ def _asked_for(family: Family, cls: type, terms: Terms) -> type[Twin]:
         made.__name__, made.__qualname__, made.__module__ = terms.name, terms.name, terms.module
         if not _is_protocol(cls):
             made._twin_recipe = _recipe(family, cls, terms)
-    family.add(cls, made)
+    family.add(cls, made, is_asked=is_asked)
     return cast("type[Twin]", made)
 
 
 def _moved(bridge: Bridge, twin: type[Twin]) -> type[Twin]:
-    if twin._twin_bridge is bridge:
+    if vars(twin._twin_bridge) is vars(bridge):
         return twin
     body = {
         "__slots__": (),
@@ -207,6 +211,8 @@ def _mirror(family: Family, cls: type, terms: Terms) -> type[Twin]:
     if is_protocol:
         # Nothing of ours in it: what a protocol has, its implementations would have to have.
         return cast("type[Twin]", typing.runtime_checkable(made) if _is_checkable(cls) else made)
+    if hasattr(cls, "__class_getitem__") and not hasattr(made, "__class_getitem__"):
+        made.__class_getitem__ = classmethod(types.GenericAlias)  # a base of the standard library brought it
     made._twin_class, made._twin_family, made._twin_bridge = cls, family, family.bridge
     made._twin_recipe = _recipe(family, cls, terms)
     made._twin_lost = {
@@ -286,9 +292,23 @@ def _special(cls: type, family: Family, terms: Terms) -> dict[str, Any]:
         special["__hash__"] = None if cls.__hash__ is None else _hash
     if hasattr(cls, "__del__"):
         special["__del__"] = _dropped
+    if any("__signature__" in vars(base) for base in cls.__mro__):
+        special["__signature__"] = _Signature(cls)
     if "__class_getitem__" in vars(cls):
         special["__class_getitem__"] = classmethod(types.GenericAlias)
     return special
+
+
+class _Signature:
+    """That of a class which says itself how it is called, as pydantic's do once all of their fields are known."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+
+    def __get__(self, twin: Twin | None, owner: type) -> inspect.Signature:
+        if twin is not None:
+            raise AttributeError("__signature__")
+        return inspect.signature(self._cls)
 
 
 def _constructor(cls: type, family: Family) -> Any:

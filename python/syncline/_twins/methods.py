@@ -16,19 +16,24 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from .._converted import standing_for
-from .._dual import DualContextManager, run_by
-from .converting import giver, taker
-from .objects import Twin, class_of, taken
+from .._dual import DualContextManager, enter_wholly, run_by
+from .._kinds import type_of
+from .converting import called, giver, taker
+from .objects import Twin, known_as, taken
 from .shapes import Shape, parameters, returned
 from .surface import Member, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from .converting import Family, Give, View
     from .objects import Quarters
 
     Taking = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+_set_entered = Twin.__dict__["_twin_entered"].__set__
 
 
 class Converting:
@@ -44,6 +49,11 @@ class Converting:
         self.take: Taking | None = self._first_take
         self.give: Give | None = None
         family.on_new_twin(self._reset)
+
+    @property
+    def function(self) -> Any:
+        """The function that the method is made of."""
+        return self._member.function
 
     def _reset(self) -> None:
         self.take = self._first_take
@@ -64,6 +74,13 @@ def outcome(member: Member) -> Shape:
     """The shape of what the annotation of an async method says: of what is awaited, of an item, of what is entered."""
     shape = returned(member)
     is_async = inspect.iscoroutinefunction(inspect.unwrap(member.function))
+    is_of_items = shape.kind in ("generator", "iterator")
+    if (
+        member.kind == "coroutine"
+        and is_of_items
+        and inspect.isasyncgenfunction(inspect.unwrap(member.function))
+    ):
+        return Shape("list", shape.of[:1])  # which a decorator has made of the items
     if member.kind == "coroutine" and not is_async:
         return shape.of[0] if shape.kind == "awaitable" else Shape("unknown")
     if member.kind in ("generator", "iterable", "manager"):
@@ -104,11 +121,11 @@ def method(member: Member, family: Family, *, is_direct: bool) -> Any:
     is_direct = is_direct or is_special or inspect.isgeneratorfunction(inspect.unwrap(member.function))
     find = attrgetter(name)
     return standing_for(
-        member.function, _body(_called_as(member), is_direct, find, Converting(member, family), family)
+        member.function, _body(called_as(member), is_direct, find, Converting(member, family), family)
     )
 
 
-def _called_as(member: Member) -> str:
+def called_as(member: Member) -> str:
     """The kind of body for a method. A sync function around an async one may return something else than that."""
     is_wrapped = member.kind == "coroutine" and not inspect.iscoroutinefunction(member.function)
     return "method" if is_wrapped else member.kind
@@ -117,7 +134,7 @@ def _called_as(member: Member) -> str:
 def _body(
     kind: str, is_direct: bool, find: Callable[[Any], Any], converting: Converting, family: Family
 ) -> Any:
-    made_by_us, called = Twin, family.called
+    made_by_us, run = Twin, known_as(called, converting.function) if kind == "method" else None
 
     def coroutine(self: Twin, *args: Any, **kwargs: Any) -> Any:
         take = converting.take
@@ -135,13 +152,16 @@ def _body(
     def on_the_loop(self: Twin, *args: Any, **kwargs: Any) -> Any:
         if converting.take is not None:
             args, kwargs = converting.take(args, kwargs)
-        result = self._twin_run(called, self, find(self._twin_object), args, kwargs)
+        result = self._twin_run(run, self, find(self._twin_object), args, kwargs)
         return result if converting.give is None else converting.give(self, result)
 
     def generator(self: Twin, *args: Any, **kwargs: Any) -> Any:
         if converting.take is not None:
             args, kwargs = converting.take(args, kwargs)
-        return family.wrap("generator", converting.give, self, find(self._twin_object)(*args, **kwargs))
+        result = find(self._twin_object)(*args, **kwargs)
+        if not hasattr(result, "__aiter__"):  # a sync function around an async generator function made it
+            return family.give_called(self, result)
+        return family.wrap("generator", converting.give, self, result)
 
     def iterable(self: Twin, *args: Any, **kwargs: Any) -> Any:
         if converting.take is not None:
@@ -149,7 +169,9 @@ def _body(
         result = self._twin_home.call(find(self._twin_object), *args, **kwargs)
         given = family.give(self, result)
         return (
-            given if isinstance(given, made_by_us) else family.wrap("iterator", converting.give, self, result)
+            given
+            if isinstance(given, made_by_us)
+            else family.wrap("generator", converting.give, self, result)
         )
 
     def manager(self: Twin, *args: Any, **kwargs: Any) -> Any:
@@ -167,37 +189,55 @@ def _body(
 
 
 def _entering(member: Member, family: Family) -> Any:
-    converting, enter = Converting(member, family), _enter
+    converting, enter_by = Converting(member, family), enter
 
     def enter_twin(self: Twin) -> Any:
-        return converting.out(self, enter(self))
+        return enter_by(self, self._twin_object, lambda entered: converting.out(self, entered))
 
     return standing_for(member.function, enter_twin)
 
 
-def _enter(twin: Twin) -> Any:
+def enter(
+    twin: Twin, manager: AbstractAsyncContextManager[Any], give: Callable[[Any], Any] | None = None
+) -> Any:
+    """Enters the manager where the twin's object lives, for `leave`; returns what `give` makes of what that gives."""
     twin._twin_home.check()
-    manager = run_by(twin._twin_home.bridge, DualContextManager(twin._twin_object))
-    entered = manager.__enter__()
-    twin._twin_entered = (*getattr(twin, "_twin_entered", ()), manager)
-    return entered
+    entering = run_by(twin._twin_home.bridge, DualContextManager(manager))
+    entering._give_up_when_dropped()
+
+    def note(entered: Any) -> Any:
+        given = entered if give is None else give(entered)
+        _set_entered(twin, (*getattr(twin, "_twin_entered", ()), entering))
+        return given
+
+    try:
+        return enter_wholly(entering, entering.__enter__, note)
+    except BaseException:
+        _set_entered(twin, tuple(each for each in getattr(twin, "_twin_entered", ()) if each is not entering))
+        raise
 
 
 def _leaving(member: Member, family: Family) -> Any:
-    leave = _leave
+    leave_by = leave
 
     def leave_twin(self: Twin, *exc_info: Any) -> Any:
-        return leave(self, *exc_info)
+        return leave_by(self, *exc_info)
 
     return standing_for(member.function, leave_twin)
 
 
-def _leave(twin: Twin, *exc_info: Any) -> Any:
+def leave(twin: Twin, *exc_info: Any) -> Any:
+    """Leaves it as often as it was entered."""
     entered = getattr(twin, "_twin_entered", ())
     if not entered:
         raise RuntimeError(f"this {type(twin).__name__} is not entered; use it in a `with` statement")
-    twin._twin_entered = entered[:-1]
-    return entered[-1].__exit__(*exc_info)
+    entering = entered[-1]
+    try:
+        _set_entered(twin, entered[:-1])
+        return entering.__exit__(*exc_info)
+    except BaseException as error:
+        entering._leave_again(error)  # if a signal handler has raised it before that was left
+        raise
 
 
 def _iterating(member: Member, family: Family) -> Any:
@@ -257,7 +297,7 @@ class Owner:
 
 def class_method(member: Member, family: Family, *, is_direct: bool) -> Any:
     """The same for a class method."""
-    body = _body(_called_as(member), is_direct, attrgetter(member.name), Converting(member, family), family)
+    body = _body(called_as(member), is_direct, attrgetter(member.name), Converting(member, family), family)
     owner = Owner
 
     def call(cls: type[Twin], *args: Any, **kwargs: Any) -> Any:
@@ -268,7 +308,7 @@ def class_method(member: Member, family: Family, *, is_direct: bool) -> Any:
 
 def static_method(cls: type, member: Member, family: Family, *, is_direct: bool) -> Any:
     """The same for a static method."""
-    body = _body(_called_as(member), is_direct, attrgetter(member.name), Converting(member, family), family)
+    body = _body(called_as(member), is_direct, attrgetter(member.name), Converting(member, family), family)
     owner = Owner
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -281,12 +321,13 @@ def readable(member: Member, family: Family) -> property:
     """The property for one of the async class, whatever kind of property that is."""
     name, kind = member.name, member.kind
     converting = Converting(member, family)
+    read = {"async property": _read, "async cached property": _read_once}.get(kind)
+    if read is not None:
+        read = known_as(read, member.function)
 
     def value(self: Twin) -> Any:
-        if kind == "async property":
-            return self._twin_run(_read, self._twin_object, name)
-        if kind == "async cached property":
-            return self._twin_run(_read_once, self._twin_object, name)
+        if read is not None:
+            return self._twin_run(read, self._twin_object, name)
         found = getattr(self._twin_object, name)
         # One that is async, though nothing said so.
         return self._twin_home.bridge.run(found) if inspect.iscoroutine(found) else found
@@ -353,9 +394,9 @@ def adapted(family: Family, owner: Twin, name: str, value: Any) -> Any:
     kind = kind_of(value)
     if kind == "method" and getattr(value, "__self__", None) is not owner._twin_object:
         return value
-    member = Member(name, name, kind, "static", class_of(owner._twin_object), value, value)
+    member = Member(name, name, kind, "static", type_of(owner._twin_object), value, value)
     made: Any = functools.partial(
-        _body(_called_as(member), False, lambda _: value, Converting(member, family), family), owner
+        _body(called_as(member), False, lambda _: value, Converting(member, family), family), owner
     )
     functools.update_wrapper(made, value)
     del made.__wrapped__  # tools would take it for async

@@ -11,10 +11,11 @@ import _weakref
 import copy
 import sys
 import threading
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 from weakref import KeyedRef
 
-from .. import _core
+from .. import _core, _kinds
 from .._mistakes import living_on
 
 if TYPE_CHECKING:
@@ -25,15 +26,18 @@ if TYPE_CHECKING:
 
 
 class Quarters:
-    """Where async objects live: a bridge, and of one whose threads have loops of their own, the thread."""
+    """Where async objects live: a bridge, and of one whose threads have loops of their own, the thread.
+
+    Calls through `bridge` stay on its loops, also those of the default bridge, which roams otherwise.
+    """
 
     __slots__ = ("_thread", "bridge", "run")
 
     def __init__(self, bridge: Bridge) -> None:
-        # Said again, as the default bridge can be given options after it has made twins.
+        # Checked again, as the default bridge can be given options after it has made twins.
         if (mistake := living_on(vars(bridge)["_options"])) is not None:
             raise TypeError(mistake)
-        self.bridge = bridge
+        self.bridge = bridge = staying_home(bridge)
         self._thread: threading.Thread | None = None
         self.run: Callable[..., Any] = bridge._run_synced
         if bridge.scope != "process":
@@ -65,7 +69,7 @@ class Quarters:
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Calls a sync function on the loop. Unlike `Bridge.call` it takes one that returns something to await."""
-        return self.run(_called, fn, args, kwargs)
+        return self.run(known_as(_called, fn), fn, args, kwargs)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Starts an async function of ours there."""
@@ -88,6 +92,26 @@ class Quarters:
             self.submit(_emptied, held)
         except (ImportError, RuntimeError):  # there is no loop any more, or the interpreter ends
             held.clear()
+
+
+def staying_home(bridge: Bridge) -> Bridge:
+    """The same bridge, but that it does not roam."""
+    if not vars(bridge)["_options"].get("roams"):
+        return bridge
+    new: Any = _core.Bridge.__new__
+    home: Bridge = new(type(bridge), _home_of=bridge)
+    home.__dict__ = vars(bridge)
+    return home
+
+
+def known_as(ours: Any, of: Any) -> Any:
+    """An async function of ours, under the name of what it calls: whoever looks at calls and tasks looks for that."""
+    of = _kinds.named(of)
+    name: str = of.__qualname__
+    made = FunctionType(ours.__code__, ours.__globals__, name, ours.__defaults__, ours.__closure__)
+    made.__qualname__ = name
+    made.__module__ = getattr(of, "__module__", None) or ours.__module__
+    return made
 
 
 async def _called(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -135,7 +159,15 @@ class Twin:
             raise AttributeError(name)  # looked up in the class; what asks an object for it tries what it is
         if (new := self._twin_lost.get(name)) is not None:
             raise AttributeError(f"{type(self).__name__} has {new!r} in the place of {name!r}")
-        return self._twin_family.adapted(self, name, getattr(self._twin_object, name))
+        try:
+            found = getattr(self._twin_object, name)
+        except AttributeError as error:
+            if "run" in dir(type(self)) and hasattr(_kinds.type_of(self._twin_object), "__await__"):
+                error.add_note(
+                    f"what run() gives, the result of awaiting this {type(self).__name__}, may have it"
+                )
+            raise
+        return self._twin_family.adapted(self, name, found)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._is_of_the_twin(name):
@@ -153,7 +185,9 @@ class Twin:
         """Whether an attribute is kept here: what the class defines, or a subclass has and the async object has not."""
         for base in type(self).__mro__:
             if name in vars(base):
-                return hasattr(class_of(vars(base)[name]), "__set__") or not hasattr(self._twin_object, name)
+                return hasattr(_kinds.type_of(vars(base)[name]), "__set__") or not hasattr(
+                    self._twin_object, name
+                )
         return hasattr(self, "__dict__") and not (
             hasattr(self, "_twin_object") and hasattr(self._twin_object, name)
         )
@@ -164,7 +198,7 @@ class Twin:
 
     def __repr__(self) -> str:
         of = getattr(self, "_twin_object", None)
-        if of is None or not has_own(class_of(of), "__repr__"):
+        if of is None or not has_own(_kinds.type_of(of), "__repr__"):
             return object.__repr__(self)
         # A dataclass, for one, begins with its name.
         text, name = repr(of), type(of).__qualname__
@@ -250,11 +284,6 @@ class AsyncSide:
     @property
     def _twin_home(self) -> Quarters:
         return self._twin._twin_home
-
-
-def class_of(value: object) -> type:
-    """Its class, of which checkers believe nothing more."""
-    return type(value)
 
 
 def is_a(value: object, classes: type | tuple[type, ...]) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._kinds import trio_here
+from .objects import known_as
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +49,8 @@ class OneTask:
         """Awaits `fn(*args)` in the task, from whatever loop. After the last step the task ends."""
         self._home.check_async()
         # Not by `bridge._run_async`, which SynclineInstrumentor replaces: `_ask` is nobody's function.
-        return await _core.Bridge._run_async(self._home.bridge, self._ask, (fn, args, is_last), None)
+        ask = known_as(OneTask._ask, fn)
+        return await _core.Bridge._run_async(self._home.bridge, ask, (self, fn, args, is_last), None)
 
     def end(self) -> None:
         """Has the task end without another step."""
@@ -58,7 +60,7 @@ class OneTask:
     async def _ask(self, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], is_last: bool) -> Any:
         if self._task is None:
             self._asked = _event()
-            self._task = self._home.submit(self._serve)
+            self._task = self._home.submit(known_as(OneTask._serve, fn), self)
         if self._is_over:
             raise RuntimeError("it was cancelled, or its loop has ended it")
         step = Step(fn, args, _event())
@@ -101,6 +103,7 @@ class OneTask:
                 raise
             finally:
                 step.done.set()
+                del step, fn, args  # between steps the task keeps nothing that leads to who asked
 
 
 def _event() -> Any:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from .surface import Member, raw_annotations
+from .surface import Member, members, raw_annotations
 
 # "plain": nothing in it can be an object with a twin: numbers, texts, None and so on
 # "class": an object of `type`, whose class may have a twin
@@ -106,6 +106,22 @@ def returned(member: Member) -> Shape:
     return shape_of(_annotation(of, name), namespace_of(member))
 
 
+def awaited(cls: type) -> Shape:
+    """The shape of what awaiting an object of this class gives, as the annotation of its `__await__` says."""
+    member = members(cls).get("__await__")
+    if member is None:
+        return UNKNOWN
+    namespace = namespace_of(member)
+    annotation = _annotation(_annotated(member.function), "return")
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, {}, namespace)
+        except Exception:
+            return UNKNOWN
+    parts = typing.get_args(annotation)
+    return shape_of(parts[2], namespace) if len(parts) == 3 else UNKNOWN
+
+
 def parameters(member: Member) -> dict[str, Shape]:
     """The shapes of what a method takes, by name, without what is bound."""
     try:
@@ -156,10 +172,13 @@ class Namespace(dict[str, Any]):
     def __init__(self, *places: Mapping[str, Any]) -> None:
         super().__init__()
         self._places = (*places, vars(builtins))
+        self.looked_into: set[Any] = set()
+        """The texts and aliases that are being looked into: a type may contain itself."""
 
     def __missing__(self, name: str) -> Any:
         for place in self._places:
-            if name in place:
+            # Methods and properties are no types: a class that has one called `list` means the builtin one.
+            if name in place and not isinstance(place[name], (types.FunctionType, property)):
                 return place[name]
         return _Unknown()
 
@@ -177,18 +196,31 @@ def namespace_of(member: Member) -> Namespace:
 
 def shape_of(annotation: Any, namespace: Namespace) -> Shape:
     """The shape that an annotation says, be it a text or an object."""
-    if isinstance(annotation, str):
-        try:
-            annotation = eval(annotation, {}, namespace)
-        except Exception:
-            return UNKNOWN
-        if isinstance(annotation, str):  # a text in a text
-            return shape_of(annotation, namespace)
     if isinstance(annotation, typing.ForwardRef):
-        return shape_of(annotation.__forward_arg__, namespace)
+        annotation = annotation.__forward_arg__
+    if not isinstance(annotation, str) and not _is_alias(annotation):
+        return _shape_of(annotation, namespace)
+    if annotation in namespace.looked_into:
+        return UNKNOWN
+    namespace.looked_into.add(annotation)
+    try:
+        if not isinstance(annotation, str):
+            return shape_of(annotation.__value__, namespace)
+        return shape_of(eval(annotation, {}, namespace), namespace)
+    except Exception:
+        return UNKNOWN
+    finally:
+        namespace.looked_into.discard(annotation)
+
+
+def _is_alias(annotation: Any) -> bool:
+    return sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType)
+
+
+def _shape_of(annotation: Any, namespace: Namespace) -> Shape:
     if annotation is None or (isinstance(annotation, type) and annotation in _PLAIN_TYPES):
         return PLAIN
-    if annotation is typing.Any:
+    if annotation in (typing.Any, inspect.Parameter.empty):
         return UNKNOWN
     if annotation is _SELF:
         return SELF
@@ -197,8 +229,6 @@ def shape_of(annotation: Any, namespace: Namespace) -> Shape:
         return UNKNOWN if bound is None else shape_of(bound, namespace)
     if isinstance(annotation, typing.NewType):
         return shape_of(annotation.__supertype__, namespace)
-    if sys.version_info >= (3, 12) and isinstance(annotation, typing.TypeAliasType):
-        return shape_of(annotation.__value__, namespace)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is None:
         return _of_class(annotation, (), namespace) if isinstance(annotation, type) else UNKNOWN

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # What a member is, by what a twin does with it:
 # "coroutine": a method whose result is awaited: `async def`, or said to return an awaitable
 # "generator": a method that is an async generator function: `for`, `send`, `throw`, `close`
-# "iterable": a method that is said to return an async iterator or iterable, and is none: `for`
+# "iterable": a method that is said to return an async iterator, iterable or generator, and is none: `for`, and what
+#     else a generator has if it returns one
 # "manager": a method that makes an async context manager: `with`
 # "method": any other method. What it returns may still be one of the above, which only its call, or the shape of its
 #     result, shows
@@ -93,6 +94,7 @@ OWN: Final = frozenset(
             "__getnewargs_ex__",
         ),
         *("__copy__", "__deepcopy__", "__replace__", "__class_getitem__", "__repr__", "__eq__", "__hash__"),
+        "__signature__",
         *("__module__", "__qualname__", "__name__", "__doc__", "__dict__", "__weakref__", "__slots__"),
         *(
             "__annotations__",
@@ -227,18 +229,24 @@ def _parameters(function: Any) -> list[tuple[str, Any]] | None:
 
 
 def _members(owner: type) -> Iterator[Member]:
+    annotations = raw_annotations(owner)
     for name, value in vars(owner).items():
-        if _is_offered(name):
+        if _is_offered(name) and not _is_for_init_only(annotations.get(name)):
             yield _member(owner, name, value)
-    for name in raw_annotations(owner):
-        if _is_offered(name) and name not in vars(owner):
+    for name, annotation in annotations.items():
+        if _is_offered(name) and name not in vars(owner) and not _is_for_init_only(annotation):
             yield Member(name, name, "attribute", "instance", owner, MISSING, None)
 
 
 def _is_offered(name: str) -> bool:
     if name.startswith("__") and name.endswith("__"):
-        return name not in OWN
+        return name not in OWN and "pydantic" not in name  # by which pydantic knows its own classes
     return not name.startswith("_")
+
+
+def _is_for_init_only(annotation: Any) -> bool:
+    """Whether it is that of a dataclass's parameter which no object keeps."""
+    return type(annotation).__name__ == "InitVar" or _outermost(annotation) == "InitVar"
 
 
 def _member(owner: type, name: str, value: Any) -> Member:
@@ -247,6 +255,9 @@ def _member(owner: type, name: str, value: Any) -> Member:
     function: Any = None
     held: object = value
     of = type(held)
+    if of.__module__ == "pydantic._internal._decorators":  # around a computed field or a validator
+        value = held = value.wrapped
+        of = type(held)
     if issubclass(of, (staticmethod, classmethod)):
         binding = "static" if issubclass(of, staticmethod) else "class"
         function = inside(value)

@@ -18,13 +18,28 @@ import typing
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from .conversions import CONTAINERS
 from .layout import flat, union_parts
 from .names import binding
-from .scope import Scope, as_written, bare, imported, index_of, meant_by, parts_of, unquoted
+from .scope import (
+    Scope,
+    as_written,
+    bare,
+    class_name,
+    imported,
+    index_of,
+    meant_by,
+    parts_of,
+    unquoted,
+    variables_of,
+)
 from .source import class_definition, source_of
 
 Nature = Literal["await", "perhaps", "iterate", "generate", "enter", "plain"]
 """What a twin does with what the async member gives. "perhaps": await it if it can be awaited."""
+
+OPENED: frozenset[Nature] = frozenset({"iterate", "generate", "enter"})
+"""What sync code gets as something to iterate over, or to enter."""
 
 _SYNC: dict[object, tuple[str, str]] = {
     collections.abc.AsyncIterator: ("collections.abc", "Iterator"),
@@ -38,14 +53,15 @@ _NATURES: dict[object, Nature] = {
     collections.abc.AsyncGenerator: "generate",
     contextlib.AbstractAsyncContextManager: "enter",
 }
-_AWAITED: dict[object, int] = {
+AWAITED: dict[object, int] = {
     collections.abc.Awaitable: 0,
     collections.abc.Coroutine: 2,
     asyncio.Future: 0,
     asyncio.Task: 0,
 }
 """And which of their arguments is what comes out."""
-_OF_CODE: tuple[Any, ...] = (cast("Any", collections.abc.Callable), type)
+CALLABLE = cast("object", collections.abc.Callable)
+_OF_CODE: tuple[Any, ...] = (CALLABLE, type)
 """What async code gets as it is (by 2)."""
 
 
@@ -63,35 +79,46 @@ def nature_of(said: ast.expr | None, scope: Scope) -> Nature:
     """What a result of this annotation is to sync code."""
     if said is None:
         return "perhaps"
-    found: Any = None
     said = unquoted(said)
-    match said:
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _perhaps([left, right], scope)
-        case ast.Subscript(value=value, slice=index):
-            found = scope.meaning(value)
-            if found in (typing.Union, typing.Optional):
-                return _perhaps(parts_of(index), scope)
-            named = value
-        case _:
-            found, named = scope.meaning(said), said
+    if (members := _members(said, scope)) is not None:
+        natures = {nature_of(member, scope) for member in members}
+        return "perhaps" if natures & {"await", "perhaps"} else "plain"
+    named = said.value if isinstance(said, ast.Subscript) else said
+    found = scope.meaning(named)
     if found is Any:
         return "perhaps"
     if not meant_by(found):
         return "plain"
     origin = typing.get_origin(found) or found
+    if origin in scope.twins:  # be it awaited, or iterated over
+        return "plain"
     if origin in _NATURES:
         return _NATURES[origin]
-    if origin in _AWAITED or (isinstance(origin, type) and hasattr(origin, "__await__")):
+    if origin in AWAITED or (isinstance(origin, type) and hasattr(origin, "__await__")):
         return "await"
     if (known := alias(named, found, scope)) is not None:
         return nature_of(*known)
     return "plain"
 
 
-def _perhaps(parts: list[ast.expr], scope: Scope) -> Nature:
-    natures = {nature_of(part, scope) for part in parts}
-    return "perhaps" if natures & {"await", "perhaps"} else "plain"
+def _members(said: ast.expr, scope: Scope) -> list[ast.expr] | None:
+    """Of a union, without the None of an `Optional`; None for what is none."""
+    match said:
+        case ast.BinOp(op=ast.BitOr()):
+            return union_parts(said)
+        case ast.Subscript(value=value, slice=index) if scope.meaning(value) in (
+            typing.Union,
+            typing.Optional,
+        ):
+            return parts_of(index)
+        case _:
+            return None
+
+
+def may_be_opened(said: ast.expr | None, scope: Scope) -> bool:
+    """Whether an annotation is a union of which some members are iterated over or entered, and others are not."""
+    members = None if said is None else _members(unquoted(said), scope)
+    return any(nature_of(member, scope) in OPENED for member in members or ())
 
 
 def awaits(said: ast.expr | None, scope: Scope) -> bool:
@@ -99,11 +126,43 @@ def awaits(said: ast.expr | None, scope: Scope) -> bool:
     return said is not None and nature_of(said, scope) in ("await", "perhaps")
 
 
+def callable_result(said: ast.expr, scope: Scope) -> ast.expr | None:
+    """A `Callable[...]` that gives what its result awaited gives; None for another type."""
+    said = unquoted(said)
+    parts = callable_parts(said, scope)
+    inner = None if parts is None else awaited(parts[1], scope)
+    if parts is None or inner is None:
+        return None
+    assert isinstance(said, ast.Subscript)
+    return ast.Subscript(said.value, ast.Tuple([parts[0], inner]))
+
+
+def callable_parts(said: ast.expr, scope: Scope) -> tuple[ast.expr, ast.expr] | None:
+    """What a `Callable[...]` takes and what it gives; None for another type."""
+    said = unquoted(said)
+    if isinstance(said, ast.Subscript) and len(parts := parts_of(said.slice)) == 2:
+        found = scope.meaning(said.value)
+        if (typing.get_origin(found) or found) is CALLABLE:
+            return parts[0], parts[1]
+    return None
+
+
+def awaited(said: ast.expr, scope: Scope) -> ast.expr | None:
+    """What awaiting something of this annotation gives, if that is all that can be done with it."""
+    said = unquoted(said)
+    if isinstance(said, ast.Subscript):
+        found = scope.meaning(said.value)
+        at = AWAITED.get(typing.get_origin(found) or found) if meant_by(found) else None
+        if at is not None and at < len(parts := parts_of(said.slice)):
+            return parts[at]
+    return None
+
+
 def _is_awaited(found: Any) -> bool:
     origin = typing.get_origin(found) or found
     if origin in (typing.Union, types.UnionType):
         return any(_is_awaited(part) for part in typing.get_args(found))
-    return meant_by(origin) and (origin in _AWAITED or hasattr(origin, "__await__"))
+    return meant_by(origin) and (origin in AWAITED or hasattr(origin, "__await__"))
 
 
 def _converted(node: ast.expr, scope: Scope, *, awaits: bool) -> ast.expr:
@@ -121,14 +180,16 @@ def _converted(node: ast.expr, scope: Scope, *, awaits: bool) -> ast.expr:
 
 
 def _name(node: ast.expr, found: Any, scope: Scope, *, awaits: bool) -> ast.expr:
-    if not meant_by(found) or found in scope.arguments:
+    if meant_by(found) and found in scope.arguments:
+        return with_twins(scope.arguments[found], scope)
+    if not meant_by(found):
         return as_written(node, scope)
     if isinstance(found, type) and found in scope.twins:
         return ast.Name(scope.twins[found])
     origin = typing.get_origin(found) or found
     if (known := alias(node, found, scope)) is not None and _mentions(found, known[1], awaits=awaits):
         return _converted(*known, awaits=awaits)
-    if awaits and origin in _AWAITED:
+    if awaits and origin in AWAITED:
         return imported(scope, "typing", "Any")
     if awaits and origin in _SYNC:
         any_ = imported(scope, "typing", "Any")
@@ -136,6 +197,24 @@ def _name(node: ast.expr, found: Any, scope: Scope, *, awaits: bool) -> ast.expr
     if awaits and isinstance(found, type) and hasattr(found, "__await__"):
         return _awaited(found, [], scope) or as_written(node, scope)
     return as_written(node, scope)
+
+
+def with_twins(node: ast.expr, scope: Scope) -> ast.expr:
+    """What stands for a type variable of a base, with twins in the place of their classes (by 2)."""
+    match node:
+        case ast.Name() | ast.Attribute():
+            said = flat(node)
+            twins = (name for cls, name in scope.twins.items() if flat(class_name(cls, scope.names)) == said)
+            return next(map(ast.Name, twins), node)
+        case ast.Subscript(value=value, slice=index):
+            origin = scope.names.meaning(value)
+            if (typing.get_origin(origin) or origin) not in CONTAINERS:
+                return node
+            return ast.Subscript(value, index_of([with_twins(part, scope) for part in parts_of(index)]))
+        case ast.BinOp(left=left, op=op, right=right):
+            return ast.BinOp(with_twins(left, scope), op, with_twins(right, scope))
+        case _:
+            return node
 
 
 def _subscript(
@@ -157,8 +236,8 @@ def _subscript(
         return as_written(node, scope)
     if not meant_by(origin):
         return as_written(node, scope)
-    if awaits and origin in _AWAITED and _AWAITED[origin] < len(parts):
-        return _converted(parts[_AWAITED[origin]], scope, awaits=False)
+    if awaits and origin in AWAITED and AWAITED[origin] < len(parts):
+        return _converted(parts[AWAITED[origin]], scope, awaits=False)
     inner = [_converted(part, scope, awaits=False) for part in parts]
     if awaits and origin in _SYNC:
         if origin is collections.abc.AsyncGenerator:
@@ -174,6 +253,8 @@ def _subscript(
         expression, there = known
         bound = dict(zip(getattr(found, "__parameters__", ()), inner, strict=False))
         return _converted(expression, replace(there, arguments=bound), awaits=awaits)
+    if origin not in CONTAINERS:  # what is in it stays as it is
+        return as_written(node, scope)
     return ast.Subscript(bare(value, scope), index_of(inner))
 
 
@@ -183,7 +264,7 @@ def _awaited(cls: type, arguments: list[ast.expr], scope: Scope) -> ast.expr | N
     source, node = where or (None, None)
     if source is None or node is None:
         return None
-    bound = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
+    bound = dict(zip(variables_of(cls), arguments, strict=False))
     there = Scope(source, scope.names, scope.twins, arguments=bound)
     for awaiting in source.named(node, "__await__"):
         match awaiting.node.returns:
@@ -199,8 +280,8 @@ def _awaited(cls: type, arguments: list[ast.expr], scope: Scope) -> ast.expr | N
                 value, parts = base, []
         found = there.meaning(value)
         origin: Any = typing.get_origin(found) or found
-        if meant_by(origin) and origin in _AWAITED and _AWAITED[origin] < len(parts):
-            return _converted(parts[_AWAITED[origin]], there, awaits=False)
+        if meant_by(origin) and origin in AWAITED and AWAITED[origin] < len(parts):
+            return _converted(parts[AWAITED[origin]], there, awaits=False)
         if isinstance(origin, type) and hasattr(origin, "__await__"):
             inherited = _awaited(origin, [_converted(part, there, awaits=False) for part in parts], there)
             if inherited is not None:
@@ -217,11 +298,13 @@ def alias(node: ast.expr, found: Any, scope: Scope) -> tuple[ast.expr, Scope] | 
     source, name = scope.source, node.id
     while (bound := binding(source, name)) is not None and bound.what is not None:
         there = source_of(bound.module)
-        if there is None:
+        if there is None or there.name == "typing":
             return None
         if there is source and bound.what == name:
             break
         source, name = there, bound.what
+    if (source.name, name) in scope.aliases:
+        return None
     match source.defined.get(name):
         case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
             pass
@@ -229,22 +312,28 @@ def alias(node: ast.expr, found: Any, scope: Scope) -> tuple[ast.expr, Scope] | 
             value = getattr(statement, "value")  # noqa: B009 -- type checkers for Python 3.11 don't know it
         case _:
             return None
-    return value, replace(scope, source=source, owner=None)
+    return value, replace(scope, source=source, owner=None, aliases=scope.aliases | {(source.name, name)})
 
 
-def _mentions(found: Any, scope: Scope, *, awaits: bool) -> bool:
+def _mentions(found: Any, scope: Scope, *, awaits: bool, seen: tuple[Any, ...] = ()) -> bool:
     """Whether a type contains one that has a twin, or, if `awaits`, one that is awaited or iterated over."""
+    if any(found is each for each in seen):  # it contains itself
+        return False
+    seen = (*seen, found)
     if isinstance(found, (str, typing.ForwardRef)):
         text = found if isinstance(found, str) else found.__forward_arg__
         found = scope.meaning(ast.parse(text.strip(), mode="eval").body)
     found = getattr(found, "__value__", found)
     origin = typing.get_origin(found) or found
-    if not meant_by(origin):
+    if (
+        not meant_by(origin) or origin is typing.Literal
+    ):  # whose arguments are texts that are no names of types
         return False
     if origin in scope.twins or (awaits and (origin in _SYNC or _is_awaited(origin))):
         return True
     is_union = origin in (typing.Union, types.UnionType)
-    return any(_mentions(part, scope, awaits=awaits and is_union) for part in typing.get_args(found))
+    awaits = awaits and is_union
+    return any(_mentions(part, scope, awaits=awaits, seen=seen) for part in typing.get_args(found))
 
 
 def _either(parts: list[ast.expr], union: ast.expr | None = None) -> ast.expr:

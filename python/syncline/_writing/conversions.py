@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .layout import flat
-from .scope import class_name, parts_of
+from .scope import class_name, parts_of, variables_of
+from .variables import anything
 
 if TYPE_CHECKING:
     from .names import Names
@@ -30,7 +31,15 @@ _LISTS: tuple[Any, ...] = (
     collections.abc.Iterable,
     collections.abc.Iterator,
 )
-_MAPPINGS: tuple[Any, ...] = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_MAPPINGS: tuple[Any, ...] = (
+    dict,
+    collections.OrderedDict,
+    collections.defaultdict,
+    collections.abc.Mapping,
+    collections.abc.MutableMapping,
+)
+CONTAINERS: tuple[Any, ...] = (*_SETS, *_LISTS, *_MAPPINGS, tuple)
+"""What is made anew where its items are converted."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,14 @@ class Crossing:
 
     def _one(self, twin: str | None, value: str) -> str:
         if self.holder is None:
+            if twin is not None and any(base in self.twins.values() for base in self.twins[twin].__mro__[1:]):
+                # Its twin says itself of which class `_aio` is, and so keeps that to itself.
+                return f"{self.names.imported('syncline.twins', 'inside')}({value})"
             return f"{value}._aio"
         named = twin or self.holder
-        if twin is not None and (count := len(getattr(self.twins[twin], "__parameters__", ()))):
+        if twin is not None and (said := list(anything(self.twins[twin], self.names))):
             # Else type checkers would know less than nothing of it: a type that they call unknown.
-            named = f"{twin}[{', '.join([self.names.imported('typing', 'Any')] * count)}]"
+            named = f"{twin}[{', '.join(said)}]"
         return f"{named}._of({value}, {self.holder}._bridge)"
 
     def _of_container(self, origin: Any, args: list[ast.expr], value: str, depth: int) -> str | None:
@@ -78,7 +90,15 @@ class Crossing:
             keys, values = self.of(args[0], key, depth + 1), self.of(args[1], item, depth + 1)
             if not (keys or values):
                 return None
-            return f"{{{keys or key}: {values or item} for {key}, {item} in {value}.items()}}"
+            made = f"{{{keys or key}: {values or item} for {key}, {item} in {value}.items()}}"
+            if origin in (collections.OrderedDict, collections.defaultdict):
+                kind = self.names.imported("collections", origin.__name__)
+                factory = ""
+                if origin is collections.defaultdict:  # it makes what the async side has
+                    cast, any_ = (self.names.imported("typing", name) for name in ("cast", "Any"))
+                    factory = f'{cast}("{any_}", {value}.default_factory), '
+                return f"{kind}({factory}{made})"
+            return made
         if (
             origin not in (*_SETS, *_LISTS)
             or not args
@@ -91,17 +111,22 @@ class Crossing:
         if origin is collections.abc.Iterator:
             return f"({each})"
         if origin is collections.deque:
-            return f"{self.names.imported('collections', 'deque')}({each})"
+            return f"{self.names.imported('collections', 'deque')}([{each}], {value}.maxlen)"
         return f"[{each}]"
 
     def _of_tuple(self, args: list[ast.expr], value: str, item: str, depth: int) -> str | None:
         if len(args) == 2 and flat(args[1]) == "...":
             inner = self.of(args[0], item, depth + 1)
             return None if inner is None else f"tuple({inner} for {item} in {value})"
-        each = [self.of(arg, f"{value}[{at}]", depth + 1) for at, arg in enumerate(args)]
+        rest = next((at for at, arg in enumerate(args) if _is_of_many(arg)), len(args))
+        behind = len(args) - rest - 1  # what stands behind those is counted from the end
+        places = [f"{value}[{at if at <= rest else at - len(args)}]" for at in range(len(args))]
+        each = [None if at == rest else self.of(arg, places[at], depth + 1) for at, arg in enumerate(args)]
         if not any(each):
             return None
-        parts = [one or f"{value}[{at}]" for at, one in enumerate(each)]
+        if rest < len(args):
+            places[rest] = f"*{value}[{rest}:{-behind or ''}]"
+        parts = [one or place for one, place in zip(each, places, strict=True)]
         return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
 
     def _of_union(self, members: list[ast.expr], value: str, depth: int) -> str | None:
@@ -116,9 +141,21 @@ class Crossing:
             one = converted[flat(member)]
             if number == 0 and others in ([], ["None"]):
                 made = one if not others else f"None if {value} is None else {one}"
-            else:
+            elif one != made:
+                one = self._untold(member, value, one)
                 made = f"{one} if isinstance({value}, {self._test(member)}) else {made}"
         return made
+
+    def _untold(self, member: ast.expr, value: str, made: str) -> str:
+        """The conversion of a value that a test has told to be of a generic class: a checker knows of what since then
+        that it doesn't know."""
+        named = member.value if isinstance(member, ast.Subscript) else member
+        if self.holder is None or not (isinstance(named, ast.Name) and named.id in self.twins):
+            return made
+        if not variables_of(self.twins[named.id]):
+            return made
+        cast, _ = (self.names.imported("typing", name) for name in ("cast", "Any"))
+        return made.replace(f"_of({value},", f'_of({cast}("Any", {value}),')
 
     def _test(self, member: ast.expr) -> str:
         """A class by which a member of a union is known at run time."""
@@ -145,3 +182,8 @@ class Crossing:
                 return [index, ast.Constant(None)] if found is typing.Optional else None
             case _:
                 return None
+
+
+def _is_of_many(arg: ast.expr) -> bool:
+    """Whether what stands in a tuple's annotation are several items, be it none."""
+    return isinstance(arg, ast.Starred) or flat(arg).partition("[")[0].endswith("Unpack")

@@ -78,14 +78,25 @@ def expression(node: ast.expr, indent: int, column: int, after: int = 0) -> str:
     if isinstance(node, ast.BinOp) and _is_union(node):
         inner = " " * (indent + STEP)
         first, *rest = map(flat, union_parts(node))
-        lines = [first, *(f"| {part}" for part in rest)]
+        lines = [line] if len(inner + line) <= WIDTH.get() else [first, *(f"| {part}" for part in rest)]
         return "(\n" + "".join(f"{inner}{part}\n" for part in lines) + " " * indent + ")"
+    if isinstance(node, ast.IfExp):
+        margin = "\n" + " " * (indent + STEP)
+        return f"({margin}{margin.join(_conditional(node))}\n{' ' * indent})"
     parts = _bracket(node)
     if parts is None or not parts[2]:
         return line
     head, opening, items, closing = parts
     has_comma = not isinstance(node, ast.Subscript) or len(items) > 1
     return head + _broken(opening, items, closing, indent, has_comma=has_comma)
+
+
+def _conditional(node: ast.expr) -> list[str]:
+    """The lines of a conditional expression that doesn't fit on one."""
+    if not isinstance(node, ast.IfExp):
+        return [flat(node)]
+    first, *rest = _conditional(node.orelse)
+    return [flat(node.body), f"if {flat(node.test)}", f"else {first}", *rest]
 
 
 def block(nodes: Iterable[ast.stmt], indent: int) -> str:
@@ -105,6 +116,10 @@ def statement(node: ast.stmt, indent: int) -> str:
             head, end = "with ", f" as {flat(target)}:"
         case ast.Return(value=ast.expr() as value):
             head, end, body = "return ", "", []
+        case ast.Delete(targets=[value]):
+            head, end, body = "del ", "", []
+        case ast.Raise(exc=ast.expr() as value):
+            head, end, body = "raise ", "", []
         case ast.Expr(value=ast.Yield(value=ast.expr() as value)):
             head, end, body = "yield ", "", []
         case ast.Expr(value=value):
@@ -113,18 +128,29 @@ def statement(node: ast.stmt, indent: int) -> str:
             head, end, body = f"{flat(target)} = ", "", []
         case ast.AnnAssign(target=target, annotation=annotation, value=ast.expr() as value):
             head, end, body = f"{flat(target)}: {flat(annotation)} = ", "", []
+            if len(margin + head) >= WIDTH.get():
+                start = f"{flat(target)}: "
+                head = start + expression(annotation, indent, indent + len(start), len(" = ")) + " = "
         case ast.AnnAssign(target=target, annotation=value):
             head, end, body = f"{flat(target)}: ", "", []
         case _:
             raise NotImplementedError(ast.dump(node))
-    line = margin + head + expression(value, indent, indent + len(head), len(end)) + end
+    before = head.rpartition("\n")[2]
+    text = expression(value, indent, len(before) + indent * (before == head), len(end))
+    first = margin * (before == head) + before + text.partition("\n")[0]
+    if head.endswith("= ") and "\n" in text and len(first) > WIDTH.get():
+        inner = indent + STEP  # not even what stands before the bracket fits
+        text = f"(\n{' ' * inner}{expression(value, inner, inner)}\n{margin})"
+    line = margin + head + text + end
     return "\n".join([line, *(statement(inner, indent + STEP) for inner in body)])
 
 
 def header(node: ast.FunctionDef, indent: int, *, is_stub: bool) -> str:
     """The first lines of a function: its decorators, and all to the colon."""
     margin = " " * indent
-    decorators = "".join(f"{margin}@{flat(decorator)}\n" for decorator in node.decorator_list)
+    decorators = "".join(
+        f"{margin}@{expression(decorator, indent, indent + 1)}\n" for decorator in node.decorator_list
+    )
     head = f"{margin}def {node.name}{type_parameters(node)}"
     items = list(_parameters(node.args))
     end = ":" + " ..." * is_stub

@@ -2,22 +2,33 @@
 
 What a member is, `syncline._twins.surface` says, for twins that are written as for those that `blocking` makes.
 
-1. A call is written so that type checkers see through it. Where they can't, as of overloads, the result is declared.
-2. What belongs to a class is asked of the async class; the rest, of the async object.
+What belongs to a class is asked of the async class; the rest, of the async object.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import types
+import typing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import layout
-from .annotations import Nature, awaits, given, nature_of
-from .conversions import Crossing
+from .annotations import OPENED, Nature, awaited, awaits, given, nature_of, taken, with_twins
+from .calls import Body, free, is_special, passed_on
+from .decorated import changed_result, is_vaguely_decorated
 from .layout import flat
-from .scope import Scope, as_written, class_name, imported, parts_of, type_parameters
+from .scope import (
+    Scope,
+    as_written,
+    class_name,
+    imported,
+    type_parameters,
+    unsaid,
+    variables_of,
+)
 from .signatures import Signature, copied, of_definition, of_function
 from .source import Found, class_definition, definition
 
@@ -34,8 +45,12 @@ _NATURES: dict[str, Nature] = {
     "async property": "await",
     "async cached property": "await",
 }
-_KEPT = frozenset({"deprecated", "final", "override"})
+_KEPT = frozenset({"deprecated", "final"})
 """The decorators that say something of a method to its callers, or to a type checker."""
+
+
+_ASKING = frozenset({"__lt__", "__le__", "__gt__", "__ge__", "__ne__", "__contains__"})
+"""What answers at once, whatever it says."""
 
 
 @dataclass
@@ -59,6 +74,15 @@ class Class:
     bound: dict[type, dict[Any, ast.expr]]
     """What stands for the type variables of its bases."""
 
+    def is_of_twins(self, owner: type) -> bool:
+        """Whether a generic base is one of classes that have twins, here: what it gives then comes as those."""
+        arguments = self.bound.get(owner, {}).values()
+        return any(flat(with_twins(each, self.scope)) != flat(each) for each in arguments)
+
+    def says_more_than(self, base: type | None, owner: type) -> bool:
+        """Whether the members of a generic class give twins here, of which the twin of a `base` knows nothing."""
+        return base is not None and bool(variables_of(base)) and self.is_of_twins(owner)
+
     def scope_of(self, owner: type, function: Any = None) -> Scope:
         """Where the annotations of a member stand, or those of its function."""
         found = None if function is None else definition(function)
@@ -69,19 +93,45 @@ class Class:
         return replace(self.scope, source=source, owner=owner, parameters=parameters, arguments=arguments)
 
 
-def constructor(of: Class) -> Written:
-    """The twin's `__init__`: it makes the async object on the loop."""
+def constructor(of: Class) -> Iterator[Written]:
+    """The twin's `__init__`, with its overloads before it: it makes the async object on the loop."""
     init: Any = inspect.getattr_static(of.cls, "__init__")
     owner = next(base for base in of.cls.__mro__ if "__init__" in vars(base))
-    found = definition(init)
+    is_synthesized = _is_synthesized(of.cls, owner)
+    found = None if is_synthesized else definition(init)
+    overloads: list[Found] = []
     if found is not None:
-        signature = of_definition(found, of.scope_of(owner, init), is_bound=True)
+        scope = of.scope_of(owner, init)
+        overloads, found = _definitions(found)
+        signature = of_definition(found, scope, is_bound=True, function=init)
+        for overload in overloads:
+            args = of_definition(overload, scope, is_bound=True).args
+            header = _header("__init__", args, ast.Constant(None), "self")
+            header.decorator_list = [imported(scope, "typing", "overload")]
+            yield Written(header)
     else:
-        signature = of_function(of.cls, of.scope_of(owner), is_bound=False)
-    aio = flat(class_name(of.cls, of.scope.names))
-    body = ast.parse(f"self._make({aio}{passed_on(signature)})").body
+        signature = of_function(of.cls, of.scope_of(owner), is_bound=False, sees_omitted=is_synthesized)
+    aio, passed = flat(class_name(of.cls, of.scope.names)), passed_on(signature)
+    if signature.is_unpacked:
+        aio, passed = f"lambda: {aio}({passed.removeprefix(', ')})", ""
+    lines = [f"self._make({aio}{passed})"]
+    if overloads or any(not isinstance(each, typing.TypeVar) for each in variables_of(of.cls)):
+        # Type checkers don't see through these, nor through what is generic in parameters.
+        any_ = of.scope.names.imported("typing", "Any")
+        name = free("aio", signature.args)
+        lines = [f"{name}: {any_} = {aio}", f"self._make({name}{passed})"]
+    body = ast.parse("\n".join(lines)).body
     header = _header("__init__", signature.args, ast.Constant(None), "self")
-    return Written(header, None if found is None else init.__doc__, body)
+    yield Written(header, None if found is None else init.__doc__, body)
+
+
+def _is_synthesized(cls: type, owner: type) -> bool:
+    """Whether type checkers take the fields of a class for the parameters of its constructor, whose one `__init__` is
+    that of the first class of this kind: pydantic's, for one."""
+    made_by: Any = type(cls)
+    if not any("__dataclass_transform__" in vars(each) for each in made_by.__mro__):
+        return False
+    return owner is [base for base in cls.__mro__ if isinstance(base, made_by)][-1]
 
 
 def method(of: Class, member: Member) -> Iterator[Written]:
@@ -94,7 +144,14 @@ def method(of: Class, member: Member) -> Iterator[Written]:
         signature = of_function(member.function, scope, is_bound=is_bound)
     else:
         overloads, found = _definitions(found)
-        signature = of_definition(found, scope, is_bound=is_bound)
+        signature = of_definition(found, scope, is_bound=is_bound, function=member.function)
+        if not overloads and (changed := changed_result(found, signature.scope)) is not None:
+            signature.returns, signature.scope = changed
+            signature.says_all = True
+            if member.kind == "coroutine" and (inner := awaited(*changed)) is not None:
+                signature.returns, signature.says_all = inner, False
+    if is_special(member) and member.name != "__exit__":
+        _leave_open(signature)
     headers: dict[str, tuple[ast.FunctionDef, Signature]] = {}
     for overload in _fitting(overloads, scope):
         each = of_definition(overload, scope, is_bound=is_bound)
@@ -117,11 +174,34 @@ def method(of: Class, member: Member) -> Iterator[Written]:
         nature,
         f"{asked}.{member.name}",
         holder,
-        is_hard=signature.is_hard or bool(overloads) or _is_deprecated(found),
+        is_hard=signature.is_hard
+        or bool(overloads)
+        or (member.binding != "instance" and _is_generic(of.cls))
+        or is_deprecated(found)
+        or is_wrapped(member, scope)
+        or _is_vague(member, signature),
     )
     header = _method_header(member, signature, nature, found)
     made = body.statements(member, header)
-    yield Written(header, member.function.__doc__, made)
+    yield Written(header, _docstring(member.function), made)
+
+
+def _leave_open(signature: Signature) -> None:
+    """A special method that takes any object takes those with twins, too."""
+    for arg in ast.walk(signature.args):
+        if (
+            isinstance(arg, ast.arg)
+            and arg.annotation is not None
+            and flat(arg.annotation) in ("object", "Any")
+        ):
+            arg.annotation = ast.Name("object")
+            vars(arg.annotation)["is_unsaid"] = True
+
+
+def _docstring(function: Any) -> str | None:
+    """A function's own one; what is none may have that of its class."""
+    said: str | None = function.__doc__
+    return None if said is type(function).__doc__ else said
 
 
 def _use_defaults(args: ast.arguments, others: ast.arguments) -> None:
@@ -149,7 +229,11 @@ def _method_header(
 ) -> ast.FunctionDef:
     holder = {"instance": "self", "class": "cls", "static": ""}[member.binding]
     args = copied(signature.args)
-    header = _header(member.sync_name, args, result(signature.returns, nature, signature.scope), holder)
+    returns = result(signature.returns, nature, signature.scope)
+    if _is_awaited_once(member, signature):
+        assert signature.returns is not None
+        returns = taken(signature.returns, signature.scope)
+    header = _header(member.sync_name, args, returns, holder)
     if holder and signature.own is not None:
         (args.posonlyargs or args.args)[0].annotation = signature.own
     binding = {"instance": "", "class": "classmethod", "static": "staticmethod"}[member.binding]
@@ -161,8 +245,32 @@ def _method_header(
     return header
 
 
-def _is_deprecated(found: Found | None) -> bool:
+def _is_generic(cls: type) -> bool:
+    """Whether a type checker that sees a class asks what it is generic in."""
+    return bool(variables_of(cls))
+
+
+def is_deprecated(found: Found | None) -> bool:
+    """Whether type checkers object to a use of it."""
     return found is not None and any("deprecated" in flat(each) for each in found.node.decorator_list)
+
+
+def is_wrapped(member: Member, scope: Scope) -> bool:
+    """Whether type checkers may take a member for something else than what its definition says: it is one of another
+    class, or something is around it of which they know nothing, or too much."""
+    found = definition(member.function)
+    held: object = inspect.getattr_static(member.owner, member.name, member.value)
+    if type(held) not in _METHODS:
+        return True
+    if found is None:
+        return False
+    where = class_definition(member.owner)
+    return (
+        found.owner is not None and where is not None and found.owner is not where[1]
+    ) or is_vaguely_decorated(found, scope)
+
+
+_METHODS = (types.FunctionType, staticmethod, classmethod, property, functools.cached_property)
 
 
 def _definitions(found: Found) -> tuple[list[Found], Found]:
@@ -207,17 +315,41 @@ def _said(found: Found, scope: Scope) -> list[ast.expr]:
 
 def _nature(member: Member, signature: Signature) -> Nature:
     """What becomes of what the async member gives: by its kind, or by what the annotation says of its result."""
-    return _NATURES.get(member.kind) or nature_of(signature.returns, signature.scope)
+    if member.name in _ASKING:
+        return "plain"
+    said = nature_of(signature.returns, signature.scope)
+    if member.kind == "iterable" and said == "generate":
+        return said
+    return _NATURES.get(member.kind) or said
+
+
+def _is_awaited_once(member: Member, signature: Signature) -> bool:
+    """Whether what comes out of the await of an async method is to be awaited itself: sync code gets it as it is."""
+    said, scope = signature.returns, signature.scope
+    return said is not None and nature_of(said, scope) == "await" and _is_async(member, signature)
+
+
+def _is_vague(member: Member, signature: Signature) -> bool:
+    """Whether an object is awaited whose class does not say what that gives."""
+    said, scope = signature.returns, signature.scope
+    if said is None or nature_of(said, scope) != "await" or _is_async(member, signature):
+        return False
+    return flat(given(said, scope)) == flat(as_written(said, scope))
+
+
+def _is_async(member: Member, signature: Signature) -> bool:
+    """Whether its annotation says what awaiting its result gives."""
+    return not signature.says_all and inspect.iscoroutinefunction(inspect.unwrap(member.function))
 
 
 def result(said: ast.expr | None, nature: Nature, scope: Scope) -> ast.expr:
     """The annotation of what a twin's member gives."""
-    if said is None:
-        return imported(scope, "typing", "Any")
-    made = given(said, scope)
-    if nature not in ("enter", "generate"):
+    if said is None and nature not in OPENED:
+        return unsaid(scope)
+    made = unsaid(scope) if said is None else given(said, scope)
+    if nature not in ("enter", "generate") and said is not None:
         return made
-    item: ast.expr = imported(scope, "typing", "Any")
+    item: ast.expr = unsaid(scope)
     match made:
         case ast.Subscript(slice=ast.Tuple(elts=[first, *_])) | ast.Subscript(slice=first):
             item = first
@@ -225,6 +357,8 @@ def result(said: ast.expr | None, nature: Nature, scope: Scope) -> ast.expr:
             pass
     if nature == "enter":
         return ast.Subscript(imported(scope, "contextlib", "AbstractContextManager"), item)
+    if nature == "iterate":
+        return ast.Subscript(imported(scope, "collections.abc", "Iterator"), item)
     if isinstance(made, ast.Subscript) and isinstance(made.slice, ast.Tuple):
         return made
     generator = imported(scope, "collections.abc", "Generator")
@@ -235,114 +369,3 @@ def _header(name: str, args: ast.arguments, returns: ast.expr, holder: str) -> a
     if holder:
         (args.posonlyargs or args.args).insert(0, ast.arg(holder))
     return ast.FunctionDef(name, args, [], [], returns)
-
-
-@dataclass(frozen=True)
-class Body:
-    """What a twin's method does."""
-
-    signature: Signature
-    nature: Nature
-    function: str
-    """The async one."""
-    holder: str
-    """What has the bridge."""
-    is_hard: bool
-    """Whether type checkers don't see through a call of the function (by 1)."""
-
-    def statements(self, member: Member, header: ast.FunctionDef) -> list[ast.stmt]:
-        scope, is_hard = self.signature.scope, self.is_hard or self.nature == "perhaps"
-        asked, _, name = self.function.rpartition(".")
-        value = self._value(member, f"aio.{name}" if is_hard else self.function)
-        lines = [f"aio: {scope.names.imported('typing', 'Any')} = {asked}"] if is_hard else []
-        second = nature_of(self.signature.returns, scope) if self.nature == "await" else "plain"
-        if second in ("iterate", "generate", "enter"):
-            value = self._opened(second, value)
-        opens = second if second in ("iterate", "generate", "enter") else self.nature
-        assert header.returns is not None
-        returned = flat(header.returns)
-        converted = given_out(header.returns, opens, scope, self.holder)
-        if converted is not None and opens == "enter":
-            lines += [f"with {value} as found:", f"    yield {converted}"]
-            header.decorator_list.append(imported(scope, "contextlib", "contextmanager"))
-            assert isinstance(header.returns, ast.Subscript)
-            generator = imported(scope, "collections.abc", "Generator")
-            nothing = ast.Constant(None)
-            header.returns = ast.Subscript(generator, ast.Tuple([header.returns.slice, nothing, nothing]))
-        elif converted is not None and opens in ("iterate", "generate"):
-            lines += [f"for found in {value}:", f"    yield {converted}"]
-        elif converted is not None:
-            lines += [f"found = {value}", f"return {converted}"]
-        elif returned == "None":
-            lines.append(value)
-        elif is_hard and returned != "Any":
-            lines += [f"found: {returned} = {value}", "return found"]
-        else:
-            lines.append(f"return {value}")
-        return ast.parse("\n".join(lines)).body
-
-    def _value(self, member: Member, function: str) -> str:
-        bridge, passed = f"{self.holder}._bridge", passed_on(self.signature)
-        called = f"{function}({passed.removeprefix(', ')})"
-        if self.signature.is_unpacked:  # which mypy doesn't understand in a call that hands it on
-            function, passed = f"lambda: {called}", ""
-        match self.nature:
-            case "await":
-                return f"{bridge}.run_sync({function}{passed})"
-            case "perhaps":
-                perhaps = self.signature.scope.names.imported("syncline.twins", "perhaps")
-                return f"{bridge}.run_sync({perhaps}, {function}{passed})"
-            case "plain":
-                is_special = member.name.startswith("__") and member.name != "__call__"
-                return called if is_special else f"{bridge}.call({function}{passed})"
-            case _:
-                return self._opened(self.nature, called)
-
-    def _opened(self, nature: Nature, value: str) -> str:
-        bridge = f"{self.holder}._bridge"
-        match nature:
-            case "iterate":
-                return f"{bridge}.iterate({value})"
-            case "enter":
-                return f"{bridge}.enter({value})"
-            case _:
-                return (
-                    f"{self.signature.scope.names.imported('syncline.twins', 'generated')}({bridge}, {value})"
-                )
-
-
-def given_out(written: ast.expr, nature: Nature, scope: Scope, holder: str) -> str | None:
-    """The conversion of what a member gives, called `found`; of an item, or of what is entered, by its `nature`."""
-    if nature in ("iterate", "generate", "enter") and isinstance(written, ast.Subscript):
-        written = parts_of(written.slice)[0]
-    return _crossing(scope, holder).of(written, "found")
-
-
-def taken_in(written: ast.expr | None, scope: Scope, value: str) -> str | None:
-    """The conversion of an argument."""
-    return None if written is None else _crossing(scope, None).of(written, value)
-
-
-def _crossing(scope: Scope, holder: str | None) -> Crossing:
-    return Crossing(scope.names, {name: cls for cls, name in scope.twins.items()}, holder)
-
-
-def passed_on(signature: Signature) -> str:
-    """The arguments of a call that hands all parameters on; begins with a comma if there are any."""
-    args = signature.args
-
-    def value(arg: ast.arg, name: str) -> str | None:
-        return taken_in(arg.annotation, signature.scope, name)
-
-    parts = [value(arg, arg.arg) or arg.arg for arg in args.posonlyargs]
-    # Where an argument may be left out, those behind it need their names.
-    names = [f"{arg.arg}=" if signature.unwritable else "" for arg in args.args]
-    parts += [name + (value(arg, arg.arg) or arg.arg) for name, arg in zip(names, args.args, strict=True)]
-    if args.vararg is not None:
-        name, inner = args.vararg.arg, value(args.vararg, "item")
-        parts.append(f"*{name}" if inner is None else f"*[{inner} for item in {name}]")
-    parts += [f"{arg.arg}={value(arg, arg.arg) or arg.arg}" for arg in args.kwonlyargs]
-    if args.kwarg is not None:
-        name, inner = args.kwarg.arg, value(args.kwarg, "item")
-        parts.append(f"**{name}" if inner is None else f"**{{key: {inner} for key, item in {name}.items()}}")
-    return "".join(f", {part}" for part in parts)

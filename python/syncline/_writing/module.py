@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import ast
-import typing
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .._twins.surface import raw_annotations, surface, twin_name
-from .attributes import instance_attributes, readable
+from .._twins.objects import Twin
+from .._twins.surface import has_async_members, raw_annotations, surface, twin_name
+from .annotations import CALLABLE
+from .attributes import dynamic, instance_attributes, readable
 from .layout import STEP, WIDTH, block, class_header, docstring, flat, header, statement
 from .members import Class, Written, constructor, method
 from .names import Names
 from .protocols import protocol
-from .scope import Scope, as_written, class_name, imported, parts_of, type_parameters
+from .scope import Scope, class_name, imported, type_parameters
 from .source import class_definition
+from .variables import anything, bound_by_bases, own_variables, with_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from .._twins.surface import Member
 
@@ -35,32 +39,46 @@ def module(
     *,
     command: Sequence[str],
     package: str | None,
+    root: Path | None = None,
     bridge: tuple[str, str] | None = None,
     is_stub: bool = False,
     width: int = 88,
+    note: Callable[[str], None] = lambda _: None,
 ) -> str:
     """The text of a module with the twins of these classes, in lines of that width.
 
     command: what made it, in words, as its first lines say. package: the top-level package that it will be part of, if
-    that is known. bridge: the module and the name of the bridge on which objects live. is_stub: write a stub, for twins
-    that `blocking` makes.
+    that is known. root: the folder whose modules are the same project's. bridge: the module and the name of the bridge
+    on which objects live. is_stub: write a stub, for twins that `blocking` makes. note: is called with what the user
+    should know of it.
     """
     WIDTH.set(width)
-    names = Names(package, {each.name for each in wanted})
+    members = frozenset(name for each in wanted for name in surface(each.cls) if not name.startswith("__"))
+    names = Names(package, root, {each.name for each in wanted}, members)
     twins = {each.cls: each.name for each in wanted}
     home = None if bridge is None else names.imported(*bridge)
-    classes = [_class(each, names, twins, home, is_stub=is_stub) for each in _bases_first(wanted)]
+    left: dict[type, str] = {}
+    classes = [_class(each, names, twins, home, left, is_stub=is_stub) for each in _bases_first(wanted)]
+    if left:
+        lines = [f"    {where}: {cls.__module__}:{cls.__qualname__}" for cls, where in left.items()]
+        about = (
+            "these give async objects that have no twin; name their classes, too, if sync code is to use them"
+        )
+        note("\n".join([f"{about}:", *lines]))
     line = f"    {' '.join(command)}"
     if len(line) > width:
         line = " \\\n        ".join([f"    {' '.join(command[:4])}", *command[4:]])
     made_of = ", ".join(f"`{each.cls.__module__}.{each.cls.__qualname__}`" for each in wanted)
     what, source = ("A blocking twin", "class") if len(wanted) == 1 else ("Blocking twins", "classes")
-    about = (
-        f"{what} of {made_of}.\n\n"
-        f"This file is written. Change the async {source}, and write it again:\n\n{line}\n"
-    )
+    title = f"{what} of {made_of}."
+    if len(title) + len('r"""') > width:  # the command names them, too
+        title = f"{what}, written by syncline."
+    about = f"{title}\n\nThis file is written. Change the async {source}, and write it again:\n\n{line}\n"
+    if is_stub:
+        for name in names.bound:
+            names.at_run_time(name)
     imports = "\n".join(names.lines(_used(classes)))
-    parts = [docstring(about, 0), "from __future__ import annotations", imports]
+    parts = [docstring(about, 0), *["from __future__ import annotations"] * (not is_stub), imports]
     gap = "\n\n" if is_stub else "\n\n\n"
     return "\n\n".join(part for part in parts if part) + gap + gap.join(classes) + "\n"
 
@@ -80,13 +98,21 @@ def _bases_first(wanted: Sequence[Wanted]) -> list[Wanted]:
     return sorted(wanted, key=rank)
 
 
-def _class(wanted: Wanted, names: Names, twins: dict[type, str], bridge: str | None, *, is_stub: bool) -> str:
+def _class(
+    wanted: Wanted,
+    names: Names,
+    twins: dict[type, str],
+    bridge: str | None,
+    left: dict[type, str],
+    *,
+    is_stub: bool,
+) -> str:
     cls = wanted.cls
     where = class_definition(cls)
     assert where is not None
     source, node = where
     scope = Scope(source, names, twins, cls, type_parameters(cls))
-    of = Class(cls, wanted.name, scope, _bound(cls, scope))
+    of = Class(cls, wanted.name, scope, bound_by_bases(cls, scope))
     base = next((twin for twin in cls.__mro__[1:] if twin in twins), None)
     heading = ast.ClassDef(wanted.name, _expressions(_bases(of, base, is_stub=is_stub)), [], [], [])
     if not is_stub:
@@ -96,6 +122,11 @@ def _class(wanted: Wanted, names: Names, twins: dict[type, str], bridge: str | N
         heading.keywords = words
     vars(heading)["type_params"] = getattr(node, "type_params", [])
     parts = list(_parts(of, base, is_stub=is_stub))
+    for part in parts:
+        if isinstance(part, Written) and part.header.returns is not None:
+            for found in _async_classes(part.header.returns, names):
+                if found not in twins:
+                    left.setdefault(found, f"{wanted.name}.{part.header.name}")
     text = [class_header(heading)]
     if written_docstring := ast.get_docstring(node, clean=False):
         text.append(docstring(written_docstring, STEP))
@@ -106,6 +137,29 @@ def _class(wanted: Wanted, names: Names, twins: dict[type, str], bridge: str | N
     return "\n".join([*text, body]) if written else "\n".join([*text, *["    ..."] * (len(text) == 1)])
 
 
+def _async_classes(returns: ast.expr, names: Names) -> Iterator[type]:
+    """The classes in the annotation of a result whose objects are async still."""
+    match returns:
+        case ast.Subscript(value=value) if names.meaning(value) in (CALLABLE, type):
+            return
+        case ast.Name() | ast.Attribute():
+            found = names.meaning(returns)
+            if (
+                isinstance(found, type)
+                and Twin not in found.__mro__
+                and not _is_of_the_standard_library(found)
+            ):
+                yield from [found] * has_async_members(found)
+        case _:
+            for part in ast.iter_child_nodes(returns):
+                if isinstance(part, ast.expr):
+                    yield from _async_classes(part, names)
+
+
+def _is_of_the_standard_library(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in sys.stdlib_module_names
+
+
 def _expressions(texts: Iterable[str]) -> list[ast.expr]:
     return [ast.parse(text, mode="eval").body for text in texts]
 
@@ -113,47 +167,16 @@ def _expressions(texts: Iterable[str]) -> list[ast.expr]:
 def _bases(of: Class, base: type | None, *, is_stub: bool) -> Iterator[str]:
     """The bases of a twin: that of the async class's base, or `Twin`; and `Generic` as the async class has it."""
     names, cls = of.scope.names, of.cls
-    arguments: list[str] = []
-    variables = getattr(cls, "__type_params__", ()) or getattr(cls, "__parameters__", ())
-    for variable in variables:
-        known = getattr(cls, "__type_params__", ())
-        name = variable.__name__
-        arguments.append(name if known else names.imported(variable.__module__, name))
+    arguments = own_variables(cls, names)
     if base is None and not is_stub:
         yield f"{names.imported('syncline.twins', 'Twin')}[{_aio(of)}]"
     elif base is not None:
-        yield of.scope.twins[base]
+        if of.is_of_twins(base):  # whose own methods know nothing of twins
+            yield f"{of.scope.twins[base]}[{', '.join(anything(base, names))}]"
+        else:
+            yield flat(with_arguments(of.scope.twins[base], base, of.bound, of.scope))
     if arguments and not getattr(cls, "__type_params__", ()):
         yield f"{names.imported('typing', 'Generic')}[{', '.join(arguments)}]"
-
-
-def _bound(cls: type, scope: Scope) -> dict[type, dict[Any, ast.expr]]:
-    """What stands for the type variables of each generic base of a class."""
-    found: dict[type, dict[Any, ast.expr]] = {}
-
-    def follow(of: type, arguments: dict[Any, ast.expr]) -> None:
-        where = class_definition(of)
-        source, node = where or (None, None)
-        if source is None or node is None:
-            return
-        parameters = type_parameters(of) if of is cls else frozenset[str]()
-        there = Scope(source, scope.names, scope.twins, None, parameters, arguments)
-        for base in node.bases:
-            value, parts = (
-                (base.value, parts_of(base.slice)) if isinstance(base, ast.Subscript) else (base, [])
-            )
-            origin = there.meaning(value)
-            origin = typing.get_origin(origin) or origin
-            if not isinstance(origin, type) or origin is typing.Generic or origin in found:
-                continue
-            variables = getattr(origin, "__parameters__", ())
-            inner = [as_written(part, there) for part in parts]
-            inner += [imported(scope, "typing", "Any") for _ in variables[len(inner) :]]
-            found[origin] = dict(zip(variables, inner, strict=False))
-            follow(origin, found[origin])
-
-    follow(cls, {})
-    return found
 
 
 def _in_order(members: dict[str, Member], cls: type) -> list[tuple[str, Member]]:
@@ -166,11 +189,7 @@ def _in_order(members: dict[str, Member], cls: type) -> list[tuple[str, Member]]
 def _aio(of: Class) -> str:
     """The type of the async object."""
     cls, names = of.cls, of.scope.names
-    parameters: tuple[Any, ...] = getattr(cls, "__type_params__", ())
-    variables: tuple[Any, ...] = parameters or getattr(cls, "__parameters__", ())
-    known = [
-        each.__name__ if parameters else names.imported(each.__module__, each.__name__) for each in variables
-    ]
+    known = own_variables(cls, names)
     return flat(class_name(cls, names)) + (f"[{', '.join(known)}]" if known else "")
 
 
@@ -183,17 +202,21 @@ def _parts(of: Class, base: type | None, *, is_stub: bool) -> Iterator[Written |
     fields: list[Written | ast.stmt] = []
     for name, member in _in_order(members, of.cls):
         known = inherited.get(name)
-        if known is not None and known.owner is member.owner and member.binding == "instance":
+        is_known = known is not None and known.owner is member.owner and member.binding == "instance"
+        if is_known and not of.says_more_than(base, member.owner):
             continue
-        if member.kind == "attribute" and name.startswith("__"):
+        if not member.is_method and name.startswith("__"):
             continue
         made = protocol(of, member)
         if made is not None:
             written.append(made)
         elif member.is_method:
-            written += method(of, member)
+            *overloads, definition = method(of, member)
+            written += overloads if is_stub and overloads else [*overloads, definition]
         else:
             (fields if member.kind == "attribute" else written).extend(readable(of, member))
+    if (by_name := dynamic(of)) is not None:
+        written.append(by_name)
     attributes = list(instance_attributes(of, base, set(members)))
     yield from (part for part in fields if isinstance(part, ast.stmt))
     if is_stub:
@@ -201,7 +224,8 @@ def _parts(of: Class, base: type | None, *, is_stub: bool) -> Iterator[Written |
     elif base is not None:
         test = imported(of.scope, "typing", "TYPE_CHECKING")
         yield ast.If(test, [each.header for each in _narrowed(of, ["aio", "_aio"])], [])
-    yield constructor(of)
+    *overloads, made_by = constructor(of)
+    yield from overloads if is_stub and overloads else [*overloads, made_by]
     yield from (part for part in fields if isinstance(part, Written))
     yield from attributes
     yield from written

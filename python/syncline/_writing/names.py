@@ -3,7 +3,8 @@
 1. A name is imported from where the source has it from. Where that is private, such as `package._models`, it comes from
    a public place that offers the same object, if there is one; but not into a module of that same package, whose
    `__init__` may be about to import it.
-2. A name that is taken already gets an underscore in front.
+2. A name that is taken already gets an underscore in front. So does one that a member of a twin has: in the class's
+   body it means that. A builtin one is said with its module.
 3. What the source imports for type checkers only, is imported so here.
 """
 
@@ -20,6 +21,7 @@ from .source import Import, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from .source import Source
 
@@ -30,13 +32,22 @@ class Names:
 
     package: str | None
     """The top-level package that it will be part of, if that is known."""
+    root: Path | None
+    """The folder whose modules are the same project's, if that is known."""
     taken: set[str]
     """The names that it defines."""
+    members: frozenset[str] = frozenset()
+    """Those of the twins' members (by 2)."""
     bound: dict[str, Import] = field(default_factory=dict[str, Import])
 
     def imported(self, module: str, what: str, *, for_checkers: bool = False) -> str:
         """Imports a name of a module, unless that was done; returns what it is called here."""
         return self._bind(what, Import(self._public(module, what), what, for_checkers))
+
+    def at_run_time(self, name: str) -> None:
+        """What a name here stands for is needed when the module runs."""
+        if name in self.bound:
+            self.bound[name] = replace(self.bound[name], for_checkers=False)
 
     def of(self, source: Source, name: str, chain: str, *, at_run_time: bool) -> str:
         """What is called `name` in a module that is read, as it is called here.
@@ -44,8 +55,10 @@ class Names:
         chain: the name with the attributes that are asked of it.
         """
         found = binding(source, name)
-        if found is None:
-            return name  # a builtin one
+        if found is None:  # a builtin one
+            if name not in self.members:
+                return name
+            return f"{self._bind('builtins', Import('builtins', None, for_checkers=False))}.{name}"
         for_checkers = found.for_checkers and not at_run_time
         if found.what is not None:
             return self._bind(name, Import(self._public(found.module, found.what), found.what, for_checkers))
@@ -54,6 +67,8 @@ class Names:
         # `import a.b` and `import a.c` both bind `a`.
         fitting = [each for each in source.imports.get(name, []) if f"{chain}.".startswith(f"{each.module}.")]
         found = max(fitting, key=lambda each: len(each.module), default=found)
+        if "." not in found.module or name in self.taken | self.members:
+            return self._bind(name, Import(name, None, for_checkers))
         self._bind(found.module, replace(found, for_checkers=for_checkers))
         return name
 
@@ -106,12 +121,17 @@ class Names:
         top = module.partition(".")[0]
         if top in sys.stdlib_module_names:
             return 0
-        return 2 if top == self.package else 1
+        if top == self.package:
+            return 2
+        is_beside = self.root is not None and (
+            (self.root / f"{top}.py").is_file() or (self.root / top).is_dir()
+        )
+        return 2 if is_beside else 1
 
     def _bind(self, name: str, wanted: Import) -> str:
         while True:
             known = self.bound.get(name)
-            if known is None and name.partition(".")[0] not in self.taken:
+            if known is None and name.partition(".")[0] not in self.taken | self.members:
                 self.bound[name] = wanted
                 return name
             if known is not None and _are_same(known, wanted):
@@ -187,16 +207,18 @@ def _offers(module: str, name: str) -> bool:
 
 
 def _from(module: str, names: Iterable[tuple[str, str]], indent: int) -> Iterator[str]:
+    """The imports from one module: all that keep their names together, in the place of their first."""
     ordered = sorted(names, key=_order)
     written = [what for what, name in ordered if what == name]
     # The source says so, be it private; formatters and linters don't count such a comment as part of the line.
     notes = [_PRIVATE if what.startswith("_") else "" for what in written]
     margin = " " * indent
-    if written:
-        yield from _from_one(f"{margin}from {module} import", written, notes, margin)
     for what, name in ordered:
         if what != name:
-            yield f"{margin}from {module} import {what} as {name}{_PRIVATE if what.startswith('_') else ''}"
+            note = _PRIVATE if what.startswith("_") else ""
+            yield from _from_one(f"{margin}from {module} import", [f"{what} as {name}"], [note], margin)
+        elif what == written[0]:
+            yield from _from_one(f"{margin}from {module} import", written, notes, margin)
 
 
 def _from_one(head: str, written: list[str], notes: list[str], margin: str) -> Iterator[str]:

@@ -6,9 +6,10 @@ import ast
 import typing
 from typing import TYPE_CHECKING
 
-from .annotations import given, nature_of
+from .annotations import OPENED, given, nature_of
+from .calls import given_out, opening
 from .layout import flat
-from .members import Class, Written, given_out
+from .members import Class, Written
 from .scope import imported, standing_for, unquoted
 from .signatures import of_definition
 from .source import definition, gives_itself
@@ -31,7 +32,8 @@ def _entering(of: Class, member: Member) -> Written:
     if said is None and gives_itself(member.function):
         scope.names.imported("typing", "Self")
         said = standing_for(typing.Self)
-    return _written(of, member, said, scope, "self._enter(self._aio)", "__enter__(self)")
+    given = "self._enter(self._aio, lambda found: {})"
+    return _written(of, member, said, scope, "self._enter(self._aio)", "__enter__(self)", given)
 
 
 def _leaving(of: Class, member: Member) -> Written:
@@ -44,19 +46,24 @@ def _leaving(of: Class, member: Member) -> Written:
         names.imported("typing", "Any")
     returns = "None" if said is not None and flat(unquoted(said)) == "None" else "bool | None"
     call = "self._leave(exc_type, exc_value, traceback)"
-    return _of_text(header, returns, call if returns == "None" else f"return {call}", member)
+    made = ast.parse(f"def {header} -> {returns}: {'' if returns == 'None' else 'return '}{call}").body[0]
+    assert isinstance(made, ast.FunctionDef)
+    return Written(made, member.function.__doc__, made.body)
 
 
 def _iterating(of: Class, member: Member) -> Written:
     said, scope = _returns(of, member)
     nature = nature_of(said, scope)
-    if (
+    value = "self._bridge.iterate(self._aio)"
+    if nature in OPENED:
+        value = "self._aio.__aiter__()" if nature == "generate" else "self._aio"
+    elif (
         said is not None
         and nature == "plain"
         and given_out(given(said, scope), nature, scope, "self") is not None
     ):
-        return _written(of, member, said, scope, "self._aio.__aiter__()", "__iter__(self)")
-    return _written(of, member, said, scope, "self._bridge.iterate(self._aio)", "__iter__(self)")
+        value = "self._aio.__aiter__()"
+    return _written(of, member, said, scope, value, "__iter__(self)")
 
 
 def _stepping(of: Class, member: Member) -> Written:
@@ -85,24 +92,33 @@ def _returns(of: Class, member: Member) -> tuple[ast.expr | None, Scope]:
 
 
 def _written(
-    of: Class, member: Member, said: ast.expr | None, scope: Scope, value: str, header: str
+    of: Class,
+    member: Member,
+    said: ast.expr | None,
+    scope: Scope,
+    value: str,
+    header: str,
+    within: str | None = None,
 ) -> Written:
+    """within: the call that makes of what it found, itself, what it gives."""
     returns = imported(scope, "typing", "Any") if said is None else given(said, scope)
     nature = "plain" if said is None else nature_of(said, scope)
+    made = ast.parse(f"def {header} -> {flat(returns)}: ...").body[0]
+    assert isinstance(made, ast.FunctionDef)
     converted = given_out(returns, nature, scope, "self")
-    if converted is not None and nature in ("iterate", "generate"):
-        body = f"for found in {value}:\n    yield {converted}"
+    if nature in OPENED:
+        if within is None:
+            lines = opening(value, nature, made, scope, "self", is_hard=False)
+        else:
+            [line] = opening("found", nature, made, scope, "self", "given", is_hard=False)
+            lines = [f"return {within.format(line.removeprefix('return '))}"]
+    elif converted is not None and within is not None:
+        lines = [f"return {within.format(converted)}"]
     elif converted is not None:
-        body = f"found = {value}\nreturn {converted}"
+        lines = [f"found = {value}", f"return {converted}"]
     else:
-        body = value if flat(returns) == "None" else f"return {value}"
-    return _of_text(header, flat(returns), body, member)
-
-
-def _of_text(header: str, returns: str, body: str, member: Member) -> Written:
-    node = ast.parse(f"def {header} -> {returns}: ...").body[0]
-    assert isinstance(node, ast.FunctionDef)
-    return Written(node, member.function.__doc__, ast.parse(body).body)
+        lines = [value if flat(returns) == "None" else f"return {value}"]
+    return Written(made, member.function.__doc__, ast.parse("\n".join(lines)).body)
 
 
 _WRITERS: dict[str, Callable[[Class, Member], Written]] = {

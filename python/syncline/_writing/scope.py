@@ -14,6 +14,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from .._kinds import type_of
 from .layout import flat
 from .names import Names, binding
 from .source import Source
@@ -38,6 +39,8 @@ class Scope:
     """Type parameters of the function and its class, from Python 3.12 on."""
     arguments: dict[Any, ast.expr] = field(default_factory=dict[Any, ast.expr])
     """What stands for type variables, already as it is written."""
+    aliases: frozenset[tuple[str, str]] = frozenset()
+    """Those that are being looked into, by module and name: a type may contain itself."""
 
     def meaning(self, node: ast.expr) -> Any:
         """The object that an expression names; `UNKNOWN` where that isn't known, or where it is no name."""
@@ -45,6 +48,9 @@ class Scope:
             case ast.Name() if "stands_for" in vars(node):
                 return vars(node)["stands_for"]
             case ast.Name(id=name) if name not in self.parameters:
+                for parameter in getattr(self.owner, "__type_params__", ()):
+                    if parameter.__name__ == name:
+                        return parameter
                 if self.owner is not None and name in vars(self.owner) and not _is_method(self.owner, name):
                     return vars(self.owner)[name]
                 return meaning(self.source, name)
@@ -68,6 +74,14 @@ def meaning(source: Source, name: str) -> Any:
 def type_parameters(cls: type) -> frozenset[str]:
     """The names of a class's type parameters, from Python 3.12 on."""
     return frozenset(parameter.__name__ for parameter in getattr(cls, "__type_params__", ()))
+
+
+def variables_of(cls: type) -> tuple[Any, ...]:
+    """What a class is generic in, be it only by what it inherits from the standard library."""
+    of_bases = (
+        each for base in vars(cls).get("__orig_bases__", ()) for each in getattr(base, "__parameters__", ())
+    )
+    return getattr(cls, "__parameters__", ()) or tuple(dict.fromkeys(of_bases))
 
 
 def standing_for(found: Any) -> ast.expr:
@@ -185,7 +199,16 @@ class _Renaming(ast.NodeTransformer):
             return ast.Name(name if module == "builtins" else scope.names.imported(module, name))
         if scope.owner is not None and name in vars(scope.owner) and not _is_method(scope.owner, name):
             return ast.Attribute(class_name(scope.owner, scope.names), name)
-        return ast.Name(scope.names.of(scope.source, name, chain, at_run_time=self.at_run_time))
+        return _chain(scope.names.of(scope.source, name, chain, at_run_time=self.at_run_time))
+
+
+def _chain(name: str) -> ast.expr:
+    """A name, or one with that of its module before it."""
+    first, *rest = name.split(".")
+    node: ast.expr = ast.Name(first)
+    for each in rest:
+        node = ast.Attribute(node, each)
+    return node
 
 
 def says_too_little(node: ast.expr, scope: Scope) -> bool:
@@ -219,7 +242,7 @@ def _arity(found: Any) -> Any:
         return _ARITIES[origin]
     if not isinstance(origin, type):
         return 0
-    return len(getattr(origin, "__parameters__", ()))
+    return len(variables_of(origin))
 
 
 _abc = collections.abc
@@ -278,9 +301,22 @@ def imported(scope: Scope, module: str, what: str) -> ast.expr:
     return ast.Name(scope.names.imported(module, what))
 
 
+def unsaid(scope: Scope) -> ast.expr:
+    """What is written for an annotation that isn't there: whatever is there may have a twin."""
+    node = imported(scope, "typing", "Any")
+    vars(node)["is_unsaid"] = True
+    return node
+
+
+def is_unsaid(node: ast.expr) -> bool:
+    return "is_unsaid" in vars(node)
+
+
 def _is_method(owner: type, name: str) -> bool:
-    """Methods are no types: a class that has a method `list` means the builtin one in its annotations, or errs."""
-    return callable(vars(owner)[name]) and not isinstance(vars(owner)[name], type)
+    """Methods and properties are no types: a class that has a method `list` means the builtin one in its annotations,
+    or errs."""
+    value = vars(owner)[name]
+    return not isinstance(value, type) and (callable(value) or hasattr(type_of(value), "__get__"))
 
 
 def meant_by(found: Any) -> bool:

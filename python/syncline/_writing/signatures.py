@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
 import enum
+import functools
 import inspect
+import re
 import types
 import typing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from .._kinds import type_of
+from .._twins.objects import has_own
 from .annotations import taken
+from .decorated import leave_out_given
 from .layout import flat, remember
 from .scope import (
     Scope,
@@ -26,9 +32,13 @@ from .scope import (
     says_too_little,
     standing_for,
     unquoted,
+    unsaid,
+    variables_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .source import Def, Found
 
 _MISSING = inspect.Parameter.empty
@@ -56,16 +66,22 @@ class Signature:
     """Whether it takes a typed dict as its keywords."""
     unwritable: list[str]
     """The parameters whose defaults can't be written."""
+    says_all: bool = False
+    """Whether `returns` is what a call gives, also of a function that is async."""
 
 
-def of_definition(found: Found, scope: Scope, *, is_bound: bool) -> Signature:
-    """The signature of a function by its definition. Its first parameter is left out if it `is_bound`."""
+def of_definition(found: Found, scope: Scope, *, is_bound: bool, function: Any = None) -> Signature:
+    """The signature of a function by its definition. Its first parameter is left out if it `is_bound`.
+
+    function: has the defaults, where it is known.
+    """
     node = found.node
     remember(node.args, found.source.lines)
     node = copy.copy(node)
     node.args = copied(node.args)
     _use_type_comment(node)
     args = node.args
+    is_changed = leave_out_given(args, found, scope)
     positional = args.posonlyargs or args.args
     own: ast.arg | None = None
     if is_bound and positional:
@@ -78,24 +94,82 @@ def of_definition(found: Found, scope: Scope, *, is_bound: bool) -> Signature:
     if own is not None and own.annotation is not None:
         scope = _with_self(own.annotation, scope)
     annotations: dict[str, ast.expr] = {}
-    is_hard = bool(parameters) or node.returns is None or says_too_little(node.returns, scope)
+    is_hard = is_changed or bool(parameters) or node.returns is None or says_too_little(node.returns, scope)
+    plain = _with_plain_defaults(args)
     for arg in _every(args):
         if arg.annotation is None:
+            is_hard = True
+            arg.annotation = imported(scope, "typing", "Any") if arg.arg in plain else unsaid(scope)
+            continue
+        if _is_of_bound_parameters(arg.annotation, scope):
             is_hard = True
             arg.annotation = imported(scope, "typing", "Any")
             continue
         annotations[arg.arg] = unquoted(arg.annotation)
         is_hard = is_hard or _is_generic(arg.annotation, scope) or says_too_little(arg.annotation, scope)
         arg.annotation = taken(arg.annotation, scope)
-    args.defaults = [as_written(default, scope, at_run_time=True) for default in args.defaults]
-    args.kw_defaults = [
-        default and as_written(default, scope, at_run_time=True) for default in args.kw_defaults
-    ]
+    single = _single_objects(args, function)
+    unwritable = [arg.arg for arg in _every(args) if arg.arg in single]
+
+    def written(default: ast.expr) -> ast.expr:
+        if any(default is each for each in single.values()):
+            return imported(scope, "syncline.twins", "OMITTED")
+        said = as_written(default, scope, at_run_time=True)
+        return said if _is_accepted(default, found) else _as_any(said, scope)
+
+    args.defaults = [written(default) for default in args.defaults]
+    args.kw_defaults = [default and written(default) for default in args.kw_defaults]
     last = args.kwarg and annotations.get(args.kwarg.arg)
     is_unpacked = isinstance(last, ast.Subscript) and flat(last.value).rpartition(".")[2] == "Unpack"
     own_type = own.annotation if own is not None and _says_arguments(own.annotation, scope) else None
     own_type = own_type and taken(own_type, scope)
-    return Signature(args, node.returns, scope, annotations, own_type, parameters, is_hard, is_unpacked, [])
+    is_hard = is_hard or bool(unwritable)
+    return Signature(
+        args, node.returns, scope, annotations, own_type, parameters, is_hard, is_unpacked, unwritable
+    )
+
+
+def _with_plain_defaults(args: ast.arguments) -> set[str]:
+    """The parameters whose defaults say that they take no objects with twins."""
+    return {
+        name
+        for name, default in _defaults(args)
+        if isinstance(default, ast.Constant) and default.value not in (None, ...)
+    }
+
+
+def _defaults(args: ast.arguments) -> Iterator[tuple[str, ast.expr]]:
+    positional = [*args.posonlyargs, *args.args]
+    for arg, default in zip(reversed(positional), reversed(args.defaults), strict=False):
+        yield arg.arg, default
+    for arg, kw_default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        if kw_default is not None:
+            yield arg.arg, kw_default
+
+
+def _is_accepted(default: ast.expr, found: Found) -> bool:
+    """Whether type checkers take a default for one of the parameter's type: its line does not say that they don't."""
+    line = found.source.lines[(default.end_lineno or default.lineno) - 1]
+    return not re.search(rb"#\s*(type|pyright):\s*ignore", line)
+
+
+def _as_any(node: ast.expr, scope: Scope) -> ast.expr:
+    return ast.Call(imported(scope, "typing", "cast"), [ast.Constant("Any"), node], [])
+
+
+def _single_objects(args: ast.arguments, function: Any) -> dict[str, ast.expr]:
+    """The parameters whose defaults are calls that give an object which is equal to itself only, and may be compared
+    with: to write the call would make another one."""
+    function = inspect.unwrap(function) if function is not None else None
+    positional = [*args.posonlyargs, *args.args]
+    values: dict[str, Any] = dict(getattr(function, "__kwdefaults__", None) or {})
+    known = getattr(function, "__defaults__", None) or ()
+    values.update(zip([arg.arg for arg in reversed(positional)], reversed(known), strict=False))
+    return {
+        name: default
+        for name, default in _defaults(args)
+        if isinstance(default, ast.Call) and name in values and not has_own(type_of(values[name]), "__eq__")
+    }
 
 
 def copied(args: ast.arguments) -> ast.arguments:
@@ -141,7 +215,9 @@ def _every(args: ast.arguments) -> list[ast.arg]:
 
 def _with_self(annotation: ast.expr, scope: Scope) -> Scope:
     """The scope of a method whose `self` is annotated by a type variable: that is `Self`."""
-    if isinstance(annotation, ast.Subscript):  # type[T]
+    if isinstance(annotation, ast.Subscript):
+        if scope.meaning(annotation.value) not in (type, typing.Type):  # noqa: UP006 -- the source may say so
+            return scope
         annotation = annotation.slice
     found = scope.meaning(annotation)
     if not isinstance(found, typing.TypeVar):
@@ -156,8 +232,16 @@ def _says_arguments(own: ast.expr | None, scope: Scope) -> bool:
     return isinstance(own, ast.Subscript) and scope.meaning(own.value) is scope.owner
 
 
+def _is_of_bound_parameters(annotation: ast.expr, scope: Scope) -> bool:
+    """Whether it is `P.args` or `P.kwargs` of a ParamSpec in whose place a subclass has put something."""
+    if not isinstance(annotation, ast.Attribute):
+        return False
+    found = scope.meaning(annotation.value)
+    return isinstance(found, typing.ParamSpec) and found in scope.arguments
+
+
 def _is_generic(annotation: ast.expr, scope: Scope) -> bool:
-    own: set[Any] = {*getattr(scope.owner, "__parameters__", ()), *scope.arguments}
+    own: set[Any] = {*variables_of(scope.owner or object), *scope.arguments}
     for part in every_part(annotation):
         if isinstance(part, ast.Name):
             found = scope.meaning(part)
@@ -169,11 +253,17 @@ def _is_generic(annotation: ast.expr, scope: Scope) -> bool:
     return False
 
 
-def of_function(function: Any, scope: Scope, *, is_bound: bool) -> Signature:
-    """The signature of a function whose definition isn't there (by 1), such as a dataclass's `__init__`."""
+def of_function(function: Any, scope: Scope, *, is_bound: bool, sees_omitted: bool = False) -> Signature:
+    """The signature of a function whose definition isn't there (by 1), such as a dataclass's `__init__`.
+
+    sees_omitted: it makes a difference whether an argument is left out, or has the value of its default.
+    """
+    if functools.partialmethod in type(function).__mro__ and scope.owner is not None:
+        function, is_bound = function.__get__(None, scope.owner), True
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
+        is_bound = False
         signature = inspect.Signature(
             [
                 inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
@@ -187,12 +277,10 @@ def of_function(function: Any, scope: Scope, *, is_bound: bool) -> Signature:
         said = written_annotation(parameter.annotation, scope)
         if said is not None:
             annotations[parameter.name] = said
-        arg = ast.arg(
-            parameter.name, imported(scope, "typing", "Any") if said is None else taken(said, scope)
-        )
+        arg = ast.arg(parameter.name, unsaid(scope) if said is None else taken(said, scope))
         default: ast.expr | None = None
         if parameter.default is not _MISSING:
-            default = _written_value(parameter.default, scope)
+            default = None if sees_omitted else _written_value(parameter.default, scope)
             if default is None:
                 unwritable.append(parameter.name)
                 default = imported(scope, "syncline.twins", "OMITTED")
@@ -227,11 +315,15 @@ def written_annotation(annotation: Any, scope: Scope) -> ast.expr | None:
         return None
     if annotation is None or annotation is type(None):
         return ast.Constant(None)
+    if type(annotation).__name__ == "InitVar":
+        return _of_type(annotation.type)
     if isinstance(annotation, str):
         try:
-            return ast.parse(annotation, mode="eval").body
+            said = ast.parse(annotation, mode="eval").body
         except SyntaxError:
             return None
+        is_for_init = isinstance(said, ast.Subscript) and scope.meaning(said.value) is dataclasses.InitVar
+        return said.slice if is_for_init and isinstance(said, ast.Subscript) else said
     return _of_type(annotation)
 
 
@@ -263,8 +355,10 @@ def _of_type(annotation: Any) -> ast.expr:
 
 def _written_value(value: object, scope: Scope) -> ast.expr | None:
     """The expression of a default; None where there is none."""
-    if isinstance(value, enum.Enum):
+    if isinstance(value, enum.Enum) and not type(value).__name__.startswith("_"):
         return ast.Attribute(class_name(type(value), scope.names), value.name)
     if value is None or value is ... or type(value) in (bool, int, str, bytes, float) or value == ():
-        return ast.parse(repr(value), mode="eval").body
+        text = repr(value)
+        # Infinity and what is no number have no literals.
+        return ast.parse(text if text[-1] not in "fn" else f'float("{text}")', mode="eval").body
     return None

@@ -249,15 +249,17 @@ def variables(source: Source, cls: ast.ClassDef) -> dict[str, tuple[ast.expr | N
     return found
 
 
-def set_by_init(source: Source, cls: ast.ClassDef) -> dict[str, ast.expr | None]:
-    """The attributes that `__init__` gives an object, with the annotations that it says: by itself, or as those of the
-    parameter that it takes the value from."""
+def set_by_methods(source: Source, cls: ast.ClassDef) -> dict[str, ast.expr | None]:
+    """The attributes that methods give an object, with the annotations that they say: by themselves, or as those of the
+    parameter that they take the value from. Those of `__init__` and what it calls come first."""
+    methods = {name: found for (owner, name), found in source.members.items() if owner is cls}
+    first = [name for name in _INITIALIZERS if name in methods]
     found: dict[str, ast.expr | None] = {}
-    for init in source.named(cls, "__init__"):
-        arguments = init.node.args
+    for method in (each for name in dict.fromkeys([*first, *methods]) for each in methods[name]):
+        arguments = method.node.args
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         annotations = {arg.arg: arg.annotation for arg in every}
-        for node in ast.walk(init.node):
+        for node in ast.walk(method.node):
             match node:
                 case ast.AnnAssign(
                     target=ast.Attribute(value=ast.Name(id="self"), attr=name), annotation=annotation
@@ -268,12 +270,15 @@ def set_by_init(source: Source, cls: ast.ClassDef) -> dict[str, ast.expr | None]
                     for target in targets:
                         match target:
                             case ast.Attribute(value=ast.Name(id="self"), attr=name):
-                                found[name] = found.get(name) or said
+                                found.setdefault(name, said)
                             case _:
                                 pass
                 case _:
                     pass
     return found
+
+
+_INITIALIZERS = ("__new__", "__init__", "__post_init__", "__attrs_post_init__")
 
 
 def _kind_of(value: ast.expr) -> ast.expr | None:

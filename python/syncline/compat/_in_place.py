@@ -62,7 +62,7 @@ async def _guarded(awaitable: Awaitable[T]) -> T | _Raised:
 
 def run_in(loop: Loop, coro: Awaitable[T], context: contextvars.Context | None) -> T:
     """As `asyncio.run`, in the running loop. As with nest_asyncio, it may be any awaitable."""
-    if not asyncio.iscoroutine(coro) and not hasattr(coro, "__await__"):
+    if not inspect.isawaitable(coro):
         raise ValueError(f"a coroutine was expected, got {coro!r}")
     made: T = _made_and_awaited(loop, coro, context)
     return made
@@ -75,7 +75,7 @@ def completed(loop: Loop, future: Awaitable[T]) -> T:
         wait(loop, known)
         result: T = known.result()
         return result
-    if not hasattr(future, "__await__") and not asyncio.iscoroutine(future):
+    if not inspect.isawaitable(future):
         raise TypeError("An asyncio.Future, a coroutine or an awaitable is required")
     made: T = _made_and_awaited(loop, future, None)
     return made

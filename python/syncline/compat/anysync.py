@@ -2,7 +2,7 @@
 
 1. `f().run()` runs in the calling thread if no event loop runs there. Inside a running loop it runs on a
    background thread, which all calls share. What runs on that may call `run()` again: such a call gets a new
-   thread.
+   thread. The loop that makes a call waits for it, with all its tasks.
 2. Iterators, generators and managers of sync code live on the background thread, so that what they started goes on
    between the steps; all steps of one of them are made in one task and one context.
 3. What any of them sets in contextvars stays in it: sync code doesn't see it.
@@ -15,12 +15,21 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from .._bridge import Bridge
 from .._core import Bridge as AnyBridge
 from .._core import in_event_loop
-from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, decorated, managed
+from .._dual import (
+    DualContextManager,
+    DualCoroutine,
+    DualGenerator,
+    DualIterator,
+    decorated,
+    enter_wholly,
+    managed,
+)
 from .._mistakes import decorating
 
 __all__ = [
@@ -54,9 +63,13 @@ _is_in_background: ContextVar[bool] = ContextVar("syncline.compat.anysync", defa
 
 
 class AnySyncCoroutine(DualCoroutine[R]):
-    """A coroutine with `run(timeout=None)`."""
+    """A coroutine with `run(timeout=None)`. What it wraps is `coro`."""
 
     bridge: AnyBridge = _own
+
+    def __init__(self, coro: Awaitable[R]) -> None:
+        super().__init__(coro)
+        self.coro = coro
 
     def run(self, timeout: float | None = None) -> R:
         """Runs it from sync code, wherever that is (by 1), and returns its result. `timeout` in seconds."""
@@ -66,7 +79,7 @@ class AnySyncCoroutine(DualCoroutine[R]):
         try:
             if token.old_value is not True:
                 return _background.run(self, timeout=timeout)
-            with Bridge(name="anysync, new thread", context="copy") as bridge:
+            with Bridge(name="anysync, new thread", nested="thread", context="copy") as bridge:
                 return bridge.run(self, timeout=timeout)
         finally:
             _is_in_background.reset(token)
@@ -94,7 +107,17 @@ class AnySyncContextManager(DualContextManager[R]):
                 "Cannot reuse async context manager when executed synchronously; make another one for each `with`"
             )
         self._dirty = True
-        return super().__enter__()
+        entered: R = enter_wholly(self, super().__enter__)
+        return entered
+
+    def __exit__(
+        self,
+        typ: type[BaseException] | None = None,
+        val: BaseException | None = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> bool | None:
+        return super().__exit__(typ, val, tb)
 
 
 def coroutine(func: Callable[P, Awaitable[R]]) -> Callable[P, AnySyncCoroutine[R]]:

@@ -8,7 +8,8 @@
     result = run_sync(async_add, a=10, b=12)
 
 As there, each calling thread has an event loop of its own, on a daemon thread of its own, and a nested call
-gets the loop of the loop thread that makes it. Otherwise than there:
+gets the loop of the loop thread that makes it. That loop waits meanwhile, with all its tasks: sync code relies on
+that nobody else changes what it has begun to change (flytekit's own stack of contexts). Otherwise than there:
 
 1. The loop of a thread that has ended is closed, its tasks cancelled, its thread ended: nothing piles up.
 2. Threads that share a name share nothing else. The first has flytekit's key in `_runner_map`, others add
@@ -111,7 +112,7 @@ class _TaskRunner:
         name = f"{threading.current_thread().name} : loop-runner"
         # If several threads come here at once, one wins, as `setdefault` is atomic. A lock could be held at a
         # fork. The other bridges were never called, and so have no threads.
-        bridge: Bridge = vars(self).setdefault("_bridge", Bridge(name=name, context="copy"))
+        bridge: Bridge = vars(self).setdefault("_bridge", Bridge(name=name, nested="thread", context="copy"))
         self._loop = bridge.run_sync(_handle_errors_with, self.get_exc_handler())
         _started.add(self)
         return bridge

@@ -6,15 +6,15 @@ As there:
 
 1. Coroutines that sync code runs share one loop, "run sync", on a thread of its own. A call that one of them
    makes from sync code, however indirectly and in whatever thread, runs on a new loop in a new thread: "run
-   sync" may be waiting for it.
+   sync" may be waiting for it. The loop that makes a call waits for it, with all its tasks.
 2. What a coroutine changes in context variables stays in it.
 
 Otherwise than there:
 
 3. Every wait ends: SystemExit in a coroutine, a wait for oneself, an exit, a fork leave nobody waiting.
 4. `sync_compatible` decides by the running loop alone, since there are no flow or task runs here. In a worker thread
-   it uses the loop that sent the worker, as Prefect documents. It warns, once for each function, where a sync function
-   gets the coroutine.
+   it uses the loop that sent the worker, as Prefect documents. Where a sync function gets the coroutine, it logs a
+   warning, once for each function; a Python warning would be an error in the tests of Prefect's users.
 5. Worker threads are syncline's; a thread is a worker for as long as it works for somebody. anyio's serve as well.
 6. With `wait_for_result=False` a coroutine runs to its end, on the "run sync" loop or in a thread of its own, and an
    error of it is logged.
@@ -194,7 +194,7 @@ def _run_in_new_thread(
 ) -> R:
     token = _is_within.set(True)
     try:
-        with Bridge(name="run sync, new thread", context="copy") as bridge:
+        with Bridge(name="run sync, new thread", nested="thread", context="copy") as bridge:
             return run(bridge, *args, **kwargs)
     finally:
         _is_within.reset(token)
@@ -270,7 +270,7 @@ def run_async_in_new_loop(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwa
 
 
 def _new_loop(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    with Bridge(scope="caller", name="new loop", context="copy") as bridge:
+    with Bridge(scope="caller", name="new loop", nested="thread", context="copy") as bridge:
         return bridge.run_sync(fn, *args, **kwargs)
 
 
@@ -287,7 +287,8 @@ def sync_compatible(async_fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P
         )
     if not _kinds.is_async_fn(async_fn):
         raise TypeError(f"The decorated function must be async, and {name!r} is not")
-    trap = Trap(name)
+    # The line that the record gives is the caller's: `check` and `wrapper` are in between.
+    trap = Trap(name, functools.partial(_logger.warning, stacklevel=3))
 
     def wrapper(*args: Any, _sync: bool | None = None, **kwargs: Any) -> Any:
         if _sync is None and in_event_loop():
@@ -295,10 +296,10 @@ def sync_compatible(async_fn: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P
             _sync = False
         if _sync is False:
             return async_fn(*args, **kwargs)
+        if _sync is None and in_async_worker_thread():
+            return call_from_sync(_bridge, async_fn, args, kwargs)
         if _sync is None and _is_anyios():
             return run_async_from_worker_thread(async_fn, *args, **kwargs)
-        if _sync is None and in_async_worker_thread():
-            return contextvars.copy_context().run(call_from_sync, _bridge, async_fn, args, kwargs)
         return _run(Bridge.run_sync, async_fn, *args, **kwargs)
 
     made: Any = functools.update_wrapper(wrapper, async_fn)
@@ -323,13 +324,6 @@ async def run_sync_in_worker_thread(fn: Callable[P, R], /, *args: P.args, **kwar
 def run_async_from_worker_thread(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Calls an async function on the loop that sent this worker thread here, and waits for its result. What it changes
     in context variables stays in it."""
-    if _is_anyios():
-        import anyio.from_thread
-
-        async def call() -> R:
-            return await fn(*args, **kwargs)
-
-        return anyio.from_thread.run(call)
     return contextvars.copy_context().run(from_thread, fn, *args, **kwargs)
 
 
@@ -337,15 +331,9 @@ def _is_anyios() -> bool:
     """Whether this is a worker thread of anyio's."""
     if "anyio" not in sys.modules:
         return False
-    import anyio.from_thread
+    from .._anyio import sender
 
-    try:
-        anyio.from_thread.check_cancelled()
-    except RuntimeError:
-        return False
-    except BaseException:  # cancelled, in the words of whatever library runs the loop
-        return True
-    return True
+    return sender() is not None
 
 
 def call_with_mark(call: Callable[[], R]) -> R:
@@ -383,7 +371,7 @@ class GatherTaskGroup(_groups.GatherTaskGroup):
     """A task group that keeps results; its keys are UUIDs. Made by `create_gather_task_group`."""
 
     def __init__(self, task_group: TaskGroup) -> None:
-        _groups._anyio("GatherTaskGroup")  # makes it one of anyio's task groups
+        _groups._anyio("GatherTaskGroup")
         super().__init__(task_group)
 
     async def start(self, func: object, *args: object, name: object = None, **kwargs: object) -> NoReturn:
@@ -458,6 +446,15 @@ def asyncnullcontext(
 ) -> AbstractAsyncContextManager[None, None]: ...
 @overload
 def asyncnullcontext(value: R, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[R, None]: ...
-def asyncnullcontext(value: Any = None, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[Any, None]:
-    """An async context manager that does nothing, and gives `value`; other arguments are ignored."""
-    return contextlib.nullcontext(value)
+def asyncnullcontext(value: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """An async context manager, or decorator, that does nothing, and gives `value`; other arguments are ignored."""
+    return _null(value)
+
+
+@contextlib.asynccontextmanager
+async def _null(value: Any) -> AsyncGenerator[Any]:
+    yield value
+
+
+with contextlib.suppress(ImportError):  # then it is said where a group is made
+    _groups._anyio("GatherTaskGroup")  # makes the class one of anyio's task groups, also for who makes none

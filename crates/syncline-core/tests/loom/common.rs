@@ -73,7 +73,8 @@ pub fn model(model: impl Fn()) {
 #[cfg(miri)]
 pub use self::model as model_of_three;
 
-/// For two threads besides the first: all orders with up to four preemptions, which takes seconds; six take half a minute.
+/// For two threads besides the first: all orders with up to four preemptions, which takes seconds; six take half a
+/// minute.
 #[cfg(loom)]
 pub fn model_of_three(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();

@@ -116,8 +116,8 @@ fn a_start_that_meets_a_close_is_not_forgotten() {
     });
 }
 
-/// A start whose thread may be coming to life is given up by one of the two, or by none: the runner is there, or the key
-/// is free.
+/// A start whose thread may be coming to life is given up by one of the two, or by none: the runner is there, or the
+/// key is free.
 #[test]
 fn a_start_that_is_withdrawn_meets_its_thread() {
     model(|| {

@@ -2,11 +2,14 @@
 
 use crate::common::{fill_and_publish, model, model_of_three, thread, wait_until_open, wait_until_published};
 use syncline_core::ahead::Ahead;
+use syncline_core::closing::{Closing, Rouse};
 use syncline_core::latch::{Latch, Waited};
 use syncline_core::meeting::Meeting;
 use syncline_core::outbox::{Outbox, Publish};
 use syncline_core::slot::Slot;
 use syncline_core::spin::SLOW_ATTACH;
+use syncline_core::sync::atomic::AtomicBool;
+use syncline_core::sync::atomic::Ordering::Relaxed;
 use syncline_core::sync::{Arc, Mutex, lock};
 use syncline_core::waits::Node;
 
@@ -101,7 +104,8 @@ fn a_published_slot_holds_its_result() {
     });
 }
 
-/// Of two that settle one call (its coroutine, and a loop that shuts down) one wins, and the caller gets that one's result.
+/// Of two that settle one call (its coroutine, and a loop that shuts down) one wins, and the caller gets that one's
+/// result.
 #[test]
 fn a_slot_is_filled_once() {
     model_of_three(|| {
@@ -227,5 +231,54 @@ fn who_lets_a_caller_pass_goes_on() {
         assert!(callers.into_iter().all(|caller| caller.join().is_ok()));
         // Nobody is announced any more.
         ahead.let_pass();
+    });
+}
+
+struct Blocking(Slot<()>);
+
+impl Rouse for Blocking {
+    fn rouse(&self) {
+        self.0.rouse();
+    }
+}
+
+/// Whoever blocks a loop sees that it is being closed, or is roused, whenever the closing begins.
+#[test]
+fn who_blocks_a_loop_hears_of_its_closing() {
+    model(|| {
+        let closing = Arc::new(Closing::default());
+        let closer = {
+            let closing = Arc::clone(&closing);
+            thread::spawn(move || assert!(closing.begin()))
+        };
+        let nested = Arc::new(Blocking(Slot::new()));
+        closing.add(&nested);
+        while !closing.has_begun() {
+            nested.0.wait(None);
+        }
+        closing.remove(&nested);
+        assert!(closer.join().is_ok());
+    });
+}
+
+/// The same for what one of its calls is told.
+#[test]
+fn who_blocks_a_loop_hears_what_a_call_of_it_is_told() {
+    model(|| {
+        let (closing, is_told) = (Arc::new(Closing::default()), Arc::new(AtomicBool::new(false)));
+        let teller = {
+            let (closing, is_told) = (Arc::clone(&closing), Arc::clone(&is_told));
+            thread::spawn(move || {
+                is_told.store(true, Relaxed);
+                closing.rouse_all();
+            })
+        };
+        let nested = Arc::new(Blocking(Slot::new()));
+        closing.add(&nested);
+        while !is_told.load(Relaxed) {
+            nested.0.wait(None);
+        }
+        closing.remove(&nested);
+        assert!(teller.join().is_ok());
     });
 }

@@ -12,11 +12,11 @@
 //!    made meanwhile (a nested one, one of a signal handler) goes to a runner.
 
 use super::busy::Busy;
-use super::standing_in::StandingIn;
+use super::standing_in::OutOfTurn;
 use crate::call::errands::Errands;
 use crate::call::heard::{Heard, UnderWay};
 use crate::call::outcome::Outcome;
-use crate::call::state::{Call, TIMER_SLACK};
+use crate::call::state::{Call, ClosingLoop, TIMER_SLACK};
 use crate::call::taker::Taker;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
@@ -30,18 +30,20 @@ use crate::python::process;
 use crate::python::residents::{self, Resident, Shown};
 use crate::python::signals;
 use crate::python::threads::thread_key;
-use crate::runner::turns;
+use crate::runner::stalls::{self, Glance, Watched};
+use crate::runner::turns::{self, turn};
 use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
 use crate::task::loops::{self, Stepping, turns_once};
 use crate::task::new_loop;
 use crate::task::revival::revive_if_lost;
-use crate::task::start::{RunIn, start_call};
+use crate::task::spare::SpareTask;
+use crate::task::start::{RunIn, start_call, start_call_with_step};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::latch::Latch;
@@ -57,13 +59,15 @@ pub struct CallerLoop {
     /// The identifier of its thread.
     thread: u64,
     event_loop: Mutex<Option<Py<PyAny>>>,
-    /// The loop's hooks for async generators. Known for loops of our class, which can make a first step outside of
-    /// their turns.
-    hooks: Option<Py<PyTuple>>,
+    out_of_turn: Option<OutOfTurn>,
+    pub spare: Arc<SpareTask>,
     busy: Busy,
-    closing: Arc<AtomicBool>,
+    closing: Arc<ClosingLoop>,
     ended: Latch,
     pub cleanup: Duration,
+    is_watched: bool,
+    /// How often it has turned because the watcher has asked it to.
+    turns: Arc<AtomicU64>,
 }
 
 /// Frees all who wait for the loop's end, however closing it went.
@@ -83,6 +87,7 @@ impl CallerLoop {
         cleanup: Duration,
         driving: Driving,
         is_visible: bool,
+        stall_after: Option<Duration>,
     ) -> PyResult<Arc<Self>> {
         let event_loop = new_loop::make(match factory {
             Some(factory) => factory,
@@ -92,23 +97,25 @@ impl CallerLoop {
         let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
         let event_loop = nestable::nests(nests, event_loop)?;
         turns::watch(&event_loop);
-        let hooks = match factory {
-            Some(_) => None,
-            None => Some(event_loop.getattr(intern!(py, "hooks"))?.cast_into::<PyTuple>()?.unbind()),
-        };
+        let out_of_turn = if factory.is_none() { Some(OutOfTurn::of(&event_loop)?) } else { None };
         let own = Arc::new(Self {
             name: name.into(),
             epoch: process::epoch(),
             thread: names::thread_ident(py)?,
             event_loop: Mutex::new(Some(event_loop.unbind())),
-            hooks,
+            out_of_turn,
+            spare: SpareTask::new(py)?,
             busy: Busy::new(driving),
             closing: Arc::default(),
             ended: Latch::new(),
             cleanup,
+            is_watched: stall_after.is_some(),
+            turns: Arc::default(),
         });
         let resident: Weak<Self> = Arc::downgrade(&own);
         residents::remember(resident, py);
+        let watched: Weak<dyn Watched> = Arc::<Self>::downgrade(&own);
+        stall_after.map_or(Ok(()), |span| stalls::watch(py, watched, span))?;
         Ok(own)
     }
 
@@ -127,13 +134,13 @@ impl CallerLoop {
 
     /// Tells the loop's own thread to end it (by 1), without waiting for that; for any thread.
     pub fn begin_closing(&self, py: Python<'_>) {
-        if !self.closing.swap(true, SeqCst) {
+        if self.closing.begin() {
             self.stop_from_outside(py);
         }
     }
 
     pub fn is_closing(&self) -> bool {
-        self.closing.load(SeqCst)
+        self.closing.has_begun()
     }
 
     pub fn takes_calls(&self) -> bool {
@@ -167,6 +174,9 @@ impl CallerLoop {
 
     pub fn run(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience, stats: &Arc<Stats>) -> Heard {
         let _busy = self.busy.begin();
+        if self.is_watched {
+            stalls::stir(py);
+        }
         let event_loop = self.event_loop(py).filter(|_| !self.is_closing());
         let Some(event_loop) = event_loop else {
             target.discard(py);
@@ -183,7 +193,7 @@ impl CallerLoop {
         let taker = Taker::Driver { driven: Mutex::new(None), deadline: wait.deadline(), thread: thread_key() };
         let call = Call::new(taker, &self.name, &self.closing, stats);
         let _under_way = UnderWay(stats);
-        let _waiting = Waiting::begin(&call);
+        let _waiting = Waiting::begin(&call, None);
         let started = self.first_step(py, &event_loop, &call, target, run_in);
         let result = started.and_then(|()| self.run_to_the_end(py, &event_loop, &call, wait));
         Heard { result, has_ended: call.is_settled() }
@@ -202,7 +212,7 @@ impl CallerLoop {
         if let Some(outcome) = call.take() {
             let turned = self.turn_if_needed(py, event_loop);
             if let Err(error) = turned.and_then(|()| signals::check(py)) {
-                wait.note_signal(error);
+                wait.note_signal(py, error);
             }
             return wait.end_with(py, outcome, &mut awaited);
         }
@@ -225,29 +235,29 @@ impl CallerLoop {
         run_in: RunIn,
     ) -> PyResult<()> {
         let can_step = run_in.is_session() || names::has_eager_tasks(py);
-        let Some(hooks) = self.hooks.as_ref().filter(|_| can_step) else {
+        let Some(out_of_turn) = self.out_of_turn.as_ref().filter(|_| can_step) else {
             start_call(event_loop, call, target, run_in, false);
             return Ok(());
         };
-        let _standing_in = StandingIn::enter(event_loop, hooks.bind(py))?;
+        let _standing_in = out_of_turn.stand_in(event_loop)?;
         let _stepping = Stepping::on(event_loop);
-        start_call(event_loop, call, target, run_in, true);
+        start_call_with_step(event_loop, call, target, run_in, &self.spare);
         Ok(())
     }
 
     /// Gives background tasks their turn after a call that did not suspend.
     fn turn_if_needed(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.hooks.is_none() {
-            return Ok(());
+        match &self.out_of_turn {
+            Some(out_of_turn) if !out_of_turn.is_idle(event_loop)? => {}
+            _ => return Ok(()),
         }
-        let is_idle = event_loop.getattr(intern!(py, "_ready"))?.len()? == 0
-            && event_loop.getattr(intern!(py, "_scheduled"))?.len()? == 0;
-        if is_idle {
-            return Ok(());
+        event_loop.setattr(intern!(py, "_stopping"), true)?;
+        let turned = turn(py, event_loop);
+        if turned.is_err() {
+            // It may have been raised before the loop began to turn, and must not stop it in the next call.
+            event_loop.setattr(intern!(py, "_stopping"), false)?;
         }
-        let stop = event_loop.getattr(intern!(py, "stop"))?;
-        event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
-        turn(py, event_loop)
+        turned
     }
 
     /// Ends the loop; in its own thread. Raises what signal handlers raised meanwhile.
@@ -255,7 +265,11 @@ impl CallerLoop {
         let event_loop = lock(&self.event_loop).take();
         let Some(event_loop) = event_loop else { return Ok(()) };
         let event_loop = event_loop.bind(py);
+        if self.is_watched {
+            stalls::leave(py);
+        }
         let _ended = Ended(&self.ended);
+        self.spare.drop_it(py);
         let Ok(_inside) = process::enter(py) else {
             // This is a daemon thread, and the process exits: no cleanup runs any more.
             let _inside = process::step_inside();
@@ -283,14 +297,23 @@ impl CallerLoop {
     }
 }
 
-/// Turns the loop until it is stopped. What background tasks and callbacks raise is logged, and the loop goes on.
-fn turn(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-    loop {
-        let Err(error) = event_loop.call_method0(intern!(py, "run_forever")) else { return Ok(()) };
-        if signals::concerns_driver(py, &error) {
-            return Err(error);
+impl Watched for CallerLoop {
+    fn look<'py>(self: Arc<Self>, py: Python<'py>, asked: &AtomicU64) -> Option<Glance<'py>> {
+        let event_loop = self.event_loop(py).filter(|_| self.epoch == process::epoch())?;
+        let turns = self.turns.load(Relaxed);
+        let rests = !self.is_busy();
+        if !rests && asked.swap(turns + 1, SeqCst) != turns + 1 {
+            signals::through(py, || {
+                let count = Arc::clone(&self.turns);
+                let turned =
+                    move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| _ = count.fetch_add(1, Relaxed);
+                let turned = PyCFunction::new_closure(py, Some(c"syncline_turned"), None, turned)?;
+                // Fails if its thread has just closed it.
+                let _ = event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (turned,));
+                Ok(())
+            });
         }
-        log::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+        Some((turns, rests, self.thread, Some(event_loop), self.name.to_string()))
     }
 }
 
@@ -303,7 +326,7 @@ struct CallerCall<'a, 'py> {
     stopped: bool,
     /// It has raised an error, and was turned again for the cleanup.
     has_raised: bool,
-    /// It did so again, and that was no signal handler's; or it does not turn at all.
+    /// It has raised again, and no signal handler's error; or it does not turn at all.
     is_broken: bool,
 }
 

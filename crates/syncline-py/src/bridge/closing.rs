@@ -2,7 +2,7 @@
 
 use super::caller_loop::CallerLoop;
 use super::loops_of_thread;
-use super::shared::{Shared, State};
+use super::shared::{BridgeState, Shared};
 use crate::call::ends::wait_for_ends;
 use crate::python::process;
 use crate::python::signals;
@@ -16,7 +16,8 @@ use syncline_core::sync::{replace, take};
 impl Shared {
     /// Tells all loops to end, and waits for that. A second close waits for the same loops.
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.state.set(State::CLOSED, true);
+        self.look_before_closing(py)?;
+        self.loops.state.set(BridgeState::CLOSED, true);
         let begun = Instant::now();
         let (told, untold) = self.ending_runners(py);
         let own_loops = self.begin_closing_own_loops(py);
@@ -31,8 +32,15 @@ impl Shared {
         let untold = untold.into_iter().map(|runner| runner as _).collect();
         let ended = wait_for_ends(py, told, untold, begun);
         let closed = loops_of_thread::close(py, self);
-        // What was kept is this operation's, whatever else it raises.
-        signals::check(py).and(ended).and(closed)
+        signals::ended(py, ended.and(closed))
+    }
+
+    /// Whether there is a loop whose end `close` would wait for.
+    pub fn waits_for_loops(&self, py: Python<'_>) -> bool {
+        let is_elsewhere = |runner: &Arc<Runner>| runner.takes_calls() && !self.terms.is_onto_this(py);
+        self.registry().any(|_| true)
+            || self.attached.as_ref().is_some_and(is_elsewhere)
+            || self.loops.own.alive().iter().any(|own| own.is_open())
     }
 
     /// The same without waiting: for a bridge that nobody has any more.
@@ -55,16 +63,16 @@ impl Shared {
         }
         // Runners that are being started end by themselves, so they are waited for. One whose thread does not run yet
         // will never begin.
-        told.extend(self.starting.take().into_iter().filter(|runner| runner.has_begun()));
+        told.extend(self.loops.starting.take().into_iter().filter(|runner| runner.has_begun()));
         // Those that an earlier close has told may not have ended yet: one that closed the bridge from its own thread,
         // or one that another thread still waits for.
-        let mut all = take(&self.closing);
+        let mut all = take(&self.loops.closing);
         all.extend(told);
         let (ours, parents): (Vec<_>, Vec<_>) = all.into_iter().partition(|runner| runner.epoch == process::epoch());
         std::mem::forget(parents);
         let mut seen: HashSet<_> = untold.iter().map(Arc::as_ptr).collect();
         told = ours.into_iter().filter(|runner| !runner.has_ended() && seen.insert(Arc::as_ptr(runner))).collect();
-        drop(replace(&self.closing, told.iter().chain(&untold).map(Arc::clone).collect()));
+        drop(replace(&self.loops.closing, told.iter().chain(&untold).map(Arc::clone).collect()));
         (told, untold)
     }
 
@@ -74,7 +82,7 @@ impl Shared {
         let mine = loops_of_thread::known(self);
         let is_mine = |own: &Arc<CallerLoop>| mine.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, own));
         let mut driven = Vec::new();
-        for own in self.own_loops.alive() {
+        for own in self.loops.own.alive() {
             if own.epoch != process::epoch() {
                 std::mem::forget(own);
                 continue;

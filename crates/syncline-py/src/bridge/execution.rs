@@ -26,22 +26,38 @@ const MOST_ATTEMPTS: u32 = 8;
 impl Shared {
     /// Runs the target, for at most `timeout` seconds.
     pub fn run(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        self.run_where(py, target, timeout, Self::place)
+    }
+
+    /// The same, but never on the loop that sent this worker: what is waited for is on a loop of the bridge, which may
+    /// move only while this thread drives it.
+    pub fn run_at_home(self: &Arc<Self>, py: Python<'_>, target: Target, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        self.run_where(py, target, timeout, Self::place_on_loop)
+    }
+
+    fn run_where(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        target: Target,
+        timeout: Option<f64>,
+        place: impl FnOnce(&Arc<Self>, Python<'_>, Patience) -> PyResult<Place>,
+    ) -> PyResult<Py<PyAny>> {
+        let place = || {
+            let patience = self.patience(seconds("timeout", timeout)?);
+            Ok((place(self, py, patience)?, patience))
+        };
         if !self.is_plain() {
             let (target, ()) = target.with(py, self.refuse_if_closed(py))?;
-            return self.observed(&target.object(py).clone(), target, timeout);
+            return self.observed(&target.object(py).clone(), target, place);
         }
-        let (target, (place, patience)) = target.with(py, self.place_within(py, timeout))?;
+        let (target, (place, patience)) = target.with(py, place())?;
         self.execute(py, place, target, patience)
     }
 
     /// Where a call runs that may take so many seconds, for an open bridge.
     pub fn place_within(self: &Arc<Self>, py: Python<'_>, timeout: Option<f64>) -> PyResult<(Place, Patience)> {
         let patience = self.patience(seconds("timeout", timeout)?);
-        let place = match nest::strand_for(py, &self.terms) {
-            Some(strand) => Place::InTask(strand),
-            None => self.place_elsewhere(py, patience)?,
-        };
-        Ok((place, patience))
+        Ok((self.place(py, patience)?, patience))
     }
 
     /// Calls a sync function on the bridge's loop.
@@ -57,7 +73,7 @@ impl Shared {
             return nest::call_plain(&self.terms, function, args, kwargs);
         }
         if !self.is_plain() {
-            return self.observed(function, Target::plain(function, args, kwargs), None);
+            return self.observed(function, Target::plain(function, args, kwargs), || self.place_within(py, None));
         }
         let patience = self.patience(None);
         let place = self.place_elsewhere(py, patience)?;
@@ -75,7 +91,8 @@ impl Shared {
         let (mut place, mut target) = (place, target);
         for _ in 0..MOST_ATTEMPTS {
             let shares_context = self.terms.shares_context;
-            let carried = match &place {
+            let mut spare = None;
+            match &place {
                 Place::InTask(strand) => return nest::run(py, &self.terms, strand, target, patience.timeout),
                 Place::Away(strand) => {
                     let remote = Target::Awaitable(Bound::new(py, self.remote(target))?.into_any().unbind());
@@ -85,21 +102,24 @@ impl Shared {
                     let stats = &self.terms.stats;
                     return from_thread::run_there(py, sender, target, patience, shares_context, stats);
                 }
-                Place::Runner(_) | Place::Own(_) | Place::Inline(_) => Carried::from_caller(py),
-            };
-            let (ready, carried) = target.with(py, carried)?;
+                Place::Own(own) => spare = own.spare.lend(py),
+                Place::Runner(runner) => spare = runner.spare.get(py).and_then(|spare| spare.lend(py)),
+                Place::Inline(_) => {}
+            }
+            // The context is lent until this round has ended.
+            let (at_hand, _lent) = spare.unzip();
+            let (ready, carried) = target.with(py, Carried::from_caller(py, at_hand))?;
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, ready, run_in, patience) {
                 Ok(heard) => {
                     let written = if shares_context { carried.write_back(py, heard.has_ended) } else { Ok(()) };
-                    // What was kept is this operation's, whatever else it raises.
-                    return signals::check(py).and(written).and(heard.result);
+                    return signals::ended(py, written.and(heard.result));
                 }
-                // The runner has ended after it was found and before the call was sent. `place` finds another, or an
-                // error.
+                // The runner has ended after it was found and before the call was sent. There is another, or an error.
+                // A call that was not for the sender of this thread is not now.
                 Err((returned, _)) => target = returned,
             }
-            (target, place) = target.with(py, self.place(py, patience))?;
+            (target, place) = target.with(py, self.place_on_loop(py, patience))?;
         }
         target.discard(py);
         Err(errors::closed_meanwhile(py, &self.name))

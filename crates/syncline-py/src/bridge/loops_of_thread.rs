@@ -10,7 +10,7 @@ use crate::python::process;
 use crate::python::residents::Resident;
 use crate::python::thread_end::Deferred;
 use crate::python::threads::thread_key;
-use crate::runner::registry::RunnerKey;
+use crate::runner::key::RunnerKey;
 use crate::runner::state::Runner;
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -71,7 +71,8 @@ thread_local! {
     static END: Deferred = const { Deferred::new() };
 }
 
-/// While it lives, this thread makes a loop for that bridge, which runs the code of a `loop_factory`, and signal handlers.
+/// While it lives, this thread makes a loop for that bridge, which runs the code of a `loop_factory`, and signal
+/// handlers.
 pub struct Making(u64);
 
 impl Making {

@@ -1,4 +1,5 @@
-//! Calls that somebody looks at: a trace is recorded, spans are made of them, or the bridge measures how long they take.
+//! Calls that somebody looks at: a trace is recorded, spans are made of them, or the bridge measures how long they
+//! take.
 //!
 //! Invariants:
 //! 1. Nobody comes here as long as no one looks. A bridge's state says that, at which each call looks anyway.
@@ -6,8 +7,9 @@
 //!    tasks have their slices there.
 
 use super::placement::Place;
-use super::shared::{Shared, State};
+use super::shared::{BridgeState, Shared};
 use crate::call::stepping::stepped_call;
+use crate::call::wait::Patience;
 use crate::coroutine::target::Target;
 use crate::python::per_process::{PerProcess, inherited};
 use crate::python::residents;
@@ -26,7 +28,7 @@ static ALL: PerProcess<WeakVec<Shared>> = PerProcess::new();
 
 /// Adds a new bridge.
 pub fn remember(shared: &Arc<Shared>) {
-    shared.state.set(State::OBSERVED, tracing::is_wanted());
+    shared.loops.state.set(BridgeState::OBSERVED, tracing::is_wanted());
     lock(ALL.get(inherited)).add(Arc::downgrade(shared));
 }
 
@@ -36,7 +38,7 @@ fn tell_all() {
     tracing::set_wanted(is_wanted);
     let known = lock(ALL.get(inherited)).alive();
     for shared in known {
-        shared.state.set(State::OBSERVED, is_wanted);
+        shared.loops.state.set(BridgeState::OBSERVED, is_wanted);
     }
 }
 
@@ -84,19 +86,19 @@ pub fn set_span_maker(maker: Option<Py<PyAny>>) {
 }
 
 impl Shared {
-    /// Runs the target, for at most `timeout` seconds, and waits for its result; for an open bridge. `object` gives the
+    /// Runs the target at the place that `place` finds, and waits for its result; for an open bridge. `object` gives the
     /// call its name.
     #[cold]
     pub fn observed(
         self: &Arc<Self>,
         object: &Bound<'_, PyAny>,
         target: Target,
-        timeout: Option<f64>,
+        place: impl FnOnce() -> PyResult<(Place, Patience)>,
     ) -> PyResult<Py<PyAny>> {
         let py = object.py();
         let (target, span) = target.with(py, Span::begin(object, "run_sync", Some(&self.name)))?;
         let begun = Instant::now();
-        let placed = target.with(py, self.place_within(py, timeout));
+        let placed = target.with(py, place());
         let result = placed.and_then(|(target, (place, patience))| {
             let is_hop = matches!(&place, Place::Runner(_));
             let result = match place {
@@ -134,7 +136,7 @@ impl Shared {
     }
 
     fn measure(&self, begun: Instant) {
-        if let Some(hops) = &self.hops {
+        if let Some(hops) = &self.loops.hops {
             hops.add(begun.elapsed());
         }
     }
@@ -156,13 +158,11 @@ impl Shared {
             return call(0, 0);
         }
         let outer = stepped_call();
-        let outer = outer.as_ref().and_then(|outer| outer.observed());
-        let id = outer.map_or_else(tracing::new_id, |outer| {
+        let id = outer.as_ref().and_then(|outer| outer.observed()).map(|outer| {
             outer.need_track();
             outer.id
         });
-        let text = tracing::function(object);
-        tracing::note(trace, Kind::Nested, id, text, tracing::word(&self.name));
+        let (id, text) = tracing::begin_nested(trace, id, object, &self.name);
         let result = call(id, trace);
         let outcome = tracing::outcome(object.py(), result.as_ref());
         tracing::note(trace, Kind::NestedEnd, id, text, outcome);

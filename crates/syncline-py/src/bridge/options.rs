@@ -2,17 +2,16 @@
 //! execution.rs.
 
 use super::observing;
-use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Scope, Shared, State};
+use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Loops, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
 use crate::coroutine::target::Target;
 use crate::python::errors;
-use crate::python::per_process::PerProcessPart;
 use crate::python::surroundings::{Anchor, Backend, LOOK_AROUND, LOOK_AT_TASK};
 use crate::python::threads::next_id;
 use crate::runner::arrival::Arrival;
-use crate::runner::registry::Registry;
+use crate::runner::key::RunnerKey;
 use crate::runner::state::{Job, Plan, Runner};
 use crate::switch::greenlets;
 use crate::switch::nest::{self, Driving, Terms};
@@ -24,9 +23,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use syncline_core::stats::Histogram;
-use syncline_core::sync::Mutex;
-use syncline_core::weak_list::WeakList;
 
 fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
     let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
@@ -106,19 +102,26 @@ fn hear_of_its_end(py: Python<'_>, runner: &Arc<Runner>, backend: Backend) {
 #[pyclass(frozen, subclass, module = "syncline._core")]
 pub struct Bridge {
     hold: Arc<Hold>,
+    /// Whether its calls stay on the bridge's loops, though the bridge roams.
+    stays_home: bool,
 }
 
 impl Bridge {
     pub fn shared(&self) -> Arc<Shared> {
-        Arc::clone(self.hold.shared())
+        Arc::clone(self.used())
+    }
+
+    /// The same without a reference of its own.
+    fn used(&self) -> &Arc<Shared> {
+        if self.stays_home { self.hold.home() } else { self.hold.shared() }
     }
 
     /// What a task of any loop awaits to have the target run on the bridge's loop.
     pub fn run_async(&self, py: Python<'_>, target: Target) -> PyResult<Py<PyAny>> {
-        self.hold.shared().run_async(py, &self.hold, target)
+        self.used().run_async(py, &self.hold, target)
     }
 
-    /// What it is made of, for reports: looking is no use.
+    /// What it works with, for reports. To look does not count as a use.
     pub fn look(&self) -> Arc<Shared> {
         self.hold.look()
     }
@@ -134,11 +137,11 @@ impl Bridge {
         let py = function.py();
         // First of all, so that no loop is started for a call that can't be made.
         Target::refuse_uncallable(caller, function)?;
-        let shared = self.hold.shared();
+        let shared = self.used();
         if !shared.is_plain() {
             shared.refuse_if_closed(py)?;
             let target = Target::from_function(caller, function, args, kwargs)?;
-            return shared.observed(function, target, None);
+            return shared.observed(function, target, || shared.place_within(py, None));
         }
         if let Some(strand) = nest::strand_for(py, &shared.terms) {
             return nest::run_function(&shared.terms, &strand, caller, function, args, kwargs);
@@ -154,7 +157,7 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task", timed=false, visible=None))]
+    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task", timed=false, visible=None, _home_of=None), text_signature = "(*, scope='process', nested=None, context='share', loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend='asyncio', in_worker='own', roams=False, loop=None, in_loop='block', in_async='task', timed=False, visible=None)")]
     fn new(
         py: Python<'_>,
         scope: &str,
@@ -172,7 +175,11 @@ impl Bridge {
         in_async: &str,
         timed: bool,
         visible: Option<bool>,
+        _home_of: Option<Bound<'_, Self>>,
     ) -> PyResult<Self> {
+        if let Some(roaming) = _home_of {
+            return Ok(Self { hold: Arc::clone(&roaming.get().hold), stays_home: true });
+        }
         let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
             if factory.hasattr("run_forever")? {
@@ -219,27 +226,29 @@ impl Bridge {
             (_, visible) => visible == Some(true),
         };
         if is_visible {
-            LOOK_AROUND.note();
-            LOOK_AT_TASK.note();
+            LOOK_AROUND.ask_for();
+            LOOK_AT_TASK.ask_for();
         }
+        let stall_after = seconds("stall_after", stall_after)?;
         let (attached, onto) = match onto {
             Some(onto) => {
                 let plan = Plan {
                     name: name.clone(),
-                    is_of_thread: false,
+                    key: RunnerKey::Level(0),
                     bridge_id: bridge,
                     cleanup,
                     loop_factory: None,
                     backend,
                     switches: switches && greenlets::are_there(py)?,
                     is_visible,
+                    stall_after,
                 };
                 if is_visible {
                     loops::show(&onto.event_loop)?;
                 }
                 let runner = Runner::attach(py, &plan, onto.event_loop, onto.anchor.runs_here(py))?;
                 hear_of_its_end(py, &runner, backend);
-                (Some(runner), Some(onto.anchor))
+                (Some(runner), Some(Arc::new(onto.anchor)))
             }
             None => (None, None),
         };
@@ -265,19 +274,14 @@ impl Bridge {
             in_async,
             joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
             is_visible,
-            loop_factory: loop_factory.map(Bound::unbind),
+            loop_factory: loop_factory.map(Bound::unbind).map(Arc::new),
             attached,
             cleanup,
-            stall_after: seconds("stall_after", stall_after)?,
-            state: State::new(if timed { State::TIMED } else { 0 }),
-            hops: timed.then(Histogram::default),
-            registry: PerProcessPart::new(Registry::new()),
-            starting: WeakList::default(),
-            closing: Mutex::default(),
-            own_loops: WeakList::default(),
+            stall_after,
+            loops: Arc::new(Loops::new(timed)),
         });
         observing::remember(&shared);
-        Ok(Self { hold: Arc::new(Hold::new(shared)) })
+        Ok(Self { hold: Arc::new(Hold::new(shared)), stays_home: false })
     }
 
     /// Calls the async function `fn` with these arguments, and waits for its result.
@@ -316,9 +320,19 @@ impl Bridge {
     ///
     /// At the end of its time the awaitable is cancelled, cleans up, and TimeoutError is raised. Otherwise as
     /// `run_sync`.
-    #[pyo3(signature = (awaitable, *, timeout=None))]
-    fn run(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        self.hold.shared().run(py, Target::from_awaitable(awaitable)?, timeout)
+    #[pyo3(signature = (awaitable, *more, timeout=None), text_signature = "($self, awaitable, *, timeout=None)")]
+    fn run(
+        &self,
+        py: Python<'_>,
+        awaitable: &Bound<'_, PyAny>,
+        more: &Bound<'_, PyTuple>,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
+        let target = Target::from_awaitable(awaitable)?;
+        if !more.is_empty() {
+            return Err(target.refuse_more(awaitable, more)?);
+        }
+        self.used().run(py, target, timeout)
     }
 
     /// Calls the sync function (or class) `fn` on the bridge's loop, and returns what it returns.
@@ -336,7 +350,21 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.hold.shared().call_plain(r#fn, args, kwargs)
+        self.used().call_plain(r#fn, args, kwargs)
+    }
+
+    /// As `run`, for what is on the bridge's loop: in a worker thread, too, it is not run on the loop that sent that.
+    fn _run_at_home(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        self.hold.shared().run_at_home(py, Target::from_awaitable(awaitable)?, timeout)
+    }
+
+    fn _is_cold(&self) -> bool {
+        self.hold.shared().is_cold()
+    }
+
+    /// Starts the runner that calls of `run_async` need.
+    fn _warm_up(&self, py: Python<'_>) -> PyResult<()> {
+        self.hold.shared().runner_for_others(py).map(drop)
     }
 
     fn _run_async(
@@ -358,10 +386,10 @@ impl Bridge {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Submitted> {
         let target = Target::from_function("submit", r#fn, args, kwargs)?;
-        self.hold.shared().submit(py, &self.hold, target, &future)
+        self.used().submit(py, &self.hold, target, &future)
     }
 
-    /// Takes the options of another bridge that is not used, or raises RuntimeError: this one has been used.
+    /// Takes the options of another bridge, which nobody uses. Raises RuntimeError if this one has been used.
     fn _configure(&self, other: &Self) -> PyResult<()> {
         self.hold.plan(other.hold.look()).map_err(|_| {
             PyRuntimeError::new_err(
@@ -378,7 +406,7 @@ impl Bridge {
     /// its callers are freed after the cleanup time. In scope "caller", a loop of another thread that is at rest is
     /// closed by that thread, at its next call on the bridge or at its end.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.hold.shared().close(py)
+        self.used().close(py)
     }
 
     /// Counters of this bridge, read at about the same time; see `BridgeStats`.
@@ -388,7 +416,7 @@ impl Bridge {
         let spins = runners.iter().flat_map(|runner| [runner.caller_spin.counts(), runner.loop_spin.counts()]);
         let (won, lost) = spins.fold((0, 0), |(won, lost), (w, l)| (won + w, lost + l));
         let stats = PyDict::new(py);
-        let own_loops = shared.own_loops.alive().iter().filter(|own| own.is_open()).count();
+        let own_loops = shared.loops.own.alive().iter().filter(|own| own.is_open()).count();
         let runners = runners.into_iter().chain(shared.attached.clone()).collect::<Vec<_>>();
         stats.set_item("runners", runners.iter().filter(|runner| !runner.has_ended()).count() + own_loops)?;
         stats.set_item("calls", shared.terms.stats.calls.get())?;
@@ -397,7 +425,7 @@ impl Bridge {
         stats.set_item("wakes", shared.terms.stats.wakes.get())?;
         stats.set_item("spins_won", won)?;
         stats.set_item("spins_lost", lost)?;
-        stats.set_item("hops", shared.hops.iter().flat_map(Histogram::buckets).collect::<Vec<_>>())?;
+        stats.set_item("hops", shared.loops.hops.iter().flat_map(|hops| hops.buckets()).collect::<Vec<_>>())?;
         Ok(stats)
     }
 
@@ -407,7 +435,7 @@ impl Bridge {
 
     #[pyo3(signature = (*_exc_info))]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.hold.shared().close(py)
+        self.used().close(py)
     }
 
     /// There is no `__clear__`: a ring of references through here also goes through other objects of the factory, where
@@ -419,7 +447,7 @@ impl Bridge {
         let ours = self.hold.references() + 1;
         let is_ours_alone = Arc::strong_count(&self.hold) == 1 && Arc::strong_count(&shared) == ours;
         match &shared.loop_factory {
-            Some(factory) if is_ours_alone => visit.call(factory),
+            Some(factory) if is_ours_alone => visit.call(&**factory),
             _ => Ok(()),
         }
     }
@@ -451,9 +479,10 @@ impl Bridge {
         self.hold.look().terms.shares_context
     }
 
-    /// Whether this thread drives one of its loops just now.
-    fn _drives_here(&self) -> bool {
-        matches!(nest::driving(), Driving::Ours { bridge, .. } if bridge == self.hold.shared().terms.bridge)
+    /// Whether one of its loops runs in this thread just now.
+    fn _drives_here(&self, py: Python<'_>) -> bool {
+        let terms = &self.used().terms;
+        matches!(nest::driving(), Driving::Ours { bridge, .. } if bridge == terms.bridge) || terms.is_onto_this(py)
     }
 
     fn __repr__(&self) -> String {

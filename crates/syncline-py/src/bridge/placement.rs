@@ -4,7 +4,8 @@
 //! 1. A call made on a loop's thread never waits for a thread that waits for this one: it goes to the first runner that
 //!    doesn't.
 //! 2. No lock is held while a runner starts.
-//! 3. Where a call runs is decided once, by `place`. Whoever has the answer only carries it out.
+//! 3. Where a call runs is decided once: by `place`, or by `place_elsewhere` where the caller knows already that the
+//!    call can't await in place. Whoever has the answer only carries it out.
 
 use super::caller_loop::CallerLoop;
 use super::loops_of_thread::{self, Making};
@@ -16,15 +17,16 @@ use crate::python::once::intern;
 use crate::python::process::{self, Inside};
 use crate::python::surroundings::{self, Backend};
 use crate::python::threads::thread_key;
-use crate::runner::registry::{Find, RunnerKey};
+use crate::runner::key::RunnerKey;
+use crate::runner::registry::Find;
 use crate::runner::state::{Plan, Runner, current_runner};
 use crate::runner::thread;
 use crate::switch::greenlets;
 use crate::switch::nest;
 use crate::switch::nestable;
 use crate::switch::strand::Strand;
+use crate::worker::behind;
 use crate::worker::from_thread::Sender;
-use crate::worker::work;
 use crate::worker::workers;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -53,6 +55,16 @@ impl Place {
     fn inline() -> Self {
         Self::Inline(process::step_inside())
     }
+
+    /// For what only a runner can have.
+    fn runner(self) -> PyResult<Arc<Runner>> {
+        match self {
+            Self::Runner(runner) => Ok(runner),
+            Self::InTask(_) | Self::Away(_) | Self::Sender(..) | Self::Own(_) | Self::Inline(_) => {
+                Err(errors::shutting_down())
+            }
+        }
+    }
 }
 
 impl Shared {
@@ -65,17 +77,17 @@ impl Shared {
         Err(errors::bridge_closed(py, &self.name))
     }
 
-    /// Decides where a call runs (by 3), and starts a loop if need be.
+    /// Decides where a call of an open bridge runs (by 3), and starts a loop if need be.
     pub fn place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
-        match self.task_here(py)? {
+        match nest::strand_for(py, &self.terms) {
             Some(strand) => Ok(Place::InTask(strand)),
             None => self.place_elsewhere(py, patience),
         }
     }
 
-    /// The same where the call can't await in place, and the bridge is open.
+    /// The same where the call can't await in place.
     pub fn place_elsewhere(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
-        if self.joins_sender && names::running_loop(py)?.is_none() && !surroundings::runs_trio(py)? {
+        if self.joins_sender && !surroundings::in_event_loop(py)? {
             match Sender::find(py)? {
                 Some(sender) => return Ok(Place::Sender(sender)),
                 None if workers::is_marked() => return Err(no_sender(&self.name)),
@@ -146,7 +158,8 @@ impl Shared {
     }
 
     /// The runner for a call that no thread waits for: one of `submit`, or one that a task of another loop awaits. A
-    /// calling thread's own loop would not turn by itself, and whoever waits for the call could wait in vain.
+    /// calling thread's own loop would not turn by itself, and whoever waits for the call could wait in vain. So could
+    /// they on a loop whose thread waits for the loop behind this code (1).
     pub fn runner_for_others(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<Runner>> {
         self.refuse_if_closed(py)?;
         if let Some(runner) = &self.attached {
@@ -161,21 +174,42 @@ impl Shared {
             (Scope::Thread, _) => self.thread_runner(py, self.patience(None))?,
             (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None))?,
         };
-        match place {
-            Place::Runner(runner) => Ok(runner),
-            Place::InTask(_) | Place::Away(_) | Place::Sender(..) | Place::Own(_) | Place::Inline(_) => {
-                Err(errors::shutting_down())
-            }
+        let runner = place.runner()?;
+        let Some(behind) = behind::runner_behind().filter(|_| runner.node.is_waiting()) else { return Ok(runner) };
+        let waits_for_it = |runner: &Arc<Runner>| runner.node.leads_to(&behind.node);
+        if Arc::ptr_eq(&runner, &behind) || !waits_for_it(&runner) {
+            return Ok(runner);
         }
+        self.level(py, runner.key.level_above(), self.patience(None), waits_for_it)?.runner()
     }
 
-    /// Warns, or raises, if the call is about to block a loop of somebody else's, and the user wants to know.
-    fn look_at_loop_here(&self, py: Python<'_>) -> PyResult<()> {
-        if self.in_loop == InLoop::Block || current_runner().is_some() || !surroundings::in_event_loop(py)? {
+    /// Whether a call that no thread waits for would have to start its runner first, which any thread can do for it.
+    pub fn is_cold(&self) -> bool {
+        let is_startable = self.attached.is_none() && self.scope != Scope::Thread && !process::is_exiting();
+        is_startable && !self.registry().any(|runner| runner.takes_calls())
+    }
+
+    /// Warns, or raises, if a wait is about to block a loop of somebody else's, and the user wants to know.
+    pub fn look_at_loop_here(&self, py: Python<'_>) -> PyResult<()> {
+        if self.in_loop == InLoop::Block { Ok(()) } else { self.look_at_loop(py, "call") }
+    }
+
+    /// The same for the wait of a future of `submit`.
+    pub fn look_before_result(&self, py: Python<'_>) -> PyResult<()> {
+        if self.in_loop == InLoop::Block { Ok(()) } else { self.look_at_loop(py, "future") }
+    }
+
+    /// The same for the wait of `close`.
+    pub fn look_before_closing(&self, py: Python<'_>) -> PyResult<()> {
+        if self.in_loop == InLoop::Block || !self.waits_for_loops(py) { Ok(()) } else { self.look_at_loop(py, "close") }
+    }
+
+    #[cold]
+    fn look_at_loop(&self, py: Python<'_>, waiting: &str) -> PyResult<()> {
+        if current_runner().is_some() || !surroundings::in_event_loop(py)? {
             return Ok(());
         }
-        let blocks = py.import(intern!(py, "syncline._in_loop"))?.getattr(intern!(py, "blocks"))?;
-        blocks.call1((&self.name, self.in_loop == InLoop::Error)).map(drop)
+        names::blocks_loop(py)?.call1((&self.name, self.in_loop == InLoop::Error, waiting)).map(drop)
     }
 
     /// The runner onto the loop of somebody else's, if that takes calls.
@@ -205,27 +239,29 @@ impl Shared {
             }
             self.terms.stats.nested.add(1);
         }
-        let first_level = u32::from(is_ours && self.scope == Scope::Thread);
-        // By 1. Of this bridge's own runners, those whose thread waits for anything at all are passed over, too.
+        // By 1. Sync code on a lower runner of this bridge may only be about to wait for what runs here. Of the higher
+        // ones, those whose thread waits for anything at all are passed over, too.
+        let first_level = if is_ours { current.key.level_above() } else { 0 };
         self.level(py, first_level, patience, |runner| {
-            if is_ours {
-                runner.node.is_waiting() || Arc::ptr_eq(runner, current)
-            } else {
-                runner.node.leads_to(&current.node)
-            }
+            if is_ours { runner.node.is_waiting() } else { runner.node.leads_to(&current.node) }
         })
     }
 
     /// For a worker thread of one of our loops, its sender. By 1 its call does not go to another loop whose thread
     /// waits, in a nested call, for the sender.
     fn place_in_worker(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Option<Place>> {
-        let sender = work::sender().and_then(|(_, inbox)| inbox.runner());
+        let sender = behind::sending_runner();
         let Some(sender) = sender.filter(|_| self.scope != Scope::Thread) else { return Ok(None) };
         let held_up = |runner: &Arc<Runner>| !Arc::ptr_eq(runner, &sender) && runner.node.leads_to(&sender.node);
-        if !self.registry().alive().iter().any(held_up) {
+        // As for the sender's own code: what it works for may be about to wait on a lower runner of this bridge.
+        let first_level = match sender.key {
+            RunnerKey::Level(level) if self.scope == Scope::Process && sender.bridge_id == self.terms.bridge => level,
+            _ => 0,
+        };
+        if first_level == 0 && !self.registry().any(held_up) {
             return Ok(None);
         }
-        self.level(py, 0, patience, held_up).map(Some)
+        self.level(py, first_level, patience, held_up).map(Some)
     }
 
     fn own_place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
@@ -267,10 +303,10 @@ impl Shared {
             return Err(errors::shutting_down());
         }
         let factory = self.loop_factory.as_ref().map(|factory| factory.bind(py));
-        let switches = self.terms.switches && greenlets::are_there(py)?;
+        let switches = self.terms.switches && !process::is_finalizing(py)? && greenlets::are_there(py)?;
         let driving = nest::Driving::Ours { bridge: self.terms.bridge, switches };
-        let own = CallerLoop::new(py, &self.name, factory, self.cleanup, driving, self.is_visible)?;
-        self.own_loops.add(Arc::downgrade(&own));
+        let own = CallerLoop::new(py, &self.name, factory, self.cleanup, driving, self.is_visible, self.stall_after)?;
+        self.loops.own.add(Arc::downgrade(&own));
         Ok(own)
     }
 
@@ -344,7 +380,7 @@ impl Shared {
     }
 
     fn note_start(&self, runner: &Arc<Runner>) {
-        self.starting.add(Arc::downgrade(runner));
+        self.loops.starting.add(Arc::downgrade(runner));
     }
 
     fn plan(&self, py: Python<'_>, key: &RunnerKey) -> PyResult<Plan> {
@@ -358,13 +394,14 @@ impl Shared {
         };
         Ok(Plan {
             name,
-            is_of_thread: matches!(key, RunnerKey::Thread(_)),
+            key: key.clone(),
             bridge_id: self.terms.bridge,
             cleanup: self.cleanup,
             loop_factory: self.loop_factory.as_ref().map(|factory| factory.clone_ref(py)),
             backend: self.terms.backend,
             switches: self.terms.switches && greenlets::are_there(py)?,
             is_visible: self.is_visible,
+            stall_after: self.stall_after,
         })
     }
 }

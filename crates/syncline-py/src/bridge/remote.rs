@@ -6,7 +6,7 @@
 //! Invariants:
 //! 1. Call and operation refer to each other until the call is settled or the task stops waiting. Whichever comes first
 //!    opens the ring.
-//! 2. What an ended operation still has are no Python objects: the outbox may drop the last reference while detached.
+//! 2. An operation that has ended has no Python objects any more: the outbox may drop its last reference detached.
 
 use super::loops_of_thread;
 use super::shared::{Hold, InAsync, Shared};
@@ -24,6 +24,7 @@ use crate::runner::state::{Job, Runner, current_runner};
 use crate::task::session::Session;
 use crate::task::start::RunIn;
 use crate::worker::awaiting::{Operation, Pending, SeenOperation, Started, Waker};
+use crate::worker::behind;
 use crate::worker::inbox::Inbox;
 use crate::worker::notice::{Notice, Recipient};
 use pyo3::prelude::*;
@@ -36,6 +37,7 @@ use syncline_core::meeting::Meeting;
 use syncline_core::outbox::Publish;
 use syncline_core::spin::current_cpu;
 use syncline_core::sync::{Mutex, lock, replace, take};
+use syncline_core::waits::Awaiting;
 
 /// In which task it runs.
 enum RunsIn {
@@ -55,6 +57,14 @@ pub trait GoesOn: Send + Sync {
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>>;
 }
 
+/// A call and where it runs.
+struct AwaitedCall {
+    call: Arc<Call>,
+    runner: Arc<Runner>,
+    /// For placement, where the task's loop is one of ours.
+    _awaiting: Option<Awaiting>,
+}
+
 pub struct Remote {
     me: Weak<Remote>,
     shared: Arc<Shared>,
@@ -63,8 +73,8 @@ pub struct Remote {
     /// What is to run, until it is awaited.
     target: Mutex<Option<Target>>,
     runs_in: RunsIn,
-    /// The call and where it runs, while the task waits for it (1).
-    under_way: Mutex<Option<(Arc<Call>, Arc<Runner>)>>,
+    /// While the task waits for the call (1).
+    under_way: Mutex<Option<AwaitedCall>>,
     carried: Mutex<Option<Carried>>,
     outcome: Mutex<Option<Outcome>>,
     /// Whether the task has told the call to end.
@@ -120,7 +130,7 @@ impl Remote {
         let runner = what.runner()?;
         let call = runner.new_call(runner.taker_for_task(me), &self.shared.terms.stats);
         runner.tell_of_end(py, &call)?;
-        drop(replace(&self.under_way, Some((Arc::clone(&call), Arc::clone(runner)))));
+        self.note_call(&call, runner);
         if what.wait_by(py, &call) {
             return Ok(Started::Waits);
         }
@@ -157,7 +167,7 @@ impl Remote {
     }
 
     fn forget_call(&self) -> Option<Arc<Call>> {
-        let (call, _) = take(&self.under_way)?;
+        let AwaitedCall { call, .. } = take(&self.under_way)?;
         call.lose_receiver();
         self.shared.terms.stats.ended.add(1);
         Some(call)
@@ -180,12 +190,6 @@ impl Drop for Remote {
             errors::in_destructor(|py| target.discard(py));
         }
     }
-}
-
-fn tell(py: Python<'_>, call: &Arc<Call>, runner: &Arc<Runner>) {
-    call.begin_cancelling();
-    // A runner that takes no more mail is ending, and cancels all its tasks.
-    let _ = runner.post(py, Job::Cancel(Arc::clone(call)));
 }
 
 impl Operation for Remote {
@@ -211,7 +215,7 @@ impl Operation for Remote {
                 waiting_tasks::note_call(py, &call);
             }
             let job = Job::Start(Arc::clone(&call), ready, run_in);
-            drop(replace(&self.under_way, Some((call, Arc::clone(&runner)))));
+            self.note_call(&call, &runner);
             drop(replace(&self.carried, Some(carried)));
             match self.send(py, &runner, inbox, job) {
                 Ok(started) => return Ok(started),
@@ -234,17 +238,16 @@ impl Operation for Remote {
         self.leave();
         let carried = take(&self.carried).filter(|_| self.shared.terms.shares_context);
         carried.map_or(Ok(()), |carried| carried.write_back(py, false))?;
-        let result = outcome.into_result()?;
+        let result = outcome.arrive(py)?;
         if let RunsIn::GoesOn(what) = &self.runs_in { what.result(py) } else { Ok(result) }
     }
 
     fn cancel(&self, py: Python<'_>) {
         // What goes on by itself is ended by whoever has it, once.
         if !matches!(self.runs_in, RunsIn::GoesOn(_))
-            && let Some((call, runner)) = &*lock(&self.under_way)
-            && !self.is_told.swap(true, Relaxed)
+            && let Some((call, runner)) = self.call_under_way()
         {
-            tell(py, call, runner);
+            self.ask_to_end(py, &call, &runner);
         }
         self.abandon(py, None);
     }
@@ -258,10 +261,14 @@ impl Operation for Remote {
         if self.has_ended() {
             return None;
         }
-        if !self.is_told.swap(true, Relaxed) {
-            tell(py, &call, &runner);
-        }
+        self.ask_to_end(py, &call, &runner);
         Some(self.shared.cleanup)
+    }
+
+    fn was_told_in_vain(&self) -> bool {
+        // What goes on by itself is never told.
+        matches!(self.runs_in, RunsIn::GoesOn(_))
+            || self.call_under_way().is_some_and(|(call, runner)| runner.was_asked_in_vain(&call))
     }
 
     fn seen(&self, py: Python<'_>) -> SeenOperation {
@@ -272,8 +279,21 @@ impl Operation for Remote {
 }
 
 impl Remote {
+    fn note_call(&self, call: &Arc<Call>, runner: &Arc<Runner>) {
+        let awaiting = behind::may_wait_for(runner);
+        let under_way = AwaitedCall { call: Arc::clone(call), runner: Arc::clone(runner), _awaiting: awaiting };
+        drop(replace(&self.under_way, Some(under_way)));
+    }
+
+    /// Asks the call to end, once.
+    fn ask_to_end(&self, py: Python<'_>, call: &Arc<Call>, runner: &Arc<Runner>) {
+        if !self.is_told.swap(true, Relaxed) {
+            runner.ask_to_cancel(py, call);
+        }
+    }
+
     fn call_under_way(&self) -> Option<(Arc<Call>, Arc<Runner>)> {
-        lock(&self.under_way).clone()
+        lock(&self.under_way).as_ref().map(|under_way| (Arc::clone(&under_way.call), Arc::clone(&under_way.runner)))
     }
 }
 
@@ -342,7 +362,7 @@ impl Shared {
         Remote::pending(self, None, Some(target), RunsIn::Session { runner, session, is_last })
     }
 
-    /// What a task of another loop awaits to have the result of what goes on on the bridge's.
+    /// What a task of another loop awaits for the result of something that goes on on the bridge's loop by itself.
     pub fn remote_result(self: &Arc<Self>, what: Arc<dyn GoesOn>) -> Pending {
         Remote::pending(self, None, None, RunsIn::GoesOn(what))
     }

@@ -3,6 +3,7 @@
 //! Invariants:
 //! 1. In a forked child a bridge begins anew, without runners.
 //! 2. Until a bridge is used first, its options may be replaced; from then on they stay.
+//! 3. A bridge that roams has a second set of options, by which calls stay on its loops: for objects that live there.
 
 use super::caller_loop::CallerLoop;
 use crate::call::wait::Patience;
@@ -46,16 +47,16 @@ pub enum InAsync {
 pub static ANY_BRINGS_HOME: AtomicBool = AtomicBool::new(false);
 
 /// What each call asks of its bridge first, by one look.
-pub struct State(AtomicU8);
+pub struct BridgeState(AtomicU8);
 
-impl State {
+impl BridgeState {
     pub const CLOSED: u8 = 1;
     /// How long its calls take is measured.
     pub const TIMED: u8 = 2;
     /// A trace is recorded, or spans are made.
     pub const OBSERVED: u8 = 4;
 
-    pub fn new(bits: u8) -> Self {
+    fn new(bits: u8) -> Self {
         Self(AtomicU8::new(bits))
     }
 
@@ -85,10 +86,16 @@ pub struct Shared {
     pub attached: Option<Arc<Runner>>,
     /// Whether the interpreter's tools see its tasks.
     pub is_visible: bool,
-    pub loop_factory: Option<Py<PyAny>>,
+    pub loop_factory: Option<Arc<Py<PyAny>>>,
     pub cleanup: Duration,
     pub stall_after: Option<Duration>,
-    pub state: State,
+    /// By reference, as by 3 the same loops may have two sets of options.
+    pub loops: Arc<Loops>,
+}
+
+/// The loops of a bridge.
+pub struct Loops {
+    pub state: BridgeState,
     /// How long callers waited for what ran on its runners. Only if its user asked for that.
     pub hops: Option<Histogram>,
     pub registry: PerProcessPart<Registry>,
@@ -97,7 +104,21 @@ pub struct Shared {
     /// Runners that `close` has told to end.
     pub closing: Mutex<Vec<Arc<Runner>>>,
     /// Scope "caller": the threads' own loops.
-    pub own_loops: WeakList<CallerLoop>,
+    pub own: WeakList<CallerLoop>,
+}
+
+impl Loops {
+    /// None yet. `timed` says whether it is measured how long calls take.
+    pub fn new(timed: bool) -> Self {
+        Self {
+            state: BridgeState::new(if timed { BridgeState::TIMED } else { 0 }),
+            hops: timed.then(Histogram::default),
+            registry: PerProcessPart::new(Registry::new()),
+            starting: WeakList::default(),
+            closing: Mutex::default(),
+            own: WeakList::default(),
+        }
+    }
 }
 
 /// Keeps the bridge's loops alive. The object that users have holds one, and so does each call of `submit` until it
@@ -106,11 +127,13 @@ pub struct Hold {
     /// Filled from `planned` by the first use (by 2).
     used: OnceLock<Arc<Shared>>,
     planned: Mutex<Arc<Shared>>,
+    /// The second set of options (by 3), once somebody has asked for it.
+    home: OnceLock<Arc<Shared>>,
 }
 
 impl Hold {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { used: OnceLock::new(), planned: Mutex::new(shared) }
+        Self { used: OnceLock::new(), planned: Mutex::new(shared), home: OnceLock::new() }
     }
 
     /// What the bridge works with. Whoever asks for it uses the bridge.
@@ -122,12 +145,18 @@ impl Hold {
         })
     }
 
+    /// The same for calls that stay on the bridge's loops (by 3).
+    pub fn home(&self) -> &Arc<Shared> {
+        let shared = self.shared();
+        if shared.terms.roams { self.home.get_or_init(|| Arc::new(shared.staying_home())) } else { shared }
+    }
+
     /// The same to look at, which is no use.
     pub fn look(&self) -> Arc<Shared> {
         Arc::clone(self.used.get().unwrap_or(&lock(&self.planned)))
     }
 
-    /// How many references to that it has itself.
+    /// How many references it has itself to what `look` returns.
     pub fn references(&self) -> usize {
         1 + usize::from(self.used.get().is_some())
     }
@@ -158,18 +187,31 @@ impl Drop for Hold {
 }
 
 impl Shared {
+    /// The same bridge by the options of one that does not roam, and whose calls in workers are not the sender's.
+    fn staying_home(&self) -> Self {
+        Self {
+            terms: self.terms.staying_home(),
+            name: self.name.clone(),
+            joins_sender: false,
+            attached: self.attached.clone(),
+            loop_factory: self.loop_factory.clone(),
+            loops: Arc::clone(&self.loops),
+            ..*self
+        }
+    }
+
     pub fn registry(&self) -> Arc<Registry> {
         // By 1.
-        self.registry.get(|_| Registry::new())
+        self.loops.registry.get(|_| Registry::new())
     }
 
     pub fn is_closed(&self) -> bool {
-        self.state.has(State::CLOSED)
+        self.loops.state.has(BridgeState::CLOSED)
     }
 
     /// Whether nothing but the call itself has to be seen to: the bridge is open, and nobody looks at its calls.
     pub fn is_plain(&self) -> bool {
-        self.state.0.load(Acquire) == 0
+        self.loops.state.0.load(Acquire) == 0
     }
 
     pub fn patience(&self, timeout: Option<Duration>) -> Patience {

@@ -3,6 +3,7 @@
 use super::shared::{Hold, Shared};
 use crate::call::state::Call;
 use crate::call::taker::{Promised, Taker};
+use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
 use crate::python::context;
 use crate::python::errors;
@@ -12,6 +13,7 @@ use crate::python::process;
 use crate::python::signals;
 use crate::runner::state::{Job, Runner, current_runner};
 use crate::task::start::RunIn;
+use crate::worker::behind;
 use pyo3::prelude::*;
 use std::sync::Arc;
 use syncline_core::sync::Mutex;
@@ -22,6 +24,7 @@ use syncline_core::sync::Mutex;
 pub struct Submitted {
     call: Arc<Call>,
     runner: Arc<Runner>,
+    shared: Arc<Shared>,
 }
 
 #[pymethods]
@@ -32,9 +35,7 @@ impl Submitted {
             // The mailbox is the parent's. Another thread may have held its lock at the fork.
             return Ok(());
         }
-        self.call.begin_cancelling();
-        // If the mailbox takes nothing any more, the runner is ending, and cancels all its tasks.
-        let _ = self.runner.post(py, Job::Cancel(Arc::clone(&self.call)));
+        self.runner.ask_to_cancel(py, &self.call);
         signals::check(py)
     }
 
@@ -44,13 +45,16 @@ impl Submitted {
         (&self.runner.name, self.runner.thread_id(), self.call.task(py))
     }
 
-    /// Calls `wait(timeout)`, which waits for the future, unless that could never end.
+    /// Calls `wait(timeout)`, which waits for the future and returns its error, unless that could never end.
     fn wait(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         if self.runner.epoch != process::epoch() {
             return Err(errors::runner_closed(
                 py,
                 "the call belongs to the process that this one was forked from; submit it again here".to_owned(),
             ));
+        }
+        if timeout.is_none_or(|seconds| seconds > 0.0) {
+            self.shared.look_before_result(py)?;
         }
         let current = current_runner();
         let edge = current.as_ref().map(|current| current.node.wait_for(&self.runner.node));
@@ -59,7 +63,16 @@ impl Submitted {
         {
             return Err(self.circle(py)?);
         }
-        Ok(wait.call1((timeout,))?.unbind())
+        let _awaiting = if current.is_none() { behind::may_wait_for(&self.runner) } else { None };
+        let waited = if self.runner.is_visible {
+            self.wait_shown(py, wait, timeout)
+        } else {
+            wait.call1((timeout,)).map(Bound::unbind)
+        };
+        if waited.as_ref().map_or(true, |error| !error.is_none(py)) {
+            process::end_daemon_thread(py)?;
+        }
+        waited
     }
 }
 
@@ -82,9 +95,23 @@ impl FutureBase {
 }
 
 impl Submitted {
+    /// Waits, and has the interpreter's tools see which task does, if one does: from now on where the call is suspended, else
+    /// when it suspends.
+    #[cold]
+    fn wait_shown(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        waiting_tasks::note_call(py, &self.call);
+        let waiter = signals::through(py, || names::add_waiter(py)?.call1((self.call.task(py),)));
+        let result = wait.call1((timeout,));
+        waiting_tasks::forget(&self.call);
+        if let (Some(task), Some(waiter)) = (self.call.task(py), waiter.filter(|waiter| !waiter.is_none())) {
+            signals::through(py, || names::drop_waiter(py)?.call1((&task, &waiter)));
+        }
+        result.map(Bound::unbind)
+    }
+
     /// The error for a thread that the runner waits for, and that would wait for a call on the runner.
     fn circle(&self, py: Python<'_>) -> PyResult<PyErr> {
-        let stack_of = py.import("syncline._diagnosis")?.getattr("stack_of")?;
+        let stack_of = names::stack_of(py)?;
         let here: String = stack_of.call1((names::thread_ident(py)?,))?.extract()?;
         let there: String = stack_of.call1((self.runner.thread_id(),))?.extract()?;
         Ok(errors::deadlock(
@@ -111,16 +138,17 @@ impl Shared {
     ) -> PyResult<Submitted> {
         let mut target = target;
         loop {
-            let (found, runner) = target.with(py, self.runner_for_others(py))?;
+            let found = self.runner_for_others(py).map_err(|error| process::refused(py, || error));
+            let (found, runner) = target.with(py, found)?;
             target = found;
-            let keeps = Arc::<Hold>::clone(hold);
+            let keeps = Arc::new((Arc::<Hold>::clone(hold), behind::may_wait_for(&runner)));
             let promised = Promised { future: future.clone_ref(py), keeps };
             let call = runner.new_call(Taker::Future(Mutex::new(Some(promised))), &self.terms.stats);
             let told = runner.tell_of_end(py, &call);
             let (ready, context) = target.with(py, told.and_then(|()| context::copy(py)))?;
             let job = Job::Start(Arc::clone(&call), ready, RunIn::Task(context));
             match runner.post(py, job) {
-                Ok(()) => return signals::check(py).map(|()| Submitted { call, runner }),
+                Ok(()) => return signals::check(py).map(|()| Submitted { call, runner, shared: Arc::clone(self) }),
                 Err(error) => match error.0 {
                     Job::Start(_, returned, _) => target = returned,
                     Job::Arrival(_) | Job::Cancel(_) | Job::Do(_) | Job::Stop => {

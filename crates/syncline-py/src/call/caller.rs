@@ -102,9 +102,9 @@ enum On {
 /// Who runs the errands of the calling task.
 pub enum Found {
     Call(Arc<Call>),
-    /// The waiting code is in this thread, below the calling code: it runs them at once.
+    /// The code that waits is in this thread, below the calling code on the stack: errands are run at once.
     Here,
-    /// It is some task of a loop.
+    /// The task works for no call.
     NoCall,
     /// The call that it worked for has ended.
     Ended,
@@ -131,7 +131,7 @@ pub fn find(py: Python<'_>) -> PyResult<Found> {
     })
 }
 
-/// The same for a task of trio's that has just been made, with its context.
+/// Notes for whom a task of trio's will work that has just been made, with its context.
 #[pyfunction]
 pub fn note_trio_task(context: &Bound<'_, PyAny>) -> PyResult<()> {
     let options = PyDict::new(context.py());
@@ -148,7 +148,7 @@ pub fn note_new_task(py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyR
         None => None,
     };
     match context {
-        // The user's: it may be one that runs at the moment.
+        // The user's own. If it is entered at the moment, it is left as it is.
         Some(context) => note_in(&context, on),
         None => note(py, on),
     }
@@ -172,7 +172,8 @@ fn note_in(context: &Bound<'_, PyAny>, on: On) -> PyResult<()> {
     }
 }
 
-/// For a call on a loop that makes tasks without asking us: says it to all of them.
+/// For a call on a loop that makes tasks without telling us (`note_new_task`): sets the variable in the call's context,
+/// so that all of its tasks have it.
 pub fn note_call(context: &Bound<'_, PyAny>, call: &Arc<Call>) -> PyResult<()> {
     note_in(context, On::Call(Arc::downgrade(call)))
 }

@@ -1,8 +1,8 @@
 //! Errands: sync functions that a coroutine has run by the thread that waits for it.
 //!
 //! Invariants:
-//! 1. The errands of a call run in the thread that waits for the call, one after the other, each as a whole. What one of
-//!    them waits for does not run another one of the same call: sync code is not entered in the middle.
+//! 1. The errands of a call run in the thread that waits for the call, one after the other, each as a whole. What one
+//!    of them waits for does not run another one of the same call: sync code is not entered in the middle.
 //! 2. Each ends once: it is run, refused, or withdrawn by the task that wanted it. Once the thread has stopped waiting,
 //!    none lies here, and none comes any more.
 
@@ -33,7 +33,8 @@ pub fn outcome_of(py: Python<'_>, ran: PyResult<Bound<'_, PyAny>>) -> PyResult<O
 #[derive(Default)]
 struct State {
     queue: VecDeque<Arc<dyn Errand>>,
-    /// Those that a signal handler broke off. The call ends for that; they are refused if that did not end them.
+    /// Those in which a signal handler has raised: nobody was told of their end. The wait ends for that, and `close`
+    /// refuses them.
     broken_off: Vec<Arc<dyn Errand>>,
     is_closed: bool,
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock, Weak};
 pub struct Extras {
     /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
     waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
-    /// There while a trace is recorded.
-    observed: OnceLock<Observed>,
+    /// There if a trace was recorded when it was made.
+    observed: Option<Observed>,
 }
 
 impl Extras {
@@ -26,11 +26,11 @@ impl Extras {
         self.waiter.get().and_then(Weak::upgrade)
     }
 
-    pub fn observe(&self, observed: Observed) {
-        let _ = self.observed.set(observed);
+    pub fn of_observed(observed: Observed) -> Self {
+        Self { observed: Some(observed), ..Self::default() }
     }
 
     pub fn observed(&self) -> Option<&Observed> {
-        self.observed.get()
+        self.observed.as_ref()
     }
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
+// Only the thread that steps the call stores what is atomic here.
 pub struct Observed {
     /// The trace's.
     number: u64,
@@ -20,16 +21,16 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// For a call that this thread sends. If the thread does not wait for it, `by` is what sends it: a short slice, from
-    /// which the arrow starts.
+    /// For a call that this thread sends. If the thread does not wait for it, `by` is what sends it: a short slice,
+    /// from which the arrow starts.
     pub fn new(number: u64, by: Option<&str>) -> Self {
-        if let Some(by) = by {
-            tracing::note(number, Kind::Call, 0, tracing::word(by), 0);
-        }
-        let (id, text) = tracing::send(number);
-        if let Some(by) = by {
-            tracing::note(number, Kind::CallEnd, 0, tracing::word(by), tracing::word("sent"));
-        }
+        let (id, text) = tracing::send(number, by);
+        Self { number, id, text: AtomicU32::new(text), begun: AtomicU64::new(0), has_track: AtomicBool::new(false) }
+    }
+
+    /// For a call that begins on the loop of this thread, and that is no hop. `by` is as above.
+    pub fn made_here(number: u64, by: &str, text: u32) -> Self {
+        let id = tracing::begin_here(number, by, text);
         Self { number, id, text: AtomicU32::new(text), begun: AtomicU64::new(0), has_track: AtomicBool::new(false) }
     }
 
@@ -43,8 +44,10 @@ impl Observed {
     /// A step of its coroutine begins in this thread.
     pub fn begin_step(&self) {
         let at = tracing::note_at(self.number, Kind::Step, self.id, self.text.load(Relaxed), 0, None);
-        if self.begun.compare_exchange(0, at, Relaxed, Relaxed).is_err() {
-            // Where tasks don't start eagerly, the suspension was noted before the first step.
+        if self.begun.load(Relaxed) == 0 {
+            self.begun.store(at, Relaxed);
+        } else {
+            // Not the first step. Where tasks don't start eagerly, `need_track` was called before that one, in vain.
             self.need_track();
         }
     }
@@ -56,7 +59,8 @@ impl Observed {
     /// It has suspended, or makes a nested call: from now on it has a track of its own.
     pub fn need_track(&self) {
         let begun = self.begun.load(Relaxed);
-        if begun != 0 && !self.has_track.swap(true, Relaxed) {
+        if begun != 0 && !self.has_track.load(Relaxed) {
+            self.has_track.store(true, Relaxed);
             tracing::note_at(self.number, Kind::Task, self.id, self.text.load(Relaxed), 0, Some(begun));
         }
     }

@@ -7,7 +7,7 @@ use crate::python::process;
 use crate::python::residents;
 use crate::python::signals;
 use crate::python::surroundings::is_in_trio_task;
-use pyo3::exceptions::{PyBaseExceptionGroup, PyRuntimeError};
+use pyo3::exceptions::{PyBaseExceptionGroup, PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::sync::atomic::AtomicBool;
@@ -26,12 +26,33 @@ impl<T> Outcome<T> {
         }
     }
 
+    /// The same where it arrives: whoever waited for it raises the error now.
+    pub fn arrive(self, py: Python<'_>) -> PyResult<T> {
+        self.into_result().inspect_err(|error| errors::note_what_is_handled(py, error))
+    }
+
     pub fn as_result(&self) -> Result<&T, &PyErr> {
         match self {
             Self::Returned(value) => Ok(value),
             Self::Raised(error) => Err(error),
         }
     }
+}
+
+/// Whether what ended so has no more to say than a value or an `Exception`: neither `SystemExit` nor a cancellation.
+pub fn is_ordinary<T>(py: Python<'_>, outcome: Result<&T, &PyErr>) -> bool {
+    outcome.err().is_none_or(|error| error.is_instance_of::<PyException>(py))
+}
+
+/// An error that is raised whatever became of a coroutine. If that raised one of its own, it is the context.
+pub fn whatever_became<T>(py: Python<'_>, error: PyErr, outcome: Result<&T, &PyErr>) -> PyErr {
+    if let Err(own) = outcome
+        && !is_cancelled(py, own)
+        && !own.value(py).is(error.value(py))
+    {
+        let _ = error.value(py).setattr(intern!(py, "__context__"), errors::object(py, own));
+    }
+    error
 }
 
 /// Whether a bridge was made that runs coroutines with trio.
@@ -49,7 +70,8 @@ pub fn is_trio_cancelled(py: Python<'_>, error: &PyErr) -> bool {
 
 fn consists_of(error: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>) -> PyResult<bool> {
     if !error.is_instance_of::<PyBaseExceptionGroup>() {
-        return error.is_instance(class);
+        // It has no subclasses. `isinstance` would run Python code, its metaclass being one of `abc`'s.
+        return Ok(error.get_type().is(class));
     }
     for part in error.getattr(intern!(error.py(), "exceptions"))?.try_iter()? {
         if !consists_of(&part?, class)? {
@@ -66,7 +88,7 @@ pub fn without_trio_cancelled(py: Python<'_>, error: PyErr) -> PyErr {
         return error;
     }
     let split = || error.value(py).call_method1(intern!(py, "split"), (names::trio_cancelled(py)?,));
-    match split().and_then(|parts| parts.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()) {
+    match signals::unbroken(py, split).and_then(|parts| parts.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()) {
         Ok((cancelled, rest)) if !cancelled.is_none() && !rest.is_none() => PyErr::from_value(rest),
         _ => error,
     }
@@ -141,8 +163,7 @@ pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, P
         if !text.is_some_and(|text| MIXUPS.iter().any(|known| text.contains(known))) {
             return Ok(());
         }
-        let explain = py.import("syncline._diagnosis")?.getattr("explain_loop_mixup")?;
-        let note = explain.call1((error, residents::loop_owners(py)?, awaited))?;
+        let note = names::explain_loop_mixup(py)?.call1((error, residents::loop_owners(py)?, awaited))?;
         if !note.is_none() {
             error.call_method1("add_note", (note,))?;
         }

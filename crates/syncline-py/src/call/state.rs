@@ -13,7 +13,7 @@ use super::errands::{Errand, Errands};
 use super::extras::Extras;
 use super::observed::Observed;
 use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
-use super::taker::{Promised, Taker};
+use super::taker::{self, Promised, Taker};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::long_waits::Subject;
@@ -28,6 +28,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
+use syncline_core::closing::{Closing, Rouse};
 use syncline_core::outbox::Publish;
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
@@ -37,23 +38,28 @@ use syncline_core::sync::{Mutex, lock, replace, take};
 /// deadline counts as reached by that much earlier.
 pub const TIMER_SLACK: Duration = Duration::from_millis(10);
 
+/// Whether a loop is being closed, and the nested calls that block it.
+pub type ClosingLoop = Closing<Call>;
+
 const OPEN: u8 = 0;
 const SETTLED: u8 = 1;
 const OBSERVED: u8 = 2;
 
 pub struct Call {
     pub slot: Slot<Outcome>,
-    taker: Taker,
+    pub taker: Taker,
     runner_name: Arc<str>,
     /// The task, while the call is suspended (by 2).
     task: Mutex<Option<Py<PyAny>>>,
     /// Whether the loop that runs it is being closed.
-    closing: Arc<AtomicBool>,
+    pub closing: Arc<ClosingLoop>,
     /// Its caller has asked for its end. The loop's thread cancels the task; or, where a nested call blocks that
     /// thread, the nested call sees this and raises a cancellation.
     cancelling: AtomicBool,
     /// How often its task was cancelled on its behalf.
     cancellations: AtomicU32,
+    /// It was, and its coroutine has got no `CancelledError` since.
+    is_untold: AtomicBool,
     /// Its coroutine got a `CancelledError` since the call is over. What it does after that is its cleanup, and
     /// nested calls made there are not cancelled again.
     told: AtomicBool,
@@ -74,9 +80,9 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn new(taker: Taker, runner_name: &Arc<str>, closing: &Arc<AtomicBool>, stats: &Arc<Stats>) -> Arc<Self> {
+    pub fn new(taker: Taker, runner_name: &Arc<str>, closing: &Arc<ClosingLoop>, stats: &Arc<Stats>) -> Arc<Self> {
         stats.calls.add(1);
-        let call = Arc::new(Self {
+        let mut call = Arc::new(Self {
             slot: Slot::new(),
             taker,
             runner_name: Arc::clone(runner_name),
@@ -84,6 +90,7 @@ impl Call {
             closing: Arc::clone(closing),
             cancelling: AtomicBool::new(false),
             cancellations: AtomicU32::new(0),
+            is_untold: AtomicBool::new(false),
             told: AtomicBool::new(false),
             told_by_nested: AtomicBool::new(false),
             progress: AtomicU8::new(OPEN),
@@ -93,16 +100,19 @@ impl Call {
             errands: OnceLock::new(),
             stats: Arc::clone(stats),
         });
-        if tracing::is_on() {
+        if tracing::is_on()
+            && let Some(call) = Arc::get_mut(&mut call)
+        {
             call.observe();
         }
         call
     }
 
     #[cold]
-    fn observe(&self) {
-        self.progress.store(OBSERVED, Relaxed);
-        self.extras().observe(Observed::new(tracing::number(), self.taker.sent_by()));
+    fn observe(&mut self) {
+        self.progress = AtomicU8::new(OBSERVED);
+        let observed = Observed::new(tracing::number(), self.taker.sent_by());
+        self.extras = OnceLock::from(Extras::of_observed(observed));
     }
 
     fn extras(&self) -> &Extras {
@@ -172,9 +182,10 @@ impl Call {
         }
     }
 
-    /// Asks for the end of the call. A `Job::Cancel` has to follow.
+    /// Asks for the end of the call; attached. A `Job::Cancel` has to follow.
     pub fn begin_cancelling(&self) {
         self.cancelling.store(true, Relaxed);
+        self.closing.rouse_all();
     }
 
     /// For a nested call that blocks the loop: it raises a cancellation in the call's coroutine, and the task need
@@ -182,7 +193,7 @@ impl Call {
     pub fn take_over_cancelling(&self) {
         self.cancelling.store(false, Relaxed);
         self.note_cancelled();
-        self.told_by_nested.store(self.closing.load(Relaxed), Relaxed);
+        self.told_by_nested.store(self.closing.has_begun(), Relaxed);
     }
 
     /// Whether it learned from a nested call that its loop is being closed. It cleans up already, and to cancel its
@@ -201,13 +212,13 @@ impl Call {
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        let deadline = if let Taker::Driver { deadline, .. } = &self.taker { *deadline } else { None };
-        self.closing.load(Relaxed) || deadline.is_some_and(|at| at <= now)
+        self.closing.has_begun() || self.taker.deadline().is_some_and(|at| at <= now)
     }
 
     /// Its coroutine gets a `CancelledError`. That is noted only if the call is over: else it came from something in
     /// the coroutine, such as `asyncio.timeout`, and one from us may still have to follow.
     pub fn note_cancelled(&self) {
+        self.is_untold.store(false, Relaxed);
         if self.is_over(Instant::now() + TIMER_SLACK) {
             self.told.store(true, Relaxed);
         }
@@ -215,7 +226,13 @@ impl Call {
 
     /// For `Job::Cancel`: cancels the task, unless a nested call has delivered that already.
     pub fn cancel_if_asked(&self, py: Python<'_>) -> PyResult<()> {
-        if self.cancelling.swap(false, Relaxed) { self.cancel(py) } else { Ok(()) }
+        // A call that has ended stays asked (`was_asked_in_vain`).
+        if !self.is_settled() && self.cancelling.swap(false, Relaxed) { self.cancel(py) } else { Ok(()) }
+    }
+
+    /// Whether it had ended by itself before its coroutine could learn that its caller had asked for its end.
+    pub fn was_asked_in_vain(&self) -> bool {
+        self.is_settled() && self.cancelling.load(Relaxed)
     }
 
     /// The same where the task may not have been made yet. Then nothing is done here: whoever makes the task looks.
@@ -228,6 +245,7 @@ impl Call {
         match self.task(py) {
             Some(task) if !self.is_settled() => {
                 self.cancellations.fetch_add(1, Relaxed);
+                self.is_untold.store(true, Relaxed);
                 task.call_method0(intern!(py, "cancel")).map(drop)
             }
             _ => Ok(()),
@@ -237,6 +255,10 @@ impl Call {
     /// Whether its task has been cancelled on its behalf.
     pub fn was_cancelled(&self) -> bool {
         self.cancellations.load(Relaxed) > 0
+    }
+
+    pub fn is_untold(&self) -> bool {
+        self.is_untold.load(Relaxed)
     }
 
     /// How often its task was cancelled on its behalf since the last time that this was asked.
@@ -285,12 +307,7 @@ impl Call {
             Taker::SleeperOfOthers | Taker::Future(_) | Taker::Task { .. } => self.slot.publish(),
             Taker::Driver { driven, .. } => {
                 if let Some(event_loop) = take(driven) {
-                    let stopped = signals::through(py, || finish(event_loop.bind(py)));
-                    if stopped.is_none() {
-                        // It failed, where Python's stack is used up, say. This is all that asyncio's `stop` does,
-                        // and here it runs no Python code that could fail again.
-                        let _ = event_loop.setattr(py, intern!(py, "_stopping"), true);
-                    }
+                    taker::stop(event_loop.bind(py));
                 }
             }
         }
@@ -311,6 +328,8 @@ impl Call {
         self.stats.ended.add(1);
         signals::through(py, || settle_future(future.bind(py), &outcome));
         drop(keeps);
+        // Whoever waits for the future is no operation of this thread's.
+        signals::pass_on(py);
         true
     }
 
@@ -333,7 +352,7 @@ impl Call {
 
     /// If such a call was cancelled by the closing of its loop, an error that says so; else the outcome as it is.
     fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
-        let is_closing = self.closing.load(Relaxed);
+        let is_closing = self.closing.has_begun();
         match outcome {
             Outcome::Raised(error) if is_closing && is_cancelled(py, &error) => {
                 Outcome::Raised(errors::from_cause(py, errors::closed_meanwhile(py, &self.runner_name), error))
@@ -411,8 +430,8 @@ impl Call {
             return false;
         }
         self.rouse(py);
-        // The thread that waits looks for errands after it has taken the result, or has abandoned the call. So either it
-        // finds this one, or we see here that it is gone.
+        // The thread that waits looks for errands after it has taken the result, or has abandoned the call. So either
+        // it finds this one, or we see here that it is gone.
         if self.abandoned.load(SeqCst) || self.slot.is_taken() {
             errands.close(py);
         }
@@ -456,16 +475,6 @@ impl Call {
     }
 }
 
-/// Stops a loop. A loop of our own class (it has a `finish`) first runs the callbacks that are ready by now.
-fn finish(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = event_loop.py();
-    let finish = match event_loop.getattr_opt(intern!(py, "finish"))? {
-        Some(finish) => finish,
-        None => event_loop.getattr(intern!(py, "stop"))?,
-    };
-    finish.call0().map(drop)
-}
-
 impl Subject for Call {
     fn loop_name(&self) -> &str {
         &self.runner_name
@@ -473,6 +482,12 @@ impl Subject for Call {
 
     fn suspended_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.task(py)
+    }
+}
+
+impl Rouse for Call {
+    fn rouse(&self) {
+        self.slot.rouse();
     }
 }
 

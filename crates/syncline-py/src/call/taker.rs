@@ -1,6 +1,8 @@
 //! Who waits for a call, and so gets its outcome.
 
 use super::outcome::Outcome;
+use crate::python::once::intern;
+use crate::python::signals;
 use pyo3::prelude::*;
 use std::any::Any;
 use std::sync::Arc;
@@ -38,8 +40,8 @@ pub trait Receiver: Publish + Send + Sync {
 /// What a submitted call is to settle.
 pub struct Promised {
     pub future: Py<PyAny>,
-    /// Kept until then: it keeps the call's loop from being closed. Its type is defined in a room that this one must
-    /// not use.
+    /// Kept until then: it keeps the call's loop from being closed, and says who may wait for that. Its type is defined in
+    /// a room that this one must not use.
     pub keeps: Arc<dyn Any + Send + Sync>,
 }
 
@@ -61,8 +63,31 @@ impl Taker {
         }
     }
 
+    /// For a nested call that blocks the loop: when the waiting thread would end the call, and can't.
+    pub fn deadline(&self) -> Option<Instant> {
+        if let Self::Driver { deadline, .. } = self { *deadline } else { None }
+    }
+
     /// Whether a thread waits for the call: for a future, and for a task, none does.
     pub fn is_a_thread(&self) -> bool {
         !matches!(self, Self::Future(_) | Self::Task { .. })
+    }
+}
+
+/// Has the thread that drives this loop go on. A loop of our own class (it has a `finish`) first runs the callbacks that
+/// are ready by now.
+pub fn stop(event_loop: &Bound<'_, PyAny>) {
+    let py = event_loop.py();
+    let stopped = signals::through(py, || {
+        let finish = match event_loop.getattr_opt(intern!(py, "finish"))? {
+            Some(finish) => finish,
+            None => event_loop.getattr(intern!(py, "stop"))?,
+        };
+        finish.call0().map(drop)
+    });
+    if stopped.is_none() {
+        // It failed, where Python's stack is used up, say. This is all that asyncio's `stop` does, and here it runs no
+        // Python code that could fail again.
+        let _ = event_loop.setattr(intern!(py, "_stopping"), true);
     }
 }

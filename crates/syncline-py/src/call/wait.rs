@@ -11,15 +11,14 @@
 //! 2. It is told once. To tell it a second time would break off its cleanup.
 //! 3. What a signal handler raises is raised by the wait during which it came, whatever else ends that. A second such
 //!    exception ends the wait at once.
-//! 4. Meanwhile the thread runs what the coroutine sends it (errands.rs), one at a time: what comes of the wait is looked at
-//!    before each.
+//! 4. Meanwhile the thread runs what the coroutine sends it (errands.rs), one at a time: what comes of the wait is
+//!    looked at before each.
 //! 5. No thread waits while attached, but for one that drives its own loop: it turns the loop instead.
 
 use super::errands::Errands;
-use super::outcome::{Outcome, as_cancelled_here, cancelled_here, is_cancelled};
+use super::outcome::{Outcome, as_cancelled_here, cancelled_here, is_cancelled, is_ordinary, whatever_became};
 use super::state::TIMER_SLACK;
 use crate::python::errors;
-use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
 use pyo3::exceptions::{PySystemExit, PyTimeoutError, PyValueError};
@@ -161,6 +160,11 @@ pub trait Awaited {
     /// Whether the loop of what has ended is being closed: then a cancellation came from that.
     fn is_closing(&self, py: Python<'_>) -> bool;
 
+    /// Whether it had ended by itself before it could learn that it was to.
+    fn was_cancelled_in_vain(&self) -> bool {
+        false
+    }
+
     /// Whether a nested call that blocked the loop has told the coroutine that the deadline has passed.
     fn was_told_by_nested(&self) -> bool {
         false
@@ -187,8 +191,8 @@ impl Wait {
     }
 
     /// Notes an exception of a signal handler's that came when the result was there already.
-    pub fn note_signal(&mut self, error: PyErr) {
-        let _ = self.on_signal(error);
+    pub fn note_signal(&mut self, py: Python<'_>, error: PyErr) {
+        let _ = self.on_signal(py, error);
     }
 
     /// Raises what a signal handler raised during this wait. For code that waits for several things, one by one.
@@ -217,10 +221,12 @@ impl Wait {
         }
     }
 
-    /// By 3, whatever the reason was. Of two exceptions the later one is raised.
-    fn on_signal(&mut self, error: PyErr) -> Verdict {
+    /// By 3, whatever the reason was. Of two exceptions the later one is raised. One that was raised in a task, on a loop
+    /// that this thread drives, comes again out of each task that awaits that one.
+    fn on_signal(&mut self, py: Python<'_>, error: PyErr) -> Verdict {
         match &mut self.ending {
             None => self.end(Reason::Signal(error)),
+            Some(Ending { reason: Reason::Signal(known), .. }) if known.value(py).is(error.value(py)) => Verdict::Sleep,
             Some(Ending { reason: Reason::Signal(known), .. }) => {
                 *known = error;
                 Verdict::GiveUp
@@ -243,7 +249,9 @@ impl Wait {
     /// What the outcome means to the caller.
     fn decide<A: Awaited>(&self, py: Python<'_>, outcome: Outcome<A::Output>, awaited: &A) -> PyResult<A::Output> {
         match (self.reason(), outcome) {
-            (Some(Reason::Signal(signal)), outcome) => Err(interrupted(py, signal.clone_ref(py), outcome)),
+            (Some(Reason::Signal(signal)), outcome) => {
+                Err(whatever_became(py, signal.clone_ref(py), outcome.as_result()))
+            }
             (Some(Reason::Timeout), Outcome::Raised(error)) if is_cancelled(py, &error) => {
                 Err(errors::from_cause(py, timed_out(self.timeout), error))
             }
@@ -262,8 +270,14 @@ impl Wait {
             (Some(Reason::Outer), Outcome::Raised(error)) if is_cancelled(py, &error) => {
                 Err(as_cancelled_here(py, error))
             }
+            // As where a task is cancelled whose future is done already. The result is lost; the cancellation would be.
+            (Some(Reason::Outer), outcome)
+                if awaited.was_cancelled_in_vain() && is_ordinary(py, outcome.as_result()) =>
+            {
+                Err(whatever_became(py, cancelled_here(py), outcome.as_result()))
+            }
             // As `asyncio.wait_for`: what the coroutine did in spite of being cancelled is not lost.
-            (_, outcome) => outcome.into_result(),
+            (_, outcome) => outcome.arrive(py),
         }
     }
 
@@ -300,7 +314,7 @@ impl Wait {
                 ran.err()
             });
             if let Some(error) = ran {
-                self.note_signal(error);
+                self.note_signal(py, error);
             }
         }
         self.decide(py, outcome, awaited)
@@ -312,7 +326,7 @@ impl Wait {
         loop {
             if let Some(outcome) = awaited.take(py) {
                 if let Some(error) = raised {
-                    let _ = self.on_signal(error);
+                    let _ = self.on_signal(py, error);
                 }
                 return self.end_with(py, outcome, awaited);
             }
@@ -374,7 +388,7 @@ impl Wait {
         now: Instant,
     ) -> Verdict {
         let verdict = if let Some(error) = raised.or_else(|| signals::check_all(py).err()) {
-            self.on_signal(error)
+            self.on_signal(py, error)
         } else if self.ending.is_none() && awaited.outer_is_to_end(py, now) {
             self.end(Reason::Outer)
         } else {
@@ -400,17 +414,6 @@ impl Wait {
         awaited.abandon(py, waited_for_cleanup);
         Err(self.given_up(py, awaited))
     }
-}
-
-/// The exception of a signal handler's, whatever became of the coroutine. If that raised an error, it is the context.
-fn interrupted<T>(py: Python<'_>, signal: PyErr, outcome: Outcome<T>) -> PyErr {
-    if let Outcome::Raised(error) = outcome
-        && !is_cancelled(py, &error)
-        && !error.value(py).is(signal.value(py))
-    {
-        let _ = signal.value(py).setattr(intern!(py, "__context__"), errors::object(py, &error));
-    }
-    signal
 }
 
 pub fn timed_out(timeout: Option<Duration>) -> PyErr {

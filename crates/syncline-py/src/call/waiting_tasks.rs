@@ -1,6 +1,6 @@
 //! Which task waits for what, where a bridge is visible: for a call, or for a worker whose function may wait for calls.
 //!
-//! Those have no field for it, as calls of other bridges are to pay nothing.
+//! It is kept here, and not with the call or the work, as those of other bridges are to pay nothing.
 
 use super::state::Call;
 use crate::python::signals;
@@ -25,7 +25,7 @@ struct Noted {
 
 const FEW: usize = 64;
 static WAITING: Mutex<Noted> = Mutex::new(Noted { tasks: BTreeMap::new(), most: FEW });
-/// Whether there was ever one.
+/// Whether a task was ever noted.
 static IS_USED: AtomicBool = AtomicBool::new(false);
 
 fn address(of: &WeakAny) -> usize {
@@ -60,6 +60,12 @@ pub fn note_call(py: Python<'_>, call: &Arc<Call>) {
     if let Err(error) = note(py, known) {
         signals::keep_unless_exception(py, error);
     }
+}
+
+/// Nobody waits for the call any more.
+pub fn forget(call: &Arc<Call>) {
+    let known = lock(&WAITING).tasks.remove(&Arc::as_ptr(call).cast::<()>().addr());
+    drop(known);
 }
 
 /// The task that waits for the call, itself or by the worker that it has sent.

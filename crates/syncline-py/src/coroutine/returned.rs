@@ -1,10 +1,10 @@
-//! What a sync function has returned that was called on a loop, as what a task drives there.
+//! What a task drives where there is nothing to await: a sync function was called on the loop, and this has its result.
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use syncline_core::sync::{Mutex, take};
 
-/// Its first step is its last.
+/// An iterator whose first step is its last, and returns the result.
 // No `__traverse__`: it is made and driven in one step.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Returned(Mutex<Option<Py<PyAny>>>);

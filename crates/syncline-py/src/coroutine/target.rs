@@ -6,16 +6,20 @@
 use super::returned::Returned;
 use crate::python::errors;
 use crate::python::names;
-use crate::python::once::intern;
+use crate::python::once::{Once, intern};
+use crate::python::signals;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
+use std::ffi::{CStr, c_int};
 use std::sync::{Arc, OnceLock};
 
 const CO_GENERATOR: u32 = 0x20;
 const CO_COROUTINE: u32 = 0x80;
+/// Of a generator function that `types.coroutine` decorates: what it makes can be awaited, and driven, as it is.
+const CO_ITERABLE_COROUTINE: u32 = 0x100;
 const CO_ASYNC_GENERATOR: u32 = 0x200;
 
 pub enum Target {
@@ -136,6 +140,22 @@ impl Target {
         Err(PyTypeError::new_err(format!("{caller}() takes an async function and its arguments, not {kind}")))
     }
 
+    /// The error for `run(awaitable, *more)`.
+    #[cold]
+    pub fn refuse_more(self, awaitable: &Bound<'_, PyAny>, more: &Bound<'_, PyTuple>) -> PyResult<PyErr> {
+        let name = errors::name_of(awaitable);
+        let first = more.get_item(0)?;
+        let is_limit = more.len() == 1 && (first.is_none() || first.extract::<f64>().is_ok());
+        for each in more.iter().chain([awaitable.clone()]).filter(is_coroutine) {
+            each.call_method0(intern!(each.py(), "close"))?;
+        }
+        Ok(PyTypeError::new_err(if is_limit {
+            format!("run() takes the time limit by its name: run({name}(...), timeout={})", first.repr()?)
+        } else {
+            "run() takes one awaitable; for the results of several: run_sync(asyncio.gather, a(), b())".to_owned()
+        }))
+    }
+
     /// For `run(awaitable)`.
     pub fn from_awaitable(awaitable: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = awaitable.py();
@@ -152,7 +172,7 @@ impl Target {
                 "run() got a coroutine that has already been awaited; make a new one: run({name}(...))"
             )));
         }
-        if awaitable.hasattr(intern!(py, "__await__"))? {
+        if is_awaitable(awaitable)? {
             refuse_unbound_gathering(awaitable)?;
             return Ok(Self::Awaitable(awaitable.clone().unbind()));
         }
@@ -166,11 +186,8 @@ impl Target {
             )));
         }
         if awaitable.hasattr(intern!(py, "__aenter__"))? && !awaitable.is_instance_of::<PyType>() {
-            let made_by =
-                awaitable.getattr("func").map_or_else(|_| name.clone(), |function| errors::name_of(&function));
-            return Err(PyTypeError::new_err(format!(
-                "run() got an async context manager; enter it: with enter({made_by}(...)) as value"
-            )));
+            let advice = errors::to_be_entered(awaitable);
+            return Err(PyTypeError::new_err(format!("run() got an async context manager; {advice}")));
         }
         refuse_generators("run", awaitable, flags_of(awaitable))?;
         if awaitable.is_callable() {
@@ -186,7 +203,7 @@ impl Target {
     pub fn begin(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self {
             Self::Coroutine(coroutine) => Ok(coroutine),
-            Self::Awaitable(awaitable) => awaitable.call_method0(py, intern!(py, "__await__")),
+            Self::Awaitable(awaitable) => begin_awaiting(awaitable.into_bound(py)),
             Self::Function { function, args, kwargs, caller } => {
                 let made = function.bind(py).call(args.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))?;
                 iterator_of(made)?.map_err(|made| errors::not_async(caller, function.bind(py), &made))
@@ -230,8 +247,8 @@ impl Target {
         }
     }
 
-    /// The target and what its beginning needs; or the error for which there is no such thing, and the target is given
-    /// up.
+    /// Returns the target together with what is needed in order to begin it. If there is only an error instead, gives
+    /// the target up (`discard`), and returns the error.
     pub fn with<T>(self, py: Python<'_>, needed: PyResult<T>) -> PyResult<(Self, T)> {
         match needed {
             Ok(needed) => Ok((self, needed)),
@@ -245,14 +262,39 @@ impl Target {
 
 /// `Ok`: the iterator that drives this awaitable. `Err`: the object itself, which is none.
 pub fn iterator_of(made: Bound<'_, PyAny>) -> PyResult<Result<Py<PyAny>, Bound<'_, PyAny>>> {
-    let py = made.py();
     if is_coroutine(&made) {
         return Ok(Ok(made.unbind()));
     }
-    if made.hasattr(intern!(py, "__await__"))? {
-        return Ok(Ok(made.call_method0(intern!(py, "__await__"))?.unbind()));
+    if is_awaitable(&made)? { begin_awaiting(made).map(Ok) } else { Ok(Err(made)) }
+}
+
+/// What drives an object that can be awaited and is no coroutine.
+fn begin_awaiting(awaitable: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if is_generator_coroutine(&awaitable)? {
+        return Ok(awaitable.unbind());
     }
-    Ok(Err(made))
+    let iterator = awaitable.call_method0(intern!(awaitable.py(), "__await__"))?;
+    // SAFETY: the check only looks at the type of a live object.
+    if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } != 0 || is_coroutine(&iterator) {
+        return Ok(iterator.unbind());
+    }
+    let kind = errors::type_name(&iterator);
+    Err(PyTypeError::new_err(format!("__await__() must return an iterator; it returned {kind}")))
+}
+
+fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(object.hasattr(intern!(object.py(), "__await__"))? || is_generator_coroutine(object)?)
+}
+
+/// Whether this is what calling a generator function returns that `types.coroutine` decorates. It is driven as it is.
+fn is_generator_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    // SAFETY: the check only compares the type of a live object.
+    if unsafe { ffi::PyGen_CheckExact(object.as_ptr()) } == 0 {
+        return Ok(false);
+    }
+    let py = object.py();
+    let flags: u32 = object.getattr(intern!(py, "gi_code"))?.getattr(intern!(py, "co_flags"))?.extract()?;
+    Ok(flags & CO_ITERABLE_COROUTINE != 0)
 }
 
 /// Whether this is what calling an `async def` function returns.
@@ -320,8 +362,14 @@ pub fn call_plain(
 /// they say "coroutine", a call makes one for certain, and runs none of its code.
 fn flags_of(function: &Bound<'_, PyAny>) -> u32 {
     let py = function.py();
+    // SAFETY: the check only compares the type of a live object.
+    if unsafe { ffi::PyFunction_Check(function.as_ptr()) } != 0
+        && let Some(flags) = flags_of_plain(function)
+    {
+        return flags;
+    }
     // Bound methods pass attribute access on to their function.
-    match function.getattr(intern!(py, "__code__")) {
+    match signals::unbroken(py, || function.getattr(intern!(py, "__code__"))) {
         Ok(code) => code.getattr(intern!(py, "co_flags")).and_then(|flags| flags.extract()).unwrap_or(0),
         Err(_) => {
             let is_partial = names::partial(py).and_then(|partial| function.is_instance(partial)).unwrap_or(false);
@@ -331,11 +379,62 @@ fn flags_of(function: &Bound<'_, PyAny>) -> u32 {
     }
 }
 
+/// Raises TypeError for an `async def`, or a method that is one, where a worker thread is to call it.
+pub fn refuse_async(caller: &str, function: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: the check only compares the type of a live object.
+    let is_function = unsafe { ffi::PyFunction_Check(function.as_ptr()) } != 0;
+    // Other objects would take long to ask.
+    let is_asked = is_function || function.get_type().is(names::method_type(function.py())?);
+    match if is_asked { flags_of(function) & (CO_COROUTINE | CO_ASYNC_GENERATOR) } else { 0 } {
+        0 => Ok(()),
+        flags => Err(errors::async_in_a_thread(caller, function, flags == CO_ASYNC_GENERATOR)),
+    }
+}
+
+/// The same for what `def` and `async def` make, without a look-up of names. `None` if code objects don't tell where they
+/// have their flags.
+fn flags_of_plain(function: &Bound<'_, PyAny>) -> Option<u32> {
+    static OFFSET: Once<Option<usize>> = Once::new();
+    let py = function.py();
+    // SAFETY: a function, which is alive and keeps its code.
+    let code = unsafe { ffi::PyFunction_GetCode(function.as_ptr()) };
+    let find = || {
+        // SAFETY: `code` is alive.
+        let class = unsafe { ffi::Py_TYPE(code) };
+        // SAFETY: a type object of the interpreter's, which may be read while attached.
+        Ok(offset_of_flags(unsafe { (*class).tp_members }))
+    };
+    let offset = (*OFFSET.get_or_try_init(py, find).ok()?)?;
+    // SAFETY: `offset` is where objects of that type, which has no subtypes, have this field.
+    let field = unsafe { code.byte_add(offset) }.cast::<c_int>();
+    // SAFETY: as above; it is never written.
+    u32::try_from(unsafe { *field }).ok()
+}
+
+/// The place of `co_flags` in a table of members.
+fn offset_of_flags(members: *mut ffi::PyMemberDef) -> Option<usize> {
+    let mut next = members;
+    while !next.is_null() {
+        // SAFETY: the table ends with an entry without a name, which ends the loop.
+        let entry = unsafe { *next };
+        if entry.name.is_null() {
+            break;
+        }
+        // SAFETY: a C string of the type's.
+        if unsafe { CStr::from_ptr(entry.name) } == c"co_flags" && entry.type_code == ffi::Py_T_INT {
+            return usize::try_from(entry.offset).ok();
+        }
+        // SAFETY: not the last entry.
+        next = unsafe { next.add(1) };
+    }
+    None
+}
+
 /// Raises TypeError for generator functions, sync and async: a call of them makes no awaitable.
 fn refuse_generators(caller: &str, function: &Bound<'_, PyAny>, flags: u32) -> PyResult<()> {
     let refused = if flags & CO_ASYNC_GENERATOR != 0 {
         errors::no_one_result(caller, &errors::name_of(function))
-    } else if flags & CO_GENERATOR != 0 {
+    } else if flags & (CO_GENERATOR | CO_ITERABLE_COROUTINE) == CO_GENERATOR {
         errors::sync_generator(caller, &errors::name_of(function))
     } else {
         return Ok(());

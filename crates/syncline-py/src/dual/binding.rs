@@ -3,7 +3,7 @@
 
 use crate::bridge::caller_loop::CallerLoop;
 use crate::bridge::placement::Place;
-use crate::bridge::shared::Shared;
+use crate::bridge::shared::{InLoop, Shared};
 use crate::call::state::Call;
 use crate::coroutine::target::Target;
 use crate::python::context::{self, Carried};
@@ -20,16 +20,20 @@ use crate::task::closer::Closer;
 use crate::task::session::Session;
 use crate::task::start::RunIn;
 use crate::worker::awaiting::Pending;
+use crate::worker::behind;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 use std::sync::{Arc, Weak};
+use syncline_core::waits::Awaiting;
 
 pub struct Binding {
     pub shared: Arc<Shared>,
     pub session: Arc<Session>,
     site: Site,
     thread: u64,
+    /// What it has begun on its loop goes on between two steps, too, and its user may wait for that.
+    _awaiting: Option<Awaiting>,
 }
 
 /// Whose task makes the steps.
@@ -68,9 +72,9 @@ impl Binding {
     ) -> PyResult<Self> {
         let site = match shared.place_on_loop(py, shared.patience(None))? {
             Place::InTask(strand) => {
-                let session = Session::new(py, context::copy(py)?, generator);
+                let session = Session::new(py, context::copy(py)?, None, generator);
                 let site = Site::Here { opener: Arc::downgrade(&strand), epoch: process::epoch() };
-                return Ok(Self { shared, session, site, thread: thread_key() });
+                return Ok(Self { shared, session, site, thread: thread_key(), _awaiting: None });
             }
             Place::Runner(runner) => Site::Runner(runner),
             Place::Away(_) => Site::Runner(shared.runner_for_others(py)?),
@@ -101,9 +105,17 @@ impl Binding {
         generator: Option<Py<PyWeakrefReference>>,
         closer: Closer,
     ) -> PyResult<Self> {
-        let session = Session::new(py, context::copy(py)?, generator);
+        let context = context::copy(py)?;
+        let (spare, awaiting) = match &site {
+            Site::Runner(runner) => (runner.spare.get(py), behind::may_wait_for(runner)),
+            Site::Own { own, .. } => (Some(&own.spare), None),
+            Site::Here { .. } => (None, None),
+        };
+        let lent = spare.and_then(|spare| spare.sessions.lend(context.bind(py)));
+        let (context, lent) = lent.map_or((context, None), |(context, lent)| (context, Some(lent)));
+        let session = Session::new(py, context, lent, generator);
         session.on_shutdown(closer);
-        Ok(Self { shared, session, site, thread: thread_key() })
+        Ok(Self { shared, session, site, thread: thread_key(), _awaiting: awaiting })
     }
 
     /// What a task of another loop awaits to have a step made.
@@ -130,13 +142,25 @@ impl Binding {
         if !self.shared.is_plain() {
             return self.step_observed(py, target, position);
         }
-        let (target, ()) = target.with(py, self.check_site(py))?;
+        let looked = self.check_site(py).and_then(|()| self.look_at_loop_here(py));
+        let (target, ()) = target.with(py, looked)?;
         self.make_step(py, target, position)
+    }
+
+    /// Warns, or raises, if a step would block a loop of somebody else's that runs here, and the user wants to know.
+    pub fn look_at_loop_here(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.site {
+            _ if self.shared.in_loop == InLoop::Block => Ok(()),
+            Site::Here { .. } => Ok(()),
+            Site::Runner(_) if self.shared.task_to_park(py).is_some() => Ok(()),
+            Site::Runner(_) | Site::Own { .. } => self.shared.look_at_loop_here(py),
+        }
     }
 
     #[cold]
     fn step_observed(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
-        let (target, ()) = target.with(py, self.check(py))?;
+        let looked = self.check(py).and_then(|()| self.look_at_loop_here(py));
+        let (target, ()) = target.with(py, looked)?;
         let is_hop = matches!(&self.site, Site::Runner(_));
         let blocks = !matches!(&self.site, Site::Here { .. }) && (!is_hop || self.shared.task_to_park(py).is_none());
         let object = target.object(py).clone();
@@ -207,6 +231,14 @@ impl Binding {
         self.leave(py);
     }
 
+    /// Ends the session as it is: what it has open is forgotten.
+    pub fn give_up(&self, py: Python<'_>) {
+        // Another thread's own loop can't be touched from here, and keeps it until it ends.
+        if self.is_own_thread() || self.runner().is_some() {
+            self.end(py);
+        }
+    }
+
     /// Starts the last step without waiting for it. Its error, if it raises one, is logged.
     pub fn end_with(&self, py: Python<'_>, target: Target) {
         let runner = match &self.site {
@@ -230,6 +262,7 @@ impl Binding {
 
     /// Waits by `wait` for something that the session's runner does, unless the runner waits for this thread.
     pub fn wait<T>(&self, py: Python<'_>, runner: &Arc<Runner>, wait: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        self.shared.look_at_loop_here(py)?;
         let current = current_runner();
         let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
         if let Some(Err(_)) = edge {
@@ -252,12 +285,13 @@ impl Binding {
     /// Whether this thread can have a step made and wait for it, without an error and without blocking a loop. For the
     /// step that closes an object which is dropped.
     pub fn can_wait(&self, py: Python<'_>) -> bool {
-        let is_free = || matches!(surroundings::in_event_loop(py), Ok(false));
+        let is_free = || signals::ask(py, || Ok(!surroundings::in_event_loop(py)?));
         match &self.site {
             Site::Runner(runner) => {
                 let current = current_runner();
-                // A thread whose loop was blocked by each step may be blocked by the last one, too.
-                let may_wait = self.is_own_thread() || is_free();
+                // A thread whose loop was blocked by each step may be blocked by the last one, too; unless that is not
+                // wanted.
+                let may_wait = (self.is_own_thread() && self.shared.in_loop == InLoop::Block) || is_free();
                 runner.takes_calls() && may_wait && !current.is_some_and(|here| runner.node.leads_to(&here.node))
             }
             Site::Own { own, .. } => self.is_own_thread() && !own.is_busy() && own.takes_calls() && is_free(),
@@ -300,13 +334,17 @@ impl Binding {
     pub fn check(&self, py: Python<'_>) -> PyResult<()> {
         if self.shared.is_closed() && self.is_of_this_process() {
             self.end_with_its_loop(py);
-            return Err(errors::bridge_closed(py, &self.shared.name));
+            return Err(process::refused(py, || errors::bridge_closed(py, &self.shared.name)));
         }
         self.check_site(py)
     }
 
     /// The same where the bridge is open.
     fn check_site(&self, py: Python<'_>) -> PyResult<()> {
+        self.can_make_steps(py).map_err(|error| process::refused(py, || error))
+    }
+
+    fn can_make_steps(&self, py: Python<'_>) -> PyResult<()> {
         if !self.is_of_this_process() {
             return Err(errors::runner_closed(
                 py,
@@ -355,7 +393,7 @@ impl Binding {
     }
 
     fn refused(&self, py: Python<'_>) -> PyErr {
-        match &self.site {
+        process::refused(py, || match &self.site {
             Site::Runner(runner) if runner.takes_calls() => errors::deadlock(
                 py,
                 format!(
@@ -365,6 +403,6 @@ impl Binding {
                 ),
             ),
             _ => errors::closed_meanwhile(py, &self.shared.name),
-        }
+        })
     }
 }

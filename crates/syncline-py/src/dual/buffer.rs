@@ -19,6 +19,7 @@ use crate::coroutine::driven::{self, Input};
 use crate::coroutine::target::{Items, Target, iterator_of};
 use crate::python::errors;
 use crate::python::once::intern;
+use crate::python::process;
 use crate::runner::hop::{explained, wait_for};
 use crate::runner::state::{Job, Runner};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
@@ -93,7 +94,7 @@ impl Buffer {
             match self.take(py, runner) {
                 // The producer may have been cancelled by the end of its loop.
                 Some(Err(error)) => {
-                    return Err(explained(py, runner, error));
+                    return Err(process::refused(py, || explained(py, runner, error)));
                 }
                 Some(taken) => return taken,
                 None => {}
@@ -115,7 +116,8 @@ impl Buffer {
         binding: &Binding,
         supply: Supply,
     ) -> PyResult<()> {
-        let Some(event_loop) = runner.event_loop(py) else { return Err(errors::closed_meanwhile(py, &runner.name)) };
+        let closed = || process::refused(py, || errors::closed_meanwhile(py, &runner.name));
+        let Some(event_loop) = runner.event_loop(py) else { return Err(closed()) };
         let producer = Producer {
             buffer: Arc::clone(self),
             supply,
@@ -132,7 +134,7 @@ impl Buffer {
                 let _ = self.producing.set(call);
                 Ok(())
             }
-            Err(_) => Err(errors::closed_meanwhile(py, &runner.name)),
+            Err(_) => Err(closed()),
         }
     }
 
@@ -240,10 +242,7 @@ impl Buffer {
         match (room, self.producing.get()) {
             (Some(room), _) => resume(py, runner, room),
             // The producer is fetching an item that nobody wants any more: its fetch is cancelled.
-            (None, Some(call)) => {
-                call.begin_cancelling();
-                let _ = runner.post(py, Job::Cancel(Arc::clone(call)));
-            }
+            (None, Some(call)) => runner.ask_to_cancel(py, call),
             (None, None) => {}
         }
     }

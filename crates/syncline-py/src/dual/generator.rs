@@ -5,9 +5,10 @@ use super::wrapped::{self, Wrapped, at_home, describe, not_defined, not_wrapping
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
+use crate::python::signals;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 /// The words of messages for the object that is wrapped.
 const WHAT: &str = "an async generator";
@@ -47,17 +48,22 @@ fn thrown<'py>(
 }
 
 impl GeneratorBase {
-    fn step<'py>(slf: &Bound<'py, Self>, method: &str, argument: Bound<'py, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    fn step<'py>(
+        slf: &Bound<'py, Self>,
+        method: &Bound<'py, PyString>,
+        argument: Bound<'py, PyAny>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let base = slf.as_super().get();
         let _in_use = base.usage.begin_sync(|| describe(slf.as_any(), base.wrapped()))?;
         if base.usage.is_finished() {
             // As with a generator that has returned: what is thrown into it is raised at once.
             return if method == "athrow" { Err(PyErr::from_value(argument)) } else { Ok(None) };
         }
-        base.step(slf.as_any(), || {
+        let stepped = base.step(slf.as_any(), || {
             let function = base.source_or_self(slf.as_any()).getattr(method)?.unbind();
             Ok(Target::Step { function, args: (argument,).into_pyobject(slf.py())?.unbind() })
-        })
+        });
+        signals::ended(slf.py(), stepped)
     }
 
     fn twin<'py>(slf: &Bound<'py, Self>, method: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
@@ -93,13 +99,13 @@ impl GeneratorBase {
     }
 
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        Self::step(slf, "asend", slf.py().None().into_bound(slf.py()))
+        Self::step(slf, intern!(slf.py(), "asend"), slf.py().None().into_bound(slf.py()))
     }
 
     /// Resumes the generator with a value; returns the next item.
     fn send(slf: &Bound<'_, Self>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let value = value.clone();
-        Self::step(slf, "asend", value)?.ok_or_else(stop)
+        Self::step(slf, intern!(slf.py(), "asend"), value)?.ok_or_else(stop)
     }
 
     /// Raises an exception where the generator is suspended; returns the next item.
@@ -110,7 +116,7 @@ impl GeneratorBase {
         val: Option<Bound<'py, PyAny>>,
         tb: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        Self::step(slf, "athrow", thrown(typ, val, tb)?)?.ok_or_else(stop)
+        Self::step(slf, intern!(slf.py(), "athrow"), thrown(typ, val, tb)?)?.ok_or_else(stop)
     }
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

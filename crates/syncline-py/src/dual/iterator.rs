@@ -116,6 +116,7 @@ impl IteratorBase {
     ) -> PyResult<Option<Py<PyAny>>> {
         let py = object.py();
         let binding = self.binding(object)?;
+        binding.look_at_loop_here(py)?;
         match binding.step(py, target()?, Position::Inner) {
             Ok(item) => Ok(Some(item)),
             Err(error) => {
@@ -130,8 +131,13 @@ impl IteratorBase {
     fn next(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         let py = object.py();
         let Some((buffer, binding)) = self.ahead(object)? else {
-            let item = self.step(object, || self.next_target(object));
-            if item.is_err() && !self.usage.is_finished() && !is_native(object.py(), self.source.get()) {
+            let mut has_begun = false;
+            let item = self.step(object, || {
+                has_begun = true;
+                self.next_target(object)
+            });
+            let is_refused = !has_begun && self.usage.binding().is_some();
+            if item.is_err() && !is_refused && !self.usage.is_finished() && !is_native(object.py(), self.source.get()) {
                 // An error ends the iteration. (A native async generator says itself whether it is over.)
                 self.finish(object)?;
             }
@@ -188,6 +194,9 @@ impl IteratorBase {
 
     /// Ends the use in sync code.
     fn finish(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some(binding) = self.usage.binding().filter(|binding| binding.can_go_on()) {
+            binding.look_at_loop_here(object.py())?;
+        }
         match self.usage.finish() {
             Some(binding) if binding.can_go_on() => self.close_at(object, &binding, self.last_target(object)?),
             Some(binding) => self.leave_to_loop(object, &binding, self.last_target(object)?),
@@ -266,7 +275,8 @@ fn closes<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
         Ok(dual) => dual.get().wrapped().is_none() && !redefines::<IteratorBase>(object, name).unwrap_or(false),
         Err(_) => false,
     };
-    (!is_ours && object.hasattr(name).unwrap_or(false)).then(|| object.clone())
+    let has_it = || signals::unbroken(object.py(), || object.hasattr(name)).unwrap_or(false);
+    (!is_ours && has_it()).then(|| object.clone())
 }
 
 /// A `prefetch` argument, checked.
@@ -316,14 +326,14 @@ impl IteratorBase {
     fn __next__(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| describe(slf.as_any(), this.wrapped()))?;
-        if this.usage.is_finished() { Ok(None) } else { this.next(slf.as_any()) }
+        if this.usage.is_finished() { Ok(None) } else { signals::ended(slf.py(), this.next(slf.as_any())) }
     }
 
     /// Ends the iteration in sync code: an async generator is closed, on its loop. Does nothing the second time.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| describe(slf.as_any(), this.wrapped()))?;
-        this.finish(slf.as_any())
+        signals::ended(slf.py(), this.finish(slf.as_any()))
     }
 
     fn __aiter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -396,8 +406,8 @@ impl IteratorBase {
         binding.step_at_home(slf.py(), target, Position::Inner)
     }
 
-    /// Whether the next of the items that are fetched ahead is there, and the item, or what is to be awaited for it; `None`
-    /// if none are fetched ahead.
+    /// Whether the next of the items that are fetched ahead is there, and the item, or what is to be awaited for it;
+    /// `None` if none are fetched ahead.
     fn _ahead(slf: &Bound<'_, Self>) -> PyResult<(bool, Option<Py<PyAny>>)> {
         let (py, this) = (slf.py(), slf.get());
         let Some((buffer, binding)) = this.ahead(slf.as_any())? else { return Ok((false, None)) };
@@ -434,7 +444,11 @@ impl IteratorBase {
 
     /// Serves as `__del__`. It has no frame of Python's, in which an error that a signal handler raises would be lost.
     fn _drop(slf: &Bound<'_, Self>) -> PyResult<()> {
-        signals::in_finalizer(slf.py(), || Self::end_dropped(slf))
+        match signals::in_finalizer(slf.py(), || Self::end_dropped(slf)) {
+            // Its loop has ended, or its session with the making of a task that was broken off: there is nothing to end.
+            Err(error) if errors::are_of_exit(slf.py(), &error) => Ok(()),
+            ended => ended,
+        }
     }
 
     fn _held<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {

@@ -4,14 +4,16 @@ use super::binding::{Binding, Position};
 use super::usage::Usage;
 use super::wrapped::{self, Wrapped, at_home, bridge_of, describe, goes_home, not_defined, not_wrapping, redefines};
 use crate::coroutine::target::Target;
+use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::signals;
 use crate::task::closer::Closer;
 use crate::worker::awaiting::Pending;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +29,8 @@ pub struct ManagerBase {
     /// Whether it was made of a generator, which is good for one use.
     is_single_use: AtomicBool,
     was_used: AtomicBool,
+    /// Whether dropping it while it is entered gives the managed object up. Otherwise that is left when its loop ends.
+    gives_up: AtomicBool,
 }
 
 impl ManagerBase {
@@ -46,27 +50,54 @@ impl ManagerBase {
     }
 
     /// A method of the manager that is wrapped, or of the subclass.
-    fn method<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn method<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
         match slf.get().source.get() {
             Some(source) => source.bind(slf.py()).getattr(name),
+            None if name == "__aenter__" && Self::enters_itself(slf)? => Self::itself(slf),
             None => slf.as_any().getattr(name),
         }
     }
 
-    /// It was entered, and a signal handler's exception came on the way out: no `with` block will leave it.
-    fn leave_again(slf: &Bound<'_, Self>, binding: &Binding, error: &PyErr) -> PyErr {
+    /// Whether a subclass only says how it is left. Then entering gives the object itself, as with contextlib's classes.
+    fn enters_itself(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let (object, py) = (slf.as_any(), slf.py());
+        Ok(!redefines::<Self>(object, intern!(py, "__aenter__"))?
+            && redefines::<Self>(object, intern!(py, "__aexit__"))?)
+    }
+
+    /// The async method that enters such an object.
+    fn itself<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.as_any().getattr(intern!(slf.py(), "_itself"))
+    }
+
+    /// It was entered, and a signal handler's exception came on the way out: no `with` block will leave it. What
+    /// `__aexit__` returns counts for nothing, as there is no value to go on with.
+    fn leave_again(slf: &Bound<'_, Self>, binding: &Binding, error: &PyErr) -> PyResult<()> {
         let py = slf.py();
-        let left = Self::method(slf, "__aexit__").and_then(|function| {
+        let left = Self::method(slf, intern!(slf.py(), "__aexit__")).and_then(|function| {
             let args = (error.get_type(py), error.value(py), error.traceback(py)).into_pyobject(py)?.unbind();
             binding.step(py, Target::Step { function: function.unbind(), args }, Position::Last)
         });
-        // Even where `__aexit__` says that the error is dealt with: there is no value to go on with.
-        left.err().unwrap_or_else(|| error.clone_ref(py))
+        slf.get().end_use(binding);
+        left.map(drop)
+    }
+
+    /// After a last step: the manager may be entered anew. If that was refused (in scope "caller" to another thread, for
+    /// example), it is still entered.
+    fn end_use(&self, binding: &Binding) {
+        if binding.session.is_ending() || !binding.can_go_on() {
+            self.usage.reset();
+        }
     }
 
     fn twin<'py>(slf: &Bound<'py, Self>, name: &str, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
-        let Some(source) = this.source.get() else { return Err(not_defined(slf.as_any(), name, WHAT)) };
+        let Some(source) = this.source.get() else {
+            if name == "__aenter__" && Self::enters_itself(slf)? {
+                return Self::itself(slf)?.call0();
+            }
+            return Err(not_defined(slf.as_any(), name, WHAT));
+        };
         this.usage.begin_async(|| Self::name(slf), || Ok(false))?;
         // Each time anew: it may be entered on one loop after the other.
         if goes_home(slf.as_any())? {
@@ -90,7 +121,7 @@ impl ManagerBase {
 
     /// The step that enters it.
     fn entering(slf: &Bound<'_, Self>) -> PyResult<Target> {
-        let function = Self::method(slf, "__aenter__")?.unbind();
+        let function = Self::method(slf, intern!(slf.py(), "__aenter__"))?.unbind();
         Ok(Target::Step { function, args: PyTuple::empty(slf.py()).unbind() })
     }
 
@@ -107,6 +138,15 @@ impl ManagerBase {
     }
 }
 
+impl Drop for ManagerBase {
+    fn drop(&mut self) {
+        let binding = if self.gives_up.load(Relaxed) { self.usage.binding() } else { None };
+        if let Some(binding) = binding.filter(|binding| binding.can_go_on() && !binding.session.is_ending()) {
+            errors::in_destructor(|py| binding.give_up(py));
+        }
+    }
+}
+
 #[pymethods]
 impl ManagerBase {
     #[new]
@@ -118,7 +158,8 @@ impl ManagerBase {
     #[pyo3(signature = (acm=Wrapped(None)))]
     fn __init__(slf: &Bound<'_, Self>, acm: Wrapped<'_>) -> PyResult<()> {
         let Some(acm) = &acm.0 else {
-            return if redefines::<Self>(slf.as_any(), intern!(slf.py(), "__aenter__"))? {
+            let py = slf.py();
+            return if redefines::<Self>(slf.as_any(), intern!(py, "__aenter__"))? || Self::enters_itself(slf)? {
                 Ok(())
             } else {
                 Err(not_wrapping(slf.as_any(), WHAT, "__aenter__ and __aexit__"))
@@ -131,6 +172,11 @@ impl ManagerBase {
         Ok(())
     }
 
+    /// Has it give up what it manages if it is dropped while that is entered.
+    fn _give_up_when_dropped(&self) {
+        self.gives_up.store(true, Relaxed);
+    }
+
     /// Marks one that is good for a single use.
     fn _once(&self) {
         self.is_single_use.store(true, Relaxed);
@@ -139,29 +185,39 @@ impl ManagerBase {
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        for method in [intern!(py, "__aenter__"), intern!(py, "__aexit__")] {
-            if this.source.get().is_none() && !redefines::<Self>(slf.as_any(), method)? {
-                return Err(not_defined(slf.as_any(), &method.to_string(), WHAT));
-            }
+        let exit = intern!(py, "__aexit__");
+        if this.source.get().is_none() && !redefines::<Self>(slf.as_any(), exit)? {
+            return Err(not_defined(slf.as_any(), &exit.to_string(), WHAT));
         }
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
         Self::refuse_entered(slf)?;
         Self::check_single_use(slf)?;
         let binding = this.usage.binding_or(|| Binding::open(py, bridge_of(slf.as_any())?, None, Closer::Nothing))?;
         let entered = Self::entering(slf).and_then(|target| binding.step(py, target, Position::Inner));
-        match &entered {
-            Ok(_) => binding.session.on_shutdown(Self::closer(slf)),
-            Err(error) if binding.session.has_returned() => {
-                let error = Self::leave_again(slf, &binding, error);
-                this.usage.reset();
-                return Err(error);
+        match signals::ended(py, entered) {
+            Ok(entered) => {
+                binding.session.on_shutdown(Self::closer(slf));
+                Ok(entered)
             }
-            Err(_) => {
+            Err(error) if binding.session.has_returned() => {
+                signals::ended(py, Self::leave_again(slf, &binding, &error).and(Err(error)))
+            }
+            Err(error) => {
                 binding.end(py);
                 this.usage.reset();
+                signals::ended(py, Err(error))
             }
         }
-        entered
+    }
+
+    /// For Python code between `__enter__` and the block, which an error has broken off: leaves it again, as there will
+    /// be no block. Raises what that raises. Does nothing if it is not entered.
+    #[pyo3(signature = (error, /))]
+    fn _leave_again(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
+        let Some(binding) = this.usage.binding() else { return Ok(()) };
+        signals::ended(py, Self::leave_again(slf, &binding, &PyErr::from_value(error.clone())))
     }
 
     #[pyo3(signature = (exc_type, exc_value, traceback, /))]
@@ -175,15 +231,11 @@ impl ManagerBase {
         let this = slf.get();
         let _in_use = this.usage.begin_sync(|| Self::name(slf))?;
         let binding = Self::entered(slf)?;
-        let function = Self::method(slf, "__aexit__")?.unbind();
+        let function = Self::method(slf, intern!(slf.py(), "__aexit__"))?.unbind();
         let args = (exc_type, exc_value, traceback).into_pyobject(py)?.unbind();
         let left = binding.step(py, Target::Step { function, args }, Position::Last);
-        // Otherwise the step was refused, in scope "caller" for example to another thread: the manager is still
-        // entered.
-        if binding.session.is_ending() || !binding.can_go_on() {
-            this.usage.reset();
-        }
-        left
+        this.end_use(&binding);
+        signals::ended(py, left)
     }
 
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -217,13 +269,14 @@ impl ManagerBase {
         let (py, this) = (slf.py(), slf.get());
         this.usage.begin_step(|| Self::name(slf))?;
         let begun = Self::entered(slf).and_then(|binding| {
-            let function = Self::method(slf, "__aexit__")?.unbind();
+            let function = Self::method(slf, intern!(slf.py(), "__aexit__"))?.unbind();
             binding.step_at_home(py, Target::Step { function, args }, Position::Last)
         });
         begun.inspect_err(|_| Self::_end_step(slf, false))
     }
 
-    /// After one of these steps. One that failed to enter ends the use; if it goes on and enters all the same, it is left.
+    /// After one of these steps. One that failed to enter ends the use; if it goes on and enters all the same, it is
+    /// left.
     fn _end_step(slf: &Bound<'_, Self>, failed_to_enter: bool) {
         let (py, this) = (slf.py(), slf.get());
         if let Some(binding) = this.usage.binding() {

@@ -61,8 +61,8 @@ impl Usage {
         Ok(InUse(self))
     }
 
-    /// Notes that the object is used in async code. True if its steps are made on the bridge's loop, as `goes_home` says
-    /// at the first of them.
+    /// Notes that the object is used in async code. True if its steps are made on the bridge's loop, as `goes_home`
+    /// says at the first of them.
     pub fn begin_async(
         &self,
         name: impl FnOnce() -> String,

@@ -3,7 +3,7 @@
 
 use crate::bridge::options::Bridge;
 use crate::bridge::shared::{ANY_BRINGS_HOME, Shared};
-use crate::coroutine::target::Target;
+use crate::coroutine::target::{Target, is_coroutine};
 use crate::python::errors;
 use crate::python::once::intern;
 use pyo3::PyTypeInfo;
@@ -97,13 +97,42 @@ pub fn check(given: &Bound<'_, PyAny>, what: &str, methods: &[&Bound<'_, PyStrin
         let has_it =
             given.hasattr(*method)? && (!given.is_instance_of::<PyType>() || given.get_type().hasattr(*method)?);
         if !has_it {
-            let (kind, name) = (errors::type_name(given), errors::name_of(given));
-            let advice =
-                if given.is_callable() { format!("call it: {name}(...)") } else { format!("it has no {method}") };
+            let kind = errors::type_name(given);
+            let advice = advice(given, &method.to_string())?;
+            if is_coroutine(given) {
+                given.call_method0(intern!(given.py(), "close"))?;
+            }
             return Err(PyTypeError::new_err(format!("{what} is needed, not {kind}; {advice}")));
         }
     }
     Ok(())
+}
+
+/// What to do with an object that lacks `method`.
+fn advice(given: &Bound<'_, PyAny>, method: &str) -> PyResult<String> {
+    let name = errors::name_of(given);
+    if given.is_instance_of::<PyType>() {
+        return Ok(format!("call it: {name}(...)"));
+    }
+    let is_to_be_entered = method.ends_with("enter__") || method.ends_with("exit__");
+    let is_awaited = given.hasattr("__await__")?;
+    Ok(if is_to_be_entered && given.hasattr("__enter__")? {
+        "it is a sync one: enter it as it is".to_owned()
+    } else if is_to_be_entered && is_awaited {
+        format!("give the function and its arguments: enter({name}, ...)")
+    } else if is_to_be_entered && given.hasattr("__aiter__")? {
+        format!("iterate over it: for item in iterate({name}(...))")
+    } else if !is_to_be_entered && given.hasattr("__aenter__")? {
+        errors::to_be_entered(given)
+    } else if !is_to_be_entered && is_awaited {
+        format!("await it, and iterate over its result: run({name}(...))")
+    } else if !is_to_be_entered && given.hasattr("__iter__")? {
+        "it is a sync one: iterate over it as it is".to_owned()
+    } else if given.is_callable() {
+        format!("call it: {name}(...)")
+    } else {
+        format!("it has no {method}")
+    })
 }
 
 /// The keyword arguments with which a class of this folder makes the same object again, for pickling.

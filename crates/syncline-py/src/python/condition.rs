@@ -93,7 +93,7 @@ pub fn complete(py: Python<'_>) -> PyResult<()> {
     py.get_type::<Condition>().setattr("__enter__", enter)
 }
 
-/// Whether the latch was opened before then.
+/// Whether the latch was opened before `until`.
 fn sleep(py: Python<'_>, latch: &Latch, until: Option<Instant>) -> PyResult<bool> {
     let longest = process::is_main_thread(py).then_some(TICK);
     loop {

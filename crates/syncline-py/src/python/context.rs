@@ -11,7 +11,8 @@
 //!    only in the object that it was made in. Calls of other threads never use that object.
 //! 3. A context that goes to another loop does not say which library runs there. anyio's programs keep that in a
 //!    variable, whose value is true of the caller's library only.
-//! 4. The variable that says for whom a task works (`caller_variable`) is true of one call only, and goes with no other.
+//! 4. The variable that says for whom a task works (`caller_variable`) is true of one call only, and goes with no
+//!    other.
 //! 5. Only a call that has ended passes its context on to the next call. One that was left behind still runs in it.
 
 use crate::python::leaky::Leaky;
@@ -33,29 +34,31 @@ const LONGEST_STEP_END: Duration = Duration::from_secs(1);
 /// The identity of a context's variables: the address of their mapping. Two are equal if and only if nothing was set
 /// or reset in between. To be compared while the contexts live: after that an address may be used again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Variables(*mut ffi::PyObject);
+pub struct Variables(usize);
 
 extern "C" fn note_last(object: *mut ffi::PyObject, last: *mut c_void) -> c_int {
-    // SAFETY: `variables_of` passes a pointer to its own local, which outlives the traversal.
+    // SAFETY: `Variables::of` passes a pointer to its own local, which outlives the traversal.
     unsafe { *last.cast::<*mut ffi::PyObject>() = object };
     0
 }
 
-/// `gc.get_referents(context)[-1]`, without the list: a context refers to the context that it was entered from (while
-/// it is entered) and then to the mapping of its variables.
-fn variables_of(context: &Bound<'_, PyAny>) -> Variables {
-    let mut last: *mut ffi::PyObject = std::ptr::null_mut();
-    let class = context.get_type();
-    // SAFETY: `class` is alive, and a type object may be read while attached.
-    let traverse = unsafe { (*class.as_type_ptr()).tp_traverse };
-    if let Some(traverse) = traverse {
-        // SAFETY: this is what `gc.get_referents` does; the visitor neither keeps nor changes what it is shown.
-        unsafe { traverse(context.as_ptr(), note_last, (&raw mut last).cast()) };
+impl Variables {
+    /// `gc.get_referents(context)[-1]`, without the list: a context refers to the context that it was entered from (while
+    /// it is entered) and then to the mapping of its variables.
+    pub fn of(context: &Bound<'_, PyAny>) -> Self {
+        let mut last: *mut ffi::PyObject = std::ptr::null_mut();
+        let class = context.get_type();
+        // SAFETY: `class` is alive, and a type object may be read while attached.
+        let traverse = unsafe { (*class.as_type_ptr()).tp_traverse };
+        if let Some(traverse) = traverse {
+            // SAFETY: this is what `gc.get_referents` does; the visitor neither keeps nor changes what it is shown.
+            unsafe { traverse(context.as_ptr(), note_last, (&raw mut last).cast()) };
+        }
+        Self(last.addr())
     }
-    Variables(last)
 }
 
-fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: attached.
     let copy = unsafe { ffi::PyContext_CopyCurrent() };
     // SAFETY: a new reference, or null with an exception set.
@@ -73,7 +76,7 @@ fn copy_for_elsewhere(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(copy)
 }
 
-fn copy_of<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub fn copy_of<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: attached, and only contexts come here.
     let copy = unsafe { ffi::PyContext_Copy(context.as_ptr()) };
     // SAFETY: a new reference, or null with an exception set.
@@ -100,8 +103,8 @@ impl Kept {
     fn follow(&self, current: &Bound<'_, PyAny>) -> PyResult<bool> {
         let context = self.context.bind(current.py());
         let is_in_step = self.in_step.as_ref().is_some_and(|known| {
-            variables_of(known.caller.bind(current.py())) == variables_of(current)
-                && variables_of(known.kept.bind(current.py())) == variables_of(context)
+            Variables::of(known.caller.bind(current.py())) == Variables::of(current)
+                && Variables::of(known.kept.bind(current.py())) == Variables::of(context)
         });
         if !is_left_in_time(context) {
             return Ok(false);
@@ -110,8 +113,8 @@ impl Kept {
     }
 }
 
-/// Waits until no thread is in the context. The loop's thread may not have left it yet: a call's end is known within its
-/// last step, in which the interpreter may be taken from that thread.
+/// Waits until no thread is in the context. The loop's thread may not have left it yet: a call's end is known within
+/// its last step, in which the interpreter may be taken from that thread.
 fn is_left_in_time(context: &Bound<'_, PyAny>) -> bool {
     if Entered::new(context).is_ok() {
         return true;
@@ -160,14 +163,19 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// Takes the calling thread's variables along.
-    pub fn from_caller(py: Python<'_>) -> PyResult<Self> {
+    /// Takes the calling thread's variables along. `at_hand` is a context that serves if it has the same ones.
+    pub fn from_caller(py: Python<'_>, at_hand: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
         let current = copy_for_elsewhere(py)?;
         if let Some(kept) = KEPT.with(Leaky::take)
             && kept.follow(&current)?
         {
             let before = copy_of(kept.context.bind(py))?.unbind();
             return Ok(Self { context: kept.context, before, unset: Some(kept.unset), caller: Some(current.unbind()) });
+        }
+        if let Some(context) = at_hand
+            && Variables::of(&context) == Variables::of(&current)
+        {
+            return Ok(Self { context: context.unbind(), before: current.unbind(), unset: None, caller: None });
         }
         let before = copy_of(&current)?.unbind();
         Ok(Self { context: current.unbind(), before, unset: None, caller: None })
@@ -205,7 +213,7 @@ impl Carried {
     /// Shows the calling thread what the coroutine changed, and keeps the context for its next call if `keep` (by 5).
     pub fn write_back(self, py: Python<'_>, keep: bool) -> PyResult<()> {
         let (context, before) = (self.context.bind(py), self.before.bind(py));
-        if variables_of(context) == variables_of(before) {
+        if Variables::of(context) == Variables::of(before) {
             if let (Some(unset), true) = (self.unset, keep) {
                 let in_step = self.caller.map(|caller| InStep { caller, kept: self.before });
                 keep_for_next_call(py, Kept { context: self.context, unset, in_step })?;
@@ -337,7 +345,7 @@ fn get<'py>(
 /// Gives `kept` the variables of `current`. False if `kept` has a variable more: it can't be unset without a token.
 fn bring_up_to_date(kept: &Bound<'_, PyAny>, current: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = kept.py();
-    if variables_of(kept) == variables_of(current) {
+    if Variables::of(kept) == Variables::of(current) {
         return Ok(true);
     }
     let of_call = OfCall::known(py)?;

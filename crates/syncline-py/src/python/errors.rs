@@ -4,6 +4,7 @@ use crate::python::once::{Once, intern};
 #[cfg(target_os = "linux")]
 use pyo3::exceptions::PyOSError;
 use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
 
@@ -130,6 +131,16 @@ pub fn not_sync(function: &Bound<'_, PyAny>, became: &str) -> PyErr {
     ))
 }
 
+/// For an async function that a worker thread was to call.
+#[cold]
+pub fn async_in_a_thread(caller: &str, function: &Bound<'_, PyAny>, is_generator: bool) -> PyErr {
+    let name = name_of(function);
+    let right = if is_generator { format!("async for item in {name}(...)") } else { format!("await {name}(...)") };
+    PyTypeError::new_err(format!(
+        "{caller}() takes sync functions, and {name:?} is async (it was not called); use it as it is: {right}"
+    ))
+}
+
 /// The message for an async generator, which `run_sync` and the like can't run.
 pub fn no_one_result(caller: &str, name: &str) -> String {
     format!(
@@ -177,10 +188,25 @@ pub fn not_awaitable(name: &str, made: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
+/// For a task factory that has returned `made`.
+pub fn not_a_task(made: &Bound<'_, PyAny>) -> PyErr {
+    let kind = type_name(made);
+    PyTypeError::new_err(format!(
+        "the task factory of the loop must return the task that it makes, as in `return asyncio.Task(coro, loop=loop, \
+         **kwargs)`; it returned {kind}"
+    ))
+}
+
 /// What to call a function in a message.
 pub fn name_of(function: &Bound<'_, PyAny>) -> String {
     let named = function.getattr("__name__").and_then(|name| name.extract::<String>());
     named.unwrap_or_else(|_| type_name(function))
+}
+
+/// What to do with an async context manager.
+pub fn to_be_entered(manager: &Bound<'_, PyAny>) -> String {
+    let made_by = manager.getattr("func").map_or_else(|_| name_of(manager), |function| name_of(&function));
+    format!("enter it: with enter({made_by}(...)) as value")
 }
 
 pub fn type_name(object: &Bound<'_, PyAny>) -> String {
@@ -209,6 +235,36 @@ pub fn loop_without_threads(event_loop: &Bound<'_, PyAny>) -> PyErr {
          the function directly, or await this on another loop",
         type_name(event_loop)
     ))
+}
+
+/// Gives an error the context that `raise` would give it: the exception that the calling code handles just now. One that
+/// has a context already keeps it.
+pub fn note_what_is_handled(py: Python<'_>, error: &PyErr) {
+    // SAFETY: attached.
+    let handled = unsafe { ffi::PyErr_GetHandledException() };
+    // SAFETY: a new reference, or null, which is no error.
+    let Some(handled) = (unsafe { Bound::from_owned_ptr_or_opt(py, handled) }) else { return };
+    let error = object(py, error).into_any();
+    if context_of(&error).is_some() {
+        return;
+    }
+    // No error is its own context, by whatever way round.
+    let mut next = Some(handled.clone());
+    while let Some(each) = next {
+        if each.is(&error) {
+            return;
+        }
+        next = context_of(&each);
+    }
+    // SAFETY: both are exceptions, and alive; the reference to the second one is given away.
+    unsafe { ffi::PyException_SetContext(error.as_ptr(), handled.into_ptr()) };
+}
+
+fn context_of<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: an exception, and alive.
+    let context = unsafe { ffi::PyException_GetContext(error.as_ptr()) };
+    // SAFETY: a new reference, or null, which is no error.
+    unsafe { Bound::from_owned_ptr_or_opt(error.py(), context) }
 }
 
 /// Sets `error.__cause__`, as `raise error from cause` does.

@@ -42,7 +42,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 /// A wait: its number, the thread that waits, and that of the loop which it waits for. Made and dropped attached.
 pub struct LongWait {
     pub number: u64,
-    waiter: u64,
+    pub waiter: u64,
     loop_thread: u64,
 }
 
@@ -69,8 +69,12 @@ impl LongWait {
 
     /// If the loop's thread can't go on before the waiting one does, says why.
     pub fn is_blocked(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        let look = py.import("syncline._diagnosis")?.getattr("blocked_on_lock")?;
-        look.call1((self.loop_thread, self.waiter))?.extract()
+        names::blocked_on_lock(py)?.call1((self.loop_thread, self.waiter))?.extract()
+    }
+
+    /// If the loop's thread may be in a circle of threads that wait for each other, or wait for one, these threads.
+    pub fn threads_on_the_way(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        names::way_into_a_circle(py)?.call1((self.loop_thread,))?.extract()
     }
 }
 
@@ -94,6 +98,15 @@ pub fn long_waits(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         waits.set_item(waiter, (number, loop_thread))?;
     }
     Ok(waits)
+}
+
+/// The wait's number and that thread, for one thread; `None` if it has not waited for a while.
+#[pyfunction]
+#[pyo3(signature = (thread, /))]
+pub fn long_wait_of(thread: u64) -> Option<(u64, u64)> {
+    let all = all();
+    let own = all.iter().filter(|(_, entry)| entry.waiter == thread && entry.loop_thread != thread);
+    own.last().map(|(number, entry)| (number, entry.loop_thread))
 }
 
 /// A wait as Python code sees it: the waiting thread, the loop's thread and name, for how many seconds, and the task

@@ -31,7 +31,7 @@ pub fn attend(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         && let Some(hook) = HOOK.get(py)
         && py.import("threading")?.call_method1("_register_atexit", (hook,)).is_err()
     {
-        // Refused, as the moment has come already.
+        // Python refuses the hook once the moment has come: then it is due now.
         hook.call0(py)?;
     }
     if HAS_COME.load(SeqCst) {

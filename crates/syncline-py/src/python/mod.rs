@@ -1,6 +1,9 @@
 //! What we need of the interpreter: names that are looked up once, errors, logging, signals, contexts, threads, the
-//! state of the process, and the list of the loops that live in it. Nothing here knows of calls.
+//! state of the process, the list of the loops that live in it and that of waits that take long, the trace, and spans.
+//! Nothing here knows what a call is made of: it is given numbers, names and traits.
 
+pub mod asyncgen_hooks;
+pub mod attribute;
 pub mod collected;
 pub mod collecting;
 pub mod condition;
@@ -14,6 +17,7 @@ pub mod names;
 pub mod once;
 pub mod per_process;
 pub mod process;
+pub mod references;
 pub mod residents;
 pub mod signals;
 pub mod spans;

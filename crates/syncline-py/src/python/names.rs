@@ -9,19 +9,23 @@ use std::os::raw::c_ulong;
 macro_rules! lazy {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
         $(#[$doc])*
+        #[inline]
         pub fn $name(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
             static CELL: Once<Py<PyAny>> = Once::new();
-            let made = CELL.get_or_try_init(py, || {
-                let module = py.import($module)?.into_any();
-                Ok($attribute.split('.').try_fold(module, |object, name| object.getattr(name))?.unbind())
-            });
-            Ok(made?.bind(py))
+            Ok(CELL.get_or_try_init(py, || find(py, $module, $attribute))?.bind(py))
         }
     )*};
 }
 
+#[cold]
+fn find(py: Python<'_>, module: &str, attribute: &str) -> PyResult<Py<PyAny>> {
+    let module = py.import(module)?.into_any();
+    Ok(attribute.split('.').try_fold(module, |object, name| object.getattr(name))?.unbind())
+}
+
 lazy! {
     task = "asyncio"."Task";
+    set_task_name = "asyncio"."Task.set_name";
     all_tasks = "asyncio"."all_tasks";
     asyncio_wait = "asyncio"."wait";
     asyncio_sleep = "asyncio"."sleep";
@@ -35,10 +39,14 @@ lazy! {
     rlock = "_thread"."RLock";
     get_asyncgen_hooks = "sys"."get_asyncgen_hooks";
     set_asyncgen_hooks = "sys"."set_asyncgen_hooks";
+    get_referrers = "gc"."get_referrers";
     set_running_loop = "asyncio.events"."_set_running_loop";
     get_running_loop = "asyncio.events"."_get_running_loop";
     enter_task = "asyncio.tasks"."_enter_task";
+    register_task = "asyncio.tasks"."_register_task";
     unregister_task = "asyncio.tasks"."_unregister_task";
+    register_eager_task = "asyncio.tasks"."_register_eager_task";
+    unregister_eager_task = "asyncio.tasks"."_unregister_eager_task";
     leave_task = "asyncio.tasks"."_leave_task";
     is_coroutine = "asyncio"."iscoroutine";
     trio_loop = "syncline._trio"."TrioLoop";
@@ -64,9 +72,23 @@ lazy! {
     asgiref_moved_back = "syncline._asgiref"."moved_back";
     asgiref_stored = "syncline._asgiref"."Stored";
     asgiref_executors_variable = "syncline._asgiref"."executors_variable";
+    stack_of = "syncline._diagnosis"."stack_of";
+    blocked_on_lock = "syncline._diagnosis"."blocked_on_lock";
+    way_into_a_circle = "syncline._diagnosis"."way_into_a_circle";
+    is_only_worker = "syncline._pools"."is_only_worker";
+    blocked_loop_is_needed = "syncline._diagnosis"."blocked_loop_is_needed";
+    own_executor_is_needed = "syncline._diagnosis"."own_executor_is_needed";
+    own_stall_report = "syncline._diagnosis"."own_stall_report";
+    explain_loop_mixup = "syncline._diagnosis"."explain_loop_mixup";
+    explain_patched_threads = "syncline._diagnosis"."explain_patched_threads";
+    blocks_loop = "syncline._in_loop"."blocks";
+    carry = "syncline._nestable"."carry";
     limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
     watch_standing = "syncline._standing"."watch";
+    watch_loop = "syncline._watcher"."watch";
+    stir_watcher = "syncline._watcher"."stir";
+    watched_has_ended = "syncline._watcher"."leave";
     outlive_executors = "syncline._last"."outlive_executors";
     is_waiting_for_threads = "syncline._last"."is_waiting_for_threads";
     closing_tasks = "syncline._nested"."closing_tasks";
@@ -78,10 +100,15 @@ lazy! {
     close_kept = "syncline._keepers"."close_kept";
     caller_loop = "syncline._loops"."CallerLoop";
     linked_stack = "syncline._logical"."linked";
+    stack_of_parked = "syncline._logical"."stack_of_parked";
+    step_of = "syncline._logical"."step";
+    new_copy = "syncline._visible"."new_copy";
     show_tasks = "syncline._visible"."show_tasks";
     show_calls = "syncline._visible"."show_calls";
     is_shown = "syncline._visible"."is_shown";
     make_shown = "syncline._visible"."make_shown";
+    add_waiter = "syncline._visible"."add_waiter";
+    drop_waiter = "syncline._visible"."drop_waiter";
     shown_task = "syncline._visible"."ShownTask";
     syncline_task = "syncline._visible"."syncline_task";
     handler_codes = "syncline._signals"."handler_codes";
@@ -94,6 +121,7 @@ lazy! {
     modules = "sys"."modules";
     getframe = "sys"."_getframe";
     partial = "functools"."partial";
+    method_type = "types"."MethodType";
     generic_alias = "types"."GenericAlias";
     async_generator_type = "types"."AsyncGeneratorType";
     concurrent_future = "concurrent.futures"."Future";

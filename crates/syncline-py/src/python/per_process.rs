@@ -46,12 +46,13 @@ impl<T: Send> PerProcess<T> {
     }
 }
 
-/// For `PerProcess::get`: a forked child begins with what its parent has; with nothing, if another thread held the lock.
+/// For `PerProcess::get`: a forked child begins with what its parent has; with nothing, if another thread held the
+/// lock.
 pub fn inherited<T: Clone + Default>(parents: Option<&Mutex<T>>) -> T {
     parents.and_then(|parents| parents.try_lock().ok()).map(|parents| parents.clone()).unwrap_or_default()
 }
 
-/// The same for a value that an object has, and that goes with it.
+/// As `PerProcess`, for a value that is a part of an object, and goes with it.
 pub struct PerProcessPart<T>(Mutex<(u32, Arc<T>)>);
 
 impl<T> PerProcessPart<T> {

@@ -171,6 +171,11 @@ pub fn end_daemon_thread(py: Python<'_>) -> PyResult<()> {
     Err(if SERVES.get() { errors::shutting_down() } else { PySystemExit::new_err(()) })
 }
 
+/// The error that refuses something to this thread; in a daemon thread, once the exit has begun, what ends that instead.
+pub fn refused(py: Python<'_>, error: impl FnOnce() -> PyErr) -> PyErr {
+    end_daemon_thread(py).err().unwrap_or_else(error)
+}
+
 /// Notes which thread is the main one, at the import.
 pub fn find_main_thread(py: Python<'_>) -> PyResult<()> {
     MAIN.store(main_ident(py)?, Relaxed);
@@ -217,6 +222,11 @@ pub fn begin_exit() {
 /// The exit has done all that is ours: see 3.
 pub fn leave() {
     LEFT.store(true, SeqCst);
+}
+
+/// Whether the interpreter is being taken down: there are no greenlets any more.
+pub fn is_finalizing(py: Python<'_>) -> PyResult<bool> {
+    py.import("sys")?.call_method0("is_finalizing")?.is_truthy()
 }
 
 pub fn wait_until_none_is_inside(py: Python<'_>, longest: Duration) {

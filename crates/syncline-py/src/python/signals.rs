@@ -25,7 +25,7 @@ use std::ffi::{c_int, c_void};
 /// So often a short step is tried that exceptions of signal handlers break off.
 const MOST_TRIES: u32 = 8;
 
-/// So often the interpreter is asked to call again later, in the code that it runs by then.
+/// So often at most `raise_pending` has the interpreter call it again later, in the code that runs by then.
 const LONGEST_POSTPONED: u32 = 10_000;
 
 thread_local! {
@@ -70,6 +70,17 @@ pub fn through<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> Option<T> {
     None
 }
 
+/// The same for a step that may raise an error by itself.
+pub fn unbroken<T>(py: Python<'_>, step: impl Fn() -> PyResult<T>) -> PyResult<T> {
+    for _ in 0..MOST_TRIES {
+        match step() {
+            Err(error) if are_handlers(py, &error) => drop(keep(py, error)),
+            ended => return ended,
+        }
+    }
+    step()
+}
+
 /// The answer to a question that should not fail: no, if it does. Keeps what a signal handler raises in it, and asks
 /// again.
 pub fn ask(py: Python<'_>, question: impl Fn() -> PyResult<bool>) -> bool {
@@ -85,6 +96,12 @@ pub fn ask(py: Python<'_>, question: impl Fn() -> PyResult<bool>) -> bool {
 pub fn are_handlers(py: Python<'_>, error: &PyErr) -> bool {
     process::is_main_thread(py)
         && (error.is_instance_of::<PyKeyboardInterrupt>(py) || ask(py, || runs_through_handler(py, error)))
+}
+
+/// The same for Python code of ours.
+#[pyfunction]
+pub fn is_of_handler(error: &Bound<'_, PyAny>) -> bool {
+    are_handlers(error.py(), &PyErr::from_value(error.clone()))
 }
 
 /// Whether the error's traceback shows a handler's frame.
@@ -159,6 +176,19 @@ pub fn check(py: Python<'_>) -> PyResult<()> {
     py.check_signals()
 }
 
+/// Runs the handlers of pending signals, and keeps what they raise. The next Python code would run them, which may be
+/// what Python lets no error out of: the callback of a weak reference, a finalizer.
+pub fn keep_pending(py: Python<'_>) {
+    if let Err(error) = py.check_signals() {
+        let _ = keep(py, error);
+    }
+}
+
+/// The end of an operation: raises what was kept in it (by 1), whatever else it raises.
+pub fn ended<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
+    check(py).and(result)
+}
+
 /// As `check`, and also raises what another thread has raised in this one by `PyThreadState_SetAsyncExc`, as job
 /// runners and test tools do for time limits. Python raises that only where it executes Python code. A waiting thread
 /// executes none, so this calls an empty function.
@@ -187,8 +217,17 @@ fn comes_from_callback(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
 
 /// By 1: passes what is kept on to the interpreter, at the end of an operation that can't raise it.
 pub fn pass_on(py: Python<'_>) {
+    pass_on_until(py, false);
+}
+
+/// The same for what is to be raised outside of the code that runs now.
+pub fn pass_on_outside(py: Python<'_>) {
+    pass_on_until(py, true);
+}
+
+fn pass_on_until(py: Python<'_>, is_left: bool) {
     if are_kept() {
-        let passing = running_frame(py).ok().map(|frame| Passing { frame: frame.unbind(), postponed: 0 });
+        let passing = running_frame(py).map(|frame| Passing { frame: frame.unbind(), is_left, postponed: 0 });
         drop(PASSING.with(|known| known.replace(passing)));
         add_pending(py);
     }
@@ -196,19 +235,24 @@ pub fn pass_on(py: Python<'_>) {
 
 /// For a finalizer, which can't raise anything: what a signal handler raises in its work is passed on.
 pub fn in_finalizer(py: Python<'_>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-    match work() {
+    let ended = match work() {
         Err(error) if are_handlers(py, &error) => {
             let _ = keep(py, error);
-            pass_on(py);
             Ok(())
         }
         ended => ended,
-    }
+    };
+    pass_on(py);
+    ended
 }
 
-/// The frame of Python code that runs now, or has called what runs now.
-fn running_frame(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    names::getframe(py)?.call0()
+/// The frame of Python code that runs now, or has called what runs now. Not `sys._getframe`: where a frame that C code has
+/// called is freed, and with it what it had, Python 3.12 takes an entry of the C stack for a frame there.
+fn running_frame(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // SAFETY: attached.
+    let frame = unsafe { ffi::PyEval_GetFrame() };
+    // SAFETY: a borrowed reference, or null.
+    unsafe { Bound::from_borrowed_ptr_or_opt(py, frame.cast()) }
 }
 
 fn add_pending(py: Python<'_>) {
@@ -226,29 +270,40 @@ fn add_pending(py: Python<'_>) {
 struct Passing {
     /// The frame whose code ran then.
     frame: Py<PyAny>,
+    /// Whether that code is to be left before it is raised.
+    is_left: bool,
     postponed: u32,
 }
 
-/// Whether the code that runs now is a finalizer, or was called, in the middle of one operation, by the code that ran when
-/// the error was passed on: such as the callback of a weak reference. Out of these Python lets no error. They soon return.
+/// Whether the code that runs now is a finalizer, or was called, in the middle of one operation, by the code that ran
+/// when the error was passed on: such as the callback of a weak reference. Out of these Python lets no error. They soon
+/// return.
 fn is_to_be_postponed(py: Python<'_>) -> bool {
-    let Some(Passing { frame, postponed }) = PASSING.with(Leaky::take) else { return false };
+    let Some(Passing { frame, is_left, postponed }) = PASSING.with(Leaky::take) else { return false };
     let is_below = || -> PyResult<bool> {
-        let top = running_frame(py)?;
+        let Some(top) = running_frame(py) else { return Ok(false) };
         let mut at = top.clone();
         while !at.is_none() && !at.is(&frame) {
-            if at.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_name"))?.eq("__del__")? {
+            if at.getattr(intern!(py, "f_code"))?.getattr(intern!(py, "co_name"))?.eq("__del__")? || is_weakrefs(&at)? {
                 return Ok(true);
             }
             at = at.getattr(intern!(py, "f_back"))?;
         }
-        Ok(at.is(&frame) && !top.is(&frame))
+        Ok(at.is(&frame) && (is_left || !top.is(&frame)))
     };
     if postponed == LONGEST_POSTPONED || !is_below().unwrap_or(false) {
         return false;
     }
-    drop(PASSING.with(|known| known.replace(Some(Passing { frame, postponed: postponed + 1 }))));
+    drop(PASSING.with(|known| known.replace(Some(Passing { frame, is_left, postponed: postponed + 1 }))));
     true
+}
+
+/// Whether a frame is of a collection of weak references, as the callbacks are by which these forget what is freed.
+fn is_weakrefs(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = frame.py();
+    let module =
+        frame.getattr(intern!(py, "f_globals"))?.call_method1(intern!(py, "get"), (intern!(py, "__name__"),))?;
+    Ok(module.eq("_weakrefset")? || module.eq("weakref")?)
 }
 
 /// Raises what is kept; the interpreter calls it in the main thread, as one of its pending calls.

@@ -28,7 +28,7 @@ pub fn set(new: Option<Py<PyAny>>) {
     drop(replace(maker(), new));
 }
 
-/// A span that has begun; of a call of this thread, or of its task. With its maker.
+/// A span that has begun, for a call of this thread or of its task, and who made it.
 pub struct Span<'py>(Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>);
 
 /// A span that another thread may end.
@@ -71,13 +71,18 @@ impl<'py> Span<'py> {
         }
     }
 
-    /// What is called here from now on is no part of it. It goes on elsewhere.
+    /// What is called here from now on is no part of the span. It goes on, and is ended elsewhere.
     pub fn leave(self, py: Python<'py>) -> PyResult<Detached> {
         let Some((maker, begun)) = self.0 else { return Ok(Detached(None)) };
         if let Err(error) = maker.call_method1(intern!(py, "leave"), (&begun,)) {
             unless_failed(py, &maker, error)?;
         }
         Ok(Detached(Some((maker.unbind(), begun.unbind()))))
+    }
+
+    /// To be ended later, in the same context.
+    pub fn kept(self) -> Detached {
+        Detached(self.0.map(|(maker, begun)| (maker.unbind(), begun.unbind())))
     }
 
     /// Ends it, and says what came of the call.

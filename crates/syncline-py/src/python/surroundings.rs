@@ -5,7 +5,7 @@
 use crate::python::names;
 use crate::python::once::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -34,12 +34,12 @@ impl Anchor {
 
 /// Whether trio runs in this thread. The calling code need not be a task's.
 pub fn runs_trio(py: Python<'_>) -> PyResult<bool> {
-    Ok(is_imported(py, intern!(py, "trio"))? && names::in_trio_run(py)?.call0()?.is_truthy()?)
+    Ok(TRIO.is_there(py) && names::in_trio_run(py)?.call0()?.is_truthy()?)
 }
 
 /// Whether the calling code runs in a task of trio's.
 pub fn is_in_trio_task(py: Python<'_>) -> PyResult<bool> {
-    if !is_imported(py, intern!(py, "trio"))? || !names::in_trio_task(py)?.call0()?.is_truthy()? {
+    if !TRIO.is_there(py) || !names::in_trio_task(py)?.call0()?.is_truthy()? {
         return Ok(false);
     }
     // In a task of asyncio's the answer is no, even where its loop runs inside trio.
@@ -75,23 +75,19 @@ pub struct Loaded {
     looked_through: AtomicUsize,
 }
 
+static TRIO: Loaded = Loaded::new("trio", "sleep_until");
 /// asgiref's bridge between threads.
 pub static ASGIREF: Loaded = Loaded::new("asgiref.sync", "sync_to_async");
-/// Whether calls are to look at the loop that they may block: asgiref is there, or a bridge is visible.
-pub static LOOK_AROUND: Loaded = Loaded::new("asgiref.sync", "sync_to_async");
-/// Whether calls in worker threads are to look at the task that awaits them: anyio is there, or a bridge is visible.
-pub static LOOK_AT_TASK: Loaded = Loaded::new("anyio._core._eventloop", "get_async_backend");
 /// anyio's worker threads.
 pub static ANYIO: Loaded = Loaded::new("anyio._core._eventloop", "get_async_backend");
+/// Whether calls are to look at the loop that they may block: asgiref is there, or a bridge is visible.
+pub static LOOK_AROUND: Look = Look::new(&ASGIREF);
+/// Whether calls in worker threads are to look at the task that awaits them: anyio is there, or a bridge is visible.
+pub static LOOK_AT_TASK: Look = Look::new(&ANYIO);
 
 impl Loaded {
     const fn new(module: &'static str, last: &'static str) -> Self {
         Self { module, last, found: AtomicBool::new(false), looked_through: AtomicUsize::new(0) }
-    }
-
-    /// From now on it counts as loaded.
-    pub fn note(&self) {
-        self.found.store(true, Relaxed);
     }
 
     /// Whether the program has loaded it.
@@ -112,8 +108,34 @@ impl Loaded {
     }
 }
 
+/// A look that calls take once a module is there, or once somebody has asked for it.
+pub struct Look {
+    module: &'static Loaded,
+    is_wanted: AtomicBool,
+}
+
+impl Look {
+    const fn new(module: &'static Loaded) -> Self {
+        Self { module, is_wanted: AtomicBool::new(false) }
+    }
+
+    pub fn ask_for(&self) {
+        self.is_wanted.store(true, Relaxed);
+    }
+
+    pub fn is_due(&self, py: Python<'_>) -> bool {
+        self.is_wanted.load(Relaxed) || self.module.is_there(py)
+    }
+}
+
 /// Whether a module was imported, by whomever.
 pub fn is_imported(py: Python<'_>, module: &Bound<'_, PyAny>) -> PyResult<bool> {
     // Late in the interpreter's end not even this can be asked, and nothing runs any more.
     names::modules(py).map_or(Ok(false), |modules| modules.contains(module))
+}
+
+/// Whether this module of ours was imported: the package knows it also where it was taken out of `sys.modules` again.
+pub fn is_in_use(py: Python<'_>, module: &Bound<'_, PyString>) -> PyResult<bool> {
+    let package = names::modules(py).and_then(|modules| modules.get_item(intern!(py, "syncline")));
+    package.map_or(Ok(false), |package| package.hasattr(module))
 }

@@ -153,11 +153,10 @@ impl Preceded {
 fn check_for_greenlets(py: Python<'_>) -> PyResult<()> {
     let modules = names::modules(py)?;
     for patcher in PATCHERS {
-        if modules.contains(patcher)? {
-            let explain = py.import("syncline._diagnosis")?.getattr("explain_patched_threads")?;
-            if let Some(message) = explain.call0()?.extract::<Option<String>>()? {
-                return Err(PyRuntimeError::new_err(message));
-            }
+        if modules.contains(patcher)?
+            && let Some(message) = names::explain_patched_threads(py)?.call0()?.extract::<Option<String>>()?
+        {
+            return Err(PyRuntimeError::new_err(message));
         }
     }
     Ok(())

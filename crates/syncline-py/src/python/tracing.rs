@@ -1,32 +1,41 @@
 //! The trace that this process records, if it does: where code of ours notes what it does.
 //!
 //! Invariants:
-//! 1. What is off costs nothing: each place that notes something asks a state at which it looked anyway, or does so only
-//!    for calls that were made while a trace was on.
+//! 1. What is off costs nothing: each place that notes something asks a state at which it looked anyway, or does so
+//!    only for calls that were made while a trace was on.
 //! 2. What has begun in one trace does not end in the next one: it remembers the number of its trace.
 //! 3. A forked child has no trace. Its parent's is left alone, but for the file's descriptor, which is closed.
+//! 4. What each call notes takes no lock, and changes no word that another thread uses: a lock costs as much as a look at the
+//!    clock, and there are few of either.
 
+use super::attribute::name_and_module;
 use super::names;
 use super::once::intern;
 use super::per_process::PerProcess;
-use super::process;
 use super::signals;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use syncline_core::lane::Lane;
 use syncline_core::sync::{Mutex, lock, replace, take};
-use syncline_core::trace::{Lane, Trace};
+use syncline_core::trace::Trace;
 pub use syncline_core::trace_events::Kind;
 use syncline_core::trace_events::{Record, Text};
 
 /// So many functions are told apart.
 const MOST_NAMES: usize = 1 << 16;
+/// So many functions, and so many words, a thread finds without a lock.
+const MOST_SEEN: usize = 64;
+const MOST_WORDS: usize = 8;
+/// So many numbers for calls a thread takes at once.
+const NUMBERS: u64 = 256;
 /// The text of a function that is not known, or not yet.
 pub const UNKNOWN: u32 = 0;
 /// The text of the usual outcome: the first that `begin` makes.
@@ -42,7 +51,6 @@ static CURRENT: PerProcess<Option<Arc<Current>>> = PerProcess::new();
 
 struct Current {
     number: u64,
-    epoch: u32,
     path: String,
     trace: Trace,
     names: Mutex<Names>,
@@ -56,15 +64,101 @@ struct Names {
     words: HashMap<String, u32>,
 }
 
+/// What a thread has of the trace.
 struct Here {
     current: Arc<Current>,
-    lane: Arc<Lane>,
+    lane: Lane,
+    outgoing: Outgoing,
+    /// Some of `Names::known`, each at the place that its addresses give.
+    seen: [((usize, usize), u32); MOST_SEEN],
+    /// Some of `Names::words`.
+    words: Vec<(String, u32)>,
+    numbers: Range<u64>,
+}
+
+/// The call that this thread is about to send, or has sent, and for which it waits.
+#[derive(Clone, Copy, Default)]
+struct Outgoing {
+    text: u32,
+    /// Once it is sent.
+    id: u64,
+    /// When it was made; 0 if none is about to be sent.
+    at: u64,
 }
 
 thread_local! {
     static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
-    /// The call that this thread is about to send: its function, and its number once it has one.
-    static OUTGOING: Cell<(u32, u64)> = const { Cell::new((UNKNOWN, 0)) };
+}
+
+impl Here {
+    fn new(current: Arc<Current>, name: &str) -> Self {
+        let lane = current.trace.lane(thread_number(), name);
+        let seen = [((0, 0), UNKNOWN); MOST_SEEN];
+        Self { current, lane, outgoing: Outgoing::default(), seen, words: Vec::new(), numbers: 0..0 }
+    }
+
+    fn now(&self) -> u64 {
+        self.current.trace.now()
+    }
+
+    fn note(&mut self, kind: Kind, at: u64, id: u64, text: u32, other: u32) {
+        self.lane.note(Record { kind, at, id, text, other });
+    }
+
+    fn new_id(&mut self) -> u64 {
+        if self.numbers.is_empty() {
+            let first = NEXT_CALL.fetch_add(NUMBERS, Relaxed);
+            self.numbers = first..first + NUMBERS;
+        }
+        self.numbers.start += 1;
+        self.numbers.start - 1
+    }
+
+    fn word(&mut self, word: &str) -> u32 {
+        if let Some((_, known)) = self.words.iter().find(|(seen, _)| seen == word) {
+            return *known;
+        }
+        let text = self.current.word(word);
+        if self.words.len() < MOST_WORDS {
+            self.words.push((word.to_owned(), text));
+        }
+        text
+    }
+
+    /// Notes a short slice in which `by` hands over a call of that text, and from which the arrow to it starts. Returns the
+    /// call's number.
+    fn hand_over(&mut self, by: &str, done: &str, text: u32) -> u64 {
+        let (id, by, done) = (self.new_id(), self.word(by), self.word(done));
+        let at = self.now();
+        self.note(Kind::Call, at, 0, by, UNKNOWN);
+        self.note(Kind::Sent, at, id, text, UNKNOWN);
+        let at = self.now();
+        self.note(Kind::CallEnd, at, 0, by, done);
+        id
+    }
+
+    /// The text of the two objects at these addresses, if there is one; `UNKNOWN`, if there are too many.
+    fn known(&mut self, key: (usize, usize)) -> Option<u32> {
+        let place = &mut self.seen[(key.0 >> 4 ^ key.1 >> 5) % MOST_SEEN];
+        if place.0 != key {
+            let names = lock(&self.current.names);
+            let known = names.known.get(&key).copied();
+            *place = (key, known.or_else(|| (names.known.len() >= MOST_NAMES).then_some(UNKNOWN))?);
+        }
+        Some(place.1)
+    }
+}
+
+impl Current {
+    fn word(&self, word: &str) -> u32 {
+        let mut names = lock(&self.names);
+        if let Some(known) = names.words.get(word) {
+            return *known;
+        }
+        let text = self.trace.text(Text::new(word, word));
+        names.words.insert(word.to_owned(), text);
+        text
+    }
 }
 
 /// The number of the trace that is on, or 0.
@@ -107,7 +201,7 @@ pub fn begin(path: &str, process: &str, now: u64) -> PyResult<u64> {
     #[cfg(unix)]
     DESCRIPTOR.store(descriptor, Relaxed);
     trace.text(Text::new("returned", "returned"));
-    let current = Current { number, epoch: process::epoch(), path: path.to_owned(), trace, names: Mutex::default() };
+    let current = Current { number, path: path.to_owned(), trace, names: Mutex::default() };
     drop(replace(CURRENT.get(|_| None), Some(Arc::new(current))));
     NUMBER.store(number, SeqCst);
     Ok(number)
@@ -124,7 +218,7 @@ pub fn end(py: Python<'_>, number: u64) -> PyResult<Option<u64>> {
     #[cfg(unix)]
     DESCRIPTOR.store(-1, Relaxed);
     let ended = py.detach(|| current.trace.end());
-    // The threads keep what they have of the trace until the next one, and may end detached.
+    // Each thread keeps the trace in `HERE` until the next one, and may end detached: its Python objects go now.
     drop(take(&current.names));
     ended?;
     Ok(Some(current.trace.lost()))
@@ -135,7 +229,7 @@ pub fn lost(number: u64) -> Option<u64> {
     current().filter(|current| current.number == number).map(|current| current.trace.lost())
 }
 
-/// The end of the process.
+/// Ends the trace that is on, as the process ends.
 pub fn end_at_exit(py: Python<'_>) {
     if let Err(error) = end(py, number()) {
         error.write_unraisable(py, None);
@@ -158,7 +252,8 @@ pub fn after_fork() {
     }
 }
 
-/// The name of this thread, if Python knows it. Read without running Python code, which a signal handler could break off.
+/// The name of this thread, if Python knows it. Read without running Python code, which a signal handler could break
+/// off.
 fn thread_name(py: Python<'_>) -> String {
     let known = || -> PyResult<String> {
         let active = py.import(intern!(py, "threading"))?.getattr(intern!(py, "_active"))?;
@@ -175,46 +270,84 @@ fn thread_number() -> u64 {
     super::threads::thread_key()
 }
 
-/// Calls `note` with this thread's lane of the trace that is on.
-fn with_lane<T>(note: impl FnOnce(&Current, &Lane) -> T) -> Option<T> {
-    let is_current = |here: &Here| here.current.number == number() && here.current.epoch == process::epoch();
-    // Not in the last moments of a thread, when this is gone.
-    let is_known = HERE.try_with(|here| here.borrow().as_ref().is_some_and(is_current)).ok()?;
-    if !is_known {
-        let current = current().filter(|current| current.number == number())?;
-        let name = Python::try_attach(thread_name)?;
-        let lane = current.trace.lane(thread_number(), &name);
-        drop(HERE.replace(Some(Here { current, lane })));
+/// Calls `note` with what this thread has of the trace of that number, if that is the one which is on.
+#[inline]
+fn with_here<T>(trace: u64, note: impl FnOnce(&mut Here) -> T) -> Option<T> {
+    if trace == 0 || trace != number() {
+        return None;
     }
-    HERE.with_borrow(|here| here.as_ref().map(|here| note(&here.current, &here.lane)))
+    // Fails in the last moments of a thread, when its thread-locals are gone.
+    let noted = HERE.try_with(|here| match &mut *here.borrow_mut() {
+        Some(here) if here.current.number == trace => Ok(note(here)),
+        _ => Err(note),
+    });
+    match noted {
+        Ok(Ok(noted)) => Some(noted),
+        Ok(Err(note)) => with_new_here(trace, note),
+        Err(_) => None,
+    }
+}
+
+/// The same for a thread that has nothing of it yet.
+#[cold]
+fn with_new_here<T>(trace: u64, note: impl FnOnce(&mut Here) -> T) -> Option<T> {
+    let current = current().filter(|current| current.number == trace)?;
+    let name = Python::try_attach(thread_name)?;
+    drop(HERE.replace(Some(Here::new(current, &name))));
+    HERE.with_borrow_mut(|here| here.as_mut().map(note))
 }
 
 /// Notes that something happens now, in the trace of that number.
-pub fn note(number: u64, kind: Kind, id: u64, text: u32, other: u32) {
-    note_at(number, kind, id, text, other, None);
+pub fn note(trace: u64, kind: Kind, id: u64, text: u32, other: u32) {
+    note_at(trace, kind, id, text, other, None);
 }
 
 /// Notes it as of an earlier time, or as of now; returns when that was.
-pub fn note_at(number: u64, kind: Kind, id: u64, text: u32, other: u32, at: Option<u64>) -> u64 {
-    if number == 0 || number != NUMBER.load(Relaxed) {
-        return 0;
-    }
-    let noted = with_lane(|current, lane| {
-        let at = at.unwrap_or_else(|| current.trace.now());
-        lane.note(Record { kind, at, id, text, other });
+pub fn note_at(trace: u64, kind: Kind, id: u64, text: u32, other: u32, at: Option<u64>) -> u64 {
+    let noted = with_here(trace, |here| {
+        let at = at.unwrap_or_else(|| here.now());
+        here.note(kind, at, id, text, other);
         at
     });
     noted.unwrap_or(0)
 }
 
-/// The time, as records have it.
-pub fn now() -> u64 {
-    with_lane(|current, _| current.trace.now()).unwrap_or(0)
+/// The time, as records of that trace have it; 0 if it has ended.
+pub fn now(trace: u64) -> u64 {
+    with_here(trace, |here| here.now()).unwrap_or(0)
 }
 
-/// A number for a call, or whatever else arrows lead to, that no other one has in this process.
-pub fn new_id() -> u64 {
-    NEXT_CALL.fetch_add(1, Relaxed)
+/// Notes that a loop has run since that time.
+pub fn note_turn(trace: u64, since: u64) {
+    with_here(trace, |here| {
+        let took = here.now().saturating_sub(since);
+        here.note(Kind::Turn, since, took, UNKNOWN, UNKNOWN);
+    });
+}
+
+/// Notes that code here asks a thread to call a function; returns its number, that no other one has in this process, and
+/// its text.
+pub fn ask(trace: u64, function_asked: &Bound<'_, PyAny>) -> (u64, u32) {
+    let text = function(function_asked);
+    let noted = with_here(trace, |here| {
+        let (id, at) = (here.new_id(), here.now());
+        here.note(Kind::Sent, at, id, text, UNKNOWN);
+        id
+    });
+    (noted.unwrap_or(0), text)
+}
+
+/// Notes the begin of a nested call of that function in the track `id`, or in one of its own; returns that track's number
+/// and the function's text.
+pub fn begin_nested(trace: u64, id: Option<u64>, object: &Bound<'_, PyAny>, bridge: &str) -> (u64, u32) {
+    let text = function(object);
+    let noted = with_here(trace, |here| {
+        let id = id.unwrap_or_else(|| here.new_id());
+        let (at, bridge) = (here.now(), here.word(bridge));
+        here.note(Kind::Nested, at, id, text, bridge);
+        id
+    });
+    (noted.unwrap_or(0), text)
 }
 
 /// Runs `call`, which blocks this thread until a call of that function has ended: a slice of this thread.
@@ -224,35 +357,47 @@ pub fn blocking<T>(object: &Bound<'_, PyAny>, bridge: &str, call: impl FnOnce() 
         return call();
     }
     let text = function(object);
-    note(trace, Kind::Call, 0, text, word(bridge));
-    let outer = OUTGOING.replace((text, 0));
+    let outer = with_here(trace, |here| {
+        let (at, bridge) = (here.now(), here.word(bridge));
+        here.note(Kind::Call, at, 0, text, bridge);
+        std::mem::replace(&mut here.outgoing, Outgoing { text, id: 0, at })
+    });
     let result = call();
-    let (_, id) = OUTGOING.replace(outer);
-    note(trace, Kind::CallEnd, id, text, outcome(object.py(), result.as_ref()));
+    let outcome = outcome(object.py(), result.as_ref());
+    with_here(trace, |here| {
+        let sent = std::mem::replace(&mut here.outgoing, outer.unwrap_or_default());
+        let at = here.now();
+        here.note(Kind::CallEnd, at, sent.id, text, outcome);
+    });
     result
 }
 
-/// A call is being sent: returns its number, and its function if that is known.
-pub fn send(number: u64) -> (u64, u32) {
-    let id = new_id();
-    let (text, _) = OUTGOING.get();
-    OUTGOING.set((text, id));
-    note(number, Kind::Sent, id, text, 0);
-    (id, text)
+/// A call is being sent: returns its number, and its function if that is known. If this thread does not wait for it, `by`
+/// is what sends it: a short slice, from which the arrow starts.
+pub fn send(trace: u64, by: Option<&str>) -> (u64, u32) {
+    let sent = with_here(trace, |here| {
+        if let Some(by) = by {
+            return (here.hand_over(by, "sent", UNKNOWN), UNKNOWN);
+        }
+        let id = here.new_id();
+        let Outgoing { text, at, .. } = here.outgoing;
+        if at == 0 {
+            // Not what this thread has said that it waits for.
+            let at = here.now();
+            here.note(Kind::Sent, at, id, UNKNOWN, UNKNOWN);
+            return (id, UNKNOWN);
+        }
+        here.outgoing = Outgoing { text, id, at: 0 };
+        // As of the begin of the thread's slice: the difference shows nothing, and a look at the clock is a fourth of all.
+        here.note(Kind::Sent, at, id, text, UNKNOWN);
+        (id, text)
+    });
+    sent.unwrap_or((0, UNKNOWN))
 }
 
-/// A text for a word of ours: the name of a bridge, an outcome.
-pub fn word(word: &str) -> u32 {
-    let found = with_lane(|current, _| {
-        let mut names = lock(&current.names);
-        if let Some(known) = names.words.get(word) {
-            return *known;
-        }
-        let text = current.trace.text(Text::new(word, word));
-        names.words.insert(word.to_owned(), text);
-        text
-    });
-    found.unwrap_or(UNKNOWN)
+/// A call of that text begins on the loop of this thread, and is no hop; `by` is what began it. Returns its number.
+pub fn begin_here(trace: u64, by: &str, text: u32) -> u64 {
+    with_here(trace, |here| here.hand_over(by, "begun", text)).unwrap_or(0)
 }
 
 /// A text for what came of a call.
@@ -271,9 +416,12 @@ pub fn outcome<T>(py: Python<'_>, result: Result<T, &PyErr>) -> u32 {
 
 /// A text for a function, or for a coroutine or another object of its kind.
 pub fn function(object: &Bound<'_, PyAny>) -> u32 {
+    if let Some((name, module)) = name_and_module(object) {
+        return named(&name, &module);
+    }
     let py = object.py();
     let qualname = intern!(py, "__qualname__");
-    let named = match of(object, qualname) {
+    let name = match of(object, qualname) {
         Some(name) => name,
         None => match of(object, intern!(py, "func")) {
             // A partial.
@@ -284,13 +432,16 @@ pub fn function(object: &Bound<'_, PyAny>) -> u32 {
     let module = of(object, intern!(py, "__module__"));
     // A coroutine, or an async generator.
     let module = module.or_else(|| of(object, intern!(py, "cr_code"))).or_else(|| of(object, intern!(py, "ag_code")));
-    let module = module.unwrap_or_else(|| object.get_type().into_any());
-    known_or(&module, &named, || {
-        let short = named.str().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+    named(&name, &module.unwrap_or_else(|| object.get_type().into_any()))
+}
+
+fn named(name: &Bound<'_, PyAny>, module: &Bound<'_, PyAny>) -> u32 {
+    known_or(module, name, || {
+        let short = name.str().map_or_else(|_| "?".to_owned(), |name| name.to_string_lossy().into_owned());
         let prefix = if module.is_instance_of::<PyString>() {
             module.extract::<String>().ok()
         } else {
-            module.getattr(intern!(py, "co_filename")).and_then(|file| file.extract()).ok()
+            module.getattr(intern!(name.py(), "co_filename")).and_then(|file| file.extract()).ok()
         };
         Text::new(&short, &prefix.map_or_else(|| short.clone(), |prefix| format!("{prefix}.{short}")))
     })
@@ -307,17 +458,13 @@ fn of<'py>(object: &Bound<'py, PyAny>, attribute: &Bound<'py, PyString>) -> Opti
 /// The text that the trace has for these two objects, or a new one.
 fn known_or(first: &Bound<'_, PyAny>, second: &Bound<'_, PyAny>, make: impl FnOnce() -> Text) -> u32 {
     let key = (first.as_ptr() as usize, second.as_ptr() as usize);
-    let known = with_lane(|current, _| {
-        let names = lock(&current.names);
-        names.known.get(&key).copied().or_else(|| (names.known.len() >= MOST_NAMES).then_some(UNKNOWN))
-    });
-    if let Some(Some(known)) = known {
+    if let Some(Some(known)) = with_here(number(), |here| here.known(key)) {
         return known;
     }
     let Some(current) = current() else { return UNKNOWN };
     let text = make();
     if current.number != number() {
-        // It has ended while Python code ran: what is kept now nobody would let go of.
+        // The trace has ended while Python code ran: nobody would let go of objects that it is given now.
         return UNKNOWN;
     }
     let text = current.trace.text(text);

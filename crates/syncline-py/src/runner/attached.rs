@@ -9,7 +9,9 @@
 //! 2. Whoever waits finds out by itself that the loop is gone (`health`): nobody else may tell.
 
 use super::arrival::Arrival;
+use super::stalls;
 use super::state::{Attached, Feeder, Job, Plan, Runner};
+use super::watched;
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::python::errors;
@@ -22,7 +24,7 @@ use crate::task::session::Session;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
@@ -51,11 +53,19 @@ impl Runner {
         runner.mailbox.park();
         let resident: Weak<Self> = Arc::downgrade(&runner);
         residents::show_attached(resident, py);
+        watched::watch(py, &runner, plan.stall_after)?;
         Ok(runner)
     }
 
     /// For the loop's thread: notes what begins there.
     pub fn note_job(&self, py: Python<'_>, job: &Job) -> PyResult<()> {
+        if !self.notes_jobs {
+            return Ok(());
+        }
+        // By which loops are asked to turn (stalls.rs) is no news.
+        if self.is_watched && !matches!(job, Job::Do(_)) {
+            stalls::stir(py);
+        }
         let Some(attached) = &self.attached else { return Ok(()) };
         if self.thread_id() == 0 {
             self.thread_id.store(names::thread_ident(py)?, Relaxed);
@@ -69,8 +79,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Whether its loop can still end what runs there. For a loop of somebody else's, a look at it: one that is closed, or
-    /// that nobody has run for a while, can't.
+    /// Whether its loop can still end what runs there. For a loop of somebody else's, a look at it: one that is closed,
+    /// or that nobody has run for a while, can't.
     pub fn is_gone(&self, py: Python<'_>) -> bool {
         if self.has_ended() || self.epoch != process::epoch() {
             return true;
@@ -146,11 +156,11 @@ impl Runner {
                 Job::Cancel(_) | Job::Do(_) | Job::Stop => {}
             }
         }
-        self.closing.store(true, Release);
+        self.note_closing();
         self.leave_behind(py, None);
         self.outbox.stop_deferring();
         let _ = self.outbox.flush();
-        self.ended.open();
+        self.note_ended();
     }
 
     /// Ends what runs there, and lets go of the loop; on the loop's thread.
@@ -204,7 +214,7 @@ impl Standing {
     /// Ends the calls of a loop that nobody runs any more. False if there are none left.
     fn look(&self, py: Python<'_>) -> bool {
         let (runner, Some(attached)) = (&self.0, &self.0.attached) else { return false };
-        // Before the calls are looked at: one that comes later has it watched anew.
+        // Before the calls are looked at: a call that comes later has the loop watched anew.
         attached.is_watched.store(false, SeqCst);
         let pending: Vec<_> =
             runner.told_of_end.alive().into_iter().filter(|call| !call.is_settled() && !call.is_abandoned()).collect();
@@ -213,13 +223,12 @@ impl Standing {
         }
         if runner.is_gone(py) {
             for call in pending {
-                // Where the loop is run again, what nobody waits for any more ends.
-                call.begin_cancelling();
-                let _ = runner.post(py, Job::Cancel(Arc::clone(&call)));
+                // Nobody waits for the call any more: if the loop is run again, it ends there.
+                runner.ask_to_cancel(py, &call);
                 call.leave_behind(py, runner.gone(py));
             }
         }
-        // If it is by now, by another watcher, that one looks on.
+        // If a later call has had the loop watched by now, its watcher looks on, and this one ends.
         !attached.is_watched.swap(true, SeqCst)
     }
 }

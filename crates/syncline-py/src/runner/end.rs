@@ -1,8 +1,8 @@
 //! How a runner ends: it is told to, and ends what is left on its loop.
 //!
 //! Invariants:
-//! 1. A thread that waits for a call sees by itself that the loop is gone. Whoever waits for a future of `submit`, and a
-//!    task that awaits `run_async`, see nothing of the kind, so whoever closes the runner tells them.
+//! 1. A thread that waits for a call sees by itself that the loop is gone. Whoever waits for a future of `submit`, and
+//!    a task that awaits `run_async`, see nothing of the kind, so whoever closes the runner tells them.
 
 use super::state::{Feeder, Job, Runner};
 use crate::call::outcome::Outcome;
@@ -16,14 +16,13 @@ use crate::python::surroundings::Backend;
 use crate::task::loop_cleanup::clean_up;
 use pyo3::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 use std::time::Duration;
 use syncline_core::latch::Latch;
 
 impl Runner {
     /// Tells the runner to end, without waiting for it.
     pub fn begin_closing(self: &Arc<Self>, py: Python<'_>) {
-        self.closing.store(true, Release);
+        self.note_closing();
         // If the mailbox takes nothing any more, the runner is ending already.
         let _ = self.post(py, Job::Stop);
     }

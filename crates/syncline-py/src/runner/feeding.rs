@@ -3,6 +3,7 @@
 use super::state::{Feeder, Job, Runner};
 #[cfg(unix)]
 use super::uv::Handles;
+use crate::call::state::Call;
 use crate::call::taker::{Outbox, Receiver, Taker};
 #[cfg(target_os = "linux")]
 use crate::python::errors;
@@ -10,6 +11,7 @@ use crate::python::log;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
+use crate::python::surroundings::Backend;
 use pyo3::exceptions::{PyException, PyRecursionError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
@@ -28,19 +30,14 @@ impl Runner {
         self.outbox.start_deferring();
     }
 
-    #[cfg(unix)]
-    pub fn handles(&self) -> Option<Handles> {
-        *lock(&self.handles)
-    }
-
-    /// Takes them from whoever wakes the loop.
+    /// Takes the handles: nobody wakes the loop by them any more.
     #[cfg(unix)]
     pub fn take_handles(&self) -> Option<Handles> {
         take(&self.handles)
     }
 
-    /// For a call that a task of another loop waits for. Its result is published at once where nothing of Python's may be
-    /// freed while results are published (uv_feeder.rs, by 2).
+    /// For a call that a task of another loop waits for. Its result is published at once where nothing of Python's may
+    /// be freed while results are published (uv_feeder.rs, by 2).
     pub fn taker_for_task(&self, receiver: Arc<dyn Receiver>) -> Taker {
         let at_once = (self.feeder() == Feeder::Handles).then(|| Arc::new(Outbox::new(false)));
         Taker::task(receiver, at_once.as_ref().unwrap_or(&self.outbox))
@@ -97,8 +94,8 @@ impl Runner {
     /// Sends a job and wakes the loop if need be; attached. Gives the job back if the runner takes no more.
     pub fn post(self: &Arc<Self>, py: Python<'_>, job: Job) -> Result<(), SendError<Job>> {
         match (self.mailbox.send(job)?, self.feeder()) {
-            // Where others are about to schedule that, they may be held up by a signal handler, or a finalizer, that
-            // waits for this very job.
+            // Other threads are in the middle of scheduling the drain. They may be held up by a signal handler, or a
+            // finalizer, that waits for this very job.
             (Sent::LoopIsAwake, Feeder::Callback) if self.wakers.load(Relaxed) > 0 => self.call_drain(py),
             (Sent::LoopIsAwake, _) => {}
             (Sent::WakeTheLoop, Feeder::Selector | Feeder::Handles) => self.wake(),
@@ -125,7 +122,7 @@ impl Runner {
         }
     }
 
-    /// Whether this thread could do it.
+    /// Has the loop call `drain`. False if this thread can't.
     fn schedule_drain(self: &Arc<Self>, py: Python<'_>) -> bool {
         self.wakers.fetch_add(1, Relaxed);
         let scheduled = || -> PyResult<()> {
@@ -181,7 +178,21 @@ impl Runner {
         }
         self.outbox.stop_deferring();
         self.flush_soon(py);
+        signals::pass_on(py);
         seen_to
+    }
+
+    /// Has the loop cancel the call.
+    pub fn ask_to_cancel(self: &Arc<Self>, py: Python<'_>, call: &Arc<Call>) {
+        call.begin_cancelling();
+        // A runner that takes no more mail is ending, and cancels all its tasks.
+        let _ = self.post(py, Job::Cancel(Arc::clone(call)));
+    }
+
+    /// Whether the call had ended by itself before that reached it. In trio one that did not end as cancelled had no
+    /// checkpoint any more.
+    pub fn was_asked_in_vain(&self, call: &Call) -> bool {
+        call.was_asked_in_vain() || self.backend == Backend::Trio
     }
 
     /// Publishes the results that are there. Detaches for that, so nothing happens where there are none.

@@ -5,10 +5,11 @@ use super::watch::Watch;
 use crate::call::errands::Errands;
 use crate::call::heard::{Heard, UnderWay};
 use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::outer::Outer;
 use crate::call::state::Call;
-use crate::call::stepping::{is_stepping, outer_ends, stepped_call};
+use crate::call::stepping::is_stepping;
 use crate::call::taker::Taker;
-use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::call::wait::{Awaited, FOR_EVER, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
@@ -28,15 +29,13 @@ use syncline_core::mailbox::{SendError, Sent};
 use syncline_core::spin::current_cpu;
 use syncline_core::stats::Stats;
 
-/// A waiting thread wakes up by itself after that time, then after twice that, up to `LONGEST_TICK`. It looks for
-/// signals that were delivered to another thread, for a result that lies in the outbox of a loop which does not turn,
-/// and for a runner that has died.
+/// A thread in its first sleep wakes up by itself after that time. The main thread does so again after twice that, up
+/// to `LONGEST_TICK`: it looks for signals that were delivered to another thread. Others are told of what they have to
+/// know (lookout.rs).
 const FIRST_TICK: Duration = Duration::from_millis(5);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
-/// The one after that, where nothing but the result is looked for.
+/// How long the second sleep lasts, where nothing but the result is looked for.
 const SECOND_TICK: Duration = Duration::from_millis(45);
-/// The same for a call inside of another call: this thread has to notice in time that the outer one is to end.
-const LONGEST_NESTED_TICK: Duration = Duration::from_millis(10);
 
 /// Hands the target to the runner and waits for its result. Gives target and `run_in` back if the runner takes no more
 /// calls.
@@ -51,10 +50,10 @@ pub fn hop(
     let _masked = Masked::new();
     let call = runner.new_call(Taker::sleeper(&runner.outbox), stats);
     let _under_way = UnderWay(stats);
-    if LOOK_AROUND.is_there(py) {
+    if LOOK_AROUND.is_due(py) {
         look_at_loop_here(py, runner, &call);
     }
-    let _waiting = Waiting::begin(&call);
+    let _waiting = Waiting::begin(&call, Some(&runner.node));
     let mut wait = Wait::begin(patience);
     let job = Job::Start(Arc::clone(&call), target, run_in);
     let sent = if runner.feeder().spins() {
@@ -92,6 +91,7 @@ fn look_at_loop_here(py: Python<'_>, runner: &Runner, call: &Arc<Call>) {
 /// Waits for a call that was sent to that runner already.
 pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience: Patience) -> PyResult<Py<PyAny>> {
     let _masked = Masked::new();
+    let _waiting = Waiting::begin(call, Some(&runner.node));
     let mut wait = Wait::begin(patience);
     let _ = first_sleep(py, runner, call, patience, || Ok(()));
     to_the_end(py, &mut wait, runner, call, patience)
@@ -118,9 +118,9 @@ pub fn explained(py: Python<'_>, runner: &Runner, error: PyErr) -> PyErr {
     error
 }
 
-/// Sends, spins for a moment, and sleeps for the first ticks, all that detached, once. Nothing but a result is looked for
-/// then: of many threads that wait for a busy loop, each one that looks after more takes its turn with the interpreter
-/// from the loop.
+/// Sends, spins for a moment, and sleeps for the first ticks, without attaching in between. Nothing but a result is
+/// looked for meanwhile: where many threads wait for a busy loop, each one that attaches takes the interpreter from the
+/// loop.
 fn first_sleep(
     py: Python<'_>,
     runner: &Runner,
@@ -128,7 +128,7 @@ fn first_sleep(
     patience: Patience,
     send: impl FnOnce() -> Result<(), SendError<Job>> + Send,
 ) -> Result<(), SendError<Job>> {
-    // The main thread has signals to look for, and one in another call may have to end with that.
+    // The main thread has signals to look for, and a call inside of another one may have to end with that.
     let is_patient = patience.timeout.is_none() && !process::is_main_thread(py) && !is_stepping();
     let (sent, is_ahead, detached_until) = process::sleep(py, || {
         runner.caller_cpu.store(current_cpu(), Relaxed);
@@ -170,16 +170,20 @@ struct RunnerCall<'a> {
     runner: &'a Arc<Runner>,
     call: &'a Arc<Call>,
     /// The call that this one is nested in.
-    outer: Option<Arc<Call>>,
+    outer: Option<Outer>,
     /// As long as the wait has been, within limits.
     tick: Option<Duration>,
     begun: Instant,
+    /// Whether the runner was closing when this was looked at last.
+    was_closing: bool,
     watch: Watch,
 }
 
 impl<'a> RunnerCall<'a> {
     fn new(runner: &'a Arc<Runner>, call: &'a Arc<Call>, begun: Instant, stall_after: Option<Duration>) -> Self {
-        Self { runner, call, outer: stepped_call(), tick: None, begun, watch: Watch::new(begun, stall_after) }
+        let outer = Outer::here();
+        let stall_after = stall_after.filter(|_| outer.is_none());
+        Self { runner, call, outer, tick: None, begun, was_closing: false, watch: Watch::new(begun, stall_after) }
     }
 }
 
@@ -193,24 +197,37 @@ impl Awaited for RunnerCall<'_> {
     fn fate(&mut self, py: Python<'_>) -> Fate {
         // A signal handler of this very thread may have forked during the wait: in the child nobody runs the call.
         if self.runner.is_gone(py) {
-            Fate::Gone
-        } else if self.runner.is_closing() {
-            Fate::Closing
-        } else {
-            Fate::Runs
+            self.watch.tell_others(self.runner);
+            return Fate::Gone;
         }
+        self.was_closing = self.runner.is_closing();
+        if self.was_closing { Fate::Closing } else { Fate::Runs }
     }
 
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
         let is_main = process::is_main_thread(py);
-        let longest = if self.outer.is_some() { LONGEST_NESTED_TICK } else { LONGEST_TICK };
-        let was_closing = self.runner.is_closing();
-        self.watch.make_known(py, self.runner, self.call);
+        let was_closing = self.was_closing;
+        let was_known = self.watch.is_known();
+        self.watch.make_known(py, self.runner, self.call, self.outer.is_some());
         self.call.note_long_wait();
-        if self.call.slot.is_filled() {
+        let is_news = self.outer.as_mut().is_some_and(|outer| outer.listen(self.call));
+        // From here on this thread is roused if one of these changes, or if the outer call is to end. Once it is known,
+        // another one may look for it, and `due` may be for ever.
+        if is_news
+            || self.watch.is_known() != was_known
+            || self.call.slot.is_filled()
+            || self.runner.has_ended()
+            || self.runner.is_closing() != was_closing
+        {
             return Ok(());
         }
-        let mut tick = self.tick.unwrap_or_else(|| self.begun.elapsed().clamp(FIRST_TICK, longest));
+        let longest = if is_main || !self.watch.is_known() { LONGEST_TICK } else { FOR_EVER };
+        let begun = self.begun;
+        let mut tick = if longest == FOR_EVER {
+            FOR_EVER
+        } else {
+            self.tick.unwrap_or_else(|| begun.elapsed().clamp(FIRST_TICK, longest))
+        };
         process::sleep(py, || {
             loop {
                 let left = due.map_or(tick, |at| at.saturating_duration_since(Instant::now()).min(tick));
@@ -221,9 +238,7 @@ impl Awaited for RunnerCall<'_> {
                     Waited::TimedOut => tick = (tick * 2).min(longest),
                 }
                 let now = Instant::now();
-                let is_due = due.is_some_and(|at| at <= now)
-                    || self.outer.as_ref().is_some_and(|outer| outer.is_to_be_cancelled(now))
-                    || self.runner.is_closing() != was_closing;
+                let is_due = due.is_some_and(|at| at <= now) || self.runner.is_closing() != was_closing;
                 if self.call.slot.is_filled() || self.runner.has_ended() || is_main || is_due {
                     return;
                 }
@@ -234,13 +249,11 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn cancel(&mut self, py: Python<'_>) {
-        self.call.begin_cancelling();
-        // A runner that takes no more mail is ending, and cancels all its tasks.
-        let _ = self.runner.post(py, Job::Cancel(Arc::clone(self.call)));
+        self.runner.ask_to_cancel(py, self.call);
     }
 
     fn outer_is_to_end(&mut self, py: Python<'_>, now: Instant) -> bool {
-        outer_ends(py, self.outer.as_ref(), now)
+        self.outer.as_ref().is_some_and(|outer| outer.is_to_end(py, now))
     }
 
     fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
@@ -248,11 +261,17 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn next_look(&self, now: Instant) -> Option<Instant> {
-        Some(self.watch.next(now))
+        let ends = self.outer.as_ref().and_then(|outer| outer.due(now));
+        self.watch.next().into_iter().chain(ends).min()
     }
 
     fn errands(&self) -> Option<&Errands> {
         self.call.errands()
+    }
+
+    fn on_errand<T>(&mut self, run: impl FnOnce(&Self) -> T) -> T {
+        let _away = self.call.has_errands().then(|| self.watch.away());
+        run(self)
     }
 
     fn abandon(&mut self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
@@ -261,6 +280,10 @@ impl Awaited for RunnerCall<'_> {
 
     fn closed(&self, py: Python<'_>) -> PyErr {
         self.runner.gone(py)
+    }
+
+    fn was_cancelled_in_vain(&self) -> bool {
+        self.runner.was_asked_in_vain(self.call)
     }
 
     fn is_closing(&self, py: Python<'_>) -> bool {

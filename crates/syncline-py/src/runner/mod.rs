@@ -5,9 +5,12 @@ pub mod attached;
 pub mod end;
 mod feeding;
 pub mod hop;
+pub mod key;
+mod lookout;
 pub mod registry;
 #[cfg(target_os = "linux")]
 pub mod selector;
+pub mod stalls;
 pub mod state;
 pub mod thread;
 pub mod turns;
@@ -16,3 +19,4 @@ mod uv;
 #[cfg(unix)]
 mod uv_feeder;
 mod watch;
+mod watched;

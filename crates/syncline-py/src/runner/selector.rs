@@ -17,9 +17,9 @@ use crate::runner::state::Runner;
 use crate::task::loops::BridgeLoop;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -29,13 +29,15 @@ use syncline_core::spin::current_cpu;
 const MOST_EVENTS: usize = 256;
 
 /// The selector of a runner's loop. It has the methods of `selectors.BaseSelector`.
-// No `__traverse__`: a loop's `close` closes `inner`, which then refers to nothing.
+// No `__traverse__`: a loop's `close` closes `inner` and empties `ready`, which then refer to nothing.
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Selector {
     /// Weak, as the runner has the loop and the loop has its selector; the thread that selects keeps the runner.
     runner: Weak<Runner>,
     /// A `selectors.EpollSelector`, for everything but `select`.
     inner: Py<PyAny>,
+    /// The handles that the loop has to run.
+    ready: Once<Py<PyAny>>,
     epoll_fd: RawFd,
     wake_fd: RawFd,
 }
@@ -50,7 +52,8 @@ impl Selector {
     pub fn new(py: Python<'_>, runner: &Arc<Runner>) -> PyResult<Self> {
         let inner = py.import("selectors")?.getattr("EpollSelector")?.call0()?;
         let epoll_fd = inner.call_method0("fileno")?.extract::<RawFd>()?;
-        let mut selector = Self { inner: inner.unbind(), epoll_fd, wake_fd: -1, runner: Arc::downgrade(runner) };
+        let mut selector =
+            Self { runner: Arc::downgrade(runner), inner: inner.unbind(), ready: Once::new(), epoll_fd, wake_fd: -1 };
         selector.wake_fd = runner.watch_wake_fd(|fd| {
             let data = epoll::EventData::new_u64(fd.as_raw_fd().unsigned_abs().into());
             epoll::add(selector.epoll(), fd, data, epoll::EventFlags::IN | epoll::EventFlags::ET)
@@ -93,18 +96,25 @@ impl Selector {
                 Err(errno) => return Woken::Failed(errno),
             }
         }
-        let mut events = Vec::with_capacity(MOST_EVENTS);
-        match epoll::wait(self.epoll(), spare_capacity(&mut events), span.as_ref()) {
+        let mut room = [const { MaybeUninit::uninit() }; MOST_EVENTS];
+        let events = match epoll::wait(self.epoll(), &mut room, span.as_ref()) {
+            Ok((events, _)) => events,
             // Python runs its signal handlers when we attach; the loop may turn once for nothing.
-            Ok(_) | Err(Errno::INTR) => {
-                let woken_by_us = u64::from(self.wake_fd.unsigned_abs());
-                // Python's `epoll.register` sets the lower half of the data only; the upper one is whatever was there.
-                let fd_of = |event: &epoll::Event| event.data.u64() & u64::from(u32::MAX);
-                let events = events.iter().map(|event| (fd_of(event), event.flags));
-                Woken::Events(events.filter(|(fd, _)| *fd != woken_by_us).collect())
-            }
-            Err(errno) => Woken::Failed(errno),
-        }
+            Err(Errno::INTR) => &mut [],
+            Err(errno) => return Woken::Failed(errno),
+        };
+        let woken_by_us = u64::from(self.wake_fd.unsigned_abs());
+        // Python's `epoll.register` sets the lower half of the data only; the upper one is whatever was there.
+        let fd_of = |event: &epoll::Event| event.data.u64() & u64::from(u32::MAX);
+        let events = events.iter().map(|event| (fd_of(event), event.flags));
+        Woken::Events(events.filter(|(fd, _)| *fd != woken_by_us).collect())
+    }
+
+    /// Whether the loop has handles to run or was told to stop.
+    fn has_work(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let py = event_loop.py();
+        let ready = self.ready.get_or_try_init(py, || Ok(event_loop.getattr(intern!(py, "_ready"))?.unbind()))?;
+        Ok(ready.bind(py).len()? > 0 || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
     }
 
     /// asyncio's form of what epoll reported: pairs of key and mask.
@@ -138,15 +148,20 @@ impl Selector {
     }
 }
 
+fn count_timers(event_loop: &Bound<'_, PyAny>) -> PyResult<usize> {
+    event_loop.getattr(intern!(event_loop.py(), "_scheduled"))?.len()
+}
+
 #[pymethods]
 impl Selector {
     /// One turn's sleep; `timeout` in seconds, `None` for as long as it takes.
     #[pyo3(signature = (timeout=None))]
-    fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
+    pub fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let runner = &self.runner.upgrade().ok_or_else(errors::shutting_down)?;
         let span = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
         let deadline = span.and_then(|span| Instant::now().checked_add(span));
         let mut left = span;
+        let mut timers = None;
         runner.begin_turn();
         loop {
             runner.fall_asleep();
@@ -159,14 +174,16 @@ impl Selector {
                 Woken::Events(events) => events,
                 Woken::Failed(errno) => return Err(errors::from_errno(errno)),
             };
-            let was_asked = if runner.mailbox.has_mail() {
-                let before = runner.scheduled(py)?;
-                runner.see_to_mail(py)?;
-                // By 3. If the mail has made timers or handles, the loop has its turn.
-                before != runner.scheduled(py)? || runner.has_work(py)?
-            } else {
+            let was_asked = match runner.event_loop(py).filter(|_| runner.mailbox.has_mail()) {
+                Some(event_loop) => {
+                    let before = timers.map_or_else(|| count_timers(event_loop), Ok)?;
+                    runner.see_to_mail(py)?;
+                    timers = Some(before);
+                    // By 3. If the mail has made timers or handles, the loop has its turn.
+                    before != count_timers(event_loop)? || self.has_work(event_loop)?
+                }
                 // Woken for a handle or a timer of the loop, or without a reason: the loop looks itself.
-                true
+                None => true,
             };
             if was_asked || !events.is_empty() || deadline.is_some_and(|at| at <= Instant::now()) {
                 if was_asked {
@@ -179,7 +196,7 @@ impl Selector {
         }
     }
 
-    fn register(
+    pub fn register(
         &self,
         py: Python<'_>,
         fileobj: &Bound<'_, PyAny>,
@@ -189,11 +206,11 @@ impl Selector {
         self.inner.call_method1(py, intern!(py, "register"), (fileobj, events, data))
     }
 
-    fn unregister(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    pub fn unregister(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.inner.call_method1(py, intern!(py, "unregister"), (fileobj,))
     }
 
-    fn modify(
+    pub fn modify(
         &self,
         py: Python<'_>,
         fileobj: &Bound<'_, PyAny>,
@@ -203,15 +220,15 @@ impl Selector {
         self.inner.call_method1(py, intern!(py, "modify"), (fileobj, events, data))
     }
 
-    fn get_key(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    pub fn get_key(&self, py: Python<'_>, fileobj: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.inner.call_method1(py, intern!(py, "get_key"), (fileobj,))
     }
 
-    fn get_map(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    pub fn get_map(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.inner.call_method0(py, intern!(py, "get_map"))
     }
 
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
         // Closing the epoll descriptor forgets the wake-up descriptor, which is the runner's to close.
         self.inner.call_method0(py, intern!(py, "close")).map(drop)
     }

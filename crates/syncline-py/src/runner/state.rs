@@ -8,9 +8,12 @@
 //!    tasks, finalizes async generators, and closes the loop (end.rs).
 
 use super::arrival::Arrival;
+use super::key::RunnerKey;
+use super::lookout::Lookout;
+use super::stalls;
 #[cfg(unix)]
 use super::uv::Handles;
-use crate::call::state::Call;
+use crate::call::state::{Call, ClosingLoop};
 #[cfg(unix)]
 use crate::call::taker::Published;
 use crate::call::taker::{Outbox, Taker};
@@ -27,11 +30,12 @@ use crate::python::surroundings::Backend;
 use crate::switch::nest;
 use crate::task::loops::Stepping;
 use crate::task::session::Session;
-use crate::task::start::{RunIn, start_call};
+use crate::task::spare::SpareTask;
+use crate::task::start::{RunIn, start_call, start_call_with_step};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -74,8 +78,8 @@ impl Feeder {
 /// What a runner is made with.
 pub struct Plan {
     pub name: String,
-    /// Whether it serves one calling thread only.
-    pub is_of_thread: bool,
+    /// What it is for.
+    pub key: RunnerKey,
     pub bridge_id: u64,
     pub cleanup: Duration,
     pub loop_factory: Option<Py<PyAny>>,
@@ -84,6 +88,8 @@ pub struct Plan {
     pub switches: bool,
     /// Whether the interpreter's tools see its tasks.
     pub is_visible: bool,
+    /// After what time without a turn the loop counts as blocked, if it is watched.
+    pub stall_after: Option<Duration>,
 }
 
 /// What a runner has besides, whose loop is somebody else's (attached.rs).
@@ -122,7 +128,7 @@ pub struct Runner {
     pub(super) published: Mutex<Vec<Published>>,
     pub backend: Backend,
     pub switches: bool,
-    is_of_thread: bool,
+    pub key: RunnerKey,
     pub attached: Option<Attached>,
     /// "file:line" of the call that started it.
     pub started_at: String,
@@ -131,6 +137,8 @@ pub struct Runner {
     #[cfg(target_os = "linux")]
     pub wake_fd: Mutex<Option<std::os::fd::OwnedFd>>,
     pub event_loop: Once<Py<PyAny>>,
+    /// For a loop in our selector.
+    pub spare: Once<Arc<SpareTask>>,
     /// The callback that empties the mailbox, for a loop that is fed by callbacks.
     pub(super) drain: Once<Py<PyAny>>,
     /// How many threads are in the middle of scheduling it.
@@ -139,16 +147,19 @@ pub struct Runner {
     pub thread_id: AtomicU64,
     /// The calls of `submit` and `run_async`: whoever waits for them has to be told if the loop ends (end.rs, by 1).
     pub told_of_end: WeakList<Call>,
+    /// The threads that have waited for its loop for a while.
+    pub lookout: Arc<Lookout>,
     turns: AtomicU64,
-    /// The number of the turn whose stall was reported last, plus one; 0 if none was.
-    reported: AtomicU64,
     asleep: AtomicBool,
     /// Whether its thread has begun to run.
     begun: AtomicBool,
-    pub closing: Arc<AtomicBool>,
+    pub closing: Arc<ClosingLoop>,
     pub ended: Latch,
     /// Whether the interpreter's tools see its tasks.
     pub is_visible: bool,
+    pub is_watched: bool,
+    /// Whether what begins there is noted: its loop is somebody else's, or watched.
+    pub(super) notes_jobs: bool,
 }
 
 thread_local! {
@@ -207,24 +218,27 @@ impl Runner {
             published: Mutex::default(),
             backend: plan.backend,
             switches: plan.switches,
-            is_of_thread: plan.is_of_thread,
+            key: plan.key.clone(),
+            notes_jobs: attached.is_some() || plan.stall_after.is_some(),
             attached,
             started_at: place_of_call(py),
             #[cfg(target_os = "linux")]
             wake_fd: Mutex::new((feeder == Some(Feeder::Selector)).then(new_wake_fd).transpose()?),
             event_loop: Once::new(),
+            spare: Once::new(),
             drain: Once::new(),
             wakers: AtomicU32::new(0),
             thread: Once::new(),
             thread_id: AtomicU64::new(0),
             told_of_end: WeakList::default(),
+            lookout: Lookout::new(),
             turns: AtomicU64::new(0),
-            reported: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             closing: Arc::default(),
             ended: Latch::new(),
             is_visible: plan.is_visible,
+            is_watched: plan.stall_after.is_some(),
         }))
     }
 
@@ -254,7 +268,22 @@ impl Runner {
     }
 
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Acquire)
+        self.closing.has_begun()
+    }
+
+    /// Notes that it takes no more calls; attached.
+    pub fn note_closing(&self) {
+        self.closing.begin();
+        self.lookout.rouse_all();
+    }
+
+    /// Notes that it has ended; attached.
+    pub fn note_ended(&self) {
+        self.ended.open();
+        self.lookout.rouse_all();
+        if self.is_watched {
+            Python::try_attach(stalls::leave);
+        }
     }
 
     pub fn has_ended(&self) -> bool {
@@ -275,7 +304,7 @@ impl Runner {
 
     /// The scope that it serves, in the word that users give to `Bridge`.
     pub fn scope(&self) -> &'static str {
-        if self.is_of_thread { "thread" } else { "process" }
+        if matches!(self.key, RunnerKey::Thread(_)) { "thread" } else { "process" }
     }
 
     pub fn is_loop_closed(&self, py: Python<'_>) -> bool {
@@ -313,6 +342,7 @@ impl Runner {
                 log::log(py, "error", "what another thread sent to the loop could not be seen to", Some(&error));
             }
         }
+        self.mailbox.keep_room(mail);
         Ok(())
     }
 
@@ -320,7 +350,10 @@ impl Runner {
         self.note_job(py, &job)?;
         match job {
             Job::Start(call, target, run_in) => {
-                start_call(event_loop, &call, target, run_in, self.backend == Backend::Asyncio);
+                match self.spare.get(py).filter(|_| names::has_eager_tasks(py)) {
+                    Some(spare) => start_call_with_step(event_loop, &call, target, run_in, spare),
+                    None => start_call(event_loop, &call, target, run_in, self.backend == Backend::Asyncio),
+                }
                 Ok(())
             }
             Job::Cancel(call) => call.cancel_if_asked(py),
@@ -332,24 +365,6 @@ impl Runner {
             Job::Stop if self.attached.is_some() => self.detach(py),
             Job::Stop => event_loop.call_method0(intern!(py, "stop")).map(drop),
         }
-    }
-
-    /// How many timers the loop has; `None` where it doesn't say.
-    pub fn scheduled(&self, py: Python<'_>) -> PyResult<Option<usize>> {
-        let Some(event_loop) = self.event_loop(py) else { return Ok(None) };
-        event_loop.getattr(intern!(py, "_scheduled"))?.len().map(Some)
-    }
-
-    /// Whether the loop has handles to run or was told to stop.
-    pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
-        let Some(event_loop) = self.event_loop(py) else { return Ok(true) };
-        Ok(event_loop.getattr(intern!(py, "_ready"))?.len()? > 0
-            || event_loop.getattr(intern!(py, "_stopping"))?.is_truthy()?)
-    }
-
-    /// Whether the caller is the one that reports the stall of that turn.
-    pub fn is_first_to_report(&self, turn: u64) -> bool {
-        self.reported.swap(turn + 1, Relaxed) != turn + 1
     }
 }
 

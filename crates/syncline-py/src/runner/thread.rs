@@ -11,9 +11,9 @@ use super::state::{Feeder, Plan, Runner, drive};
 use super::turns;
 #[cfg(unix)]
 use super::uv_feeder;
+use super::watched;
 use crate::call::outcome::{Outcome, cancelled_error};
-use crate::call::state::Call;
-use crate::call::stepping::{outer_ends, stepped_call};
+use crate::call::outer::Outer;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::python::log;
 use crate::python::names;
@@ -28,10 +28,11 @@ use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::task::loops;
 use crate::task::new_loop;
+use crate::task::spare::SpareTask;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
@@ -87,6 +88,9 @@ fn preload(py: Python<'_>, plan: &Plan) -> PyResult<()> {
     if plan.backend == Backend::Trio {
         names::trio_loop(py)?;
     }
+    if plan.stall_after.is_some() {
+        names::watch_loop(py)?;
+    }
     Ok(())
 }
 
@@ -94,7 +98,7 @@ fn preload(py: Python<'_>, plan: &Plan) -> PyResult<()> {
 pub fn wait_for_start(py: Python<'_>, starting: &Arc<Starting>, is_mine: bool, patience: Patience) -> PyResult<()> {
     // There is nothing to clean up, so a timeout or a signal ends this wait at once.
     let patience = Patience { cleanup: Duration::ZERO, ..patience };
-    let mut awaited = RunnerStart { starting, is_mine, outer: stepped_call() };
+    let mut awaited = RunnerStart { starting, is_mine, outer: Outer::here() };
     Wait::begin(patience).wait_for(py, &mut awaited)?;
     // What a handler raised meanwhile: the call that needs the runner does not begin.
     if let Err(signal) = signals::check(py) {
@@ -111,7 +115,7 @@ struct RunnerStart<'a> {
     starting: &'a Arc<Starting>,
     is_mine: bool,
     /// The call that this wait is a part of.
-    outer: Option<Arc<Call>>,
+    outer: Option<Outer>,
 }
 
 impl Awaited for RunnerStart<'_> {
@@ -134,7 +138,7 @@ impl Awaited for RunnerStart<'_> {
     fn cancel(&mut self, _py: Python<'_>) {}
 
     fn outer_is_to_end(&mut self, py: Python<'_>, now: Instant) -> bool {
-        outer_ends(py, self.outer.as_ref(), now)
+        self.outer.as_ref().is_some_and(|outer| outer.is_to_end(py, now))
     }
 
     fn abandon(&mut self, py: Python<'_>, _waited_for_cleanup: Option<Duration>) {
@@ -196,13 +200,13 @@ struct ThreadIsOver<'a>(&'a Arc<Runner>);
 impl Drop for ThreadIsOver<'_> {
     fn drop(&mut self) {
         let runner = self.0;
-        runner.closing.store(true, Release);
+        runner.note_closing();
         drop(runner.mailbox.close());
         runner.outbox.stop_deferring();
         let _ = runner.outbox.flush();
         #[cfg(target_os = "linux")]
         drop(lock(&runner.wake_fd).take());
-        runner.ended.open();
+        runner.note_ended();
         drive(None);
     }
 }
@@ -219,6 +223,9 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
         return Err(error);
     }
     runner.event_loop.set(py, event_loop.clone().unbind());
+    if runner.feeder() == Feeder::Selector {
+        runner.spare.set(py, SpareTask::new(py)?);
+    }
     nest::drive(Driving::Ours { bridge: runner.bridge_id, switches: runner.switches });
     #[cfg(unix)]
     if plan.loop_factory.is_some() && runner.backend == Backend::Asyncio {
@@ -230,6 +237,7 @@ fn prepare<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResult<
     let resident: Weak<Runner> = Arc::downgrade(runner);
     residents::remember(resident, py);
     turns::watch(&event_loop);
+    watched::watch(py, runner, plan.stall_after)?;
     Ok(event_loop)
 }
 
@@ -276,11 +284,14 @@ fn turn(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
 }
 
 fn end(py: Python<'_>, runner: &Runner, event_loop: &Bound<'_, PyAny>) {
-    runner.closing.store(true, Release);
+    runner.note_closing();
     #[cfg(unix)]
     uv_feeder::end(runner);
     if let Err(error) = runner.shut_down(py, event_loop) {
         log::log(py, "error", "the loop could not be closed cleanly", Some(&error));
+    }
+    if let Some(spare) = runner.spare.get(py) {
+        spare.drop_it(py);
     }
     carrier::end_all(py);
 }

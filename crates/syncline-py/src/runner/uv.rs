@@ -6,7 +6,7 @@
 //! Invariants:
 //! 1. All but `wake` is called on the loop's thread only. `wake` may not be called after `close`.
 //! 2. The handles are closed before the loop is: when uvloop closes its loop, it takes each open handle for one of its
-//!    own. Their memory is freed by libuv's call that they are closed.
+//!    own. Their memory is freed when libuv says that they are closed.
 //! 3. They keep no loop running: each is unreferenced as soon as it is made.
 
 use crate::python::names;
@@ -131,8 +131,8 @@ unsafe extern "C" fn free(handle: Pointer) {
 }
 
 impl Handles {
-    /// Puts handles on the loop, if it is one of uvloop's and can have them: `before_sleep` is called in each turn, before
-    /// the loop sleeps or looks for events, and `woken` after a `wake`.
+    /// Puts handles on the loop, if it is one of uvloop's and can have them: `before_sleep` is called in each turn,
+    /// before the loop sleeps or looks for events, and `woken` after a `wake`.
     pub fn open(event_loop: &Bound<'_, PyAny>, before_sleep: Callback, woken: Callback) -> Option<Self> {
         let py = event_loop.py();
         let module = names::modules(py).ok()?.get_item("uvloop.loop").ok()?;
@@ -152,7 +152,7 @@ impl Handles {
         };
         // SAFETY: an open loop of this thread's, and memory for a handle of that type. The same holds below.
         if unsafe { (functions.async_init)(event_loop.as_ptr(), handles.wake.as_ptr(), woken) } != 0 {
-            // No descriptor is left. The memory is: it is little, and the loop would not get far.
+            // libuv keeps no descriptor open. The memory leaks: it is little, and the loop would not get far.
             return None;
         }
         // SAFETY: see above. It can't fail, nor can the others.

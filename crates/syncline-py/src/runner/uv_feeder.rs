@@ -8,7 +8,8 @@
 //!    longer than one batch of mail, or one spin, takes.
 //! 2. libuv calls us detached, and PyO3 does not know of that: where a greenlet is parked in this thread, it takes the
 //!    thread for attached. So nothing that PyO3 does may happen here before `attached`, and no Python object is freed.
-//! 3. In a forked child nothing is done: the loop is the parent's.
+//! 3. In a forked child nothing is done but to let the loop sleep: it is the parent's. The thread that forked goes on
+//!    in it, and may have been in a turn for which it was kept awake.
 
 use super::state::{Feeder, Runner, current_runner};
 use super::uv::Handles;
@@ -16,6 +17,7 @@ use crate::python::log;
 use crate::python::process;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,19 +25,26 @@ use std::time::Instant;
 use syncline_core::spin::current_cpu;
 use syncline_core::sync::{lock, take};
 
+thread_local! {
+    /// Those of the loop that this thread drives. A child has them without a lock, which a thread may have held that it
+    /// doesn't have.
+    static HANDLES: Cell<Option<Handles>> = const { Cell::new(None) };
+}
+
 /// Feeds the runner's loop by handles, if it is one that has them; on the loop's thread.
 pub fn begin(runner: &Runner, event_loop: &Bound<'_, PyAny>) {
     if let Some(handles) = Handles::open(event_loop, before_sleep, woken) {
+        HANDLES.set(Some(handles));
         runner.feed_by(handles);
     }
 }
 
 unsafe extern "C" fn before_sleep(_: *mut c_void) {
+    let Some(handles) = HANDLES.get() else { return };
+    handles.let_sleep();
     // By 3, this thread has no runner in a child.
     let Some(runner) = current_runner() else { return };
-    let Some(handles) = runner.handles() else { return };
     runner.begin_turn();
-    handles.let_sleep();
     let published = publish(&runner);
     runner.loop_cpu.store(current_cpu(), Relaxed);
     let has_mail = if handles.is_at_rest() { runner.spin_for_mail(published) } else { runner.mailbox.has_mail() };
@@ -95,6 +104,7 @@ pub fn end(runner: &Runner) {
         runner.outbox.stop_deferring();
         let _ = runner.outbox.flush();
         drop(take(&runner.published));
+        HANDLES.set(None);
         if let Some(handles) = runner.take_handles() {
             handles.close();
         }

@@ -1,6 +1,6 @@
 //! Nested calls that are no bridge's: what asyncio's own functions do where `syncline.compat.nest_asyncio` lets them
 //! nest. In a strand they await in place. Any other stack is put aside by the Python code of that module, which turns
-//! the loop in a greenlet meanwhile; here is what the stack must not take with it.
+//! the loop in a greenlet meanwhile. What such a stack has to let go of for that time is here.
 
 use super::greenlets;
 use super::nest::{self, Driving};
@@ -21,6 +21,13 @@ fn strand_here(py: Python<'_>) -> Option<Arc<Strand>> {
 #[pyfunction]
 pub fn can_await_here(py: Python<'_>) -> bool {
     strand_here(py).is_some()
+}
+
+/// Whether the present code runs in a task that has opted in to that, on a loop that is no bridge's: those that it
+/// starts do not by themselves.
+#[pyfunction]
+pub fn has_opted_in(py: Python<'_>) -> bool {
+    nest::driving() == Driving::Foreign && can_await_here(py)
 }
 
 /// Awaits in place, in the task that the present code runs in.

@@ -15,10 +15,10 @@
 use super::greenlets::{self, Api};
 use crate::python::leaky::Leaky;
 use crate::python::once::intern;
+use crate::python::references;
 use crate::python::thread_end::Deferred;
 use pyo3::Borrowed;
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::hint::black_box;
@@ -186,9 +186,8 @@ impl Carrier {
         drop(replaced);
     }
 
-    fn is_ours_alone(&self, _py: Python<'_>, api: &Api) -> bool {
-        // SAFETY: attached; the greenlet is alive.
-        api.counts_are_exact && unsafe { ffi::Py_REFCNT(self.greenlet.as_ptr()) == 1 }
+    fn is_ours_alone(&self, py: Python<'_>, api: &Api) -> bool {
+        api.counts_are_exact && references::count(self.greenlet.bind(py)) == 1
     }
 }
 

@@ -7,13 +7,16 @@
 //! 2. What is handed over in a switch lies on the heap. Pointers into the stack that is left are no good: greenlet
 //!    may move that stack away until it is switched to again.
 
+use crate::python::attribute::Attribute;
 use crate::python::errors;
+use crate::python::names;
 use crate::python::once::{Once, intern};
-use pyo3::exceptions::{PyException, PyImportError, PyRuntimeError, PyRuntimeWarning};
+use crate::python::references;
+use pyo3::exceptions::{PyException, PyImportError, PyMemoryError, PyOSError, PyRuntimeError, PyRuntimeWarning};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::os::raw::c_int;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,42 +43,7 @@ pub struct Api {
     pub counts_are_exact: bool,
     nothing: Py<PyTuple>,
     base: Py<PyAny>,
-}
-
-/// Getter and setter of an attribute, called directly: four times cheaper than access by its name, and each step of a
-/// task needs both.
-struct Attribute {
-    get: ffi::getter,
-    set: ffi::setter,
-    closure: *mut c_void,
-}
-
-// SAFETY: two functions, and what greenlet's type wants them to be given: all static.
-unsafe impl Send for Attribute {}
-
-// SAFETY: as above.
-unsafe impl Sync for Attribute {}
-
-/// The attribute `gr_context`. `None` if greenlet's type does not define it in its table of getters and setters: then
-/// it is accessed by its name.
-fn context_attribute(class: &Bound<'_, PyType>) -> Option<Attribute> {
-    // SAFETY: `class` is alive, and a type object may be read while attached.
-    let mut next = unsafe { (*class.as_type_ptr()).tp_getset };
-    while !next.is_null() {
-        // SAFETY: the table ends with an entry without a name, which ends the loop.
-        let entry = unsafe { *next };
-        if entry.name.is_null() {
-            break;
-        }
-        // SAFETY: a C string of the type's.
-        let name = unsafe { CStr::from_ptr(entry.name) };
-        if let (true, Some(get), Some(set)) = (name == c"gr_context", entry.get, entry.set) {
-            return Some(Attribute { get, set, closure: entry.closure });
-        }
-        // SAFETY: not the last entry.
-        next = unsafe { next.add(1) };
-    }
-    None
+    get_current: Py<PyAny>,
 }
 
 /// How many threads are importing greenlet just now.
@@ -96,7 +64,7 @@ pub fn load(py: Python<'_>) -> PyResult<&Api> {
     LOADING.fetch_add(1, Relaxed);
     let loaded = API.get_or_try_init(py, || {
         let module = py.import("greenlet")?;
-        let counts_are_exact = !py.import("sys")?.getattr("abiflags")?.extract::<String>()?.contains('t');
+        let counts_are_exact = references::counts_are_exact(py)?;
         if !counts_are_exact {
             check_version(&module)?;
         }
@@ -131,11 +99,12 @@ pub fn load(py: Python<'_>) -> PyResult<&Api> {
             parent: unsafe {
                 std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> Object>(entry(GET_PARENT))
             },
-            context: context_attribute(&module.getattr("greenlet")?.cast_into::<PyType>()?),
+            context: Attribute::of(&module.getattr("greenlet")?.cast_into::<PyType>()?, c"gr_context"),
             counts_are_exact,
             exit: module.getattr("GreenletExit")?.unbind(),
             nothing: PyTuple::empty(py).unbind(),
-            base: py.import("syncline._nestable")?.getattr("carry")?.unbind(),
+            base: names::carry(py)?.clone().unbind(),
+            get_current: module.getattr("getcurrent")?.unbind(),
         })
     });
     LOADING.fetch_sub(1, Relaxed);
@@ -163,7 +132,7 @@ pub fn are_there(py: Python<'_>) -> PyResult<bool> {
     static IS_TOLD: AtomicBool = AtomicBool::new(false);
     match load(py) {
         Ok(_) => Ok(true),
-        Err(error) if !error.is_instance_of::<PyException>(py) => Err(error),
+        Err(error) if is_passing(py, &error) => Err(error),
         Err(error) => {
             if !UNUSABLE.load(Relaxed) && !is_being_imported(py) && !IS_TOLD.swap(true, Relaxed) {
                 let reason = error.value(py).str()?;
@@ -176,6 +145,14 @@ pub fn are_there(py: Python<'_>) -> PyResult<bool> {
             Ok(false)
         }
     }
+}
+
+/// Whether greenlet may well be there at the next call: what failed is reading its files, for want of descriptors or
+/// memory, or a signal handler raised something.
+fn is_passing(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py)
+        || error.is_instance_of::<PyOSError>(py)
+        || error.is_instance_of::<PyMemoryError>(py)
 }
 
 /// Whether a call is made in the middle of greenlet's own import, by a signal handler or a finalizer.
@@ -239,7 +216,7 @@ impl Api {
 
     /// Starts a new greenlet, and returns as `switch` does.
     pub fn start(&self, greenlet: &Bound<'_, PyAny>, body: &Bound<'_, PyAny>) -> PyResult<()> {
-        let args = PyTuple::new(greenlet.py(), [body])?;
+        let args = PyTuple::new(greenlet.py(), [body, self.get_current.bind(greenlet.py())])?;
         self.switch_with(greenlet, args.as_ptr())
     }
 
@@ -263,23 +240,18 @@ impl Api {
 
     /// The contextvars context of a greenlet of this thread. For the running one this is the thread's current context.
     pub fn context_of<'py>(&self, greenlet: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let Some(attribute) = &self.context else {
-            return greenlet.getattr(intern!(greenlet.py(), "gr_context"));
-        };
-        // SAFETY: the getter of that type, for an object of that type.
-        let context = unsafe { (attribute.get)(greenlet.as_ptr(), attribute.closure) };
-        // SAFETY: a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(greenlet.py(), context) }
+        match &self.context {
+            Some(attribute) => attribute.get(greenlet),
+            None => greenlet.getattr(intern!(greenlet.py(), "gr_context")),
+        }
     }
 
     /// Sets the contextvars context of a greenlet that does not run.
     pub fn set_context(&self, greenlet: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Some(attribute) = &self.context else {
-            return greenlet.setattr(intern!(greenlet.py(), "gr_context"), context);
-        };
-        // SAFETY: the setter of that type, for an object of that type.
-        let failed = unsafe { (attribute.set)(greenlet.as_ptr(), context.as_ptr(), attribute.closure) };
-        if failed == 0 { Ok(()) } else { Err(PyErr::fetch(greenlet.py())) }
+        match &self.context {
+            Some(attribute) => attribute.set(greenlet, context),
+            None => greenlet.setattr(intern!(greenlet.py(), "gr_context"), context),
+        }
     }
 
     /// Whether this is `GreenletExit`, which greenlet throws into a greenlet that nobody can switch to any more.

@@ -18,7 +18,7 @@ pub struct StrandId(pub usize);
 pub type NestedCall<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
 
 /// A class of coroutines that tasks of ours run.
-pub struct Kind {
+pub struct CoroutineKind {
     pub class: Py<PyType>,
     /// Whether what such a coroutine runs at the moment runs in this strand.
     pub runs_in: fn(&Bound<'_, PyAny>, StrandId) -> bool,
@@ -34,7 +34,7 @@ pub struct Kind {
     pub name: fn(&Bound<'_, PyAny>) -> Option<Py<PyAny>>,
 }
 
-/// What such a class is asked, each coroutine for itself; the words are those of `Kind`.
+/// What such a class is asked, each coroutine for itself; the words are those of `CoroutineKind`.
 pub trait Steppable {
     fn runs_in(&self, strand: StrandId) -> bool;
     fn nests(&self) -> bool;
@@ -44,7 +44,7 @@ pub trait Steppable {
     fn name(&self, py: Python<'_>) -> Option<Py<PyAny>>;
 }
 
-impl Kind {
+impl CoroutineKind {
     pub fn of_class<T: Steppable + PyClass<Frozen = True> + Sync>(py: Python<'_>) -> Self {
         fn this<'a, T: PyClass<Frozen = True> + Sync>(coroutine: &'a Bound<'_, PyAny>) -> Option<&'a T> {
             coroutine.cast::<T>().ok().map(Bound::get)
@@ -64,10 +64,10 @@ impl Kind {
 /// What is to be done before a task is made; gets the options that it is made with.
 pub type BeforeTask = for<'py> fn(Python<'py>, Option<&Bound<'py, PyDict>>) -> PyResult<()>;
 
-static KINDS: Once<Vec<Kind>> = Once::new();
+static KINDS: Once<Vec<CoroutineKind>> = Once::new();
 static BEFORE_TASK: Once<BeforeTask> = Once::new();
 
-pub fn fill(py: Python<'_>, kinds: Vec<Kind>, before_task: BeforeTask) {
+pub fn fill(py: Python<'_>, kinds: Vec<CoroutineKind>, before_task: BeforeTask) {
     KINDS.set(py, kinds);
     BEFORE_TASK.set(py, before_task);
 }
@@ -77,7 +77,7 @@ pub fn before_task<'py>(py: Python<'py>, options: Option<&Bound<'py, PyDict>>) -
 }
 
 /// The kind of a coroutine, if it is one of ours.
-pub fn of<'py>(coroutine: &Bound<'py, PyAny>) -> Option<&'py Kind> {
+pub fn of<'py>(coroutine: &Bound<'py, PyAny>) -> Option<&'py CoroutineKind> {
     let class = coroutine.get_type();
     KINDS.get(coroutine.py())?.iter().find(|kind| class.is(&kind.class))
 }

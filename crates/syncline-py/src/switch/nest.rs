@@ -36,7 +36,7 @@ pub struct Terms {
     /// Whether nested calls await in place where they can.
     pub switches: bool,
     /// The loop of somebody else's that its calls run on.
-    pub onto: Option<Anchor>,
+    pub onto: Option<Arc<Anchor>>,
     /// Whether it has no loop that its calls have to run on: in a task of another loop that can await them, they run
     /// in that task. So it is with the default bridge.
     pub roams: bool,
@@ -46,6 +46,11 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The same for calls that stay on the bridge's loops.
+    pub fn staying_home(&self) -> Self {
+        Self { onto: self.onto.clone(), roams: false, stats: Arc::clone(&self.stats), ..*self }
+    }
+
     /// Whether the loop of somebody else's that its calls run on is the one that runs here.
     pub fn is_onto_this(&self, py: Python<'_>) -> bool {
         self.onto.as_ref().is_some_and(|onto| onto.runs_here(py))
@@ -90,9 +95,14 @@ impl Drop for Stranding {
     }
 }
 
+/// Whether this thread drives a loop of a bridge whose tasks run in strands.
+pub fn drives_strands() -> bool {
+    matches!(DRIVING.get(), Driving::Ours { switches: true, .. })
+}
+
 /// Whether tasks that are made in this thread are to run in strands.
 pub fn strands_here() -> bool {
-    matches!(DRIVING.get(), Driving::Ours { switches: true, .. }) || STRANDING.get()
+    drives_strands() || STRANDING.get()
 }
 
 /// The strand in which a call of this bridge can await, if the present code runs in one.
@@ -112,7 +122,7 @@ pub fn strand_for(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
 }
 
 /// The strand whose task is parked while a call of this bridge runs elsewhere, if the present code runs in one: so that
-/// the call does not block the task's loop. Where tasks must not switch, it does.
+/// the call does not block the task's loop. Inside of `no_switch` there is none, and the call blocks the loop.
 pub fn strand_to_park(py: Python<'_>, terms: &Terms) -> Option<Arc<Strand>> {
     if matches!(DRIVING.get(), Driving::Ours { bridge, .. } if bridge == terms.bridge) {
         return None;

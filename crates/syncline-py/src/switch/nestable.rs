@@ -15,6 +15,7 @@ use crate::coroutine::driven::{Driven, Thrown};
 use crate::coroutine::target::{Target, is_coroutine};
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::process;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -92,6 +93,7 @@ impl Nestable {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let _inside = process::step_inside_unless_left(py);
         match self.strand.send(py.None().bind(py))? {
             PySendResult::Next(awaited) => Ok(Some(awaited.unbind())),
             PySendResult::Return(value) if value.is_none() => Ok(None),
@@ -100,6 +102,7 @@ impl Nestable {
     }
 
     fn send<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = process::step_inside_unless_left(value.py());
         awaited(self.strand.send(value)?)
     }
 
@@ -110,10 +113,12 @@ impl Nestable {
         value: Option<&Bound<'py, PyAny>>,
         traceback: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = process::step_inside_unless_left(kind.py());
         awaited(self.strand.throw(kind.py(), Thrown::new(kind, value, traceback))?)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = process::step_inside_unless_left(py);
         if self.strand.is_nested() {
             return self.strand.close(py);
         }
@@ -261,6 +266,7 @@ impl TaskFactory {
         coroutine: Bound<'py, PyAny>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = process::step_inside_unless_left(py);
         let coroutine = if self.is_undone.load(Relaxed) { coroutine } else { wrapped(coroutine)? };
         let all = match options {
             Some(options) => options.copy()?,

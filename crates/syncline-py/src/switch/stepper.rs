@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 pub struct Stepper {
     pub thread: u64,
     pub epoch: u32,
-    /// The identity of the asyncio task, once that has been asked for. `Some(None)`: it is stepped outside of such.
+    /// The identity of the asyncio task that steps it, once that has been asked for. `Some(None)`: none does.
     pub task: OnceLock<Option<usize>>,
 }
 

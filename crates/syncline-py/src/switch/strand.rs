@@ -52,20 +52,20 @@ pub enum Answer {
 /// What the hub is told.
 enum Report {
     /// The step is over.
-    Stepped(PyResult<Sent>),
+    Stepped(PyResult<SendResult>),
     /// A nested call waits for that object, and is parked.
     Awaits(Py<PyAny>, Parked),
     /// A nested call is to be run by a fresh carrier, and is parked.
     Descends(Target, Parked),
 }
 
-/// A `PySendResult` that may lie on the heap.
-enum Sent {
+/// An owned `PySendResult`: it lies on the heap (by 2).
+enum SendResult {
     Awaits(Py<PyAny>),
     Returned(Py<PyAny>),
 }
 
-impl Sent {
+impl SendResult {
     fn into_inner(self) -> Py<PyAny> {
         match self {
             Self::Awaits(value) | Self::Returned(value) => value,
@@ -148,8 +148,8 @@ impl Drop for Masked {
     }
 }
 
-/// What the hub lets a strand go on with.
-enum Entry {
+/// What the hub hands over for the next step.
+enum StepInput {
     Send(Py<PyAny>),
     Throw(Thrown),
     Answer(Answer),
@@ -168,11 +168,11 @@ impl Strand {
     }
 
     pub fn send<'py>(self: &Arc<Self>, value: &Bound<'py, PyAny>) -> PyResult<PySendResult<'py>> {
-        self.step(value.py(), Entry::Send(value.clone().unbind()))
+        self.step(value.py(), StepInput::Send(value.clone().unbind()))
     }
 
     pub fn throw<'py>(self: &Arc<Self>, py: Python<'py>, thrown: Thrown) -> PyResult<PySendResult<'py>> {
-        self.step(py, Entry::Throw(thrown))
+        self.step(py, StepInput::Throw(thrown))
     }
 
     /// As a coroutine's `close`; what is nested in it is closed, too.
@@ -266,7 +266,7 @@ impl Strand {
 
     // The hub's side.
 
-    fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: Entry) -> PyResult<PySendResult<'py>> {
+    fn step<'py>(self: &Arc<Self>, py: Python<'py>, input: StepInput) -> PyResult<PySendResult<'py>> {
         self.stepper.get_or_init(|| Stepper::here(py, self.owner));
         let api = greenlets::loaded(py)?;
         let hub = api.current(py)?;
@@ -281,7 +281,7 @@ impl Strand {
         py: Python<'py>,
         api: &Api,
         hub: &Bound<'py, PyAny>,
-        input: Entry,
+        input: StepInput,
     ) -> PyResult<PySendResult<'py>> {
         let mut input = input;
         loop {
@@ -298,18 +298,18 @@ impl Strand {
                     let mut state = lock(&self.state);
                     state.top().parked = Some(parked);
                     state.above.push(level);
-                    input = Entry::Send(py.None());
+                    input = StepInput::Send(py.None());
                 }
-                Some(Report::Stepped(Ok(Sent::Awaits(awaited)))) => {
+                Some(Report::Stepped(Ok(SendResult::Awaits(awaited)))) => {
                     return Ok(PySendResult::Next(awaited.into_bound(py)));
                 }
                 Some(Report::Stepped(ended)) => {
-                    let ended = ended.map(Sent::into_inner);
+                    let ended = ended.map(SendResult::into_inner);
                     let level = lock(&self.state).above.pop();
                     if level.is_none() {
                         return ended.map(|value| PySendResult::Return(value.into_bound(py)));
                     }
-                    input = Entry::Answer(Answer::Ended(ended));
+                    input = StepInput::Answer(Answer::Ended(ended));
                 }
                 None => {
                     return Err(PyRuntimeError::new_err(
@@ -326,7 +326,7 @@ impl Strand {
         py: Python<'_>,
         api: &Api,
         hub: &Bound<'_, PyAny>,
-        input: Entry,
+        input: StepInput,
     ) -> PyResult<Option<Carrier>> {
         let (kept, source, context) = {
             let mut state = lock(&self.state);
@@ -337,9 +337,9 @@ impl Strand {
             match state.top().parked.take() {
                 Some(parked) => {
                     state.answer = Some(match input {
-                        Entry::Send(value) => Answer::Sent(value),
-                        Entry::Throw(thrown) => Answer::Thrown(thrown),
-                        Entry::Answer(answer) => answer,
+                        StepInput::Send(value) => Answer::Sent(value),
+                        StepInput::Throw(thrown) => Answer::Thrown(thrown),
+                        StepInput::Answer(answer) => answer,
                     });
                     drop(state);
                     return self.failing(api.switch(parked.greenlet.bind(py))).map(|()| None);
@@ -364,12 +364,12 @@ impl Strand {
         kept: Option<Carrier>,
         source: Option<Arc<Driven>>,
         context: Option<Py<PyAny>>,
-        input: Entry,
+        input: StepInput,
     ) -> PyResult<Carrier> {
         let resumption = match input {
-            Entry::Send(value) => Resumption::Send(source, value),
-            Entry::Throw(thrown) => Resumption::Throw(source, thrown),
-            Entry::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
+            StepInput::Send(value) => Resumption::Send(source, value),
+            StepInput::Throw(thrown) => Resumption::Throw(source, thrown),
+            StepInput::Answer(_) => return Err(PyRuntimeError::new_err("a nested call ended that nobody waits for")),
         };
         let depth = Depth::here();
         let carrier = Carrier::take(py, api, kept, depth)?;
@@ -466,8 +466,8 @@ impl Rider for Strand {
             None => Err(PyRuntimeError::new_err("a greenlet was switched to for a step that nobody makes")),
         };
         let stepped = stepped.map(|stepped| match stepped {
-            PySendResult::Next(awaited) => Sent::Awaits(awaited.unbind()),
-            PySendResult::Return(value) => Sent::Returned(value.unbind()),
+            PySendResult::Next(awaited) => SendResult::Awaits(awaited.unbind()),
+            PySendResult::Return(value) => SendResult::Returned(value.unbind()),
         });
         self.report(py, Report::Stepped(stepped))
     }

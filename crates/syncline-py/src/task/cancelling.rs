@@ -2,6 +2,7 @@
 
 use crate::call::outcome::is_cancelled;
 use crate::python::once::intern;
+use crate::python::signals;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -34,5 +35,5 @@ pub fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
         .is_truthy()
     };
     // Where there is nothing to cancel, the caller throws the error into the step instead.
-    cancel().unwrap_or(false)
+    signals::unbroken(py, cancel).unwrap_or(false)
 }

@@ -33,12 +33,12 @@ pub enum Step {
 }
 
 /// Makes a step outside of the task's own turns, as if it were one.
-pub fn as_the_task(
+pub fn as_the_task<T>(
     event_loop: &Bound<'_, PyAny>,
     task: &Bound<'_, PyAny>,
     context: &Py<PyAny>,
-    step: impl FnOnce() -> Step,
-) -> PyResult<Step> {
+    step: impl FnOnce() -> T,
+) -> PyResult<T> {
     let py = task.py();
     names::enter_task(py)?.call1((event_loop, task))?;
     let entered = Entered::new(context.bind(py));
@@ -93,6 +93,11 @@ impl Execution {
         self.nests() && self.strand.id() == strand
     }
 
+    /// Whether the user's code has begun. A sync function may be parked in a nested call before there is any coroutine.
+    pub fn has_begun(&self, py: Python<'_>) -> bool {
+        self.inner(py).is_some() || self.is_nested()
+    }
+
     pub fn inner<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
         self.strand.source.inner(py)
     }
@@ -101,8 +106,8 @@ impl Execution {
         self.strand.source.name(py)
     }
 
-    /// What it consists of, outermost first, while it is suspended: each layer's coroutine and, if that is in the middle
-    /// of a nested call, the greenlet that is parked there and what the nested call drives.
+    /// What it consists of, outermost first, while it is suspended: each layer's coroutine and, if that is in the
+    /// middle of a nested call, the greenlet that is parked there and what the nested call drives.
     pub fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
         self.strand.layers(py)
     }
@@ -129,7 +134,7 @@ impl Execution {
             // asyncio's "attached to a different loop" shows one loop, by its address. A note names both.
             explain_loop_mixup(kind, awaited.as_ref().map(|awaited| awaited.bind(py)));
         }
-        if self.inner(py).is_none() {
+        if !self.has_begun(py) {
             // Cancelled before its first step: the user's function is never called.
             self.strand.source.discard(py);
             return self.end(Outcome::Raised(PyErr::from_value(kind.clone())));
@@ -145,7 +150,11 @@ impl Execution {
         match stepped {
             Ok(PySendResult::Next(awaited)) => self.suspend(awaited),
             Ok(PySendResult::Return(value)) => self.end(Outcome::Returned(value.unbind())),
-            Err(error) => self.end(Outcome::Raised(without_trio_cancelled(py, error))),
+            Err(error) => {
+                // It may not have begun: late in the exit there are no greenlets any more.
+                self.strand.source.discard(py);
+                self.end(Outcome::Raised(without_trio_cancelled(py, error)))
+            }
         }
     }
 
@@ -153,7 +162,7 @@ impl Execution {
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.strand.source.discard(py);
         let closed = match self.inner(py) {
-            Some(_) if self.is_nested() => self.strand.close(py),
+            _ if self.is_nested() => self.strand.close(py),
             Some(inner) => inner.call_method0(intern!(py, "close")).map(drop),
             None => Ok(()),
         };

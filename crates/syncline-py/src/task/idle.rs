@@ -5,6 +5,7 @@ use crate::call::outcome::HAS_TRIO;
 use crate::coroutine::driven::{self, Input};
 use crate::python::context::Entered;
 use crate::python::once::intern;
+use crate::python::references;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::types::iterator::PySendResult;
@@ -61,6 +62,19 @@ impl Idling {
     /// What wakes the task, to be used on the loop's thread.
     pub fn waker(&self, py: Python<'_>) -> Py<PyAny> {
         self.idle.clone_ref(py)
+    }
+
+    /// Whether nothing but this wait's owner can wake the task: nobody else has what it waits for.
+    pub fn is_ours_alone(&self, py: Python<'_>) -> bool {
+        // The task has it, too.
+        self.waiting.is_none() && references::count(self.idle.bind(py)) == 2
+    }
+
+    /// The task is given up, and will never be woken.
+    pub fn forget(self, py: Python<'_>) {
+        if let Ok(idle) = self.idle.bind(py).cast::<Idle>() {
+            drop(Idle::wake_up(idle));
+        }
     }
 
     /// The task has its turn, and was sent or thrown `input`. What of that is meant for this wait is taken out of it.

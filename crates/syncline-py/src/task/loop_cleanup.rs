@@ -12,12 +12,13 @@ use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
-use crate::python::surroundings::is_imported;
+use crate::python::surroundings::is_in_use;
 use crate::switch::nestable;
 use crate::task::bridged::BridgedCoroutine;
 use crate::task::loops::turns_once;
-use crate::task::revival::revived;
-use crate::task::session::SessionCoroutine;
+use crate::task::revival::{revive_lost, revived};
+use crate::task::session::Session;
+use crate::task::session_task::SessionCoroutine;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet};
@@ -108,8 +109,8 @@ impl<'py> Cleanup<'_, 'py> {
     fn end_idle_sessions(&mut self) -> PyResult<Bound<'py, PySet>> {
         let idle = PySet::empty(self.event_loop.py())?;
         for task in self.tasks()? {
-            if let Some(session) = session_of(&task).filter(|session| session.get().session.is_idle()) {
-                session.get().session.end_by_closer(task.py())?;
+            if let Some(session) = session_of(&task).filter(|session| session.is_idle()) {
+                session.end_by_closer(task.py())?;
                 self.known.add(&task)?;
                 idle.add(task)?;
             }
@@ -167,7 +168,14 @@ impl<'py> Cleanup<'_, 'py> {
                 continue;
             }
             if let Some(session) = session_of(&task) {
-                session.get().session.end_after_this_step();
+                if session.is_idle() {
+                    // Its step has ended meanwhile, or it is a new one. Between two steps it refuses to be cancelled.
+                    session.end_by_closer(py)?;
+                    self.known.add(&task)?;
+                    ending.add(task)?;
+                    continue;
+                }
+                session.end_after_this_step();
             }
             match call_of(&task) {
                 Some(call) if call.knows_of_closing() => {}
@@ -236,7 +244,7 @@ type Tasks<'py> = Vec<Bound<'py, PyAny>>;
 
 /// Whether any resource was ever used.
 fn has_resources(py: Python<'_>) -> PyResult<bool> {
-    is_imported(py, intern!(py, "syncline._keepers"))
+    is_in_use(py, intern!(py, "_keepers"))
 }
 
 /// The type of what `aclose()` of an async generator returns: asyncio makes a task of that for one that was dropped.
@@ -249,7 +257,7 @@ fn closes_something(task: &Bound<'_, PyAny>) -> PyResult<bool> {
     if coroutine.get_type().name()? == ACLOSE {
         return Ok(true);
     }
-    let has_begun = is_imported(py, intern!(py, "syncline._nested"))?;
+    let has_begun = is_in_use(py, intern!(py, "_nested"))?;
     Ok(has_begun && names::closing_tasks(py)?.contains(task)?)
 }
 
@@ -309,7 +317,10 @@ impl Awaited for Turns<'_, '_> {
         match turned {
             Ok(()) => Ok(()),
             // First of all: it may come when the task is done, in the turn that is left.
-            Err(error) if signals::are_handlers(py, &error) => Err(error),
+            Err(error) if signals::are_handlers(py, &error) => {
+                revive_lost(self.event_loop);
+                Err(error)
+            }
             Err(_) if self.is_done() => Ok(()),
             // `SystemExit` and the like, raised by a task: the task's own affair, and the cleanup goes on.
             Err(error) if !signals::concerns_driver(py, &error) => {
@@ -347,15 +358,15 @@ impl Awaited for Turns<'_, '_> {
 /// The call whose coroutine a task of ours runs at the moment.
 fn call_of(task: &Bound<'_, PyAny>) -> Option<Arc<Call>> {
     if let Some(session) = session_of(task) {
-        return session.get().session.current_call();
+        return session.current_call();
     }
     let coroutine = task.call_method0(intern!(task.py(), "get_coro")).ok()?;
-    coroutine.cast_into::<BridgedCoroutine>().ok().map(|coroutine| Arc::clone(coroutine.get().call()))
+    coroutine.cast_into::<BridgedCoroutine>().ok().and_then(|coroutine| coroutine.get().call())
 }
 
-fn session_of<'py>(task: &Bound<'py, PyAny>) -> Option<Bound<'py, SessionCoroutine>> {
+fn session_of(task: &Bound<'_, PyAny>) -> Option<Arc<Session>> {
     let coroutine = task.call_method0(intern!(task.py(), "get_coro")).ok()?;
-    coroutine.cast_into::<SessionCoroutine>().ok()
+    coroutine.cast_into::<SessionCoroutine>().ok()?.get().session()
 }
 
 /// Whether `run_until_complete` ended because of `loop.stop()`. asyncio says so by this text alone.

@@ -166,6 +166,15 @@ pub fn show(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
+/// Whether it is a loop of ours on which tasks are made without anybody else's knowing: by no factory of the user's, and
+/// not in debug mode.
+pub fn makes_plain_tasks(event_loop: &Bound<'_, PyAny>) -> bool {
+    event_loop.cast::<BridgeLoop>().is_ok_and(|ours| {
+        let ours = ours.get();
+        ours.maker.load(Relaxed) == Maker::Ours as u8 && !ours.is_debugged.load(Relaxed)
+    })
+}
+
 /// Which task the strand of a new call belongs to. Without a task factory of the user's it is the task whose coroutine
 /// the core has made. With one, the task may have another coroutine around ours, and only the first step shows whose it
 /// is.
@@ -178,10 +187,11 @@ pub fn owner(event_loop: &Bound<'_, PyAny>) -> Owner {
 
 /// Whether we hear of each task that is made there (`caller::note_new_task`).
 pub fn tells_of_tasks(event_loop: &Bound<'_, PyAny>) -> bool {
-    nest::strands_here() || event_loop.is_instance_of::<BridgeLoop>()
+    nest::drives_strands() || event_loop.is_instance_of::<BridgeLoop>()
 }
 
-/// One of our factories without another inside has no say on a loop whose tasks run in strands anyway.
+/// Who makes the tasks of our calls on a loop with this task factory. A `TaskFactory` around no other one does not
+/// count where tasks run in strands anyway: they are made the same without it.
 fn maker_of(factory: &Bound<'_, PyAny>) -> Maker {
     if factory.is_none() {
         return Maker::Ours;

@@ -2,9 +2,10 @@
 
 use super::loops::{self, Maker};
 use super::steps;
+use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::switch::nestable;
+use pyo3::exceptions::PySystemError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -28,16 +29,33 @@ pub fn make_task<'py>(
         Maker::Shown => steps::make_task(coroutine, &options),
         // The user's factory decides how the task starts. An eager one may start it at once, as this is the loop's
         // thread.
-        Maker::Factory => event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options)),
+        Maker::Factory => {
+            let made = event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options))?;
+            if made.hasattr(intern!(py, "cancel"))? { Ok(made) } else { Err(errors::not_a_task(&made)) }
+        }
     }
 }
 
-/// Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step.
-#[pyfunction]
-pub fn start_task<'py>(
+/// The error that kept a task from being made. asyncio's C code overlooks an error of the loop's `call_soon`, and ends
+/// in a SystemError whose cause is the real one.
+pub fn real_error(py: Python<'_>, error: PyErr) -> PyErr {
+    match error.cause(py) {
+        Some(cause) if error.is_instance_of::<PySystemError>(py) => cause,
+        _ => error,
+    }
+}
+
+/// Has a coroutine of ours that has begun go on in another task, which begins in the loop's next turn.
+pub fn go_on_in_new_task<'py>(
     event_loop: &Bound<'py, PyAny>,
-    coroutine: Bound<'py, PyAny>,
-    context: Bound<'py, PyAny>,
+    coroutine: &Bound<'py, PyAny>,
+    context: Option<&Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    make_task(event_loop, &nestable::for_task_here(coroutine)?, &context.unbind())
+    let py = event_loop.py();
+    let options = PyDict::new(py);
+    options.set_item(intern!(py, "loop"), event_loop)?;
+    if let Some(context) = context {
+        options.set_item(intern!(py, "context"), context)?;
+    }
+    names::task(py)?.call((coroutine,), Some(&options))
 }

@@ -1,15 +1,17 @@
 //! Making a loop: what every loop of ours gets, whoever makes it.
 
 use super::bridged::BridgedCoroutine;
-use super::revival::settle_lost_step;
-use super::session::SessionCoroutine;
+use super::generators;
+use super::revival::{revive_lost, settle_lost_step};
+use super::session_task::SessionCoroutine;
+use super::starting;
 use crate::python::errors;
 use crate::python::log;
 use crate::python::main_end;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
@@ -33,6 +35,12 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
              Bridge(loop=...)",
         ));
     }
+    if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+        return Err(PyTypeError::new_err(
+            "loop_factory must return a new event loop, and returned one that is closed; it has to make one each time \
+             that it is called",
+        ));
+    }
     if let Err(error) = prepare(&event_loop, &handler) {
         signals::through(py, || event_loop.call_method0(intern!(py, "close")));
         return Err(error);
@@ -47,6 +55,7 @@ fn prepare<'py>(event_loop: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> 
     if known.is_none_or(|known| known.is_none()) {
         event_loop.call_method1(intern!(py, "set_exception_handler"), (handler,))?;
     }
+    generators::keep(event_loop)?;
     main_end::attend(py, event_loop)
 }
 
@@ -95,12 +104,13 @@ fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>) -> 
         return Ok(false);
     }
     let _ = signals::keep(py, PyErr::from_value(error));
+    revive_lost(event_loop);
     event_loop.call_method0(intern!(py, "stop"))?;
     Ok(true)
 }
 
 /// Whether the caller of a call of ours knows already what the handler is told: that a step failed outside of its
-/// coroutine (which ends the call), or that a task is still pending whose call has ended.
+/// coroutine (which ends the call), or ended the program, or that a task is still pending whose call has ended.
 fn is_known_to_a_caller(what: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = what.py();
     let get = |key: &str| what.call_method1(intern!(py, "get"), (key,));
@@ -108,13 +118,20 @@ fn is_known_to_a_caller(what: &Bound<'_, PyAny>) -> PyResult<bool> {
     if !handle.is_none() && !error.is_none() {
         return settle_lost_step(&handle, &PyErr::from_value(error));
     }
+    if starting::is_starting() && handle.is_none() && !error.is_none() {
+        return Ok(!error.is_instance_of::<PyException>());
+    }
     if task.is_none() || !error.is_none() {
         return Ok(false);
     }
     let coroutine = task.call_method0(intern!(py, "get_coro"))?;
-    if let Ok(session) = coroutine.cast::<SessionCoroutine>() {
+    if let Ok(coroutine) = coroutine.cast::<SessionCoroutine>() {
         // The task was never made to its end: what broke that off is known.
-        return Ok(!session.get().session.is_task(&task));
+        return Ok(!coroutine.get().session().is_some_and(|session| session.is_task(&task)));
     }
-    Ok(coroutine.cast::<BridgedCoroutine>().is_ok_and(|coroutine| coroutine.get().call().is_settled()))
+    if starting::starts(&coroutine) {
+        return Ok(true);
+    }
+    let call = coroutine.cast::<BridgedCoroutine>().ok().and_then(|coroutine| coroutine.get().call());
+    Ok(call.is_some_and(|call| call.is_settled()))
 }

@@ -1,45 +1,81 @@
 //! Tasks that lost their step.
 //!
 //! What a signal handler raises may come up in the middle of asyncio's own code: after a loop has taken a task's step
-//! off its queue and before it makes the step, where a task that starts eagerly asks for its next step, or where a future
-//! that is done asks for the step of the task that waits for it. Then nothing steps that task any more, and a
-//! cancellation never gets to it. asyncio alone has this race, too; but our callers wait for the task, and must not wait
-//! in vain. So another task takes its place.
+//! off its queue and before it makes the step, where a task that starts eagerly asks for its next step, or where a
+//! future that is done asks for the step of the task that waits for it. Then nothing steps that task any more, and a
+//! cancellation never gets to it. asyncio alone has this race, too; but our callers wait for the task, or for one that
+//! waits for it, and must not wait in vain. So the task is given another step. From Python 3.15 on, where a task can't be
+//! initialized again, another task takes its place, if our caller waits for that very task or the loop ends.
 
 use super::bridged::BridgedCoroutine;
-use super::session::SessionCoroutine;
+use super::making::go_on_in_new_task;
+use super::session_task::SessionCoroutine;
 use crate::call::state::Call;
+use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
-use pyo3::exceptions::PySystemError;
+use crate::python::signals;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// The error that kept a task from being made. asyncio's C code overlooks an error of the loop's `call_soon`, and ends
-/// in a SystemError whose cause is the real one.
-pub fn real_error(py: Python<'_>, error: PyErr) -> PyErr {
-    match error.cause(py) {
-        Some(cause) if error.is_instance_of::<PySystemError>(py) => cause,
-        _ => error,
+/// What a signal handler raised came out of a turn of the loop: gives all tasks that have lost their step another one.
+pub fn revive_lost(event_loop: &Bound<'_, PyAny>) {
+    let py = event_loop.py();
+    let tasks = || names::all_tasks(py)?.call1((event_loop,))?.try_iter()?.collect::<PyResult<Vec<_>>>();
+    let revived = signals::unbroken(py, tasks).and_then(|tasks| {
+        tasks.iter().try_for_each(|task| {
+            let is_lost = signals::unbroken(py, || Ok(can_step_again(task)? && is_lost(event_loop, task)?))?;
+            if is_lost { step_again(event_loop, task) } else { Ok(()) }
+        })
+    });
+    if let Err(error) = revived {
+        log::log(py, "error", "tasks that a signal may have interrupted could not be looked at", Some(&error));
     }
 }
 
-/// Has a coroutine of ours that has begun go on in another task, which begins in the loop's next turn.
-pub fn go_on_in_new_task<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    coroutine: &Bound<'py, PyAny>,
-    context: Option<&Py<PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn can_step_again(task: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(task.py().version_info() < (3, 15) && task.is_instance(names::task(task.py())?)?)
+}
+
+/// Has the loop make a step of a task that has lost it. asyncio's tasks ask for one when they are initialized.
+fn step_again(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
+    let callbacks: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)> = match task.getattr(intern!(py, "_callbacks"))? {
+        none if none.is_none() => Vec::new(),
+        callbacks => callbacks.extract()?,
+    };
+    let is_to_be_cancelled = task.getattr(intern!(py, "_must_cancel"))?.is_truthy()?;
     let options = PyDict::new(py);
     options.set_item(intern!(py, "loop"), event_loop)?;
-    if let Some(context) = context {
+    options.set_item(intern!(py, "name"), task.call_method0(intern!(py, "get_name"))?)?;
+    if let Some(context) = context_of(task)? {
         options.set_item(intern!(py, "context"), context)?;
     }
-    names::task(py)?.call((coroutine,), Some(&options))
+    let coroutine = task.call_method0(intern!(py, "get_coro"))?;
+    let initialize = names::task(py)?.getattr(intern!(py, "__init__"))?;
+    signals::unbroken(py, || {
+        if is_lost(event_loop, task)? {
+            initialize.call((task, &coroutine), Some(&options))?;
+        }
+        Ok(())
+    })?;
+    for (callback, context) in callbacks {
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "context"), context)?;
+        task.call_method(intern!(py, "add_done_callback"), (callback,), Some(&options))?;
+    }
+    if is_to_be_cancelled {
+        task.call_method0(intern!(py, "cancel"))?;
+    }
+    Ok(())
 }
 
-/// If the call's task has lost its step, another one takes its place.
+/// The task's context. Tasks tell it in Python 3.12 and later only.
+fn context_of<'py>(task: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    task.getattr_opt(intern!(task.py(), "get_context"))?.map(|context| context.call0()).transpose()
+}
+
+/// If the call's task has lost its step, it gets another one, or another task takes its place.
 pub fn revive_if_lost(event_loop: &Bound<'_, PyAny>, call: &Call) -> PyResult<()> {
     if let Some(task) = call.task(event_loop.py())
         && let Some(new) = revived(event_loop, &task)?
@@ -49,25 +85,24 @@ pub fn revive_if_lost(event_loop: &Bound<'_, PyAny>, call: &Call) -> PyResult<()
     Ok(())
 }
 
-/// The task that takes the place of one that has lost its step; `None` if it has not.
+/// The same for any task. Returns the one that takes its place, if one does.
 pub fn revived<'py>(event_loop: &Bound<'py, PyAny>, task: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = event_loop.py();
     if !is_lost(event_loop, task)? {
         return Ok(None);
     }
+    if can_step_again(task)? {
+        return step_again(event_loop, task).map(|()| None);
+    }
     let coroutine = task.call_method0(intern!(py, "get_coro"))?;
-    // Tasks tell their context in Python 3.12 and later only.
-    let context = match task.getattr_opt(intern!(py, "get_context"))? {
-        Some(context) => Some(context.call0()?.unbind()),
-        None => None,
-    };
+    let context = context_of(task)?.map(Bound::unbind);
     let new = go_on_in_new_task(event_loop, &coroutine, context.as_ref())?;
     // The old task stays pending for ever. A loop that ends would wait for it, and asyncio would report it when it is
     // dropped.
     names::unregister_task(py)?.call1((task,))?;
     let _ = task.setattr(intern!(py, "_log_destroy_pending"), false);
-    if let Ok(session) = coroutine.cast::<SessionCoroutine>() {
-        session.get().session.goes_on_in(&new);
+    if let Some(session) = coroutine.cast::<SessionCoroutine>().ok().and_then(|coroutine| coroutine.get().session()) {
+        session.goes_on_in(&new);
     }
     Ok(Some(new))
 }

@@ -16,24 +16,21 @@
 
 use super::cancelling::{cancels, is_cancelled_error, is_repeated};
 use super::closer::Closer;
-use crate::call::caller::serve_asgiref;
-use crate::call::outcome::{Outcome, is_trio_cancelled};
+use super::spare_sessions::{LentTask, SessionTask};
+use crate::call::outcome::{Outcome, cancelled_error, is_trio_cancelled};
 use crate::call::state::Call;
-use crate::call::waiting_tasks;
 use crate::coroutine::driven::Input;
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::signals;
-use crate::switch::kinds::{Steppable, StrandId};
-use crate::switch::parked::{self, LayerView};
+use crate::switch::parked::LayerView;
 use crate::switch::stepper::Owner;
 use crate::task::execution::{Execution, Step, as_the_task};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::loops;
-use crate::task::making::make_task;
 use crate::task::shown;
-use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyWeakrefReference};
 use std::sync::Arc;
@@ -41,7 +38,9 @@ use syncline_core::sync::{Mutex, lock};
 
 #[derive(Default)]
 struct State {
-    task: Option<Py<PyAny>>,
+    /// The task of an earlier session, until this one takes it.
+    lent: Option<LentTask>,
+    task: Option<SessionTask>,
     /// The wait between two steps (2).
     idle: Option<Idling>,
     current: Option<Arc<Execution>>,
@@ -66,8 +65,15 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(py: Python<'_>, context: Py<PyAny>, generator: Option<Py<PyWeakrefReference>>) -> Arc<Self> {
-        Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, state: Mutex::default() })
+    /// With `lent`, in its context.
+    pub fn new(
+        py: Python<'_>,
+        context: Py<PyAny>,
+        lent: Option<LentTask>,
+        generator: Option<Py<PyWeakrefReference>>,
+    ) -> Arc<Self> {
+        let state = Mutex::new(State { lent, ..State::default() });
+        Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, state })
     }
 
     /// Whether no more steps can come.
@@ -99,30 +105,38 @@ impl Session {
         self.current().map(|execution| Arc::clone(&execution.call))
     }
 
-    /// Makes a step. `enters` says whether it may begin right here, in the task's stead: the loop counts as running in
-    /// this thread, and no task is in the middle of a step. Otherwise the task is woken, and makes it in its next turn.
-    pub fn begin(
-        self: &Arc<Self>,
-        event_loop: &Bound<'_, PyAny>,
-        call: &Arc<Call>,
-        target: Target,
-        is_last: bool,
-        enters: bool,
-    ) -> PyResult<()> {
-        let py = event_loop.py();
+    /// Whether a step can be made. If not, this has seen to its call. Gives the target back if so.
+    pub fn admit(&self, py: Python<'_>, call: &Arc<Call>, target: Target, is_last: bool) -> Option<Target> {
         if self.has_ended() {
             target.discard(py);
-            call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, call.runner_name())));
-            return Ok(());
+            // Whoever has left need not be told.
+            let is_told = !call.is_abandoned();
+            let error = if is_told { errors::closed_meanwhile(py, call.runner_name()) } else { cancelled_error(py) };
+            call.settle(py, Outcome::Raised(error));
+            return None;
         }
         if is_last && call.is_abandoned() && self.current_call().is_some() {
             // The object was dropped while its producer is in the middle of a step: the last step comes after that one.
             self.on_shutdown(Closer::Last(target));
             self.end_after_this_step();
-            return Ok(());
+            return None;
         }
-        serve_asgiref(self.context.bind(py), call)?;
-        let task = self.task(event_loop)?;
+        Some(target)
+    }
+
+    /// Makes a step. `enters` says whether it may begin right here, in the task's stead: the loop counts as running in
+    /// this thread, and no task is in the middle of a step. Otherwise the task is woken, and makes it in its next turn.
+    /// Returns the outcome of a step that is over, for its call, and whether it was the last one.
+    pub fn step(
+        self: &Arc<Self>,
+        event_loop: &Bound<'_, PyAny>,
+        task: &Bound<'_, PyAny>,
+        call: &Arc<Call>,
+        target: Target,
+        is_last: bool,
+        enters: bool,
+    ) -> PyResult<Option<(Outcome, bool)>> {
+        let py = event_loop.py();
         let execution = Arc::new(Execution::new(Arc::clone(call), target, loops::owner(event_loop)));
         let done_by_this_step = {
             let mut state = lock(&self.state);
@@ -132,19 +146,19 @@ impl Session {
         };
         drop(done_by_this_step);
         if !enters {
-            call.suspended_in(task);
-            return self.wake(py);
+            call.suspended_in(task.clone());
+            return self.wake(py).map(|()| None);
         }
-        let step = as_the_task(event_loop, &task, &self.context, || execution.send(py.None().bind(py)))?;
+        let step = as_the_task(event_loop, task, &self.context, || execution.send(py.None().bind(py)))?;
         match step {
             Step::Awaits(awaited) => {
                 lock(&self.state).handed_over = Some(awaited);
-                call.suspended_in(task);
-                self.go_on(py)
+                call.suspended_in(task.clone());
+                self.go_on(py).map(|()| None)
             }
             Step::Ended(outcome) => {
-                self.settle(py, &execution, outcome);
-                if self.is_ending() { self.go_on(py) } else { Ok(()) }
+                let was_last = self.note_end(py, call, &outcome);
+                Ok(Some((outcome, was_last)))
             }
         }
     }
@@ -171,28 +185,45 @@ impl Session {
         self.wake(py)
     }
 
-    fn task<'py>(self: &Arc<Self>, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = event_loop.py();
-        if let Some(task) = &lock(&self.state).task {
-            return Ok(task.bind(py).clone());
-        }
-        let coroutine =
-            Bound::new(py, SessionCoroutine { session: Arc::clone(self), event_loop: event_loop.clone().unbind() })?;
-        let task = make_task(event_loop, coroutine.as_any(), &self.context).inspect_err(|_| self.dismiss_task(py))?;
-        lock(&self.state).task = Some(task.clone().unbind());
-        Ok(task)
+    pub fn take_lent(&self) -> Option<LentTask> {
+        lock(&self.state).lent.take()
     }
 
-    /// The making of the task was broken off by a signal handler's exception. Where it has begun all the same, it ends, and
-    /// the session is as before.
-    fn dismiss_task(&self, py: Python<'_>) {
+    /// It has a task, which waits already if `idle` is there.
+    pub fn set_task(&self, task: SessionTask, idle: Option<Idling>) {
+        let replaced = {
+            let mut state = lock(&self.state);
+            let idle = idle.and_then(|idle| state.idle.replace(idle));
+            (state.task.replace(task), idle)
+        };
+        drop(replaced);
+    }
+
+    /// Takes the task of a session that has nothing left to do, and what it waits for.
+    pub fn take_task(&self) -> Option<(SessionTask, Idling)> {
+        let mut state = lock(&self.state);
+        if !state.ending || state.current.is_some() || !matches!(state.closer, None | Some(Closer::Nothing)) {
+            return None;
+        }
+        let idle = state.idle.take()?;
+        state.task.take().map(|own| (own, idle))
+    }
+
+    /// The task serves others.
+    pub fn note_ended(&self) {
+        lock(&self.state).ended = true;
+    }
+
+    /// The making of the task was broken off by a signal handler's exception. Where it has begun all the same, it ends,
+    /// and the session is as before.
+    pub fn dismiss_task(&self, py: Python<'_>) {
         lock(&self.state).ended = true;
         signals::through(py, || self.go_on(py));
         lock(&self.state).ended = false;
     }
 
     /// Has the task take its turn at once. For a moment when no task runs.
-    fn go_on(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn go_on(&self, py: Python<'_>) -> PyResult<()> {
         let waker = lock(&self.state).idle.as_ref().map(|idle| idle.waker(py));
         waker.map_or(Ok(()), |waker| idle::go_on(py, &waker))
     }
@@ -211,33 +242,34 @@ impl Session {
                 .is_some_and(|generator| generator.getattr(intern!(py, "ag_frame")).is_ok_and(|frame| frame.is_none()))
     }
 
-    /// The step is over. Its call is settled last: from then on the caller may send the next step.
-    fn settle(&self, py: Python<'_>, execution: &Execution, outcome: Outcome) {
-        let is_over = matches!(&outcome, Outcome::Raised(error) if self.is_over_by(py, error));
-        let (task, freed) = {
+    /// The step is over. Its call is to be settled after this: from then on the caller may send the next step.
+    /// Returns whether none comes any more.
+    fn note_end(&self, py: Python<'_>, call: &Call, outcome: &Outcome) -> bool {
+        let is_over = matches!(outcome, Outcome::Raised(error) if self.is_over_by(py, error));
+        let (task, freed, is_ending) = {
             let mut state = lock(&self.state);
-            state.returned = matches!(&outcome, Outcome::Returned(_));
+            state.returned = matches!(outcome, Outcome::Returned(_));
             state.ending |= is_over;
             let freed =
                 (state.current.take(), state.handed_over.take(), if is_over { state.closer.take() } else { None });
-            (state.task.as_ref().map(|task| task.clone_ref(py)), freed)
+            (state.task.as_ref().map(|own| own.task.clone_ref(py)), freed, state.ending)
         };
         drop(freed);
         // Our cancellations were meant for this step alone, so they are taken back: in later steps, timeouts and cancel
         // scopes would take them for their own. The same goes for the one cancellation by a trio loop that ends.
-        let cancelled_by_loop = matches!(&outcome, Outcome::Raised(error) if is_trio_cancelled(py, error)).into();
-        for _ in 0..execution.call.take_cancellations().max(cancelled_by_loop) {
+        let cancelled_by_loop = matches!(outcome, Outcome::Raised(error) if is_trio_cancelled(py, error)).into();
+        for _ in 0..call.take_cancellations().max(cancelled_by_loop) {
             if let Some(task) = &task
                 && let Err(error) = task.call_method0(py, intern!(py, "uncancel"))
             {
                 error.write_unraisable(py, Some(task.bind(py)));
             }
         }
-        execution.call.settle(py, outcome);
+        is_ending
     }
 
     /// One turn of the task. `None` when it is over.
-    fn turn<'py>(&self, event_loop: &Bound<'py, PyAny>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
+    pub fn turn<'py>(&self, event_loop: &Bound<'py, PyAny>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let py = event_loop.py();
         let mut input = input;
         let idle = lock(&self.state).idle.take();
@@ -265,7 +297,7 @@ impl Session {
                 match self.next_of_its_own(py) {
                     Some(execution) => lock(&self.state).current = Some(Arc::new(execution)),
                     None if lock(&self.state).ended => {
-                        self.forget_task();
+                        self.forget_task(py);
                         return Ok(None);
                     }
                     None => return self.rest(event_loop).map(Some),
@@ -289,7 +321,10 @@ impl Session {
             };
             match step {
                 Step::Awaits(awaited) => return Ok(Some(awaited)),
-                Step::Ended(outcome) => self.settle(py, &execution, outcome),
+                Step::Ended(outcome) => {
+                    self.note_end(py, &execution.call, &outcome);
+                    execution.call.settle(py, outcome);
+                }
             }
         }
     }
@@ -325,25 +360,29 @@ impl Session {
 
     /// Whether the task was cancelled and that has not been taken back by `uncancel`. Before Python 3.13 a task throws
     /// a cancellation even if it was taken back.
-    fn is_cancelling(&self, py: Python<'_>) -> bool {
+    pub fn is_cancelling(&self, py: Python<'_>) -> bool {
         let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
         // Our tasks in trio have no such method: there the answer is no.
         asked.is_none_or(|asked| asked.is_ok_and(|count| count.is_truthy(py).unwrap_or(true)))
     }
 
     pub fn is_task(&self, task: &Bound<'_, PyAny>) -> bool {
-        lock(&self.state).task.as_ref().is_some_and(|known| known.is(task))
+        lock(&self.state).task.as_ref().is_some_and(|own| own.task.is(task))
     }
 
     /// Another task takes the place of the session's, which lost its step.
     pub fn goes_on_in(&self, task: &Bound<'_, PyAny>) {
-        let replaced = lock(&self.state).task.replace(task.clone().unbind());
+        let replacement = task.clone().unbind();
+        let replaced = match &mut lock(&self.state).task {
+            Some(own) => std::mem::replace(&mut own.task, replacement),
+            None => replacement,
+        };
         drop(replaced);
     }
 
     /// The session's task, once it has one.
     pub fn known_task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        lock(&self.state).task.as_ref().map(|task| task.clone_ref(py))
+        lock(&self.state).task.as_ref().map(|own| own.task.clone_ref(py))
     }
 
     pub fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
@@ -355,142 +394,27 @@ impl Session {
         shown::name(py, self.generator.as_ref(), self.current())
     }
 
-    fn current(&self) -> Option<Arc<Execution>> {
+    pub fn current(&self) -> Option<Arc<Execution>> {
         lock(&self.state).current.clone()
     }
 
     /// Opens a ring: a task keeps its coroutine even when it has ended, and the coroutine keeps the session.
-    fn forget_task(&self) {
-        let task = lock(&self.state).task.take();
-        drop(task);
+    fn forget_task(&self, py: Python<'_>) {
+        let own = lock(&self.state).task.take();
+        if let Some(own) = own {
+            own.end(py);
+        }
     }
 
     /// The task is gone, and with it all that the session still had to do. Its current step is closed.
-    fn abort(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn abort(&self, py: Python<'_>) -> PyResult<()> {
         let (current, freed) = {
             let mut state = lock(&self.state);
             state.ended = true;
             (state.current.take(), (state.idle.take(), state.handed_over.take(), state.closer.take()))
         };
         drop(freed);
-        self.forget_task();
+        self.forget_task(py);
         current.map_or(Ok(()), |execution| execution.close(py))
-    }
-}
-
-/// The coroutine of a session's task.
-// No `__traverse__`: session, task and coroutine refer to each other only until the session ends.
-#[pyclass(frozen, module = "syncline._core")]
-pub struct SessionCoroutine {
-    pub session: Arc<Session>,
-    event_loop: Py<PyAny>,
-}
-
-impl SessionCoroutine {}
-
-impl Steppable for SessionCoroutine {
-    fn runs_in(&self, strand: StrandId) -> bool {
-        self.session.current().is_some_and(|execution| execution.runs_in(strand))
-    }
-
-    /// Here yes; `runs_in` then asks the current step.
-    fn nests(&self) -> bool {
-        true
-    }
-
-    fn is_nested(&self) -> bool {
-        self.session.current().is_some_and(|execution| execution.is_nested())
-    }
-
-    fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
-        self.session.layers(py)
-    }
-
-    fn waiter(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        waiting_tasks::of(py, &self.session.current_call()?)
-    }
-
-    fn name(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.session.name(py)
-    }
-}
-
-#[pymethods]
-impl SessionCoroutine {
-    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.session.turn(self.event_loop.bind(py), Input::Nothing)
-    }
-
-    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.session.turn(self.event_loop.bind(py), Input::Sent(value))?.ok_or_else(|| PyStopIteration::new_err(()))
-    }
-
-    #[pyo3(signature = (error, _value=None, _traceback=None))]
-    fn throw(
-        &self,
-        py: Python<'_>,
-        error: &Bound<'_, PyAny>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let error = if error.is_instance_of::<pyo3::types::PyType>() { &error.call0()? } else { error };
-        self.session.turn(self.event_loop.bind(py), Input::Thrown(error))?.ok_or_else(|| PyStopIteration::new_err(()))
-    }
-
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.session.abort(py)
-    }
-
-    fn __repr__(&self) -> &'static str {
-        "<session>"
-    }
-
-    /// For trio's loop, which ends its sessions itself.
-    #[getter]
-    fn is_idle(&self) -> bool {
-        self.session.is_idle()
-    }
-
-    fn end(&self, py: Python<'_>) -> PyResult<()> {
-        self.session.end_by_closer(py)
-    }
-
-    #[getter]
-    fn cr_frame(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        parked::of_stack(py, self.session.layers(py), "cr_frame")
-    }
-
-    #[getter]
-    fn cr_await(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        parked::of_stack(py, self.session.layers(py), "cr_await")
-    }
-
-    #[getter]
-    fn __name__(&self) -> &'static str {
-        "session"
-    }
-
-    #[getter]
-    fn __qualname__(&self) -> &'static str {
-        "session"
-    }
-}
-
-impl Drop for SessionCoroutine {
-    fn drop(&mut self) {
-        // The loop may have been closed with this task pending: whoever waits for a step has to be told.
-        errors::in_destructor(|py| {
-            if let Err(error) = self.session.abort(py) {
-                error.write_unraisable(py, None);
-            }
-        });
     }
 }

@@ -1,11 +1,9 @@
 //! Starting a call on its loop's thread.
 
-use super::bridged::BridgedCoroutine;
-use super::loops;
-use super::making::make_task;
-use super::revival::{go_on_in_new_task, real_error};
+use super::fresh::start_task;
 use super::session::Session;
-use crate::call::caller::{note_call, serve_asgiref};
+use super::session_task;
+use super::spare::SpareTask;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::coroutine::target::Target;
@@ -33,9 +31,31 @@ impl RunIn {
 }
 
 /// Starts the call in a task of `event_loop`, which runs in this thread. When this returns, the first step has been
-/// made if tasks can start eagerly (Python 3.12 and later), a session's step if `enters` (see `Session::begin`). An
+/// made if tasks can start eagerly (Python 3.12 and later), a session's step if `enters` (see `Session::step`). An
 /// error settles the call.
 pub fn start_call(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, run_in: RunIn, enters: bool) {
+    start(event_loop, call, target, run_in, enters, None);
+}
+
+/// The same on a loop that has a spare task, with the first step.
+pub fn start_call_with_step(
+    event_loop: &Bound<'_, PyAny>,
+    call: &Arc<Call>,
+    target: Target,
+    run_in: RunIn,
+    spare: &SpareTask,
+) {
+    start(event_loop, call, target, run_in, true, Some(spare));
+}
+
+fn start(
+    event_loop: &Bound<'_, PyAny>,
+    call: &Arc<Call>,
+    target: Target,
+    run_in: RunIn,
+    enters: bool,
+    spare: Option<&SpareTask>,
+) {
     let py = event_loop.py();
     if call.is_abandoned() && !run_in.is_due_anyway() {
         // Its caller has gone on without it, and been told that the call did not end: so it must not begin now.
@@ -44,37 +64,22 @@ pub fn start_call(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Targe
         return;
     }
     let started = match run_in {
-        RunIn::Session { session, is_last } => session.begin(event_loop, call, target, is_last, enters),
-        RunIn::Task(context) => start_task(event_loop, call, target, &context),
+        RunIn::Session { session, is_last } => {
+            let spare = spare.map(|spare| &*spare.sessions);
+            session_task::begin(event_loop, call, target, &session, is_last, enters, spare)
+        }
+        RunIn::Task(context) => match spare {
+            Some(spare) => spare.start(event_loop, call, target, &context),
+            None => start_task(event_loop, call, target, &context),
+        },
     };
     if let Err(error) = started {
+        let has_begun = call.is_settled() || call.task(py).is_some();
+        if has_begun && call.is_driven_by_its_thread() && signals::are_handlers(py, &error) {
+            // It came in the loop's own code, after the step. The caller's wait raises it, and cancels what has begun.
+            let _ = signals::keep(py, error);
+            return;
+        }
         call.settle(py, Outcome::Raised(error));
-    }
-}
-
-fn start_task(event_loop: &Bound<'_, PyAny>, call: &Arc<Call>, target: Target, context: &Py<PyAny>) -> PyResult<()> {
-    let py = event_loop.py();
-    serve_asgiref(context.bind(py), call)?;
-    if !loops::tells_of_tasks(event_loop) {
-        note_call(context.bind(py), call)?;
-    }
-    let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target, loops::owner(event_loop)))?;
-    match make_task(event_loop, coroutine.as_any(), context) {
-        Ok(task) => {
-            call.suspended_in(task);
-            Ok(())
-        }
-        Err(error) => {
-            let error = real_error(py, error);
-            if signals::are_handlers(py, &error) && coroutine.get().has_begun(py) {
-                // What a signal handler has raised is for the caller, whose wait keeps it, and cancels what has begun.
-                // To be cancelled the coroutine needs a task.
-                let task = go_on_in_new_task(event_loop, coroutine.as_any(), Some(context))?;
-                call.suspended_in(task);
-                let _ = signals::keep(py, error);
-                return Ok(());
-            }
-            coroutine.get().fail(py, error)
-        }
     }
 }

@@ -5,9 +5,11 @@
 //! 1. What the task sends or throws gets to the coroutine as it is, and leaves no frame in an error's traceback: the
 //!    native coroutine is resumed here without an error, and has the coroutine make its next step by itself.
 
+use super::copies::copies;
 use crate::coroutine::driven::{self, Thrown};
 use crate::python::names;
 use crate::python::once::intern;
+use crate::python::signals;
 use crate::switch::kinds;
 use crate::switch::parked::LayerView;
 use pyo3::exceptions::PyStopIteration;
@@ -16,7 +18,7 @@ use pyo3::types::iterator::PySendResult;
 use pyo3::types::{PyDict, PyType};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use syncline_core::sync::{Mutex, replace, take};
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 #[pyclass(frozen, module = "syncline._core")]
 pub struct Steps {
@@ -48,7 +50,8 @@ impl Steps {
 
 #[pymethods]
 impl Steps {
-    /// If it `has_begun`, the native coroutine takes one step without this one, before its task takes its first.
+    /// `has_begun`: whoever makes the native coroutine has it take one step before there is a task, in which it comes
+    /// to await this; `coroutine` makes no step then.
     #[new]
     #[pyo3(signature = (coroutine, *, has_begun))]
     fn new(py: Python<'_>, coroutine: Py<PyAny>, has_begun: bool) -> Self {
@@ -57,6 +60,9 @@ impl Steps {
 
     /// Has the coroutine make a step. False at its end; then `result` is what it returned. It raises what ends it.
     fn make(&self, py: Python<'_>) -> PyResult<bool> {
+        if lock(&self.awaited).is_some() {
+            return Ok(true); // The task was not told yet: a signal handler's exception came in between (`pass_on`).
+        }
         let coroutine = self.coroutine.bind(py);
         let stepped = match take(&self.thrown) {
             Some(error) => driven::throw(coroutine, Thrown::new(error.bind(py), None, None)),
@@ -87,9 +93,10 @@ impl Steps {
         take(&self.result)
     }
 
-    /// Its layers, as `Strand::layers`.
-    fn layers(&self, py: Python<'_>) -> Vec<LayerView> {
-        layers_of(self.coroutine.bind(py))
+    /// What the task is to await until the next step: copies of the frames that are suspended, and below them this.
+    fn copies<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let layers = layers_of(slf.get().coroutine.bind(slf.py()));
+        copies(layers, slf.clone().into_any())
     }
 
     /// The task that waits for this one, if that is known.
@@ -115,7 +122,7 @@ impl Steps {
         self.__next__().ok_or_else(|| PyStopIteration::new_err(()))
     }
 
-    /// By 1: the next step throws it.
+    /// By 1: ends what awaits this, and has the next step throw the error.
     #[pyo3(signature = (error, _value=None, _traceback=None))]
     fn throw(
         &self,
@@ -127,7 +134,20 @@ impl Steps {
         Err(PyStopIteration::new_err(()))
     }
 
-    /// The same, without an end.
+    /// For an error that came up between two steps: whether it is a signal handler's. That is for whoever drives the
+    /// loop, who has it raised once the task has done what it is about to. The coroutine would end by it, and what it
+    /// waits for would be left to clean up alone.
+    fn pass_on(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> bool {
+        let error = PyErr::from_value(error.clone());
+        let is_handlers = signals::are_handlers(py, &error);
+        if is_handlers {
+            let _ = signals::keep(py, error);
+            signals::pass_on_outside(py);
+        }
+        is_handlers
+    }
+
+    /// Has the next step throw the error.
     fn give(&self, error: &Bound<'_, PyAny>) -> PyResult<()> {
         let error = if error.is_instance_of::<PyType>() { error.call0()? } else { error.clone() };
         drop(take(&self.awaited));

@@ -10,7 +10,7 @@
 //!    end, for a limited time. Cancelled again, it does the same: to tell them twice would break off the cleanup.
 
 use super::inbox::{Inbox, here};
-use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::outcome::{Outcome, is_cancelled, is_ordinary, whatever_became};
 use crate::call::wait::FOR_EVER;
 use crate::coroutine::driven::{self, Input};
 use crate::python::errors;
@@ -19,6 +19,7 @@ use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
 use crate::python::surroundings::is_in_trio_task;
+use crate::task::cancelling::is_repeated;
 use crate::task::idle;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -102,19 +103,22 @@ pub trait Operation: Send + Sync {
         let _ = py;
         None
     }
+    /// Whether it ended before it could learn of that: the cancellation is still to be raised. Asked before `end`.
+    fn was_told_in_vain(&self) -> bool {
+        false
+    }
 }
 
 /// What the function returned or raised that another thread has called for a task.
 pub fn result_of(py: Python<'_>, outcome: Option<Outcome>) -> PyResult<Py<PyAny>> {
     match outcome {
-        Some(Outcome::Returned(value)) => Ok(value),
         Some(Outcome::Raised(error)) if error.is_instance_of::<PyStopIteration>(py) => {
             let explained = PyRuntimeError::new_err(
                 "a function in another thread raised StopIteration, which can't be raised in a coroutine",
             );
             Err(errors::from_cause(py, explained, error))
         }
-        Some(Outcome::Raised(error)) => Err(error),
+        Some(outcome) => outcome.arrive(py),
         None => Err(PyRuntimeError::new_err("the task was woken before the function had ended")),
     }
 }
@@ -157,9 +161,20 @@ impl Pending {
     }
 
     fn end(&self, py: Python<'_>) -> PyErr {
+        self.end_by(py, false)
+    }
+
+    /// `is_cancelled_last`: by a cancellation that came after the one of which the operation was told, and after its end.
+    fn end_by(&self, py: Python<'_>, is_cancelled_last: bool) -> PyErr {
         self.has_begun.store(false, Relaxed);
         let cancelled_by = take(&self.cancelled_by);
+        // As where a task is cancelled whose future is done already: it gets the cancellation, and not the result. Else
+        // the cancellation would be lost, and the task would go on.
+        let is_in_vain = cancelled_by.is_some() && (is_cancelled_last || self.operation.was_told_in_vain());
         match (self.operation.end(py), cancelled_by) {
+            (ended, Some(ours)) if is_in_vain && is_ordinary(py, ended.as_ref()) => {
+                whatever_became(py, PyErr::from_value(ours.into_bound(py)), ended.as_ref())
+            }
             (Ok(value), _) => PyStopIteration::new_err((value,)),
             // Libraries know their cancellations by the object.
             (Err(error), Some(ours)) if is_cancelled(py, &error) => PyErr::from_value(ours.into_bound(py)),
@@ -173,10 +188,20 @@ impl Pending {
         let has_begun = self.has_begun.swap(false, Relaxed);
         if has_begun {
             self.operation.cancel(py);
+            // Here nobody can raise it: the task has gone on, or is gone.
+            signals::pass_on(py);
         }
     }
 
+    /// A task that awaits can't raise what a signal handler raised meanwhile: it would leave the operation without its
+    /// cleanup. It is for whoever drives the loop, who cancels the task if need be.
     fn turn<'py>(slf: &Bound<'py, Self>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
+        let turned = Self::go_on(slf, input);
+        signals::pass_on(slf.py());
+        turned
+    }
+
+    fn go_on<'py>(slf: &Bound<'py, Self>, input: Input<'_, 'py>) -> PyResult<Py<PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         let _inside = process::step_inside_unless_left(py);
         let state = replace(&this.state, State::Over);
@@ -195,11 +220,12 @@ impl Pending {
             }
             (State::CleaningUp(limit), input) => {
                 if let Some(limit) = limit {
-                    limit.timer.call_method0(py, intern!(py, "cancel"))?;
+                    signals::unbroken(py, || limit.timer.call_method0(py, intern!(py, "cancel")))?;
                 }
                 match input {
                     Input::Thrown(error) if !is_cancellation(error) => this.give_up(error),
-                    _ => Err(this.end(py)),
+                    Input::Thrown(error) => Err(this.end_by(py, !is_repeated(error))),
+                    Input::Nothing | Input::Sent(_) => Err(this.end(py)),
                 }
             }
             (State::InTrio(waiting), input) => this.turn_in_trio(py, waiting, input),
@@ -213,7 +239,10 @@ impl Pending {
             let waiting = names::trio_wait(py)?.call1((slf,))?.call_method0(intern!(py, "__await__"))?;
             return self.turn_in_trio(py, waiting.unbind(), Input::Nothing);
         }
-        match self.begin(py, false)? {
+        let begun = self.begin(py, false);
+        // Signals come while this thread meets another one, too. (In trio, the code that comes next is made for that.)
+        signals::keep_pending(py);
+        match begun? {
             Started::Over => return Err(self.end(py)),
             Started::Met => {
                 drop(replace(&self.state, State::InAsyncio));
@@ -226,7 +255,8 @@ impl Pending {
 
     /// What the task is told to wait for, in that state.
     fn wait_in_asyncio(&self, py: Python<'_>, state: State) -> PyResult<Py<PyAny>> {
-        let future = event_loop(py)?.call_method0(intern!(py, "create_future"))?;
+        let event_loop = event_loop(py)?;
+        let future = signals::unbroken(py, || event_loop.call_method0(intern!(py, "create_future")))?;
         future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
         self.operation.waker().set(future.clone().unbind());
         drop(replace(&self.state, state));
@@ -247,7 +277,10 @@ impl Pending {
         let waited_for = self.wait_in_asyncio(py, State::CleaningUp(None))?;
         if time < FOR_EVER {
             let at_end = Bound::new(py, TimeIsOver { operation: Arc::clone(&self.operation), came: false.into() })?;
-            let timer = event_loop(py)?.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), &at_end))?;
+            let (event_loop, seconds) = (event_loop(py)?, time.as_secs_f64());
+            // One that a signal handler has broken off may be there all the same. It only wakes who has gone on.
+            let timer =
+                signals::unbroken(py, || event_loop.call_method1(intern!(py, "call_later"), (seconds, &at_end)))?;
             let limit = Limit { timer: timer.unbind(), at_end: at_end.unbind() };
             drop(replace(&self.state, State::CleaningUp(Some(limit))));
         }

@@ -1,16 +1,18 @@
 //! `to_caller`: a coroutine has a sync function run by the thread that waits for it.
 //!
 //! Invariants:
-//! 1. The function is taken once: by the thread that runs it, or by whoever refuses it, or by a task that stops waiting.
+//! 1. The function is taken once: by the thread that runs it, or by whoever refuses it, or by a task that stops
+//!    waiting.
 //! 2. It runs in a copy of its task's context, and what it changes there the task sees.
 
 use super::awaiting::{Operation, Pending, SeenOperation, Started, Waker, result_of};
 use super::inbox::Inbox;
-use super::watched::Watching;
+use super::watched::{Watching, WorkWatch};
 use crate::call::caller::{self, Found};
 use crate::call::errands;
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
+use crate::coroutine::target::refuse_async;
 use crate::python::context::{self, Carried};
 use crate::python::errors;
 use crate::python::once::intern;
@@ -30,6 +32,9 @@ struct Todo {
     kwargs: Option<Py<PyDict>>,
 }
 
+/// The context, its `run`, and what is noted of that.
+type InContext = (Py<PyAny>, Py<PyAny>, Option<Box<WorkWatch>>);
+
 struct ToCaller {
     me: Weak<ToCaller>,
     call: Weak<Call>,
@@ -37,8 +42,7 @@ struct ToCaller {
     todo: Mutex<Option<Todo>>,
     name: String,
     carried: Mutex<Option<Carried>>,
-    /// The context, and its `run` or what stands for that.
-    context: Mutex<Option<(Py<PyAny>, Py<PyAny>)>>,
+    context: Mutex<Option<InContext>>,
     outcome: Mutex<Option<Outcome>>,
     waker: Waker,
     inbox: OnceLock<Arc<Inbox>>,
@@ -54,6 +58,7 @@ pub fn errand(
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
 ) -> PyResult<Option<Pending>> {
+    refuse_async("to_caller", r#fn)?;
     let call = match caller::find(py)? {
         Found::Call(call) if call.has_a_thread() => call,
         Found::Here => return Ok(None),
@@ -78,8 +83,9 @@ pub fn errand(
 
 fn nobody_waits(name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
-        "to_caller() runs a function in the thread that waits for this coroutine, and no sync code waits for it: it was \
-         started by a loop or by submit(); call {name}(...) directly, or in a worker thread: await to_thread({name}, ...)"
+        "to_caller() runs a function in the thread that waits for this coroutine, and no sync code is known to wait for it: it \
+         was started by a loop, by submit(), or in a callback (start tasks by create_task() in the coroutine); call \
+         {name}(...) directly, or in a worker thread: await to_thread({name}, ...)"
     ))
 }
 
@@ -108,11 +114,16 @@ impl errands::Errand for ToCaller {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let todo = take(&self.todo);
         let context = take(&self.context);
-        let Some((Todo { function, args, kwargs }, (context, run))) = todo.zip(context) else { return Ok(()) };
+        let Some((Todo { function, args, kwargs }, (context, run, watch))) = todo.zip(context) else { return Ok(()) };
         let all = std::iter::once(function.into_bound(py)).chain(args.bind(py).iter()).collect::<Vec<_>>();
         let all = PyTuple::new(py, all)?;
         context::move_here(context.bind(py))?;
+        watch.as_ref().inspect(|watch| watch.begin());
         let ran = run.bind(py).call(all, kwargs.as_ref().map(|kwargs| kwargs.bind(py)));
+        let ran = match watch {
+            Some(watch) => watch.end(py, ran),
+            None => ran,
+        };
         self.end_with(py, errands::outcome_of(py, ran)?);
         Ok(())
     }
@@ -136,11 +147,9 @@ impl Operation for ToCaller {
         };
         let watch = watch.map(|function| Watching::begin(function.bind(py), "to_caller")).transpose()?;
         let carried = Carried::fresh(py)?;
-        let mut run = carried.context(py).getattr(py, intern!(py, "run"))?;
-        if let Some(watch) = watch {
-            run = watch.wrap(py, run)?;
-        }
-        drop(replace(&self.context, Some((carried.context(py), run))));
+        let run = carried.context(py).getattr(py, intern!(py, "run"))?;
+        let watch = watch.map(|watch| watch.handed_over(py).map(Box::new)).transpose()?;
+        drop(replace(&self.context, Some((carried.context(py), run, watch))));
         drop(replace(&self.carried, Some(carried)));
         if process::is_exiting() && self.call.upgrade().is_some_and(|call| !call.is_driven_by_its_thread()) {
             // Only daemon threads wait for other loops then, and they run no Python code any more.

@@ -2,19 +2,21 @@
 //!
 //! Invariants:
 //! 1. The wait ends also when the loop ends, when nobody drives it any more, or when the task that waits for the worker
-//!    was cancelled.
+//!    was cancelled. The worker is told of the first and the last, and looks for the rest once in a while.
 //! 2. The coroutine runs in a task of its own, with the context variables of the worker's call, and what it changes in
 //!    them comes back.
 //! 3. The wait goes by `process::sleep`: once the exit has come far enough, no worker attaches.
 
+use super::behind;
 use super::inbox::{Health, Inbox};
-use super::work::{self, OnCancel, Work};
+use super::waits::OnCancel;
+use super::work::{self, Work};
 use crate::call::errands::Errands;
 use crate::call::heard::UnderWay;
 use crate::call::outcome::{Outcome, as_cancelled_here, cancelled_error, is_cancelled};
 use crate::call::state::Call;
 use crate::call::taker::Taker;
-use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::call::wait::{Awaited, FOR_EVER, Fate, Patience, Wait};
 use crate::call::waiter::Waiter;
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
@@ -37,8 +39,9 @@ use syncline_core::latch::Waited;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, take};
 
-/// A waiting worker wakes up by itself after the first time, then after twice that, up to the longest. Every
-/// `CHECK_INTERVAL` it looks whether it waits in vain.
+/// A waiting worker wakes up by itself after the first time. From then on it is told of what it has to know, and every
+/// `CHECK_INTERVAL` it looks whether it waits in vain. One of anyio's, which is not told, wakes up after twice that time, and
+/// so on, up to the longest.
 const FIRST_TICK: Duration = Duration::from_millis(5);
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -93,7 +96,7 @@ pub struct Sender {
 
 impl Sender {
     pub fn find(py: Python<'_>) -> PyResult<Option<Self>> {
-        if let Some((work, inbox)) = work::sender() {
+        if let Some((work, inbox)) = behind::sender() {
             return Ok(Some(Self { inbox, work: Some(work) }));
         }
         if !ANYIO.is_there(py) {
@@ -156,6 +159,7 @@ pub fn run_there(
         next_check: patience.begun + CHECK_INTERVAL,
         stands_since: None,
         examined: None,
+        end: None,
         moves: None,
     };
     let result = Wait::begin(patience).wait_for(py, &mut awaited).map_err(|error| {
@@ -166,7 +170,7 @@ pub fn run_there(
     });
     drop(waiting);
     let written = if shares_context { carried.write_back(py, false) } else { Ok(()) };
-    signals::check(py).and(written).and(result)
+    signals::ended(py, written.and(result))
 }
 
 /// While it lives, the work counts as waiting for the call.
@@ -174,7 +178,7 @@ struct WaitingHere<'a>(&'a Work);
 
 impl<'a> WaitingHere<'a> {
     fn begin(work: &'a Work, call: &Arc<Call>) -> Self {
-        if !work.begin_waiting_for(call, OnCancel::End) {
+        if !work.begin_waiting_for(call, OnCancel::End, None) {
             call.begin_cancelling();
         }
         Self(work)
@@ -249,6 +253,17 @@ fn cancel_if_asked(py: Python<'_>, call: &Call) {
     }
 }
 
+/// Has the worker that waits for the call look up when the loop has ended.
+struct EndOfLoop(Arc<Call>);
+
+impl Arrival for EndOfLoop {
+    fn arrive(&self, _py: Python<'_>) {}
+
+    fn be_lost(&self, _py: Python<'_>) {
+        self.0.slot.rouse();
+    }
+}
+
 fn loop_is_gone(py: Python<'_>) -> PyErr {
     errors::runner_closed(
         py,
@@ -270,6 +285,8 @@ struct SendersCall<'a> {
     stands_since: Option<Instant>,
     /// Makes this wait known to reports, from the end of its first sleep on.
     examined: Option<LongWait>,
+    /// The same for the end of the loop to this wait.
+    end: Option<Arc<dyn Arrival>>,
     /// How often tokens of its limiter had changed hands at the last check.
     moves: Option<u64>,
 }
@@ -280,6 +297,16 @@ impl SendersCall<'_> {
             let subject: Arc<Call> = Arc::clone(self.call);
             self.examined = LongWait::begin(py, self.inbox.thread_id, self.begun, subject).ok();
         }
+    }
+
+    /// Has this thread told of the end of the loop, as it is if the await that sent it is cancelled; not by anyio.
+    fn is_told_of_all(&mut self, _py: Python<'_>) -> bool {
+        if self.sender.work.is_some() && self.end.is_none() {
+            let end: Arc<dyn Arrival> = Arc::new(EndOfLoop(Arc::clone(self.call)));
+            self.inbox.tell_of_end(Arc::downgrade(&end));
+            self.end = Some(end);
+        }
+        self.end.is_some()
     }
 
     /// Raises DeadlockError if the loop's thread waits for something that this thread has.
@@ -316,10 +343,14 @@ impl Awaited for SendersCall<'_> {
         let left = due.map_or(self.tick, |at| at.saturating_duration_since(Instant::now()).min(self.tick));
         let call = self.call;
         if process::sleep(py, || call.slot.wait(Some(left))) == Waited::TimedOut {
-            self.tick = (self.tick * 2).min(LONGEST_TICK);
+            self.tick = if self.is_told_of_all(py) { FOR_EVER } else { (self.tick * 2).min(LONGEST_TICK) };
             self.make_known(py);
         }
         Ok(())
+    }
+
+    fn next_look(&self, _now: Instant) -> Option<Instant> {
+        Some(self.next_check)
     }
 
     fn cancel(&mut self, py: Python<'_>) {

@@ -23,7 +23,7 @@ use crate::python::signals;
 use crate::python::thread_end::Deferred;
 use crate::runner::arrival::Arrival;
 use crate::runner::state::{Runner, current_runner};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use std::collections::VecDeque;
@@ -33,14 +33,16 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 use syncline_core::mailbox::{Mailbox, Sent};
 use syncline_core::spin::{Spin, usable_cores};
+#[cfg(target_os = "linux")]
+use syncline_core::sync::{Mutex, lock, take};
 use syncline_core::weak_list::WeakList;
 
 enum Route {
     /// A runner's loop that spins: through the runner's own mailbox.
     Runner(Arc<Runner>),
-    /// A loop that can watch a descriptor: this one.
+    /// A loop that can watch a descriptor: this one, which goes with the loop.
     #[cfg(target_os = "linux")]
-    Descriptor(std::os::fd::OwnedFd),
+    Descriptor(Mutex<Option<std::os::fd::OwnedFd>>),
     /// Any other: `call_soon_threadsafe`, or what trio has for it.
     Callback,
 }
@@ -184,7 +186,7 @@ impl Inbox {
         let inbox = Self::new(event_loop, Host::Asyncio, Route::Callback)?;
         match inbox.schedule(event_loop) {
             Ok(()) => Ok(inbox),
-            // It says so here, and not when a result is there.
+            // Raised now, and not when a result is there.
             Err(cause) => Err(errors::from_cause(py, errors::loop_without_threads(event_loop), cause)),
         }
     }
@@ -197,13 +199,18 @@ impl Inbox {
         let py = event_loop.py();
         let Ok(fd) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else { return Ok(None) };
         let number = fd.as_raw_fd();
-        let inbox = Self::new(event_loop, Host::Asyncio, Route::Descriptor(fd))?;
+        let inbox = Self::new(event_loop, Host::Asyncio, Route::Descriptor(Mutex::new(Some(fd))))?;
         let drain = Drain { inbox: Arc::clone(&inbox), stays: true, ran: AtomicBool::new(false) };
         // In an empty context: the loop keeps the context in which the reader is added, with all values in it.
         let context = names::context(py)?.call0()?;
         let add_reader = event_loop.getattr(intern!(py, "add_reader"))?;
         match context.call_method1(intern!(py, "run"), (add_reader, number, drain)) {
             Ok(_) => Ok(Some(inbox)),
+            Err(error) if !error.is_instance_of::<PyException>(py) || signals::are_handlers(py, &error) => {
+                // The loop may know the descriptor already, whose number another one has next.
+                signals::through(py, || event_loop.call_method1(intern!(py, "remove_reader"), (number,)));
+                Err(error)
+            }
             Err(_) => Ok(None),
         }
     }
@@ -232,10 +239,18 @@ impl Inbox {
         matches!(self.route, Route::Runner(_))
     }
 
+    /// On one core: whether the loop's thread should be detached when it wakes another one.
+    pub fn gives_way(&self) -> bool {
+        self.spin.gives_way()
+    }
+
     /// The loop's thread waits for a moment, detached, for what another thread is about to bring. For loops that don't
-    /// spin by themselves.
+    /// spin by themselves, and on one core.
     pub fn spin(&self, py: Python<'_>, other_cpu: u32, before: impl FnOnce() + Send, done: impl Fn() -> bool + Send) {
         let detached_until = py.detach(|| {
+            if let Route::Runner(runner) = &self.route {
+                let _ = runner.outbox.flush();
+            }
             before();
             self.spin.attempt(other_cpu, true, done);
             Instant::now()
@@ -276,7 +291,7 @@ impl Inbox {
         }
     }
 
-    /// Has that told when the loop is gone (`be_lost`), wherever it is by then.
+    /// Has the arrival told when the loop is gone (`be_lost`), though it may not lie here then.
     pub fn tell_of_end(&self, arrival: Weak<dyn Arrival>) {
         self.told_of_end.add(arrival);
     }
@@ -292,16 +307,19 @@ impl Inbox {
             return;
         }
         #[cfg(target_os = "linux")]
-        if let Route::Descriptor(fd) = &self.route {
+        if let Route::Descriptor(fd) = &self.route
+            && let Some(fd) = &*lock(fd)
+        {
             let mut count = [0; 8];
             // Fails only if nobody has written.
             let _ = rustix::io::read(fd, &mut count);
         }
         let mut mail = VecDeque::new();
         self.mail.drain(&mut mail);
-        for arrival in mail {
+        for arrival in mail.drain(..) {
             arrival.arrive(py);
         }
+        self.mail.keep_room(mail);
         // By 1. What has come meanwhile is left to another callback, so that other tasks have their turn first.
         if !self.mail.park() {
             Notice::Wake(Arc::<Self>::clone(self)).send_now(py);
@@ -314,6 +332,11 @@ impl Inbox {
         if self.epoch != process::epoch() {
             std::mem::forget(mail);
             return;
+        }
+        // Who waited may be kept for long, by the traceback of an error, and keeps the inbox.
+        #[cfg(target_os = "linux")]
+        if let Route::Descriptor(fd) = &self.route {
+            drop(take(fd));
         }
         for arrival in mail {
             arrival.be_lost(py);
@@ -345,8 +368,11 @@ impl Inbox {
 
 impl Recipient for Inbox {
     fn put(self: Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) -> Option<Notice> {
-        if let Route::Runner(runner) = &self.route {
-            return Some(Notice::Mail(Arc::clone(runner), Some(arrival)));
+        match &self.route {
+            Route::Runner(runner) => return Some(Notice::Mail(Arc::clone(runner), Some(arrival))),
+            #[cfg(target_os = "linux")]
+            Route::Descriptor(_) => return Some(Notice::Lay(self, Some(arrival))),
+            Route::Callback => {}
         }
         match self.mail.send(arrival) {
             Ok(Sent::LoopIsAwake) => None,
@@ -356,6 +382,15 @@ impl Recipient for Inbox {
                 None
             }
         }
+    }
+
+    fn lay(&self, arrival: Arc<dyn Arrival>) -> Result<(), Arc<dyn Arrival>> {
+        match self.mail.send(arrival) {
+            Ok(Sent::LoopIsAwake) => {}
+            Ok(Sent::WakeTheLoop) => self.wake(),
+            Err(refused) => return Err(refused.0),
+        }
+        Ok(())
     }
 
     fn is_scheduled(self: Arc<Self>, py: Python<'_>) -> bool {
@@ -372,7 +407,9 @@ impl Recipient for Inbox {
 
     fn wake(&self) {
         #[cfg(target_os = "linux")]
-        if let Route::Descriptor(fd) = &self.route {
+        if let Route::Descriptor(fd) = &self.route
+            && let Some(fd) = &*lock(fd)
+        {
             // Fails only if the counter is full, and then the loop is awake.
             let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
         }

@@ -3,6 +3,7 @@
 use super::awaiting::Pending;
 use super::limits::{Borrower, Limits, Turn, current_borrower, holds_one_already, key_of, serve};
 use super::work::Work;
+use crate::coroutine::target::refuse_async;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::surroundings::is_in_trio_task;
@@ -149,8 +150,13 @@ impl LimiterBase {
 
     /// The call of `fn` in a worker, as an awaitable.
     #[pyo3(signature = (r#fn, args, kwargs))]
-    fn _call(&self, r#fn: &Bound<'_, PyAny>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> Pending {
-        Pending::new(Work::new(&self.limits, r#fn, args, kwargs))
+    fn _call(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Pending> {
+        in_worker(&self.limits, r#fn, args, kwargs)
     }
 
     fn __repr__(&self) -> String {
@@ -158,4 +164,15 @@ impl LimiterBase {
         let total = counts.total.map_or_else(|| "inf".to_owned(), |total| total.to_string());
         format!("<syncline.ThreadLimiter, {} of {total} tokens borrowed>", counts.borrowed)
     }
+}
+
+/// The call of a sync function in a worker thread with a token of these, as an awaitable.
+pub fn in_worker(
+    limits: &Arc<Limits>,
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Pending> {
+    refuse_async("to_thread", function)?;
+    Ok(Pending::new(Work::new(limits, function, args, kwargs)))
 }

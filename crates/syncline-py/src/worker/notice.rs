@@ -15,8 +15,11 @@ use syncline_core::spin::current_cpu;
 
 /// The inbox of a loop that is told by notices. (A trait, as notices are below inboxes.)
 pub trait Recipient: Send + Sync {
-    /// Lays something into it; attached. The notice that it returns has to be sent.
+    /// Brings something to it; attached. The notice that it returns has to be sent. One that lays something there is not
+    /// sent where the loop has seen to that by itself.
     fn put(self: Arc<Self>, py: Python<'_>, arrival: Arc<dyn Arrival>) -> Option<Notice>;
+    /// Lays it there and wakes the loop, if that can be told without the interpreter. Gives it back if the loop is gone.
+    fn lay(&self, arrival: Arc<dyn Arrival>) -> Result<(), Arc<dyn Arrival>>;
     /// Schedules a callback on the loop, if the loop can only be told that way. True if it did: the loop is told.
     fn is_scheduled(self: Arc<Self>, py: Python<'_>) -> bool;
     /// Wakes a loop that can be told without the interpreter.
@@ -27,6 +30,9 @@ pub trait Recipient: Send + Sync {
 pub enum Notice {
     /// To be laid into a runner's mailbox.
     Mail(Arc<Runner>, Option<Arc<dyn Arrival>>),
+    /// To be laid into the inbox. Not before it is sent: what lies there without the loop being told keeps all that
+    /// comes later from being told.
+    Lay(Arc<dyn Recipient>, Option<Arc<dyn Arrival>>),
     /// There is mail in the inbox.
     Wake(Arc<dyn Recipient>),
     /// The loop's thread waits for this arrival at this moment, detached: it is met there.
@@ -35,6 +41,8 @@ pub enum Notice {
     Missed(Arc<dyn Recipient>, Arc<dyn Arrival>),
     /// The runner is ending, and its mailbox takes nothing any more.
     Late(Arc<Runner>, Arc<dyn Arrival>),
+    /// The loop is gone.
+    Lost(Arc<dyn Arrival>),
 }
 
 impl Notice {
@@ -45,6 +53,10 @@ impl Notice {
             Self::Missed(inbox, arrival) => inbox.put(py, arrival).and_then(|notice| notice.prepare(py)),
             Self::Late(runner, arrival) => {
                 late::bring(py, &runner, arrival);
+                None
+            }
+            Self::Lost(arrival) => {
+                arrival.be_lost(py);
                 None
             }
             prepared => Some(prepared),
@@ -66,6 +78,7 @@ impl Notice {
                 }
                 None
             }
+            Self::Lay(inbox, arrival) => inbox.lay(arrival.take()?).err().map(Self::Lost),
             Self::Wake(inbox) => {
                 inbox.wake();
                 None
@@ -73,7 +86,7 @@ impl Notice {
             Self::Meeting(meeting, inbox, arrival) => {
                 (!meeting.meet()).then(|| Self::Missed(Arc::clone(inbox), Arc::clone(arrival)))
             }
-            Self::Missed(..) | Self::Late(..) => None,
+            Self::Missed(..) | Self::Late(..) | Self::Lost(..) => None,
         }
     }
 

@@ -1,9 +1,9 @@
 //! A worker thread of one's own: all calls made through it run in that thread, one after the other.
 
 use super::awaiting::Pending;
+use super::limiter::in_worker;
 use super::limits::Limits;
 use super::notice::Notice;
-use super::work::Work;
 use super::workers::{self, Payload, WorkerJob, Works};
 use crate::call::outcome::Outcome;
 use crate::call::waiter;
@@ -50,7 +50,7 @@ impl OwnThread {
         if self.closed() {
             return Err(PyRuntimeError::new_err("this worker is closed; make a new one: syncline.Worker()"));
         }
-        Ok(Pending::new(Work::new(&self.limits, r#fn, args, kwargs)))
+        in_worker(&self.limits, r#fn, args, kwargs)
     }
 
     /// Has the thread call `fn` after all that it was asked for before; nobody waits for that.
@@ -98,7 +98,7 @@ impl WorkerJob for ForNobody {
         (None, None)
     }
 
-    /// At that time its thread does nothing any more, and no other one may do it.
+    /// Drops it: by now its own thread takes no more jobs, and no other one may do this one.
     fn run_here(&self, _py: Python<'_>) {
         drop(take(&self.payload));
     }

@@ -1,15 +1,13 @@
-//! What a thread calls for a task while a trace is recorded, or spans are made: the function, with a note before and
-//! after it.
+//! A function that a thread calls for a task, as those see it who look at calls: a trace that is recorded, and who makes
+//! spans.
 
 use crate::call::outcome::cancelled_error;
 use crate::python::errors;
 use crate::python::spans::{Detached, Span};
 use crate::python::tracing::{self, Kind};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
-use syncline_core::sync::{Mutex, take};
 
-/// Begun by the task: from here on what it copies of its context has the span in it.
+/// Begun by the task before it copies its context, so that the copy has the span in it.
 pub struct Watching<'py> {
     span: Span<'py>,
     trace: u64,
@@ -25,55 +23,47 @@ impl<'py> Watching<'py> {
         if trace == 0 {
             return Ok(Self { span, trace, id: 0, text: 0 });
         }
-        let (id, text) = (tracing::new_id(), tracing::function(function));
-        tracing::note(trace, Kind::Sent, id, text, 0);
+        let (id, text) = tracing::ask(trace, function);
         Ok(Self { span, trace, id, text })
     }
 
-    /// What is to be called in the place of `run`, once.
-    pub fn wrap(self, py: Python<'py>, run: Py<PyAny>) -> PyResult<Py<PyAny>> {
+    /// For the thread that calls the function.
+    pub fn handed_over(self, py: Python<'py>) -> PyResult<WorkWatch> {
         let Self { span, trace, id, text } = self;
-        let watched = WatchedRun { run, span: Mutex::new(Some(span.leave(py)?)), trace, id, text };
-        Ok(Bound::new(py, watched)?.into_any().unbind())
+        Ok(WorkWatch { span: Some(span.leave(py)?), trace, id, text })
     }
 }
 
-/// Stands for the `run` of a context.
-// No `__traverse__`: it is called once, and then forgotten.
-#[pyclass(frozen, module = "syncline._core")]
-pub struct WatchedRun {
-    run: Py<PyAny>,
-    span: Mutex<Option<Detached>>,
+pub struct WorkWatch {
+    /// Until it has ended.
+    span: Option<Detached>,
     trace: u64,
     id: u64,
     text: u32,
 }
 
-#[pymethods]
-impl WatchedRun {
-    #[pyo3(signature = (*args, **kwargs))]
-    fn __call__(
-        &self,
-        py: Python<'_>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
+impl WorkWatch {
+    /// The function is called now.
+    pub fn begin(&self) {
         tracing::note(self.trace, Kind::Job, self.id, self.text, 0);
-        let result = self.run.call(py, args, kwargs);
+    }
+
+    /// It has returned, or raised.
+    pub fn end<T>(mut self, py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
         if self.trace != 0 {
             tracing::note(self.trace, Kind::JobEnd, self.id, self.text, tracing::outcome(py, result.as_ref()));
         }
-        match take(&self.span) {
+        match self.span.take() {
             Some(span) => span.end(py, result),
             None => result,
         }
     }
 }
 
-impl Drop for WatchedRun {
+impl Drop for WorkWatch {
     fn drop(&mut self) {
         // Not called: the task was cancelled before.
-        if let Some(span) = take(&self.span) {
+        if let Some(span) = self.span.take() {
             errors::in_destructor(|py| span.end_uncalled(py, cancelled_error));
         }
     }

@@ -8,9 +8,11 @@
 //! 4. No Python object is dropped while detached.
 
 use super::awaiting::{Operation, SeenOperation, Started, Waker, result_of};
+use super::extras::{WorkExtras, take_locals_along};
 use super::inbox::Inbox;
 use super::limits::{Claim, InQueue, Limits, serve};
 use super::notice::{Notice, Recipient};
+use super::waits::{OnCancel, Waits};
 use super::watched::Watching;
 use super::workers::{self, Payload, WorkerJob, Works};
 use crate::call::outcome::{Outcome, is_cancelled};
@@ -31,17 +33,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple};
 use std::any::Any;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
 use syncline_core::meeting::Meeting;
 use syncline_core::sync::{Mutex, lock, replace, take};
+use syncline_core::waits::Node;
 
-/// What becomes of a call that a worker waits for when the await that sent the worker is cancelled.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum OnCancel {
-    End,
-    GoOn,
-}
+/// What `Work::progress` says.
+const OPEN: u8 = 0;
+const BEGUN_WITH_EXTRAS: u8 = 1;
+const ENDED: u8 = 2;
 
 type Function = (Py<PyAny>, Py<PyTuple>, Option<Py<PyDict>>);
 
@@ -54,20 +55,19 @@ pub struct Work {
     /// The same from then on, as the worker is to call it, until it has begun.
     payload: Mutex<Option<Payload>>,
     carried: Mutex<Option<Carried>>,
-    /// anyio's cancel scope around the task that waits.
-    anyio_scope: Mutex<Option<Py<PyAny>>>,
+    /// What few calls have.
+    extras: Mutex<Option<Box<WorkExtras>>>,
     outcome: Mutex<Option<Outcome>>,
     /// Nobody waits for the result any more.
     given_up: AtomicBool,
-    has_ended: AtomicBool,
+    /// `OPEN`, `BEGUN_WITH_EXTRAS` or `ENDED`.
+    progress: AtomicU8,
     waker: Waker,
     /// Where the loop's thread may wait for the result.
     meeting: Arc<Meeting>,
     inbox: OnceLock<Arc<Inbox>>,
     limits: Arc<Limits>,
-    /// The calls that its function waits for, each made inside of the one before, and what becomes of them if the task
-    /// stops waiting.
-    waits_for: Mutex<Vec<(Arc<Call>, OnCancel)>>,
+    waits_for: Waits,
     /// Another work that was asked for on behalf of this one and is awaited: by the task of a call that the function
     /// waits for, or on a loop that the function runs itself.
     awaits: Mutex<Weak<Work>>,
@@ -95,15 +95,15 @@ impl Work {
             function: Mutex::new(Some((function.clone().unbind(), args.clone().unbind(), kwargs))),
             payload: Mutex::new(None),
             carried: Mutex::new(None),
-            anyio_scope: Mutex::new(None),
+            extras: Mutex::new(None),
             outcome: Mutex::new(None),
             given_up: AtomicBool::new(false),
-            has_ended: AtomicBool::new(false),
+            progress: AtomicU8::new(OPEN),
             waker: Waker::default(),
             meeting: Arc::default(),
             inbox: OnceLock::new(),
             limits: Arc::clone(limits),
-            waits_for: Mutex::default(),
+            waits_for: Waits::default(),
             awaits: Mutex::new(Weak::new()),
             parent: OnceLock::new(),
             comes_from_worker: AtomicBool::new(false),
@@ -134,7 +134,7 @@ impl Work {
     fn look_at_task(&self, py: Python<'_>) -> PyResult<()> {
         if ANYIO.is_there(py) {
             let scope = names::anyio_scope(py)?.call0()?;
-            drop(replace(&self.anyio_scope, Some(scope.unbind())));
+            self.with_extras(|extras| extras.anyio_scope = Some(scope.unbind()));
         }
         waiting_tasks::note(py, Weak::<Self>::clone(&self.me))
     }
@@ -144,9 +144,10 @@ impl Work {
         let watch = tracing::is_wanted().then(|| Watching::begin(function.bind(py), "to_thread")).transpose()?;
         // The mark `origin` is inherited by all that the function calls, and by the tasks that it starts.
         let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
-        let mut run = carried.context(py).getattr(py, intern!(py, "run"))?;
+        let run = carried.context(py).getattr(py, intern!(py, "run"))?;
         if let Some(watch) = watch {
-            run = watch.wrap(py, run)?;
+            let watch = watch.handed_over(py)?;
+            self.with_extras(|extras| extras.watch = Some(watch));
         }
         let args = args.bind(py);
         let all = std::iter::once(function.into_bound(py)).chain(args.iter()).collect::<Vec<_>>();
@@ -154,19 +155,24 @@ impl Work {
         let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
         drop(replace(&self.payload, Some(Payload { run, args, kwargs })));
         drop(replace(&self.carried, Some(carried)));
-        if LOOK_AT_TASK.is_there(py) && self.inbox.get().is_some_and(|inbox| !inbox.is_in_trio()) {
+        if LOOK_AT_TASK.is_due(py) && self.inbox.get().is_some_and(|inbox| !inbox.is_in_trio()) {
             self.look_at_task(py)?;
         }
         Ok(())
     }
 
-    /// Lets anyio's `from_thread` find its way in this thread.
-    fn enter_anyio(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(scope) = take(&self.anyio_scope) else { return Ok(()) };
-        let Some(token) = self.inbox.get().map_or(Ok(None), |inbox| inbox.anyio_token(py))? else { return Ok(()) };
-        let locals = names::anyio_thread_locals(py)?;
-        locals.setattr(intern!(py, "current_token"), token)?;
-        locals.setattr(intern!(py, "current_cancel_scope"), scope)
+    #[cold]
+    fn with_extras(&self, set: impl FnOnce(&mut WorkExtras)) {
+        set(lock(&self.extras).get_or_insert_default());
+    }
+
+    /// The function is about to begin, in this thread.
+    fn begin_extras(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(mut extras) = take(&self.extras) else { return Ok(()) };
+        let begun = extras.begin(py, self.inbox());
+        self.progress.store(BEGUN_WITH_EXTRAS, SeqCst);
+        drop(replace(&self.extras, Some(extras)));
+        begun
     }
 
     /// What is to run, unless it was taken (by 1).
@@ -174,11 +180,21 @@ impl Work {
         take(&self.payload)
     }
 
+    /// Has nobody run it that has not begun to.
+    fn drop_payload(&self) {
+        if self.take_payload().is_some() {
+            drop(take(&self.extras));
+        }
+    }
+
     /// The function has ended, or will never run. Returns those who have a token now, and the notice for the task's
     /// loop.
     fn end_job(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<InQueue>, Option<Notice>) {
+        let outcome = match self.progress.swap(ENDED, SeqCst) {
+            BEGUN_WITH_EXTRAS => take(&self.extras).and_then(|extras| extras.end(py, outcome)),
+            _ => outcome,
+        };
         drop(replace(&self.outcome, outcome));
-        self.has_ended.store(true, SeqCst);
         let next = self.limits.give_back(py, self.number);
         if self.is_given_up() {
             self.report(py);
@@ -214,10 +230,10 @@ impl Work {
     }
 
     /// The function begins to wait for a call. False if the task has stopped waiting for the function.
-    pub fn begin_waiting_for(&self, call: &Arc<Call>, on_cancel: OnCancel) -> bool {
+    pub fn begin_waiting_for(&self, call: &Arc<Call>, on_cancel: OnCancel, node: Option<&Arc<Node>>) -> bool {
         let me: Weak<Self> = Weak::clone(&self.me);
         call.set_waiter(me);
-        lock(&self.waits_for).push((Arc::clone(call), on_cancel));
+        self.waits_for.add(call, on_cancel, self.inbox(), node);
         !self.is_given_up()
     }
 
@@ -244,15 +260,17 @@ impl Work {
     }
 
     /// Gives the call to a worker. If one spins for work, the loop's thread waits a moment for the result: that may
-    /// take less time than it takes to go to sleep.
+    /// take less time than it takes to go to sleep. On one core it makes way for a worker that it wakes.
     fn submit_and_wait(&self, py: Python<'_>, me: &Arc<Self>) -> Started {
-        let Some(inbox) = self.inbox.get().filter(|inbox| !inbox.spins()) else {
+        let Some((inbox, gives_way)) =
+            self.inbox.get().map(|inbox| (inbox, inbox.gives_way())).filter(|(inbox, way)| *way || !inbox.spins())
+        else {
             workers::submit(py, &as_job(me));
             return Started::Waits;
         };
         self.meeting.expect();
-        if let Some((announcement, worker_cpu)) = workers::submit_to_come(py, &as_job(me)) {
-            inbox.spin(py, worker_cpu, || announcement.make(), || self.meeting.is_met());
+        if let Some((worker, worker_cpu)) = workers::submit_to_come(py, &as_job(me), gives_way) {
+            inbox.spin(py, worker_cpu, || worker.tell(), || self.meeting.is_met());
         }
         if self.meeting.leave() { Started::Met } else { Started::Waits }
     }
@@ -280,21 +298,13 @@ pub fn current() -> Option<Arc<Work>> {
     waiter::here().and_then(|job| of(job))
 }
 
-/// The call that this worker thread makes, and the loop that sent it here.
-pub fn sender() -> Option<(Arc<Work>, Arc<Inbox>)> {
-    let work = current()?;
-    let inbox = Arc::clone(work.inbox()?);
-    Some((work, inbox))
-}
-
 impl Waiter for Work {
-    fn begin_waiting(&self, call: &Arc<Call>) {
-        self.begin_waiting_for(call, OnCancel::GoOn);
+    fn begin_waiting(&self, call: &Arc<Call>, node: Option<&Arc<Node>>) {
+        self.begin_waiting_for(call, OnCancel::GoOn, node);
     }
 
     fn end_waiting(&self) {
-        let ended = lock(&self.waits_for).pop();
-        drop(ended);
+        self.waits_for.end_last();
     }
 
     /// If no token has changed hands since the last look, and calls queue, one more worker may be needed
@@ -317,7 +327,7 @@ impl Claim for Work {
         if seen.contains(&self.number) {
             return true;
         }
-        if self.has_ended.load(SeqCst) {
+        if self.progress.load(SeqCst) == ENDED {
             return false;
         }
         seen.push(self.number);
@@ -329,7 +339,7 @@ impl Claim for Work {
     }
 
     fn is_waiting(&self) -> bool {
-        !lock(&self.waits_for).is_empty()
+        !self.waits_for.is_empty()
     }
 
     fn comes_from_worker(&self) -> bool {
@@ -352,7 +362,7 @@ impl Claim for Work {
 impl WorkerJob for Work {
     fn begin(self: Arc<Self>, py: Python<'_>) -> Option<Payload> {
         let payload = self.take_payload()?;
-        if let Err(error) = self.enter_anyio(py) {
+        if let Err(error) = self.begin_extras(py).and_then(|()| take_locals_along(py, &self.carried)) {
             error.write_unraisable(py, None);
         }
         drop(waiter::enter(Some(self)));
@@ -374,12 +384,15 @@ impl WorkerJob for Work {
 
     fn run_here(&self, py: Python<'_>) {
         let Some(payload) = self.take_payload() else { return };
+        if let Err(error) = self.begin_extras(py) {
+            error.write_unraisable(py, None);
+        }
         let ran = payload.run.bind(py).call(payload.args.bind(py), Some(payload.kwargs.bind(py)));
         self.end_job_here(py, ran.map_or_else(Outcome::Raised, |value| Outcome::Returned(value.unbind())));
     }
 
     fn fail(&self, py: Python<'_>, error: PyErr) {
-        drop(self.take_payload());
+        self.drop_payload();
         self.end_job_here(py, Outcome::Raised(error));
     }
 
@@ -411,7 +424,7 @@ impl Operation for Work {
             workers::submit(py, &as_job(&me));
         } else if self.may_close_a_circle() && self.is_stuck(&mut Vec::new()) && self.limits.leave_queue(self.number) {
             self.part();
-            drop(self.take_payload());
+            self.drop_payload();
             return Err(self.limits.deadlock(py));
         }
         Ok(Started::Waits)
@@ -431,17 +444,17 @@ impl Operation for Work {
         self.given_up.store(true, SeqCst);
         drop(take(&self.carried));
         if self.limits.leave_queue(self.number) {
-            drop(self.take_payload());
+            self.drop_payload();
             return;
         }
         // If it has not begun, its worker finds nothing to run, and gives the token back.
-        drop(self.take_payload());
-        let calls = lock(&self.waits_for).clone();
-        for (call, _) in calls.iter().filter(|(_, on_cancel)| *on_cancel == OnCancel::End) {
+        self.drop_payload();
+        for call in self.waits_for.to_end() {
             call.begin_cancelling();
             if let Err(error) = call.cancel_if_asked_and_begun(py) {
                 error.write_unraisable(py, None);
             }
+            call.slot.rouse();
         }
         self.report(py);
     }

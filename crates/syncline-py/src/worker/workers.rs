@@ -20,7 +20,6 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::per_process::PerProcess;
 use crate::python::process;
-use crate::python::surroundings::ANYIO;
 use crate::python::threads;
 use crate::runner::state::current_runner;
 use pyo3::exceptions::PySystemExit;
@@ -32,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
-use syncline_core::pool::{Announcement, Desk, Need, Pool};
+use syncline_core::pool::{Announcement, Desk, Need, OnItsWay, Pool};
 use syncline_core::spin::usable_cores;
 use syncline_core::sync::{Mutex, lock, replace, take};
 
@@ -111,27 +110,28 @@ pub fn counts() -> (usize, usize) {
 
 /// Gives the job to a worker.
 pub fn submit(py: Python<'_>, job: &Arc<dyn WorkerJob>) {
-    if let Some((announcement, _)) = submit_to_come(py, job) {
+    if let Some((OnItsWay::Spins(announcement), _)) = submit_to_come(py, job, false) {
         announce(announcement);
     }
 }
 
-/// Gives the job to a worker. If that one spins, it is not told yet: returns what tells it, and the core that it runs
-/// on.
-pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>) -> Option<(Announcement, u32)> {
+/// Gives the job to a worker. If that one spins, or sleeps and this thread `gives_way`, it is not told yet: returns what
+/// tells it, and the core that it runs on.
+pub fn submit_to_come(py: Python<'_>, job: &Arc<dyn WorkerJob>, gives_way: bool) -> Option<(OnItsWay, u32)> {
     if process::has_left() {
         job.run_here(py);
         return None;
     }
     let pool = job.pool().unwrap_or_else(pool);
-    let announcement = match pool.submit(Arc::clone(job)) {
-        Need::Wake(summons) => summons.deliver(),
+    let coming = match pool.submit(Arc::clone(job)) {
+        Need::Wake(summons) if gives_way => Some(OnItsWay::Sleeps(summons)),
+        Need::Wake(summons) => summons.deliver().map(OnItsWay::Spins),
         need => {
             meet(py, &pool, need, Some(job));
             None
         }
     };
-    announcement.map(|announcement| (announcement, pool.worker_cpu()))
+    coming.map(|coming| (coming, pool.worker_cpu()))
 }
 
 /// Does what the pool needs: nothing, calling a worker, or starting one. `job` is the job that was just submitted, if
@@ -181,18 +181,6 @@ fn start(py: Python<'_>, pool: &Arc<Works>) -> PyResult<()> {
     threads::start(py, &name, names::work(py)?.clone(), PyTuple::new(py, [worker])?, None).map(drop)
 }
 
-/// Takes back what calls have told anyio of this thread.
-fn leave_anyio(py: Python<'_>) -> PyResult<()> {
-    if ANYIO.is_there(py) {
-        let locals = names::anyio_thread_locals(py)?;
-        if locals.hasattr(intern!(py, "current_token"))? {
-            locals.delattr(intern!(py, "current_token"))?;
-            locals.delattr(intern!(py, "current_cancel_scope"))?;
-        }
-    }
-    Ok(())
-}
-
 /// What a worker thread asks for work.
 // No `__traverse__`: its thread keeps it, and it refers to one call at a time.
 #[pyclass(frozen, module = "syncline._core")]
@@ -212,9 +200,6 @@ impl Worker {
         MARKED.set(false);
         drop(waiter::enter(None));
         context::forget_kept(py);
-        if let Err(error) = leave_anyio(py) {
-            error.write_unraisable(py, None);
-        }
         let (job, outcome) = (take(&self.current)?, take(&self.outcome));
         self.finish_with(py, &*job, outcome)
     }

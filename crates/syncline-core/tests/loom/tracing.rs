@@ -1,0 +1,23 @@
+//! What a thread notes for a trace is read whole, once, and in order.
+
+use crate::common::{model, thread};
+use syncline_core::lane::Lane;
+use syncline_core::sync::Arc;
+use syncline_core::trace_events::{Kind, Record};
+
+/// Over the end of a chunk, while the writer reads.
+#[test]
+fn the_writer_finds_whole_records_in_order() {
+    model(|| {
+        let mut lane = Lane::new(String::new(), std::thread::current());
+        let notes = Arc::clone(lane.notes());
+        let record = |id| Record { kind: Kind::Job, at: id, id, text: 0, other: 0 };
+        let noting = thread::spawn(move || (1..=3).for_each(|id| lane.note(record(id))));
+        let mut found = Vec::new();
+        notes.read(|record| found.push(record));
+        assert!(noting.join().is_ok());
+        notes.read(|record| found.push(record));
+        assert_eq!(found, [record(1), record(2), record(3)]);
+        assert!(notes.is_empty());
+    });
+}
