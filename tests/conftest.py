@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import sys
@@ -45,6 +46,11 @@ def pytest_configure() -> None:
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         # In the scripts that tests run the import must not warn either.
         os.environ.setdefault("PYTHON_GIL", "1")
+
+
+def pytest_unconfigure() -> None:
+    """The process of the tests must end, too: where something keeps it, it shows what, and fails."""
+    faulthandler.dump_traceback_later(60, exit=True)
 
 
 @pytest.fixture

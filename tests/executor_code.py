@@ -129,6 +129,14 @@ async def dies(folder: str, bad: int, times: int, number: int) -> int:
     return number
 
 
+async def dies_at_the_gate(gate: str, number: int) -> None:
+    """Number 0 kills its process when the gate is there; the others stay."""
+    if number == 0:
+        _wait_for_the_gate(Path(gate))
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(3600)
+
+
 @syncline.resource
 async def number_of_process() -> int:
     await asyncio.sleep(0)

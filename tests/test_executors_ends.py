@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of for
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import syncline
 import executor_code as code
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 
 if __name__ == "__main__":
     folder = {str(tmp_path)!r}
@@ -240,7 +240,7 @@ import functools, multiprocessing, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import syncline
 import executor_code as code
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
@@ -266,6 +266,41 @@ def test_a_worker_that_dies_names_its_items(tmp_path: Path, caplog: pytest.LogCa
     assert isinstance(caught.value.__cause__, BrokenProcessPool)
     assert not caplog.records
     assert list(results) == []
+
+
+def test_a_pool_that_breaks_while_the_map_ends_is_shut_down(tmp_path: Path) -> None:
+    """Of four chunks a pool of two workers takes three for running, so only the fourth can be cancelled. The pool is
+    held as it gives up the third, until the map is over. Before Python 3.12.1 it failed over the cancelled one then,
+    and left its workers running."""
+    before = set(multiprocessing.active_children())
+    gate = tmp_path / "gate"
+    sent: list[Future[Any]] = []
+    given_up: list[Future[Any]] = []
+    is_over = threading.Event()
+
+    class HeldPool(ProcessPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
+            future = super().submit(fn, *args, **options)
+            future.add_done_callback(hold)
+            sent.append(future)
+            if len(sent) == 4:
+                gate.touch()
+            return future
+
+    def hold(future: Future[Any]) -> None:
+        if not future.cancelled():
+            given_up.append(future)
+            if len(given_up) == 3:
+                assert is_over.wait(30)
+
+    dies = functools.partial(code.dies_at_the_gate, str(gate))
+    with HeldPool(2, mp_context=SPAWN) as executor:
+        with pytest.raises(syncline.WorkerDiedError):
+            list(syncline.map(dies, range(8), chunk=1, executor=executor, ordered=False))
+        is_over.set()
+    assert len(sent) == 4
+    assert all(isinstance(future.exception(), BrokenProcessPool) for future in given_up)
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_items_of_a_dead_worker_are_retried_where_that_is_asked(tmp_path: Path) -> None:

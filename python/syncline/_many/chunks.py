@@ -15,6 +15,7 @@ import itertools
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -256,14 +257,17 @@ class Chunks:
         return self._folder / f"{chunk.number}"
 
     def close(self) -> None:
-        """Cancels what waits, and tells what runs to end (by 3)."""
+        """Cancels what waits, and tells what runs to end (by 3). What waits and can't be cancelled does nothing when
+        its turn comes."""
         self.is_closed = True
         if os.getpid() != self._process:  # a forked child's copy
             return
-        self._running = [chunk.future for chunk in self._out if chunk.future is not None]
+        running = [chunk.future for chunk in self._out if chunk.future is not None]
         self._out.clear()
-        for future in self._running:
-            future.cancel()
+        if _lets_cancel(self._executor):
+            for future in running:
+                future.cancel()
+            self._running = running
         if self._folder is not None:
             (self._folder / LEASE).unlink(missing_ok=True)
 
@@ -367,6 +371,15 @@ def _unpickled(items: list[tuple[Any, ...]], error: Exception) -> TypeError:
         except Exception as problem:
             return TypeError(f"the item {alone(item)!r} can't be sent to a worker: {problem}")
     return TypeError(f"items can't be sent to a worker: {error}")
+
+
+def _lets_cancel(executor: Any) -> bool:
+    """Whether futures of this executor can be cancelled. Before Python 3.12.1 a process pool of which a worker dies
+    fails over them: its other workers are left running, and the program waits for them when it ends."""
+    if sys.version_info >= (3, 12, 1):
+        return True
+    module: Any = sys.modules.get("concurrent.futures.process")
+    return module is None or not isinstance(executor, module.ProcessPoolExecutor)
 
 
 def _shut_down(executor: Any) -> None:
