@@ -1,7 +1,7 @@
 """Calls beside a thread that computes, and gives the interpreter away only when it must.
 
-A caller queues for the interpreter before its result is there (syncline-core/ahead.rs); whatever it finds then, the
-call ends as every other one.
+Each attempt to get the interpreter takes some milliseconds there, so the parts of a call come apart in time: results
+wait for their callers, and callers for their results.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def test_values_and_context_variables_come_back(bridge: syncline.Bridge) -> None
 
 
 def test_errors_and_timeouts_arrive(bridge: syncline.Bridge) -> None:
-    """Each as it does elsewhere: a caller that has queued in vain still cancels its call."""
+    """Each as it does elsewhere: a caller that has waited long for the interpreter still cancels its call."""
 
     async def fail() -> None:
         raise ValueError("mine")
@@ -78,7 +78,7 @@ def test_errors_and_timeouts_arrive(bridge: syncline.Bridge) -> None:
 
 
 def test_several_callers_get_their_own_results(bridge: syncline.Bridge) -> None:
-    """Only one that is alone queues early; the others wait as usual."""
+    """All of them wait for the interpreter, and so does the loop that they have in common."""
     got: dict[int, list[int]] = {}
 
     async def same(number: int) -> int:

@@ -442,7 +442,7 @@ def test_on_one_core_the_loop_makes_way_for_the_worker(loop: str) -> None:
     """The two threads take turns: each goes to sleep once a call. A worker that is woken while the loop's thread has
     the interpreter goes to sleep again at once. While a function blocks, the loop goes on."""
     script = f"""
-    import asyncio, os, resource, threading
+    import asyncio, os, resource, threading, time
     import syncline
     os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 
@@ -454,7 +454,10 @@ def test_on_one_core_the_loop_makes_way_for_the_worker(loop: str) -> None:
 
     async def main():
         await sleeps()
-        print(min([await sleeps() for _ in range(200)]))
+        until = time.monotonic() + {LIMIT}
+        while (fewest := min([await sleeps() for _ in range(200)])) >= 2.5 and time.monotonic() < until:
+            pass
+        print(fewest)
         ends = threading.Event()
         blocked = asyncio.create_task(syncline.to_thread(ends.wait, {LIMIT}))
         for _ in range(3):
@@ -467,6 +470,7 @@ def test_on_one_core_the_loop_makes_way_for_the_worker(loop: str) -> None:
     ended = child.run_script(script)
     ended.assert_clean()
     sleeps, went_on = ended.lines
-    # Where it does not, 3.5 to 3.8. Where others take the core away it does not for a while, hence the many samples.
+    # Where it does not, 3.5 to 4. Where others take the core away it does not for a while, hence the many samples, and
+    # more of them on a busy machine.
     assert float(sleeps) < 2.5
     assert went_on == "True"

@@ -10,7 +10,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod ahead;
 pub mod closing;
 pub mod lane;
 pub mod latch;

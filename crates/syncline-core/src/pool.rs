@@ -53,10 +53,13 @@ impl Desk {
     fn call(&self) -> bool {
         let mut state = lock(&self.state);
         state.called = true;
-        if state.asleep {
+        let was_asleep = state.asleep;
+        // Not under the lock: on one core the worker may run at once, and would only wait for it.
+        drop(state);
+        if was_asleep {
             self.bell.notify_one();
         }
-        state.asleep
+        was_asleep
     }
 
     /// Sleeps until the worker is called (true), or `longest` is over (false).
@@ -186,7 +189,7 @@ impl<J> Pool<J> {
         let state = State { queue, idle, called: false, workers: 0, most_workers, closed: false };
         Self {
             state: Mutex::new(state),
-            spin: Spin::new(usable_cores),
+            spin: Spin::making_way(usable_cores),
             caller_cpu: AtomicU32::new(UNKNOWN_CPU),
             worker_cpu: AtomicU32::new(UNKNOWN_CPU),
         }

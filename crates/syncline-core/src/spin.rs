@@ -15,6 +15,10 @@
 //! 6. By 5 only where nobody else waits for the same thread. Else that thread has more to do than our call, and the
 //!    others need the core: a failed spin is followed by no probe, and attempts are passed over from the first
 //!    failure on.
+//! 7. On one core, a thread that has just called another one, for little work, may make way for it in the place of a
+//!    spin (`Spin::making_way`). Not every system runs a thread that wakes up before the one that has woken it, so the
+//!    two would go to sleep twice where once is enough. Where that took long, others want the core, and it is not done
+//!    for a while.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -35,6 +39,10 @@ pub const SLOW_ATTACH: Duration = Duration::from_micros(200);
 const TURNS_HELD_OFF: [u32; 3] = [2, 32, 256];
 /// So many quick turns make up for a slow one, by 4.
 const QUICK_FOR_SLOW: u32 = 16;
+/// So often a thread makes way, by 7: the other one may have to let a third one go first.
+const TIMES_TO_MAKE_WAY: u32 = 2;
+/// So many attempts are passed over, by 7, where others want the core.
+const TURNS_TO_KEEP: u32 = 4096;
 
 /// Stands for the core of a thread where it is not known.
 pub const UNKNOWN_CPU: u32 = u32::MAX;
@@ -66,6 +74,8 @@ pub struct Inclination {
 #[derive(Debug)]
 pub struct Spin {
     allowed: bool,
+    /// Whether it makes way on one core, by 7.
+    makes_way: bool,
     busy: AtomicBool,
     failures: AtomicU32,
     pass_over: AtomicU32,
@@ -79,6 +89,7 @@ impl Spin {
     pub fn new(usable_cores: usize) -> Self {
         Self {
             allowed: usable_cores > 1,
+            makes_way: false,
             busy: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             pass_over: AtomicU32::new(0),
@@ -86,6 +97,11 @@ impl Spin {
             won: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         }
+    }
+
+    /// One that makes way for the other thread where there is one core (by 7).
+    pub fn making_way(usable_cores: usize) -> Self {
+        Self { makes_way: usable_cores == 1, ..Self::new(usable_cores) }
     }
 
     /// Polls `done` for a short while, if that can pay; returns whether it was true. `other_cpu` is the core on which
@@ -98,7 +114,7 @@ impl Spin {
             return false;
         }
         let probes = is_alone && self.failures.load(Relaxed) > 0;
-        let won = poll(if probes { PROBE } else { BUDGET }, done);
+        let won = if self.makes_way { self.make_way(done) } else { poll(if probes { PROBE } else { BUDGET }, done) };
         self.record(won, is_alone);
         self.busy.store(false, Release);
         won
@@ -123,8 +139,9 @@ impl Spin {
     pub fn note_attach(&self, took: Duration) {
         let owed = self.owed.load(Relaxed);
         if took > SLOW_ATTACH {
-            let times = owed.div_ceil(QUICK_FOR_SLOW) as usize;
-            let held_off = TURNS_HELD_OFF[times.min(TURNS_HELD_OFF.len() - 1)];
+            let last = TURNS_HELD_OFF.len() - 1;
+            let times = if self.makes_way { last } else { owed.div_ceil(QUICK_FOR_SLOW) as usize };
+            let held_off = TURNS_HELD_OFF[times.min(last)];
             self.pass_over.fetch_max(held_off, Relaxed);
             let most = QUICK_FOR_SLOW * TURNS_HELD_OFF.len() as u32;
             self.owed.store((owed + QUICK_FOR_SLOW).min(most), Relaxed);
@@ -147,10 +164,20 @@ impl Spin {
     }
 
     fn may_start(&self, other_cpu: u32) -> bool {
-        if !self.allowed || other_cpu == current_cpu() {
-            return false;
+        let can = self.makes_way || (self.allowed && other_cpu != current_cpu());
+        can && !self.passes_over() && !self.busy.swap(true, Acquire)
+    }
+
+    fn make_way(&self, done: impl Fn() -> bool) -> bool {
+        let begun = Instant::now();
+        let won = (0..TIMES_TO_MAKE_WAY).any(|_| {
+            std::thread::yield_now();
+            done()
+        });
+        if begun.elapsed() > SLOW_ATTACH {
+            self.pass_over.fetch_max(TURNS_TO_KEEP, Relaxed);
         }
-        !self.passes_over() && !self.busy.swap(true, Acquire)
+        won
     }
 
     fn passes_over(&self) -> bool {
@@ -215,6 +242,19 @@ mod tests {
             assert!(!spin.gives_way());
         }
         assert!(spin.gives_way());
+    }
+
+    #[test]
+    fn on_one_core_a_thread_makes_way_unless_that_takes_long() {
+        assert!(Spin::making_way(1).attempt(ELSEWHERE, true, yes_at_second_look()));
+        let spin = Spin::making_way(1);
+        let long = || {
+            std::thread::sleep(SLOW_ATTACH * 2);
+            true
+        };
+        let looks = Cell::new(0);
+        assert!(spin.attempt(ELSEWHERE, true, || looks.replace(looks.get() + 1) > 0 && long()));
+        assert_eq!(passed_over(&spin), TURNS_TO_KEEP);
     }
 
     #[test]

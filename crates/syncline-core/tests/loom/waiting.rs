@@ -1,13 +1,11 @@
 //! Waits end, and bring what they waited for: latches, slots, meetings, circles of waits.
 
 use crate::common::{fill_and_publish, model, model_of_three, thread, wait_until_open, wait_until_published};
-use syncline_core::ahead::Ahead;
 use syncline_core::closing::{Closing, Rouse};
 use syncline_core::latch::{Latch, Waited};
 use syncline_core::meeting::Meeting;
 use syncline_core::outbox::{Outbox, Publish};
 use syncline_core::slot::Slot;
-use syncline_core::spin::SLOW_ATTACH;
 use syncline_core::sync::atomic::AtomicBool;
 use syncline_core::sync::atomic::Ordering::Relaxed;
 use syncline_core::sync::{Arc, Mutex, lock};
@@ -209,28 +207,6 @@ fn the_last_flush_leaves_no_result_behind() {
         outbox.flush();
         assert!(adding.join().is_ok());
         assert!(slot.is_stirred());
-    });
-}
-
-/// A loop's thread that lets a caller pass goes on when that queues, whenever it looks; and a second caller, announced
-/// meanwhile, is not lost.
-#[test]
-fn who_lets_a_caller_pass_goes_on() {
-    model_of_three(|| {
-        let ahead = Arc::new(Ahead::default());
-        ahead.note_attach(SLOW_ATTACH * 1000);
-        let callers = [(); 2].map(|()| {
-            let ahead = Arc::clone(&ahead);
-            thread::spawn(move || {
-                if let Some(coming) = ahead.announce(true) {
-                    coming.queue();
-                }
-            })
-        });
-        ahead.let_pass();
-        assert!(callers.into_iter().all(|caller| caller.join().is_ok()));
-        // Nobody is announced any more.
-        ahead.let_pass();
     });
 }
 

@@ -23,7 +23,6 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use syncline_core::ahead::BEFORE_QUEUEING;
 use syncline_core::latch::Waited;
 use syncline_core::mailbox::{SendError, Sent};
 use syncline_core::spin::current_cpu;
@@ -130,39 +129,26 @@ fn first_sleep(
 ) -> Result<(), SendError<Job>> {
     // The main thread has signals to look for, and a call inside of another one may have to end with that.
     let is_patient = patience.timeout.is_none() && !process::is_main_thread(py) && !is_stepping();
-    let (sent, is_ahead, detached_until) = process::sleep(py, || {
+    let (sent, detached_until) = process::sleep(py, || {
         runner.caller_cpu.store(current_cpu(), Relaxed);
+        if let Err(refused) = send() {
+            return (Err(refused), Instant::now());
+        }
         let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
-        let coming = runner.ahead.announce(is_alone);
-        let (sent, is_ahead) = (send(), coming.is_some());
-        match coming {
-            _ if sent.is_err() => {}
-            Some(coming) => {
-                call.slot.wait(Some(BEFORE_QUEUEING));
-                coming.queue();
-            }
-            None => {
-                runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
-                if !call.slot.is_stirred() {
-                    call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
-                }
-                if is_patient && !call.slot.is_stirred() {
-                    call.note_long_wait();
-                    if !call.slot.is_filled() {
-                        call.slot.wait(Some(SECOND_TICK));
-                    }
-                }
+        runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
+        if !call.slot.is_stirred() {
+            call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+        }
+        if is_patient && !call.slot.is_stirred() {
+            call.note_long_wait();
+            if !call.slot.is_filled() {
+                call.slot.wait(Some(SECOND_TICK));
             }
         }
         runner.callers.fetch_sub(1, Relaxed);
-        (sent, is_ahead, Instant::now())
+        (Ok(()), Instant::now())
     });
-    let attach_took = detached_until.elapsed();
-    runner.caller_spin.note_attach(attach_took);
-    runner.ahead.note_attach(attach_took);
-    if is_ahead && sent.is_ok() {
-        runner.ahead.record(call.slot.is_filled());
-    }
+    runner.caller_spin.note_attach(detached_until.elapsed());
     sent
 }
 

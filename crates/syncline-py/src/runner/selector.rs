@@ -80,7 +80,6 @@ impl Selector {
         if parked {
             runner.mailbox.unpark();
         }
-        runner.ahead.let_pass();
         woken
     }
 

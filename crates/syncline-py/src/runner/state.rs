@@ -39,7 +39,6 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use syncline_core::ahead::Ahead;
 use syncline_core::latch::Latch;
 use syncline_core::mailbox::Mailbox;
 use syncline_core::spin::{Spin, UNKNOWN_CPU, usable_cores};
@@ -112,7 +111,6 @@ pub struct Runner {
     pub outbox: Arc<Outbox>,
     pub node: Arc<Node>,
     pub caller_spin: Spin,
-    pub ahead: Ahead,
     pub loop_spin: Spin,
     pub caller_cpu: AtomicU32,
     /// How many callers are in their first sleep: one that is alone there may spin longer.
@@ -205,7 +203,6 @@ impl Runner {
             outbox: Arc::new(Outbox::new(feeder == Some(Feeder::Selector))),
             node: Arc::clone(node),
             caller_spin: Spin::new(cores),
-            ahead: Ahead::default(),
             loop_spin: Spin::new(cores),
             caller_cpu: AtomicU32::new(UNKNOWN_CPU),
             callers: AtomicU32::new(0),

@@ -62,7 +62,6 @@ unsafe extern "C" fn woken(_: *mut c_void) {
 
 /// Turns mail into tasks, and publishes what they have come to. False in a child that one of them has forked (by 3).
 fn see_to_mail(runner: &Arc<Runner>) -> bool {
-    runner.ahead.let_pass();
     let detached_until = Instant::now();
     attached(|py| {
         drop(take(&runner.published));
