@@ -1,6 +1,6 @@
 //! An attribute that a type defines in C, read and written without a look-up of its name: four times cheaper.
 
-use super::once::Once;
+use super::once::{Once, intern};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -70,6 +70,21 @@ impl Attribute {
         let failed = unsafe { set(object.as_ptr(), value.as_ptr(), self.closure) };
         if failed == 0 { Ok(()) } else { Err(PyErr::fetch(object.py())) }
     }
+}
+
+/// The code of a native coroutine, or of an async generator.
+pub fn code_of<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = object.py();
+    // SAFETY: a live object; attached.
+    let name = if unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 } {
+        intern!(py, "cr_code")
+    // SAFETY: as above.
+    } else if unsafe { ffi::PyAsyncGen_CheckExact(object.as_ptr()) != 0 } {
+        intern!(py, "ag_code")
+    } else {
+        return None;
+    };
+    object.getattr(name).ok()
 }
 
 /// The qualified name and the module of a function that is written in Python. `None` for anything else.
