@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGUSR1")
 CODE = (
     STRIKES
     + """
-import asyncio, contextlib, sys, syncline
+import asyncio, contextlib, math, sys, syncline
 
 left = []
 
@@ -93,7 +93,7 @@ while not ended:
     number = 0
     is_caught = caught(Kinds.{kind})
     ended = number < strikes_at
-    number = -1000
+    number = -math.inf
     if is_caught == ended:
         faults.append((strikes_at, "signal"))
     # Raises what was kept for the next call.
@@ -249,7 +249,7 @@ class Kinds:
         bridge.run_sync(starts)
 
 held = []
-number, strikes_at = -1000, 0
+number, strikes_at = -math.inf, 0
 faults, ended = [], False
 while not ended:
     strikes_at += 1
@@ -258,7 +258,7 @@ while not ended:
         number = 0
         is_caught = caught(Kinds.{kind})
         ended = number < strikes_at
-        number = -1000
+        number = -math.inf
         if is_caught == ended:
             faults.append((strikes_at, "signal"))
         while left:  # of tasks that go on in the background
