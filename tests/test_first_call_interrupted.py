@@ -3,6 +3,8 @@ raised, the next call works, and nothing is left."""
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from child import run_script
@@ -20,6 +22,9 @@ kind, options = sys.argv[1], dict(option.split("=") for option in sys.argv[2:])
 makes = {"uvloop": lambda: __import__("uvloop").new_event_loop(), "asyncio": asyncio.SelectorEventLoop}
 if loop := options.pop("loop", None):
     options["loop_factory"] = makes[loop]
+is_watched = "stall_after" in options
+if is_watched:
+    options["stall_after"] = float(options["stall_after"])
 name = options.pop("raises")
 raises = getattr(__import__("builtins"), name)
 
@@ -141,6 +146,8 @@ while True:
         wrong.append((where, bridge.stats()))
     if (again := call(bridge)) != 42:
         wrong.append((where, "next", again))
+    if is_watched and [each.name for each in threading.enumerate()].count("syncline-watcher") != 1:
+        wrong.append((where, "is not watched", threading.enumerate()))
     # What is interrupted in its own `__aexit__` the loop finalizes.
     if inside and "__aexit__" not in where:
         wrong.append((where, "was not left"))
@@ -196,3 +203,57 @@ def test_so_on_other_loops(kind: str, options: dict[str, str]) -> None:
     if options.get("backend") == "trio":
         kind = {"run_sync": "dual"}.get(kind, kind)
     check(kind, "KeyboardInterrupt", scope="thread", **options)
+
+
+@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+@pytest.mark.parametrize("kind", ["run_sync", "submit"])
+def test_so_where_stalls_are_reported(kind: str, scope: str) -> None:
+    """Whoever stirs the watcher leaves it no lock that is taken, and one thread looks afterwards."""
+    check(kind, "KeyboardInterrupt", scope=scope, stall_after="50")
+
+
+TRIOS_LOCK = """
+import os, signal, sys, threading
+import syncline
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt("by a handler")
+
+signal.signal(signal.SIGUSR1, interrupt)
+struck = []
+
+def profile(frame, what, function):
+    # Interleaving: the signal comes when trio's lock is taken, and the block that gives it back has not begun.
+    if what == "c_return" and frame.f_code.co_name == "run_sync_soon" and "method __enter__ of" in str(function):
+        sys.setprofile(None)
+        struck.append(frame)
+        signal.raise_signal(signal.SIGUSR1)
+
+async def answer():
+    return 42
+
+with syncline.Bridge(backend="trio", scope=sys.argv[1]) as bridge:
+    bridge.run_sync(answer)
+    sys.setprofile(profile)
+    try:
+        bridge.submit(answer).result(20)
+    except KeyboardInterrupt as error:
+        print(error, len(struck))
+    sys.setprofile(None)
+    got = []
+    thread = threading.Thread(target=lambda: got.append(bridge.run_sync(answer)))
+    thread.start()
+    thread.join()
+    print(bridge.run_sync(answer), got)
+print("closed")
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="nothing raises at that moment there")
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_a_signal_as_trio_is_told_of_a_call_leaves_its_lock_free(scope: str) -> None:
+    """Python 3.14 may run a handler there, 3.15 a profile function; the run, and others who tell it something, need
+    that lock."""
+    end = run_script(f"import sys\nsys.argv[1:] = [{scope!r}]\n{TRIOS_LOCK}")
+    assert end.lines == ["by a handler 1", "42 [42]", "closed"], end.err
+    end.assert_clean()

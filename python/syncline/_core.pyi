@@ -86,6 +86,8 @@ __all__ = [
     "set_span_maker",
     "spin_policy",
     "start_task",
+    "start_thread",
+    "tell_trio",
     "trace_lost",
     "waiting_threads",
     "why_no_switching",
@@ -363,6 +365,12 @@ def limiters() -> list[tuple[int, int | None, list[tuple[int | None, Any]], list
 
 def note_trio_task(context: Context) -> None:
     """Notes for whom a task of trio's will work that has just been made, with its context."""
+
+def start_thread(name: str, target: Callable[[], object]) -> bool:
+    """Starts a daemon thread, and keeps what a handler raises meanwhile. False where none can be started now."""
+
+def tell_trio(token: Any, callback: Callable[..., object], *args: object, idempotent: bool = False) -> None:
+    """`token.run_sync_soon(callback, *args)`. What a signal handler raises in it can't leave the run's lock taken."""
 
 def worker_counts() -> tuple[int, int]: ...
 def spin_policy(bridge: Bridge, /) -> dict[str, Any]:

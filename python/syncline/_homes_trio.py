@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._core import tell_trio
 from ._homes import Home
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class TrioHome(Home):
 
     def runs(self) -> bool:
         try:
-            self._token.run_sync_soon(_nothing, idempotent=True)
+            tell_trio(self._token, _nothing, idempotent=True)
         except trio.RunFinishedError:
             return False
         return True
@@ -50,7 +51,7 @@ class TrioHome(Home):
     def tell(self) -> None:
         # By 1 of _homes.py. trio's lock is reentrant, and held for a moment only.
         with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self.begin_due, idempotent=True)
+            tell_trio(self._token, self.begin_due, idempotent=True)
 
     def start(self, call: Call, context: Context, waiter: Waiter | None, shielded: bool = False) -> None:
         scope = trio.CancelScope(shield=shielded)
@@ -71,7 +72,7 @@ class TrioHome(Home):
     def _cancel(self, scope: trio.CancelScope, waiter: Waiter) -> None:
         if waiter.cancelled():
             with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(scope.cancel)
+                tell_trio(self._token, scope.cancel)
 
     async def settled(self) -> None:
         while self._running:
@@ -88,7 +89,7 @@ class TrioHome(Home):
     def finish_at_exit(self, deadline: float) -> None:
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
         with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(trio.lowlevel.spawn_system_task, self._finish_for, done)
+            tell_trio(self._token, trio.lowlevel.spawn_system_task, self._finish_for, done)
             concurrent.futures.wait([done], max(0.0, deadline - time.monotonic()))
 
     async def _finish_for(self, done: concurrent.futures.Future[None]) -> None:
@@ -108,7 +109,7 @@ async def wait_for(waiter: Waiter) -> Any:
 
     def tell(_: Waiter) -> None:
         with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(done.set)
+            tell_trio(token, done.set)
 
     waiter.add_done_callback(tell)
     try:

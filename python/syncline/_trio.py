@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 import trio
 
 from ._carriers import carry
-from ._core import Condition, Nestable, TaskFactory, note_trio_task
+from ._core import Condition, Nestable, TaskFactory, note_trio_task, tell_trio
 from ._kinds import in_use
 
 if TYPE_CHECKING:
@@ -188,14 +188,14 @@ class TrioLoop:
             if token is None:
                 self._early.append(callback)
                 return
-        token.run_sync_soon(self._call, callback)
+        tell_trio(token, self._call, callback)
 
     def is_closed(self) -> bool:
         """Whether its run is over: a run can't be entered a second time."""
         if self._token is None:
             return False
         try:
-            self._token.run_sync_soon(_nothing, idempotent=True)
+            tell_trio(self._token, _nothing, idempotent=True)
         except trio.RunFinishedError:
             return True
         return False

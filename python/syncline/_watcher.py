@@ -9,6 +9,8 @@ of them counts as blocked, and sleeps while none of them has anything to do.
 3. A loop whose thread waits for another loop that does not turn has no report of its own.
 4. No lock: a forked child could find it held. The child begins without a thread, and with loops of its own.
 5. It keeps no loop, and ends when none is left.
+6. What a signal handler raises in the middle of `stir` leaves no lock taken, and no thread half begun: whoever stirs
+   may be the main thread, and tries again then.
 """
 
 from __future__ import annotations
@@ -112,8 +114,20 @@ _LONGEST_REST = 1.0
 _watched: list[_Watched] = []
 _threads: list[threading.Thread] = []
 """The thread that looks, once there is one."""
-_stirred = threading.Event()
-_ended = threading.Event()
+_begins: list[bool] = []
+"""Not empty while it has been begun, and does not run yet."""
+
+
+def _new_event() -> threading.Event:
+    """By 6: the standard library's own condition could stay locked."""
+    event = threading.Event()
+    if hasattr(event, "_cond"):
+        event._cond = _core.Condition()
+    return event
+
+
+_stirred = _new_event()
+_ended = _new_event()
 
 
 def watch(subject: Subject, span: float) -> None:
@@ -131,8 +145,7 @@ def stir() -> None:
     """A loop that is watched has something to do."""
     if not _stirred.is_set():
         _stirred.set()
-    if not _threads:
-        _begin()
+    _begin()
 
 
 def leave() -> None:
@@ -142,16 +155,31 @@ def leave() -> None:
 
 
 def _begin() -> None:
-    thread = threading.Thread(target=_run, name="syncline-watcher", daemon=True)
-    _threads[:] = [thread]
+    if _threads or _begins:
+        return
+    _begins.append(True)
     try:
-        thread.start()
-    except RuntimeError:  # the interpreter ends, or there are too many threads: the next call tries again
-        _threads.clear()
+        if not _core.start_thread("syncline-watcher", _run):
+            _begins.clear()  # the interpreter ends, or there are too many threads: the next call tries again
+    except BaseException:
+        _begins.clear()
+        raise
 
 
 def _run() -> None:
-    _core.serve()
+    thread = threading.current_thread()
+    _threads.append(thread)
+    _begins.clear()
+    # A handler that raised just after this one was started has had another one started, too.
+    if _threads[0] is thread:
+        _core.serve()
+        _watch()
+    _threads.remove(thread)
+    if _watched:  # one that came before that line, and found this thread alive
+        _begin()
+
+
+def _watch() -> None:
     quiet = 0
     while _watched:
         _ended.clear()
@@ -166,9 +194,6 @@ def _run() -> None:
         else:
             is_anybodys = any(isinstance(each.subject, Asked) for each in list(_watched))
             _stirred.wait(_LONGEST_REST if is_anybodys else None)
-    _threads.clear()
-    if _watched:  # one that came before that line, and found this thread alive
-        _begin()
 
 
 def _look_at_all(now: float) -> None:
@@ -195,7 +220,8 @@ def _look_at_all(now: float) -> None:
 
 def _forget() -> None:
     global _stirred, _ended
-    _stirred, _ended = threading.Event(), threading.Event()
+    _stirred, _ended = _new_event(), _new_event()
+    _begins.clear()
     # What the parent's loops hold is not freed here.
     for each in _watched:
         _core.keep_for_ever(each)

@@ -57,6 +57,10 @@ mod _core {
     use crate::python::signals::is_of_handler;
     #[pymodule_export]
     use crate::python::surroundings::in_event_loop;
+    #[pymodule_export]
+    use crate::python::threads::start_thread;
+    #[pymodule_export]
+    use crate::python::trio_run::tell_trio;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::runner::selector::Selector;

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from .._core import Nestable, has_opted_in
+from .._core import Nestable, has_opted_in, tell_trio
 from .._trio import keeping_protection
 from .watched import Watch
 
@@ -25,7 +25,7 @@ class OnTrio:
         return None  # no signal handler is heard here
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        self._token.run_sync_soon(callback)
+        tell_trio(self._token, callback)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
         async def wait() -> None:

@@ -25,3 +25,4 @@ pub mod surroundings;
 pub mod thread_end;
 pub mod threads;
 pub mod tracing;
+pub mod trio_run;

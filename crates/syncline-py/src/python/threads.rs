@@ -80,6 +80,15 @@ pub fn start(
     Ok(thread.unbind())
 }
 
+/// The same for Python code of ours, which is called without arguments. False where no thread can be started now.
+#[pyfunction]
+pub fn start_thread(py: Python<'_>, name: &str, target: Bound<'_, PyAny>) -> PyResult<bool> {
+    match start(py, name, target, PyTuple::empty(py), None) {
+        Err(error) if error.is_instance_of::<PyRuntimeError>(py) && !signals::are_handlers(py, &error) => Ok(false),
+        started => started.map(|_| true),
+    }
+}
+
 /// Does what `Thread.start()` does, but does not wait for the thread to run. No Python code runs here, in which a
 /// signal handler could raise and leave the thread, or the locks of its event, half changed. False where this version
 /// of Python lacks the private functions that this uses.
