@@ -145,3 +145,37 @@ async def number_of_process() -> int:
 
 async def uses_a_resource(_: object) -> int:
     return await number_of_process.aget()
+
+
+class DiesOnTheWay:
+    """Kills each process but its own that makes it of what was pickled, as an async function or as an item."""
+
+    def __init__(self, home: int) -> None:
+        self._home = home
+
+    def __reduce__(self) -> Any:
+        return _made_on_the_way, (self._home,)
+
+    async def __call__(self, number: int) -> int:
+        return number
+
+
+def _made_on_the_way(home: int) -> DiesOnTheWay:
+    if os.getpid() != home:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return DiesOnTheWay(home)
+
+
+class DiesOnTheWayBack:
+    """Kills the process that pickles it."""
+
+    def __reduce__(self) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def gives_what_dies(number: int) -> Any:
+    return DiesOnTheWayBack() if number == 3 else number
+
+
+def fails_to_begin() -> None:
+    raise SystemExit(1)  # nothing is printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 import executor_code as code
 import syncline
-from child import eventually
+from child import eventually, run_script
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -124,3 +125,23 @@ def test_loky_is_made_anew(tmp_path: Path) -> None:
         dies, range(40), chunk=5, executor=functools.partial(loky.get_reusable_executor, 2), worker_retries=1
     )
     assert list(found) == list(range(40))
+
+
+def test_lokys_map_that_is_open_when_the_program_ends(tmp_path: Path) -> None:
+    """Its workers' calls clean up, though loky registers only at its first work what waits for them."""
+    pytest.importorskip("loky")
+    script = f"""
+import functools, itertools, sys
+sys.path.insert(0, {HERE!r})
+import loky, syncline
+import executor_code as code
+
+if __name__ == "__main__":
+    stays = functools.partial(code.stays, {str(tmp_path)!r})
+    results = syncline.map(stays, itertools.count(), chunk=1, executor=loky.ProcessPoolExecutor(2))
+    print(next(results), flush=True)
+"""
+    end = run_script(script, env={"PYTHONPATH": os.pathsep.join([HERE, *sys.path])}, limit=60)
+    assert end.lines == ["0"]
+    assert end.status == 0
+    assert not [*tmp_path.iterdir()]

@@ -3,29 +3,33 @@
 Invariants:
 1. At most two chunks for each worker are out or wait to be taken: one that runs, and one that comes next. The consumer
    may have the results of one more. The source is advanced for these only.
-2. Only the consumer's thread touches the chunks. Executors' threads only say that there is news.
+2. Only the consumer's thread touches the chunks. Executors' threads only say that there is news, and the end of the
+   program only tells the workers to end.
 3. When it is closed, no chunk is left that waits, and those that run have been told to end.
+4. Once workers are told to end, no answer is taken: it may have a part of the results.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
 import platform
 import shutil
-import sys
 import tempfile
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .._core import RunnerClosedError
 from .._futures import SafeFuture
 from .._lost import WorkerDiedError
+from . import program_end
+from .pools import PoolExecutor, ProcessDiedError, check_is_here, lets_cancel, shut_down, workers_of
 from .progress import MapProgress
 from .source import total
 from .worker import LEASE, Answer, Begun, Job, alone, dumped, dumped_job, lives, run_chunk
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from .._core import Bridge
     from .options import Options
 
+LOOK_FOR_DEAD_EVERY = 1.0
+"""Seconds between two looks for workers that have died, where the executor doesn't say it."""
 LONGEST_FILL = 0.1
 """Seconds after which a chunk goes out though it isn't full, since its source takes its time."""
 OFTEN = 4
@@ -52,37 +58,6 @@ class Chunk:
         self.items = items
         self.future: Future[bytes] | None = None
         self.deaths = 0
-
-
-class PoolExecutor:
-    """A pool with `apply_async`, such as multiprocessing's and Ray's, in the place of an executor."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
-        future: Future[Any] = SafeFuture()
-
-        def settle(set_it: Callable[[Any], None], value: Any) -> None:
-            with contextlib.suppress(InvalidStateError):  # it was cancelled, or its process is taken for dead
-                set_it(value)
-
-        self._pool.apply_async(
-            fn,
-            args,
-            callback=functools.partial(settle, future.set_result),
-            error_callback=functools.partial(settle, future.set_exception),
-        )
-        return future
-
-    def end(self) -> None:
-        """Ends the pool."""
-        self._pool.terminate()
-        self._pool.join()
-
-
-class ProcessDiedError(Exception):
-    """What a pool does not say: the process that ran a chunk is gone."""
 
 
 class Chunks:
@@ -109,7 +84,10 @@ class Chunks:
         self._done = 0
         self._failed = 0
         self._running: list[Future[bytes]] = []
-        self.is_closed = False
+        self._looked = monotonic()
+        self._thread: threading.Thread | None = None
+        """The consumer's."""
+        self._has_program_ended = False
 
     @property
     def progress(self) -> MapProgress:
@@ -140,16 +118,22 @@ class Chunks:
         """Gives items to the executor."""
         chunk = Chunk(next(self._numbers), items)
         self._out.append(chunk)
-        self._submit(chunk)
+        try:
+            self._submit(chunk)
+        except BaseException:
+            self._out.remove(chunk)
+            raise
 
     def _submit(self, chunk: Chunk) -> None:
         self._begin()
         assert self._folder is not None
+        self._thread = threading.current_thread()
+        self._check_goes_on()
         try:
             items = dumped(chunk.items)
         except Exception as error:
             raise _unpickled(chunk.items, error) from error
-        begun = Begun(self._job, items, str(self._folder), chunk.number, chunk.deaths)
+        begun = Begun(self._job, items, platform.node(), str(self._folder), chunk.number, chunk.deaths)
         try:
             future: Future[bytes] = self._executor.submit(run_chunk, begun)
         except BrokenExecutor as error:
@@ -157,15 +141,23 @@ class Chunks:
             future = SafeFuture()
             future.set_exception(error)
         chunk.future = future
+        program_end.attend(self, self._executor)
         future.add_done_callback(self._tell)
 
+    def _check_goes_on(self) -> None:
+        if self._has_program_ended:
+            raise RunnerClosedError("the program has ended, and with it what its workers did for a map")
+
     def _tell(self, _: object) -> None:
+        if self._has_program_ended:
+            return  # who waits still, in a thread that nobody waits for, does so until the process is gone
         with contextlib.suppress(Exception):  # told already
             self._news.set_result(None)
 
     def _begin(self) -> None:
         if self._executor is None:
             self._executor = self._given if self._makes is None else self._makes()
+            check_is_here(self._executor)
             self._workers = workers_of(self._executor)
             if hasattr(self._executor, "apply_async"):
                 self._executor = PoolExecutor(self._executor)
@@ -190,9 +182,12 @@ class Chunks:
         return next((chunk for chunk in candidates if chunk.future is not None and chunk.future.done()), None)
 
     def look_for_dead(self) -> None:
-        """Ends the futures of chunks whose process is gone, where the executor doesn't: a pool waits for ever."""
-        if not isinstance(self._executor, PoolExecutor):
+        """Now and then, ends the futures of chunks whose process is gone, where the executor doesn't: a pool waits for
+        ever. Raises where none of them can end."""
+        if not isinstance(self._executor, PoolExecutor) or monotonic() - self._looked < LOOK_FOR_DEAD_EVERY:
             return
+        self._looked = monotonic()
+        self._executor.look(has_begun=any(self._mark(chunk).exists() for chunk in self._out))
         for chunk in self._out:
             mark = self._mark(chunk)
             if mark.exists() and not _is_of_the_living(mark) and chunk.future is not None:
@@ -201,6 +196,8 @@ class Chunks:
 
     def take(self) -> tuple[list[Any], BaseException | None]:
         """The results of a chunk that is done, and its error. Nothing, if none is, or if it goes out again."""
+        self._check_goes_on()
+        self.look_for_dead()
         chunk = self._first_done()
         if chunk is None or chunk.future is None:
             return [], None
@@ -208,6 +205,7 @@ class Chunks:
             answer: Answer = _loaded(chunk.future.result())
         except BaseException as error:
             return [], self._lost(chunk, error)
+        self._check_goes_on()
         self._out.remove(chunk)
         self._done += len(answer.results) + (answer.error is not None)
         self._failed += answer.failed + (answer.error is not None)
@@ -245,7 +243,7 @@ class Chunks:
             died.__cause__ = error
             return died
         if is_broken:
-            _shut_down(self._executor)
+            shut_down(self._executor)
             self._executor = None
         for each in lost:
             self._mark(each).unlink(missing_ok=True)
@@ -259,17 +257,42 @@ class Chunks:
     def close(self) -> None:
         """Cancels what waits, and tells what runs to end (by 3). What waits and can't be cancelled does nothing when
         its turn comes."""
-        self.is_closed = True
+        program_end.leave(self)
         if os.getpid() != self._process:  # a forked child's copy
             return
         running = [chunk.future for chunk in self._out if chunk.future is not None]
         self._out.clear()
-        if _lets_cancel(self._executor):
+        if lets_cancel(self._executor):
             for future in running:
                 future.cancel()
             self._running = running
         if self._folder is not None:
             (self._folder / LEASE).unlink(missing_ok=True)
+
+    def end_with_program(self) -> None:
+        """As program_end.Ending has it, for executors for which Python, or they themselves, wait. Where another thread
+        is the consumer, which Python waits for, that one goes on as far as it gets."""
+        thread = self._thread
+        goes_on = thread is not None and thread.is_alive() and not thread.daemon
+        if goes_on and thread is not threading.main_thread():
+            return
+        if os.getpid() == self._process and not isinstance(self._executor, PoolExecutor):
+            self._tell_workers_to_end()
+
+    def tidy_up(self) -> None:
+        """As program_end.Ending has it."""
+        if os.getpid() == self._process:
+            self._tell_workers_to_end()
+            self._remove_folder()
+
+    def _tell_workers_to_end(self) -> None:
+        self._has_program_ended = True
+        if self._folder is not None:
+            (self._folder / LEASE).unlink(missing_ok=True)
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def still_running(self) -> int:
         """After `close`: how many chunks run. Dask's futures are cancelled while theirs do, so the marks count, too."""
@@ -282,11 +305,10 @@ class Chunks:
         """Shuts an executor down that was made here. After `close`, and the end of what ran."""
         if os.getpid() != self._process:
             return
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_folder()
         if self._makes is not None and self._executor is not None:
             executor, self._executor = self._executor, None
-            _shut_down(executor)
+            shut_down(executor)
 
 
 def dumped_job_of(options: Options, bridge: Bridge) -> bytes:
@@ -299,7 +321,6 @@ def dumped_job_of(options: Options, bridge: Bridge) -> bytes:
         options.timeout,
         options.return_exceptions,
         bridge,
-        platform.node(),
         os.getpid(),
     )
     try:
@@ -309,20 +330,6 @@ def dumped_job_of(options: Options, bridge: Bridge) -> bytes:
             f"{options.who}() can't send {options.name!r} to a worker: {error}; define it at the top of a module, or "
             "pip install cloudpickle"
         ) from error
-
-
-def workers_of(executor: Any) -> int:
-    """How many chunks an executor runs at once, as far as it says."""
-    for name in ("_max_workers", "_processes"):
-        if isinstance(count := getattr(executor, name, None), int) and count > 0:
-            return count
-    actors: Any = getattr(executor, "_actor_pool", None)
-    if actors is not None:  # Ray's pool
-        return max(1, len(actors))
-    client: Any = getattr(executor, "_client", None)
-    if hasattr(client, "nthreads"):  # Dask's
-        return max(1, sum(map(int, client.nthreads().values())))
-    return os.cpu_count() or 1
 
 
 def batched(rows: Iterator[tuple[Any, ...]], chunks: Chunks) -> Iterator[list[tuple[Any, ...]]]:
@@ -371,20 +378,3 @@ def _unpickled(items: list[tuple[Any, ...]], error: Exception) -> TypeError:
         except Exception as problem:
             return TypeError(f"the item {alone(item)!r} can't be sent to a worker: {problem}")
     return TypeError(f"items can't be sent to a worker: {error}")
-
-
-def _lets_cancel(executor: Any) -> bool:
-    """Whether futures of this executor can be cancelled. Before Python 3.12.1 a process pool of which a worker dies
-    fails over them: its other workers are left running, and the program waits for them when it ends."""
-    if sys.version_info >= (3, 12, 1):
-        return True
-    module: Any = sys.modules.get("concurrent.futures.process")
-    return module is None or not isinstance(executor, module.ProcessPoolExecutor)
-
-
-def _shut_down(executor: Any) -> None:
-    """Waits for nothing but its own end: no chunk runs any more."""
-    if isinstance(executor, PoolExecutor):
-        executor.end()
-    else:
-        executor.shutdown()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .._dual import DualCoroutine, DualIterator, run_by
 from .._nested import within
-from .chunks import LONGEST_FILL, Chunks, batched
+from .chunks import LONGEST_FILL, LOOK_FOR_DEAD_EVERY, Chunks, batched
 from .group import arrival
 from .results import MapIterator, Shown
 from .source import MOMENT, async_source
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 LONGEST_END = 6.0
 """Seconds that running chunks have to end: those that a bridge gives to cleanup, and one to be told."""
-LOOK_FOR_DEAD_EVERY = 1.0
-"""Seconds between two looks for workers that have died, while nothing comes."""
 LOOK_EVERY = 0.02
 """Seconds between two looks at what runs still."""
 
@@ -61,6 +59,13 @@ class Flow:
         if self._is_fed or self._error is not None or not self.chunks.has_room():
             return False
         return not (self.results or self.chunks.has_done()) or monotonic() - self._since < MOMENT
+
+    def send(self, items: list[tuple[Any, ...]]) -> None:
+        """Gives items out. Where that fails, what was given out before comes first, and the error then."""
+        try:
+            self.chunks.send(items)
+        except Exception as error:
+            self.end_inputs(error)
 
     def end_inputs(self, error: Exception | None = None) -> None:
         """The source is at its end, or has failed: its error comes when the chunks before it have ended."""
@@ -139,7 +144,7 @@ class WorkersIterator(MapIterator[R]):
         except Exception as error:
             self._flow.end_inputs(error)
         else:
-            self._flow.chunks.send(items)
+            self._flow.send(items)
 
     def close(self) -> None:
         self._state = "closed"
@@ -196,7 +201,7 @@ async def sent_out_by_async_code(options: Options, home: Bridge | None) -> Async
         while True:
             if flow.wants_items():
                 try:
-                    flow.chunks.send(next(rows) if batches is None else await anext(batches))
+                    flow.send(next(rows) if batches is None else await anext(batches))
                 except (StopIteration, StopAsyncIteration):
                     flow.end_inputs()
                 except Exception as error:

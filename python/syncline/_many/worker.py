@@ -49,7 +49,6 @@ class Job:
     timeout: float | None
     return_exceptions: bool
     bridge: Bridge
-    host: str
     process: int
 
 
@@ -66,6 +65,7 @@ class Begun(NamedTuple):
 
     job: bytes
     items: bytes
+    host: str
     folder: str
     """For its lease and its mark (by 3)."""
     number: int
@@ -100,28 +100,34 @@ _jobs: dict[bytes, Job] = {}
 
 
 def run_chunk(chunk: Begun) -> bytes:
-    """Runs a chunk in this process, through its own bridge; returns an answer, pickled (by 2)."""
-    mark, items = None, list[Any]()
+    """Runs a chunk in this process, through its own bridge; returns an answer, pickled (by 2). The mark is there for as
+    long as code of others may run: what travels is made and taken apart by it."""
+    lease = Path(chunk.folder) / LEASE if chunk.host == platform.node() else None
+    mark = None if lease is None else lease.with_name(f"{chunk.number}")
+    try:
+        if mark is not None:
+            with suppress(FileNotFoundError):  # nobody waits any more
+                mark.write_text(str(os.getpid()))
+        return _dumped_answer(*_run(chunk, lease))
+    finally:
+        if mark is not None:
+            with suppress(OSError):
+                mark.unlink()
+
+
+def _run(chunk: Begun, lease: Path | None) -> tuple[Answer, list[Any]]:
+    items = list[Any]()
     try:
         job = _jobs.get(chunk.job) or pickle.loads(chunk.job)
         _jobs[chunk.job] = job
-        while len(_jobs) > KEPT_JOBS:
-            _jobs.pop(next(iter(_jobs)), None)
-        lease = Path(chunk.folder) / LEASE if job.host == platform.node() else None
-        if lease is not None and lease.parent.exists():
-            mark = lease.with_name(f"{chunk.number}")
-            mark.write_text(str(os.getpid()))
+        for old in [*_jobs][:-KEPT_JOBS]:  # other threads may do so, too
+            _jobs.pop(old, None)
+        if lease is not None and not _holds(lease, job.process):
+            return Answer([], 0, None), items
         items = pickle.loads(chunk.items)
-        if lease is None or _holds(lease, job.process):
-            answer = job.bridge.run(_answer(job, items, lease))
-        else:
-            answer = Answer([], 0, None)
+        return job.bridge.run(_answer(job, items, lease)), items
     except BaseException as error:
-        answer = Answer([], 0, error)
-    if mark is not None:
-        with suppress(OSError):
-            mark.unlink()
-    return _dumped_answer(answer, items)
+        return Answer([], 0, error), items
 
 
 async def _answer(job: Job, items: list[tuple[Any, ...]], lease: Path | None) -> Answer:

@@ -1,0 +1,247 @@
+"""`map(executor=...)` where the program ends, or an executor does not do what it is there for any more."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import executor_code as code
+import syncline
+from child import run_script
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    # What Python 3.12 says of a fork in a program with threads, as the test run is one.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
+]
+SPAWN = multiprocessing.get_context("spawn")
+MAKE = {
+    "processes": "ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('spawn'))",
+    "threads": "ThreadPoolExecutor(2)",
+    "pool": "multiprocessing.get_context('spawn').Pool(2)",
+}
+OPEN_AT_THE_END = """
+import functools, itertools, multiprocessing, sys, threading
+sys.path.insert(0, {tests!r})
+import syncline
+import executor_code as code
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+if __name__ == "__main__":
+    executor = {executor}
+    stays = functools.partial(code.stays, {folder!r})
+
+    def use():
+        global results
+        results = syncline.map(stays, itertools.count(), chunk=1, executor=executor)
+        print(next(results), flush=True)
+        has_result.set()
+        if {waits}:
+            next(results)
+
+    has_result = threading.Event()
+    if {thread}:
+        threading.Thread(target=use, daemon=True).start()
+        has_result.wait()
+    else:
+        use()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it shows what is left in the folder for temporary files")
+@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize(
+    ("thread", "waits"),
+    [(False, False), (True, False), (True, True)],
+    ids=["the main thread", "a daemon thread", "one that waits"],
+)
+def test_a_map_that_is_open_when_the_program_ends(
+    tmp_path: Path, kind: str, thread: bool, waits: bool
+) -> None:
+    """Its workers are told to end before Python waits for them: their calls, which would go on for ever, clean up;
+    nothing is printed, and no file is left."""
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "temporary").mkdir()
+    here = str(Path(__file__).parent)
+    script = OPEN_AT_THE_END.format(
+        tests=here, executor=MAKE[kind], folder=str(tmp_path / "calls"), thread=thread, waits=waits
+    )
+    end = run_script(script, env={"TMPDIR": str(tmp_path / "temporary")}, limit=60)
+    assert end.lines == ["0"]
+    end.assert_clean()
+    assert not [*(tmp_path / "temporary").glob("syncline-map-*")]
+    if kind != "pool":  # Python kills the workers of pools
+        assert not [*(tmp_path / "calls").iterdir()]
+
+
+def test_a_thread_that_python_waits_for_has_all_results_of_what_was_given_out() -> None:
+    """When the main thread's program has ended, the executor takes nothing more, as it says then; what runs goes on."""
+    script = f"""
+import multiprocessing, sys, threading
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import syncline
+import executor_code as code
+from concurrent.futures import ThreadPoolExecutor
+
+def use():
+    got = []
+    try:
+        for number in syncline.map(code.double, range(100), chunk=1, executor=executor):
+            got.append(number)
+            if number == 0:
+                has_result.set()
+                threading.main_thread().join()
+    except RuntimeError as error:
+        print(got == [2 * number for number in range(len(got))], len(got) >= 4, str(error)[:33])
+
+has_result = threading.Event()
+executor = ThreadPoolExecutor(2)
+threading.Thread(target=use).start()
+has_result.wait()
+"""
+    end = run_script(script, limit=60)
+    assert end.lines == ["True True cannot schedule new futures after"]
+    end.assert_clean()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_pools_worker_that_dies_of_what_travels() -> None:
+    """Of the function or an item, as it is made of what was pickled, or of a result that it pickles: out of memory,
+    mostly. The pool itself would wait for ever."""
+    with SPAWN.Pool(2) as pool:
+        with pytest.raises(syncline.WorkerDiedError) as caught:
+            list(syncline.map(code.DiesOnTheWay(os.getpid()), range(4), chunk=2, executor=pool))
+        assert caught.value.items == [0, 1]
+        bad = code.DiesOnTheWay(os.getpid())
+        with pytest.raises(syncline.WorkerDiedError) as caught:
+            list(syncline.map(code.process_of, [0, 1, 2, bad], chunk=2, executor=pool))
+        assert caught.value.items == [2, bad]
+        with pytest.raises(syncline.WorkerDiedError) as caught:
+            list(syncline.map(code.gives_what_dies, range(6), chunk=2, executor=pool))
+        assert caught.value.items == [2, 3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_pools_worker_that_dies_while_others_give_results(tmp_path: Path) -> None:
+    """In any order there is always a result to take, and the dead one is noticed all the same."""
+
+    async def dies_first(number: int) -> int:
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(0.01)
+        return number
+
+    with SPAWN.Pool(2) as pool:
+        results = syncline.map(dies_first, itertools.count(), chunk=1, ordered=False, executor=pool)
+        with pytest.raises(syncline.WorkerDiedError) as caught:
+            list(results)
+    assert caught.value.items == [0]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of its threads
+@pytest.mark.parametrize("make", [SPAWN.Pool, ThreadPool], ids=["processes", "threads"])
+def test_a_pool_whose_workers_can_not_begin(make: Any) -> None:
+    """The pool starts others for ever; the map ends."""
+    with (
+        make(2, code.fails_to_begin) as pool,
+        pytest.raises(RuntimeError, match="the workers of the pool die before they begin anything"),
+    ):
+        list(syncline.map(code.double, range(9), executor=pool))
+
+
+def test_a_pool_that_is_terminated() -> None:
+    """By another thread, while all of its workers do something else."""
+    gate, entered = threading.Event(), threading.Barrier(3)
+
+    def waits() -> None:
+        entered.wait(30)
+        gate.wait(30)
+
+    pool = ThreadPool(2)
+    try:
+        for _ in range(2):
+            pool.apply_async(waits)
+        entered.wait(30)
+        results = syncline.map(code.double, sends(pool.terminate, gate), executor=pool, chunk=1)
+        with pytest.raises((RuntimeError, ValueError), match=r"pool was terminated while|Pool not running"):
+            list(results)
+    finally:
+        gate.set()
+
+
+def sends(terminate: Callable[[], None], gate: threading.Event) -> Iterator[int]:
+    """Numbers; the pool is terminated after the first, and has no worker for that one."""
+    yield 1
+    threading.Thread(target=terminate).start()
+    threading.Timer(5, gate.set).start()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize(
+    "make",
+    [lambda: ProcessPoolExecutor(1, mp_context=SPAWN), lambda: SPAWN.Pool(1), lambda: ThreadPoolExecutor(1)],
+    ids=["processes", "pool", "threads"],
+)
+def test_an_executor_that_came_by_a_fork(make: Callable[[], Any]) -> None:
+    """It takes work and never does it, so that is said at once; the parent's goes on."""
+    with make() as executor:
+        assert list(syncline.map(code.double, [1], executor=executor)) == [2]
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            try:
+                list(syncline.map(code.double, [1], executor=executor))
+            except RuntimeError as error:
+                os._exit(0 if "the process that this one was forked from" in str(error) else 1)
+            finally:
+                os._exit(2)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert list(syncline.map(code.double, [2], executor=executor)) == [4]
+
+
+def test_what_can_not_be_given_out_comes_after_the_results_before_it() -> None:
+    """An item that can't be pickled, and an executor that takes nothing more: as where the source fails."""
+    items: list[Any] = [0, 1, 2, 3, threading.Lock(), 5]
+
+    def numbers() -> Iterator[int]:
+        yield from range(4)
+        executor.shutdown(wait=False)
+        yield 4
+
+    with ThreadPoolExecutor(2) as executor:
+        results = syncline.map(code.double, items, chunk=1, executor=executor)
+        assert list(itertools.islice(results, 4)) == [0, 2, 4, 6]
+        with pytest.raises(TypeError, match="can't be sent to a worker"):
+            next(results)
+        results = syncline.map(code.double, numbers(), chunk=1, executor=executor)
+        assert list(itertools.islice(results, 4)) == [0, 2, 4, 6]
+        with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+            next(results)
+
+
+def test_the_same_in_async_code() -> None:
+    """amap, too."""
+    items: list[Any] = [0, 1, 2, 3, threading.Lock(), 5]
+
+    async def main(executor: ThreadPoolExecutor) -> list[int]:
+        results = syncline.amap(code.double, items, chunk=1, executor=executor)
+        got = [await anext(results) for _ in range(4)]
+        with pytest.raises(TypeError, match="can't be sent to a worker"):
+            await anext(results)
+        return got
+
+    with ThreadPoolExecutor(2) as executor:
+        assert asyncio.run(main(executor)) == [0, 2, 4, 6]
