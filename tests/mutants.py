@@ -119,16 +119,23 @@ MUTANTS = (
     Mutant(
         "what a task awaits may go to a loop whose thread waits for its own",
         RUST + "bridge/placement.rs",
-        "filter(|_| runner.node.is_waiting())",
-        "filter(|_| false)",
+        "if behind.is(&runner) || !behind.holds_up(&runner) {",
+        "if true {",
         "tests/test_nested.py",
     ),
     Mutant(
         "placement overlooks what a loop's tasks wait for elsewhere",
         RUST + "worker/behind.rs",
-        "    Some(behind.node.awaits(&runner.node))",
-        "    Some(behind.node.awaits(&behind.node))",
+        "is_other.then(|| behind.awaits(&runner.node))",
+        "is_other.then(|| behind.awaits(&behind))",
         "tests/test_nested_circles.py",
+    ),
+    Mutant(
+        "a loop of somebody else's is no part of the graph of who waits for whom",
+        RUST + "runner/nodes.rs",
+        "    find_attached(|runner| runner.thread_id() == thread)",
+        "    find_attached(|_| false)",
+        "tests/test_nested_circles_others.py",
     ),
     Mutant(
         "a signal that comes while a task begins to wait is left to the next Python code",

@@ -12,7 +12,7 @@ use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
 use crate::runner::hop::hop;
-use crate::runner::state::current_runner;
+use crate::runner::nodes;
 use crate::switch::nest;
 use crate::task::start::RunIn;
 use crate::worker::from_thread;
@@ -136,9 +136,12 @@ impl Shared {
     ) -> Result<Heard, (Target, RunIn)> {
         match place {
             Place::Runner(runner) if runner.epoch == process::epoch() => {
-                let current = current_runner();
-                let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
-                if let Some(Err(_)) = edge {
+                // Without an edge, if the loop that runs here can't be asked for: a signal handler has raised.
+                let here = signals::through(py, || nodes::here(py)).flatten();
+                let edge = here.as_ref().map(|here| here.wait_for(&runner.node));
+                if let Some(Err(_)) = edge
+                    && self.has_others(runner)
+                {
                     // Two loops' threads chose each other's runner at the same moment. The other one waits for this
                     // thread by now, which `place` sees when it chooses again.
                     return Err((target, run_in));

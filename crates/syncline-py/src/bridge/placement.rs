@@ -25,7 +25,7 @@ use crate::switch::greenlets;
 use crate::switch::nest;
 use crate::switch::nestable;
 use crate::switch::strand::Strand;
-use crate::worker::behind;
+use crate::worker::behind::{self, Behind};
 use crate::worker::from_thread::Sender;
 use crate::worker::workers;
 use pyo3::exceptions::PyRuntimeError;
@@ -147,7 +147,7 @@ impl Shared {
             return self.place_nested(py, &current, patience);
         }
         self.look_at_loop_here(py)?;
-        if let Some(place) = self.place_in_worker(py, patience)? {
+        if let Some(place) = self.place_beside(py, patience)? {
             return Ok(place);
         }
         match self.scope {
@@ -175,12 +175,14 @@ impl Shared {
             (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None))?,
         };
         let runner = place.runner()?;
-        let Some(behind) = behind::runner_behind().filter(|_| runner.node.is_waiting()) else { return Ok(runner) };
-        let waits_for_it = |runner: &Arc<Runner>| runner.node.leads_to(&behind.node);
-        if Arc::ptr_eq(&runner, &behind) || !waits_for_it(&runner) {
+        if !runner.node.is_waiting() {
             return Ok(runner);
         }
-        self.level(py, runner.key.level_above(), self.patience(None), waits_for_it)?.runner()
+        let behind = Behind::here(py)?;
+        if behind.is(&runner) || !behind.holds_up(&runner) {
+            return Ok(runner);
+        }
+        self.level(py, runner.key.level_above(), self.patience(None), |runner| behind.holds_up(runner))?.runner()
     }
 
     /// Whether a call that no thread waits for would have to start its runner first, which any thread can do for it.
@@ -247,21 +249,30 @@ impl Shared {
         })
     }
 
-    /// For a worker thread of one of our loops, its sender. By 1 its call does not go to another loop whose thread
-    /// waits, in a nested call, for the sender.
-    fn place_in_worker(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Option<Place>> {
-        let sender = behind::sending_runner();
-        let Some(sender) = sender.filter(|_| self.scope != Scope::Thread) else { return Ok(None) };
-        let held_up = |runner: &Arc<Runner>| !Arc::ptr_eq(runner, &sender) && runner.node.leads_to(&sender.node);
+    /// For a worker thread, and for that of a loop of somebody else's which a bridge is onto. By 1 its call does not go to
+    /// another loop whose thread waits, in a nested call, for the one that sent this thread, or that runs here.
+    fn place_beside(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Option<Place>> {
+        let behind = Behind::here(py)?;
+        if behind.is_nobody() || self.scope == Scope::Thread {
+            return Ok(None);
+        }
+        let held_up = |runner: &Arc<Runner>| !behind.is(runner) && behind.holds_up(runner);
         // As for the sender's own code: what it works for may be about to wait on a lower runner of this bridge.
-        let first_level = match sender.key {
-            RunnerKey::Level(level) if self.scope == Scope::Process && sender.bridge_id == self.terms.bridge => level,
+        let first_level = match behind::sending_runner().map(|sender| (sender.bridge_id, sender.key.clone())) {
+            Some((bridge, RunnerKey::Level(level))) if self.scope == Scope::Process && bridge == self.terms.bridge => {
+                level
+            }
             _ => 0,
         };
         if first_level == 0 && !self.registry().any(held_up) {
             return Ok(None);
         }
         self.level(py, first_level, patience, held_up).map(Some)
+    }
+
+    /// Whether a call for that runner could as well go to another one, which placement finds when it is asked again.
+    pub fn has_others(&self, runner: &Runner) -> bool {
+        runner.attached.is_none() && (self.scope != Scope::Thread || current_runner().is_some())
     }
 
     fn own_place(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {

@@ -61,8 +61,8 @@ pub trait GoesOn: Send + Sync {
 struct AwaitedCall {
     call: Arc<Call>,
     runner: Arc<Runner>,
-    /// For placement, where the task's loop is one of ours.
-    _awaiting: Option<Awaiting>,
+    /// For placement, where the task's loop is one that calls are sent to.
+    _awaiting: [Option<Awaiting>; 2],
 }
 
 pub struct Remote {
@@ -130,7 +130,7 @@ impl Remote {
         let runner = what.runner()?;
         let call = runner.new_call(runner.taker_for_task(me), &self.shared.terms.stats);
         runner.tell_of_end(py, &call)?;
-        self.note_call(&call, runner);
+        self.note_call(py, &call, runner)?;
         if what.wait_by(py, &call) {
             return Ok(Started::Waits);
         }
@@ -214,8 +214,8 @@ impl Operation for Remote {
             if self.shared.is_visible {
                 waiting_tasks::note_call(py, &call);
             }
+            let (ready, ()) = ready.with(py, self.note_call(py, &call, &runner))?;
             let job = Job::Start(Arc::clone(&call), ready, run_in);
-            self.note_call(&call, &runner);
             drop(replace(&self.carried, Some(carried)));
             match self.send(py, &runner, inbox, job) {
                 Ok(started) => return Ok(started),
@@ -279,10 +279,11 @@ impl Operation for Remote {
 }
 
 impl Remote {
-    fn note_call(&self, call: &Arc<Call>, runner: &Arc<Runner>) {
-        let awaiting = behind::may_wait_for(runner);
+    fn note_call(&self, py: Python<'_>, call: &Arc<Call>, runner: &Arc<Runner>) -> PyResult<()> {
+        let awaiting = behind::may_wait_for(py, runner)?;
         let under_way = AwaitedCall { call: Arc::clone(call), runner: Arc::clone(runner), _awaiting: awaiting };
         drop(replace(&self.under_way, Some(under_way)));
+        Ok(())
     }
 
     /// Asks the call to end, once.

@@ -11,6 +11,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
+use crate::runner::nodes;
 use crate::runner::state::{Job, Runner, current_runner};
 use crate::task::start::RunIn;
 use crate::worker::behind;
@@ -56,14 +57,17 @@ impl Submitted {
         if timeout.is_none_or(|seconds| seconds > 0.0) {
             self.shared.look_before_result(py)?;
         }
-        let current = current_runner();
-        let edge = current.as_ref().map(|current| current.node.wait_for(&self.runner.node));
+        let here = nodes::here(py)?;
+        let edge = here.as_ref().map(|here| here.wait_for(&self.runner.node));
+        // On a loop of somebody else's a wait that ends by itself may be part of how that is run.
+        let is_for_good = || timeout.is_none() || current_runner().is_some();
         if let Some(Err(_)) = edge
+            && is_for_good()
             && !self.call.is_settled()
         {
             return Err(self.circle(py)?);
         }
-        let _awaiting = if current.is_none() { behind::may_wait_for(&self.runner) } else { None };
+        let _awaiting = if here.is_none() { behind::may_wait_for(py, &self.runner)? } else { [None, None] };
         let waited = if self.runner.is_visible {
             self.wait_shown(py, wait, timeout)
         } else {
@@ -141,7 +145,9 @@ impl Shared {
             let found = self.runner_for_others(py).map_err(|error| process::refused(py, || error));
             let (found, runner) = target.with(py, found)?;
             target = found;
-            let keeps = Arc::new((Arc::<Hold>::clone(hold), behind::may_wait_for(&runner)));
+            let (found, awaiting) = target.with(py, behind::may_wait_for(py, &runner))?;
+            target = found;
+            let keeps = Arc::new((Arc::<Hold>::clone(hold), awaiting));
             let promised = Promised { future: future.clone_ref(py), keeps };
             let call = runner.new_call(Taker::Future(Mutex::new(Some(promised))), &self.terms.stats);
             let told = runner.tell_of_end(py, &call);

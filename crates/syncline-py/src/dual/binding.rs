@@ -33,7 +33,7 @@ pub struct Binding {
     site: Site,
     thread: u64,
     /// What it has begun on its loop goes on between two steps, too, and its user may wait for that.
-    _awaiting: Option<Awaiting>,
+    _awaiting: [Option<Awaiting>; 2],
 }
 
 /// Whose task makes the steps.
@@ -74,7 +74,7 @@ impl Binding {
             Place::InTask(strand) => {
                 let session = Session::new(py, context::copy(py)?, None, generator);
                 let site = Site::Here { opener: Arc::downgrade(&strand), epoch: process::epoch() };
-                return Ok(Self { shared, session, site, thread: thread_key(), _awaiting: None });
+                return Ok(Self { shared, session, site, thread: thread_key(), _awaiting: [None, None] });
             }
             Place::Runner(runner) => Site::Runner(runner),
             Place::Away(_) => Site::Runner(shared.runner_for_others(py)?),
@@ -107,9 +107,9 @@ impl Binding {
     ) -> PyResult<Self> {
         let context = context::copy(py)?;
         let (spare, awaiting) = match &site {
-            Site::Runner(runner) => (runner.spare.get(py), behind::may_wait_for(runner)),
-            Site::Own { own, .. } => (Some(&own.spare), None),
-            Site::Here { .. } => (None, None),
+            Site::Runner(runner) => (runner.spare.get(py), behind::may_wait_for(py, runner)?),
+            Site::Own { own, .. } => (Some(&own.spare), [None, None]),
+            Site::Here { .. } => (None, [None, None]),
         };
         let lent = spare.and_then(|spare| spare.sessions.lend(context.bind(py)));
         let (context, lent) = lent.map_or((context, None), |(context, lent)| (context, Some(lent)));

@@ -9,6 +9,7 @@
 //! 2. Whoever waits finds out by itself that the loop is gone (`health`): nobody else may tell.
 
 use super::arrival::Arrival;
+use super::nodes;
 use super::stalls;
 use super::state::{Attached, Feeder, Job, Plan, Runner};
 use super::watched;
@@ -28,7 +29,6 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
-use syncline_core::waits::Node;
 
 /// How often a loop that is detached looks whether what ran there has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -40,19 +40,21 @@ const LONGEST_STAND: Duration = Duration::from_secs(1);
 impl Runner {
     /// A runner onto that loop.
     pub fn attach(py: Python<'_>, plan: &Plan, event_loop: Bound<'_, PyAny>, runs_here: bool) -> PyResult<Arc<Self>> {
-        let runner = Self::make(py, plan, &Node::new(), Some(Feeder::Callback), Some(Attached::default()))?;
         // Where it does not run here, an asyncio loop that runs knows its thread; else the first mail will tell.
         let thread_id = if runs_here {
             names::thread_ident(py)?
         } else {
             event_loop.getattr("_thread_id").and_then(|id| id.extract()).unwrap_or(0)
         };
+        let node = nodes::of_loop(&event_loop, thread_id);
+        let runner = Self::make(py, plan, &node, Some(Feeder::Callback), Some(Attached::default()))?;
         runner.thread_id.store(thread_id, Relaxed);
         runner.event_loop.set(py, event_loop.unbind());
         runner.note_begun();
         runner.mailbox.park();
         let resident: Weak<Self> = Arc::downgrade(&runner);
         residents::show_attached(resident, py);
+        nodes::remember_attached(&runner);
         watched::watch(py, &runner, plan.stall_after)?;
         Ok(runner)
     }

@@ -7,6 +7,7 @@ mod feeding;
 pub mod hop;
 pub mod key;
 mod lookout;
+pub mod nodes;
 pub mod registry;
 #[cfg(target_os = "linux")]
 pub mod selector;

@@ -22,6 +22,7 @@ use crate::python::process;
 use crate::python::signals;
 use crate::python::thread_end::Deferred;
 use crate::runner::arrival::Arrival;
+use crate::runner::nodes;
 use crate::runner::state::{Runner, current_runner};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
@@ -35,6 +36,7 @@ use syncline_core::mailbox::{Mailbox, Sent};
 use syncline_core::spin::{Spin, usable_cores};
 #[cfg(target_os = "linux")]
 use syncline_core::sync::{Mutex, lock, take};
+use syncline_core::waits::Node;
 use syncline_core::weak_list::WeakList;
 
 enum Route {
@@ -232,6 +234,14 @@ impl Inbox {
 
     pub fn runner(&self) -> Option<Arc<Runner>> {
         self.runner.as_ref().and_then(Weak::upgrade)
+    }
+
+    /// The node of its loop, in the graph of who waits for whom.
+    pub fn node(&self) -> Option<Arc<Node>> {
+        match self.runner() {
+            Some(runner) => Some(Arc::clone(&runner.node)),
+            None => nodes::of_attached_thread(self.thread_id),
+        }
     }
 
     /// Whether its loop spins for mail by itself.

@@ -27,8 +27,8 @@ pub struct Waits(Mutex<Vec<WaitsFor>>);
 impl Waits {
     /// Adds a call on the loop of that node, which the loop that sent the thread waits for, too, if only in a task.
     pub fn add(&self, call: &Arc<Call>, on_cancel: OnCancel, sender: Option<&Arc<Inbox>>, node: Option<&Arc<Node>>) {
-        let sender = sender.and_then(|inbox| inbox.runner());
-        let awaiting = sender.zip(node).map(|(sender, node)| sender.node.awaits(node));
+        let sender = node.and_then(|_| sender?.node());
+        let awaiting = sender.zip(node).map(|(sender, node)| sender.awaits(node));
         lock(&self.0).push(WaitsFor { call: Arc::clone(call), on_cancel, _awaiting: awaiting });
     }
 

@@ -1,0 +1,118 @@
+"""Calls that come back to a bridge whose loop is blocked, by way of a loop that somebody else runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from circle_code import (
+    Ask,
+    Function,
+    by_future_in_worker,
+    by_future_in_worker_later,
+    by_group,
+    by_group_in_worker,
+    by_iterator_at_home,
+    by_iterator_in_worker,
+    by_map_in_worker,
+    by_run_async,
+    by_worker,
+)
+from hosts import KINDS, Host
+from syncline import Bridge
+
+pytestmark = pytest.mark.timeout(60)
+
+
+async def by_blocking(bridge: Bridge, fn: Function) -> int:
+    """As sync code does that a library calls."""
+    return bridge.run_sync(fn)
+
+
+WAYS: list[Ask] = [
+    by_run_async,
+    by_worker,
+    by_blocking,
+    by_iterator_in_worker,
+    by_map_in_worker,
+    by_future_in_worker,
+    by_group_in_worker,
+    by_future_in_worker_later,
+    by_iterator_at_home,
+    by_group,
+]
+"""Those that work in asyncio and in trio."""
+
+
+async def answer() -> int:
+    return 42
+
+
+@pytest.fixture(params=KINDS)
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    one = Host(request.param)
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def bridges(host: Host) -> Iterator[list[Bridge]]:
+    with ExitStack() as stack:
+        blocked = stack.enter_context(Bridge(name="blocked", nested="thread", in_async="home"))
+        onto = stack.enter_context(Bridge(loop=host.loop, name="onto", nested="thread", in_async="home"))
+        other = stack.enter_context(Bridge(name="other", in_async="home"))
+        yield [blocked, onto, other]
+
+
+@pytest.mark.parametrize("back", WAYS)
+def test_a_call_from_that_loop_runs_elsewhere(bridges: list[Bridge], back: Ask) -> None:
+    """Sync code blocks its loop for a task of that loop, which calls the first bridge."""
+    blocked, onto, _ = bridges
+
+    async def comes_back() -> int:
+        return await back(blocked, answer)
+
+    async def blocks() -> int:
+        return onto.run_sync(comes_back)
+
+    assert blocked.run_sync(blocks) == 42
+    assert blocked.run_sync(answer) == 42
+
+
+@pytest.mark.parametrize("first", WAYS)
+@pytest.mark.parametrize("back", WAYS)
+def test_a_call_from_beyond_that_loop_runs_elsewhere(bridges: list[Bridge], first: Ask, back: Ask) -> None:
+    """That task waits for a third bridge, whose task calls the first."""
+    blocked, onto, other = bridges
+
+    async def comes_back() -> int:
+        return await back(blocked, answer)
+
+    async def goes_on() -> int:
+        return await first(other, comes_back)
+
+    async def blocks() -> int:
+        return onto.run_sync(goes_on)
+
+    assert blocked.run_sync(blocks) == 42
+    assert blocked.run_sync(answer) == 42
+
+
+def test_bridges_onto_the_same_loop_know_of_each_other(host: Host, bridges: list[Bridge]) -> None:
+    """What waits on that loop is followed, whichever bridge has brought a call there."""
+    blocked, _, other = bridges
+
+    async def comes_back() -> int:
+        return blocked.run_sync(answer)
+
+    async def goes_on() -> int:
+        return await other.run_async(comes_back)
+
+    with Bridge(loop=host.loop, nested="thread") as second:
+
+        async def blocks() -> int:
+            return second.run_sync(goes_on)
+
+        assert blocked.run_sync(blocks) == 42
