@@ -358,3 +358,22 @@ def test_bridges_leave_nothing(
 def test_loops_for_one_call_leave_nothing(thread: Callable[[Callable[[], Any]], Any]) -> None:
     """`run_in_new_loop` in a thread that lives on."""
     assert thread(lambda: left_by(lambda: syncline.run_in_new_loop(turn), 300, lambda: None)) == []
+
+
+def test_a_crowd_of_worker_calls_leaves_nothing_to_later_ones() -> None:
+    """What is noted of calls that wait is dropped once they have ended, however many there were at a time."""
+
+    async def crowd() -> None:
+        limiter, somebody = syncline.ThreadLimiter(1), object()
+        limiter.acquire_on_behalf_of_nowait(somebody)
+        tasks = [asyncio.ensure_future(limiter.to_thread(int)) for _ in range(9000)]
+        while limiter.statistics().tasks_waiting < len(tasks):
+            await asyncio.sleep(0)
+        # Interleaving: all of them wait at the same time.
+        limiter.release_on_behalf_of(somebody)
+        await asyncio.gather(*tasks)
+
+    with syncline.Bridge() as bridge:
+        bridge.run_sync(turn)  # anyio is there, so that the tasks that wait for workers are noted
+        bridge.run_sync(crowd)
+        assert left_by(lambda: uses_workers(bridge), 1000, lambda: bridge.run_sync(turn)) == []

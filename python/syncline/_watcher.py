@@ -157,8 +157,8 @@ def leave() -> None:
 def _begin() -> None:
     if _threads or _begins:
         return
-    _begins.append(True)
     try:
+        _begins.append(True)
         if not _core.start_thread("syncline-watcher", _run):
             _begins.clear()  # the interpreter ends, or there are too many threads: the next call tries again
     except BaseException:

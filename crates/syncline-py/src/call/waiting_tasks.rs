@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -18,15 +19,33 @@ type WeakAny = Weak<dyn Any + Send + Sync>;
 
 struct Noted {
     /// By address, which stays taken as long as this has a weak reference.
-    tasks: BTreeMap<usize, (WeakAny, Py<PyWeakrefReference>)>,
-    /// With more than that, what has ended is dropped.
-    most: usize,
+    tasks: BTreeMap<usize, Known>,
+    /// The address that was looked at last.
+    looked_at: usize,
 }
 
-const FEW: usize = 64;
-static WAITING: Mutex<Noted> = Mutex::new(Noted { tasks: BTreeMap::new(), most: FEW });
+type Known = (WeakAny, Py<PyWeakrefReference>);
+
+/// So many are looked at, in turns, whenever one comes, and dropped if they have ended. With two, no more than those
+/// that wait are kept beside them, and what a crowd has left goes as others come.
+const LOOKS: usize = 2;
+static WAITING: Mutex<Noted> = Mutex::new(Noted { tasks: BTreeMap::new(), looked_at: 0 });
 /// Whether a task was ever noted.
 static IS_USED: AtomicBool = AtomicBool::new(false);
+
+impl Noted {
+    /// Looks at the next one, and takes it out if it has ended.
+    fn take_ended(&mut self) -> Option<Known> {
+        let next = self.tasks.range((Excluded(self.looked_at), Unbounded)).next();
+        let Some((&address, (awaited, _))) = next else {
+            self.looked_at = 0;
+            return None;
+        };
+        self.looked_at = address;
+        let has_ended = awaited.strong_count() == 0;
+        has_ended.then(|| self.tasks.remove(&address)).flatten()
+    }
+}
 
 fn address(of: &WeakAny) -> usize {
     of.as_ptr().cast::<()>().addr()
@@ -41,13 +60,8 @@ pub fn note(py: Python<'_>, awaited: WeakAny) -> PyResult<()> {
     {
         let mut waiting = lock(&WAITING);
         over.extend(waiting.tasks.insert(address(&awaited), (awaited, task)));
-        if waiting.tasks.len() > waiting.most {
-            let (alive, ended) = std::mem::take(&mut waiting.tasks)
-                .into_iter()
-                .partition::<BTreeMap<_, _>, _>(|(_, (awaited, _))| awaited.strong_count() > 0);
-            waiting.most = FEW + 2 * alive.len();
-            waiting.tasks = alive;
-            over.extend(ended.into_values());
+        for _ in 0..LOOKS {
+            over.extend(waiting.take_ended());
         }
     }
     drop(over);
