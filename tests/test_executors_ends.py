@@ -234,7 +234,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 def test_workers_end_what_nobody_wants_any_more(tmp_path: Path) -> None:
-    """The program is killed: calls in its workers are cancelled, and clean up."""
+    """The program is killed: calls in its workers are cancelled, and clean up, and no file is left."""
     script = f"""
 import functools, multiprocessing, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -244,12 +244,16 @@ from concurrent.futures import Future, ProcessPoolExecutor
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-        list(syncline.map(functools.partial(code.stays, {str(tmp_path)!r}), [1, 2], chunk=2, executor=executor))
+        stays = functools.partial(code.stays, {str(tmp_path / "calls")!r})
+        list(syncline.map(stays, [1, 2], chunk=2, executor=executor))
 """
-    with Child(script, limit=60) as child:
-        assert eventually(lambda: len(list(tmp_path.iterdir())) == 2, 40)
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "temporary").mkdir()
+    with Child(script, env={"TMPDIR": str(tmp_path / "temporary")}, limit=60) as child:
+        assert eventually(lambda: len(list((tmp_path / "calls").iterdir())) == 2, 40)
         child.signal(signal.SIGKILL)
-        assert eventually(lambda: not list(tmp_path.iterdir()), 20)
+        assert eventually(lambda: not list((tmp_path / "calls").iterdir()), 20)
+        assert eventually(lambda: not list((tmp_path / "temporary").glob("syncline-map-*")))
 
 
 def test_a_worker_that_dies_names_its_items(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import executor_code as code
 import syncline
-from child import run_script
+from child import eventually, run_script
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -245,3 +245,19 @@ def test_the_same_in_async_code() -> None:
 
     with ThreadPoolExecutor(2) as executor:
         assert asyncio.run(main(executor)) == [0, 2, 4, 6]
+
+
+def test_a_process_pool_that_forgets_to_start_workers() -> None:
+    """Python's with max_tasks_per_child takes a result that came for an idle worker (cpython#115634): of two calls of
+    one worker, the first makes it believe that there is another one when that has ended. It would wait for ever."""
+    with ProcessPoolExecutor(1, mp_context=SPAWN, max_tasks_per_child=2) as executor:
+        processes: dict[int, Any] = executor._processes  # type: ignore[assignment]
+
+        def numbers() -> Iterator[int]:
+            yield 0
+            first = set(processes)
+            yield 1
+            assert eventually(lambda: not first & set(processes), 30)
+            yield from (2, 3, 4)
+
+        assert list(syncline.map(code.double, numbers(), chunk=1, executor=executor)) == [0, 2, 4, 6, 8]

@@ -29,7 +29,7 @@ from .._core import RunnerClosedError
 from .._futures import SafeFuture
 from .._lost import WorkerDiedError
 from . import program_end
-from .pools import PoolExecutor, ProcessDiedError, check_is_here, lets_cancel, shut_down, workers_of
+from .pools import PoolExecutor, ProcessDiedError, check_is_here, lets_cancel, shut_down, stir, workers_of
 from .progress import MapProgress
 from .source import total
 from .worker import LEASE, Answer, Begun, Job, alone, dumped, dumped_job, lives, run_chunk
@@ -182,11 +182,14 @@ class Chunks:
         return next((chunk for chunk in candidates if chunk.future is not None and chunk.future.done()), None)
 
     def look_for_dead(self) -> None:
-        """Now and then, ends the futures of chunks whose process is gone, where the executor doesn't: a pool waits for
+        """Now and then, sees to it that chunks end whose process is gone, where the executor doesn't: a pool waits for
         ever. Raises where none of them can end."""
-        if not isinstance(self._executor, PoolExecutor) or monotonic() - self._looked < LOOK_FOR_DEAD_EVERY:
+        if monotonic() - self._looked < LOOK_FOR_DEAD_EVERY:
             return
         self._looked = monotonic()
+        if not isinstance(self._executor, PoolExecutor):
+            stir(self._executor)
+            return
         self._executor.look(has_begun=any(self._mark(chunk).exists() for chunk in self._out))
         for chunk in self._out:
             mark = self._mark(chunk)

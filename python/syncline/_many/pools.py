@@ -78,6 +78,27 @@ class PoolExecutor:
         self._pool.join()
 
 
+def stir(executor: Any) -> None:
+    """Has a process pool start workers where it has forgotten to. One with `max_tasks_per_child` takes results that
+    came for idle workers, and starts none in the place of those that have ended (cpython#115634). Each submit counts
+    one of them down."""
+    for _ in range(getattr(executor, "_max_workers", 0) + 1):
+        if not _has_no_worker(executor):
+            return
+        with contextlib.suppress(RuntimeError):  # it was shut down, or is broken: the chunks hear of that
+            executor.submit(_nothing)
+
+
+def _has_no_worker(executor: Any) -> bool:
+    if getattr(executor, "_max_tasks_per_child", None) is None or getattr(executor, "_processes", None) != {}:
+        return False
+    return bool(getattr(executor, "_pending_work_items", None))
+
+
+def _nothing() -> None:
+    pass
+
+
 def shut_down(executor: Any) -> None:
     """Waits for nothing but its own end: no chunk runs any more."""
     if isinstance(executor, PoolExecutor):

@@ -113,6 +113,8 @@ def run_chunk(chunk: Begun) -> bytes:
         if mark is not None:
             with suppress(OSError):
                 mark.unlink()
+            with suppress(OSError):  # others are in it, mostly
+                mark.parent.rmdir()
 
 
 def _run(chunk: Begun, lease: Path | None) -> tuple[Answer, list[Any]]:
@@ -195,7 +197,10 @@ def _after_position(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _holds(lease: Path, process: int) -> bool:
     if not lease.exists():
         return False
-    return lives(process)
+    if not lives(process):
+        lease.unlink(missing_ok=True)  # nobody else removes what it has left
+        return False
+    return True
 
 
 def lives(process: int) -> bool:
