@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import multiprocessing.util
 import os
 import signal
 import threading
@@ -141,6 +142,37 @@ async def dies_at_the_gate(gate: str, number: int) -> None:
 async def number_of_process() -> int:
     await asyncio.sleep(0)
     return os.getpid()
+
+
+class Held:
+    """A resource that leaves a file for as long as it is open."""
+
+    def __init__(self) -> None:
+        self.file: Path | None = None
+
+    async def hold(self, file: str) -> None:
+        self.file = Path(file)
+        self.file.touch()
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0)
+        if self.file is not None:
+            self.file.unlink()
+
+
+@syncline.resource
+async def held() -> Held:
+    return Held()
+
+
+async def holds(folder: str, number: int) -> int:
+    await (await held.aget()).hold(f"{folder}/{os.getpid()}")
+    return number
+
+
+def close_at_the_end() -> None:
+    """As docs/processes.md has it."""
+    multiprocessing.util.Finalize(None, syncline.default_bridge().close, exitpriority=0)
 
 
 async def uses_a_resource(_: object) -> int:

@@ -261,3 +261,28 @@ def test_a_process_pool_that_forgets_to_start_workers() -> None:
             yield from (2, 3, 4)
 
         assert list(syncline.map(code.double, numbers(), chunk=1, executor=executor)) == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the others start there like this one")
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_what_workers_have_open_is_closed_when_they_end(method: str, tmp_path: Path) -> None:
+    """With the initializer of docs/processes.md: multiprocessing calls no function registered with atexit in processes
+    that it forks."""
+    script = f"""
+import functools, multiprocessing, os, sys, warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning)
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import syncline
+import executor_code as code
+from concurrent.futures import ProcessPoolExecutor
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    with ProcessPoolExecutor(1, mp_context=context, initializer=code.close_at_the_end) as executor:
+        holds = functools.partial(code.holds, {str(tmp_path)!r})
+        print(list(syncline.map(holds, [1, 2], executor=executor)), len(os.listdir({str(tmp_path)!r})))
+    print(os.listdir({str(tmp_path)!r}))
+"""
+    end = run_script(script, limit=60)
+    assert end.lines == ["[1, 2] 1", "[]"]
+    end.assert_clean()
