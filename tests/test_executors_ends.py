@@ -393,3 +393,15 @@ def test_mistakes_are_named(options: dict[str, Any], kind: type[Exception], mess
     """Before anything begins."""
     with pytest.raises(kind, match=message):
         syncline.map(code.double, range(3), **options)
+
+
+def test_a_function_that_makes_no_executor_is_named() -> None:
+    """When it is called, which is at the first use."""
+
+    async def makes_it_later() -> ProcessPoolExecutor:
+        return new_executor()
+
+    for make, made in ((lambda: None, "NoneType"), (makes_it_later, "coroutine")):
+        results = syncline.map(code.double, range(3), executor=make)
+        with pytest.raises(TypeError, match=f"is a function that makes .*; this one made a {made}"):
+            list(results)

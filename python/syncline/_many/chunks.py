@@ -29,7 +29,16 @@ from .._core import RunnerClosedError
 from .._futures import SafeFuture
 from .._lost import WorkerDiedError
 from . import program_end
-from .pools import PoolExecutor, ProcessDiedError, check_is_here, lets_cancel, shut_down, stir, workers_of
+from .pools import (
+    PoolExecutor,
+    ProcessDiedError,
+    check_is_here,
+    check_made,
+    lets_cancel,
+    shut_down,
+    stir,
+    workers_of,
+)
 from .progress import MapProgress
 from .source import total
 from .worker import LEASE, Answer, Begun, Job, alone, dumped, dumped_job, lives, run_chunk
@@ -156,8 +165,11 @@ class Chunks:
 
     def _begin(self) -> None:
         if self._executor is None:
-            self._executor = self._given if self._makes is None else self._makes()
-            check_is_here(self._executor)
+            executor = self._given if self._makes is None else self._makes()
+            if self._makes is not None:
+                check_made(self._options.who, executor)
+            check_is_here(executor)
+            self._executor = executor
             self._workers = workers_of(self._executor)
             if hasattr(self._executor, "apply_async"):
                 self._executor = PoolExecutor(self._executor)

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
@@ -128,6 +128,18 @@ def lets_cancel(executor: Any) -> bool:
         return True
     module: Any = sys.modules.get("concurrent.futures.process")
     return module is None or not isinstance(executor, module.ProcessPoolExecutor)
+
+
+def check_made(who: str, made: Any) -> None:
+    """Raises for what a function given as `executor` has made, if that is none."""
+    if hasattr(made, "apply_async") or (hasattr(made, "submit") and not hasattr(made, "get_executor")):
+        return
+    if isinstance(made, Coroutine):
+        made.close()
+    raise TypeError(
+        f"executor of {who}() is a function that makes a concurrent.futures.Executor, or a pool with apply_async; this "
+        f"one made a {type(made).__name__}"
+    )
 
 
 def check_is_here(executor: Any) -> None:
