@@ -405,3 +405,21 @@ def test_a_function_that_makes_no_executor_is_named() -> None:
         results = syncline.map(code.double, range(3), executor=make)
         with pytest.raises(TypeError, match=f"is a function that makes .*; this one made a {made}"):
             list(results)
+
+
+def test_a_ctrl_c_as_the_folder_is_made_leaves_none(
+    executor: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes it lets go of the interpreter, and then the signal is handled."""
+    real = os.mkdir
+
+    def interrupted(path: Any, *args: Any, **options: Any) -> None:
+        real(path, *args, **options)
+        if "syncline-map-" in str(path):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(syncline.map(code.double, range(3), executor=executor))
+    assert not [*tmp_path.iterdir()]

@@ -174,7 +174,9 @@ class Chunks:
             if hasattr(self._executor, "apply_async"):
                 self._executor = PoolExecutor(self._executor)
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="syncline-map-"))
+            # Named before it is made: a Ctrl-C comes as soon as that has let go of the interpreter.
+            self._folder = Path(tempfile.gettempdir(), f"syncline-map-{os.urandom(8).hex()}")
+            self._folder.mkdir(mode=0o700)
             (self._folder / LEASE).touch()
 
     def has_done(self) -> bool:
