@@ -24,7 +24,7 @@ from ._kinds import is_async_manager, loaded_trio, trio_here, type_of
 from ._nested import within
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
     from contextvars import Context
     from types import TracebackType
@@ -45,19 +45,61 @@ keeping_tasks: set[asyncio.Task[None]] = set()
 """asyncio's tasks of all keepers: a bridge's loop that ends leaves them to `close_kept` (by 3)."""
 
 
+def _has_ended(task: asyncio.Task[None]) -> None:
+    keeping_tasks.discard(task)
+    if not task.cancelled():
+        task.exception()  # whoever drives the loop has got it
+
+
+class _Event:
+    """As asyncio's. But if a signal handler has broken off `set`, its next call wakes those who are left."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in [*self._waiters]:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        if not self._is_set:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+
 class _Asyncio:
     """What a keeper needs of a loop of asyncio's kind."""
 
-    Event = asyncio.Event
+    Event = _Event
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, coroutine: Coroutine[Any, Any, None], name: str, context: Context) -> None:
-        self._task = self.loop.create_task(coroutine, name=name, context=context)
-        keeping_tasks.add(self._task)
-        self._task.add_done_callback(keeping_tasks.discard)
+    def start(self, keeper: Keeper, context: Context) -> None:
+        # Until it begins nobody else has it, should the loop lose its first step. It may end before it has begun.
+        self._task = _core.start_task(self.loop, keeper.keep(), context)
+        self._task.add_done_callback(_has_ended)
+        self._task.add_done_callback(keeper.leave)
+
+    async def begin(self, name: str) -> None:
+        """All that makes the task a keeper's is done in it. So what a signal handler raises meanwhile leaves none that
+        nobody knows."""
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        keeping_tasks.add(task)
+        task.set_name(f"resource {name}")
+        await asyncio.sleep(0)  # where it has begun before anyone waits for it
 
     def is_current(self) -> bool:
         return self._task is not None and asyncio.current_task() is self._task
@@ -66,7 +108,7 @@ class _Asyncio:
         if self._task is not None:
             self._task.cancel()
 
-    async def until(self, told: asyncio.Event) -> None:
+    async def until(self, told: _Event) -> None:
         """Waits until the keeper is told to end: by the event, or by its loop, which cancels it."""
         try:
             await told.wait()
@@ -106,11 +148,20 @@ class Keeper:
         for loop in [*kept]:
             if loop is not place.loop and getattr(loop, "is_closed", bool)():
                 del kept[loop]  # somebody has closed it without ending its tasks
-        kept.setdefault(place.loop, {})[resource] = self
-        place.start(self._keep(), f"resource {self.name}", resource._context.copy())
-
-    async def _keep(self) -> None:
         try:
+            kept.setdefault(place.loop, {})[resource] = self
+            place.start(self, resource._context.copy())
+        except BaseException:  # a signal handler's
+            self.tell()
+            self.leave()
+            place.cancel()
+            raise
+
+    async def keep(self) -> None:
+        try:
+            await self._place.begin(self.name)
+            if self.is_ending:
+                return  # nobody waits for it any more
             async with await _manager(self._resource) as self.value:
                 if self.value is None:
                     raise TypeError(
@@ -124,6 +175,11 @@ class Keeper:
                 await self._place.until(self._told)
                 self.tell()
         except BaseException as error:
+            if _core.is_of_handler(error):
+                # For whoever drives the loop: what it has interrupted may be how those are woken who wait.
+                raise
+            if self._ended.is_set():
+                return  # who has made it knows
             if self._askers:
                 self._error = error.with_traceback(_of_users(error.__traceback__))
             elif not _is_cancellation(error):
@@ -134,9 +190,23 @@ class Keeper:
         finally:
             self.tell()
             self.value = None
-            kept.get(self._place.loop, {}).pop(self._resource, None)
-            self._settled.set()
-            self._ended.set()
+            self.leave()
+
+    def leave(self, _task: object = None) -> None:
+        """It has ended, or never began."""
+        try:
+            self._free()
+        except BaseException:  # a signal handler's
+            self._free()
+            raise
+
+    def _free(self) -> None:
+        """Frees all who wait, and the place for a new one."""
+        here = kept.get(self._place.loop, {})
+        if here.get(self._resource) is self:
+            del here[self._resource]
+        self._settled.set()
+        self._ended.set()
 
     def is_current(self) -> bool:
         """Whether the running task is this one's."""

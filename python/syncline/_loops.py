@@ -6,7 +6,7 @@ import asyncio
 import collections
 import contextlib
 import sys
-from sys import get_asyncgen_hooks
+from sys import get_asyncgen_hooks, set_asyncgen_hooks
 from typing import Any, cast
 
 from ._core import BridgeLoop
@@ -55,14 +55,23 @@ class CallerLoop(BridgeLoop, _StockLoop):
 
     def run_forever(self) -> None:
         self._run += 1
-        was_running = self.is_running()
+        was_running, hooks = self.is_running(), get_asyncgen_hooks()
         try:
             super().run_forever()
         except BaseException:
-            # Python 3.14 begins outside of its `try`. What a signal handler raises there leaves the loop a running one.
-            if self.is_running() and not was_running:
-                cast("Any", self)._run_forever_cleanup()
+            # What a signal handler raises may break off how a run ends and, on Python 3.14, how it begins.
+            if not was_running:
+                self._end_run(hooks)
             raise
+
+    def _end_run(self, hooks: Any) -> None:
+        if asyncio._get_running_loop() is self:
+            asyncio._set_running_loop(None)
+        mine = cast("Any", self)
+        mine._stopping = False
+        mine._thread_id = None
+        mine._set_coroutine_origin_tracking(False)
+        set_asyncgen_hooks(*hooks)
 
     def finish(self) -> None:
         """Stops as soon as what is ready by now has had its turn: tasks that the call has created are begun."""

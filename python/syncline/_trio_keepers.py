@@ -9,6 +9,13 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextvars import Context
+    from typing import Protocol
+
+    class Keeper(Protocol):
+        name: str
+
+        def keep(self) -> Coroutine[Any, Any, None]: ...
+
 
 # Seconds for which an object may close itself when the run ends.
 _LONGEST = 5.0
@@ -24,12 +31,15 @@ class Trio:
         self._scope = trio.CancelScope()
         self._task: trio.lowlevel.Task | None = None
 
-    def start(self, coroutine: Coroutine[Any, Any, None], name: str, context: Context) -> None:
+    def start(self, keeper: Keeper, context: Context) -> None:
         async def keep() -> None:
             with self._scope:
-                await coroutine
+                await keeper.keep()
 
-        self._task = trio.lowlevel.spawn_system_task(keep, name=name, context=context)
+        self._task = trio.lowlevel.spawn_system_task(keep, name=f"resource {keeper.name}", context=context)
+
+    async def begin(self, name: str) -> None:
+        """What asyncio's tasks need."""
 
     def is_current(self) -> bool:
         return self._task is not None and trio.lowlevel.current_task() is self._task

@@ -35,7 +35,7 @@ use crate::runner::turns::{self, turn};
 use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
-use crate::task::loops::{self, Stepping, turns_once};
+use crate::task::loops::{self, Stepping, stop_after, turns_once};
 use crate::task::new_loop;
 use crate::task::revival::revive_if_lost;
 use crate::task::spare::SpareTask;
@@ -262,14 +262,9 @@ impl CallerLoop {
 
     /// Ends the loop; in its own thread. Raises what signal handlers raised meanwhile.
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let event_loop = lock(&self.event_loop).take();
-        let Some(event_loop) = event_loop else { return Ok(()) };
+        let Some(event_loop) = self.take_loop(py) else { return Ok(()) };
         let event_loop = event_loop.bind(py);
-        if self.is_watched {
-            stalls::leave(py);
-        }
         let _ended = Ended(&self.ended);
-        self.spare.drop_it(py);
         let Ok(_inside) = process::enter(py) else {
             // This is a daemon thread, and the process exits: no cleanup runs any more.
             let _inside = process::step_inside();
@@ -277,14 +272,36 @@ impl CallerLoop {
         };
         let mut wait = Wait::begin(Patience::endless());
         let cleaned = clean_up(py, event_loop, self.cleanup, &self.name, &mut wait);
-        let closed = event_loop.call_method0(intern!(py, "close")).map(drop);
+        let closed = signals::unbroken(py, || event_loop.call_method0(intern!(py, "close")).map(drop));
+        if let Err(error) = signals::raise_kept() {
+            wait.note_signal(py, error);
+        }
         let signal = wait.raise_signal(py);
         if signal.is_ok()
             && let Err(error) = cleaned.and(closed)
         {
+            if signals::are_handlers(py, &error) {
+                return Err(error);
+            }
             log::log(py, "error", "the loop could not be closed cleanly", Some(&error));
         }
         signal
+    }
+
+    /// The loop takes itself for running: a signal handler has broken off how its run begins. So it can't be run any more, nor
+    /// closed, nor freed. It is forgotten as it is, and the thread's next call makes another one.
+    fn leave(&self, py: Python<'_>) {
+        std::mem::forget(self.take_loop(py));
+        self.ended.open();
+    }
+
+    fn take_loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let event_loop = lock(&self.event_loop).take()?;
+        if self.is_watched {
+            stalls::leave(py);
+        }
+        self.spare.drop_it(py);
+        Some(event_loop)
     }
 
     /// As `close`, where nothing can be raised: a signal handler's exception is passed on to the main thread's next
@@ -359,14 +376,7 @@ impl Awaited for CallerCall<'_, '_> {
         let begun = Instant::now();
         // Nobody notices if the wait looks once in a while before it is due.
         let due = due.map(|at| at.min(begun + LONGEST_TURN));
-        let timer = match due {
-            Some(at) => {
-                let stop = self.event_loop.getattr(intern!(py, "stop"))?;
-                let seconds = at.saturating_duration_since(begun).as_secs_f64();
-                Some(self.event_loop.call_method1(intern!(py, "call_later"), (seconds, stop))?)
-            }
-            None => None,
-        };
+        let timer = due.map(|at| stop_after(self.event_loop, at.saturating_duration_since(begun))).transpose()?;
         let mut turned = turn(py, self.event_loop);
         if let Some(timer) = timer {
             signals::through(py, || timer.call_method0(intern!(py, "cancel")));
@@ -387,25 +397,25 @@ impl Awaited for CallerCall<'_, '_> {
             return Ok(());
         }
         self.has_raised |= turned.is_err();
+        if turned.is_err() && signals::ask(py, || self.event_loop.call_method0(intern!(py, "is_running"))?.is_truthy())
+        {
+            self.own.leave(py);
+            self.is_broken = true;
+        }
         turned
     }
 
     fn cancel(&mut self, py: Python<'_>) {
-        let cancelled = signals::through(py, || {
+        let _ = signals::through(py, || {
             revive_if_lost(self.event_loop, self.call).and_then(|()| self.call.cancel(py)).or_else(|error| {
                 if signals::are_handlers(py, &error) {
                     return Err(error);
                 }
-                log::log(
-                    py,
-                    "error",
-                    "the call could not be cancelled, as what it waits for raised this",
-                    Some(&error),
-                );
+                let message = "the call could not be cancelled, as what it waits for raised this";
+                log::log(py, "error", message, Some(&error));
                 Ok(())
             })
         });
-        let _ = cancelled;
     }
 
     fn errands(&self) -> Option<&Errands> {

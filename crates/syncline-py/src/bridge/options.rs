@@ -246,7 +246,7 @@ impl Bridge {
                 if is_visible {
                     loops::show(&onto.event_loop)?;
                 }
-                let runner = Runner::attach(py, &plan, onto.event_loop, onto.anchor.runs_here(py))?;
+                let runner = Runner::attach(py, &plan, onto.event_loop, &onto.anchor)?;
                 hear_of_its_end(py, &runner, backend);
                 (Some(runner), Some(Arc::new(onto.anchor)))
             }

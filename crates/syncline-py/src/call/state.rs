@@ -318,7 +318,9 @@ impl Call {
             explain_loop_mixup(errors::object(py, error).as_any(), None);
         }
         if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
-            log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
+            signals::keep_or(py, error, |error| {
+                log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
+            });
         }
     }
 

@@ -332,6 +332,9 @@ impl Wait {
             }
             let fate = awaited.fate(py);
             if fate == Fate::Gone {
+                if let Some(error) = raised {
+                    let _ = self.on_signal(py, error);
+                }
                 return self.leave(py, awaited, None);
             }
             // What follows may run Python code, and the exit waits for threads that do (`process::Inside`). Once the

@@ -98,7 +98,16 @@ pub fn are_handlers(py: Python<'_>, error: &PyErr) -> bool {
         && (error.is_instance_of::<PyKeyboardInterrupt>(py) || ask(py, || runs_through_handler(py, error)))
 }
 
-/// The same for Python code of ours.
+/// For an error that nobody raises: keeps it if it is a signal handler's; `otherwise` sees to it if not.
+pub fn keep_or(py: Python<'_>, error: &PyErr, otherwise: impl FnOnce(&PyErr)) {
+    if are_handlers(py, error) {
+        let _ = keep(py, error.clone_ref(py));
+    } else {
+        otherwise(error);
+    }
+}
+
+/// As `are_handlers`, for Python code of ours.
 #[pyfunction]
 pub fn is_of_handler(error: &Bound<'_, PyAny>) -> bool {
     are_handlers(error.py(), &PyErr::from_value(error.clone()))

@@ -21,14 +21,17 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::residents;
+use crate::python::surroundings::Anchor;
 use crate::task::session::Session;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
+use syncline_core::weak_list::WeakList;
 
 /// How often a loop that is detached looks whether what ran there has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -39,15 +42,21 @@ const LONGEST_STAND: Duration = Duration::from_secs(1);
 
 impl Runner {
     /// A runner onto that loop.
-    pub fn attach(py: Python<'_>, plan: &Plan, event_loop: Bound<'_, PyAny>, runs_here: bool) -> PyResult<Arc<Self>> {
+    pub fn attach(py: Python<'_>, plan: &Plan, event_loop: Bound<'_, PyAny>, anchor: &Anchor) -> PyResult<Arc<Self>> {
         // Where it does not run here, an asyncio loop that runs knows its thread; else the first mail will tell.
-        let thread_id = if runs_here {
+        let thread_id = if anchor.runs_here(py) {
             names::thread_ident(py)?
         } else {
             event_loop.getattr("_thread_id").and_then(|id| id.extract()).unwrap_or(0)
         };
-        let node = nodes::of_loop(&event_loop, thread_id);
-        let runner = Self::make(py, plan, &node, Some(Feeder::Callback), Some(Attached::default()))?;
+        let attached = Attached {
+            anchor: anchor.object.clone_ref(py),
+            calls: WeakList::default(),
+            is_watched: AtomicBool::new(false),
+            sessions: WeakList::default(),
+            stands_since: Mutex::default(),
+        };
+        let runner = Self::make(py, plan, &nodes::of_loop(&anchor.object), Some(Feeder::Callback), Some(attached))?;
         runner.thread_id.store(thread_id, Relaxed);
         runner.event_loop.set(py, event_loop.unbind());
         runner.note_begun();

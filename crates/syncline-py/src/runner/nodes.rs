@@ -36,11 +36,9 @@ pub fn remember_attached(runner: &Arc<Runner>) {
     lock(attached()).add(Weak::clone(&runner));
 }
 
-/// The node for a loop that a bridge is about to be onto, which runs in that thread, if that is known (0 otherwise).
-pub fn of_loop(event_loop: &Bound<'_, PyAny>, thread: u64) -> Arc<Node> {
-    let py = event_loop.py();
-    let is_same = |runner: &Runner| runner.event_loop(py).is_some_and(|known| known.is(event_loop));
-    find_attached(is_same).or_else(|| of_attached_thread(thread)).unwrap_or_default()
+/// The node for a loop that a bridge is about to be onto, by its anchor.
+pub fn of_loop(anchor: &Py<PyAny>) -> Arc<Node> {
+    find_attached(|runner| runner.attached.as_ref().is_some_and(|known| known.anchor.is(anchor))).unwrap_or_default()
 }
 
 /// The node of the loop of somebody else's that runs in that thread.

@@ -92,8 +92,9 @@ pub struct Plan {
 }
 
 /// What a runner has besides, whose loop is somebody else's (attached.rs).
-#[derive(Default)]
 pub struct Attached {
+    /// What its loop is known by: the loop itself, or trio's token.
+    pub anchor: Py<PyAny>,
     /// What has begun there, to be ended when the runner is detached.
     pub calls: WeakList<Call>,
     /// Whether _standing.py looks at the loop.

@@ -2,7 +2,9 @@
 
 use crate::python::names;
 use crate::python::process;
+use crate::python::signals;
 use crate::python::threads::thread_key;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::OnceLock;
 
@@ -34,8 +36,13 @@ pub enum Owner {
 }
 
 pub fn current_task(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    // In trio's tasks this raises: no loop of asyncio's runs there.
-    names::current_task(py).and_then(Bound::call0).ok()
+    // In trio's tasks this raises RuntimeError: no loop of asyncio's runs there. On Python 3.11 it is Python code, in which a
+    // signal handler may raise.
+    let ask = || match names::current_task(py).and_then(Bound::call0) {
+        Err(error) if error.is_instance_of::<PyRuntimeError>(py) || !process::is_main_thread(py) => Ok(None),
+        asked => asked.map(Some),
+    };
+    signals::through(py, ask).flatten()
 }
 
 pub fn identity(task: &Bound<'_, PyAny>) -> usize {

@@ -3,6 +3,7 @@
 use super::bridged::BridgedCoroutine;
 use super::loops;
 use super::making::{go_on_in_new_task, make_task, real_error};
+use super::starting::make_for_call;
 use crate::call::caller::{note_call, serve_asgiref};
 use crate::call::state::Call;
 use crate::coroutine::target::Target;
@@ -23,7 +24,7 @@ pub fn start_task(
         note_call(context.bind(py), call)?;
     }
     let coroutine = Bound::new(py, BridgedCoroutine::new(Arc::clone(call), target, loops::owner(event_loop)))?;
-    match make_task(event_loop, coroutine.as_any(), context) {
+    match make_for_call(&coroutine, || make_task(event_loop, coroutine.as_any(), context)) {
         Ok(task) => {
             call.suspended_in(task);
             Ok(())

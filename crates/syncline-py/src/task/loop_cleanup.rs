@@ -2,7 +2,9 @@
 //! are closed and async generators finalized. Each has a limited time.
 //!
 //! Invariants:
-//! 1. What a first signal handler raises is raised when the loop has been cleaned up. A second one ends the cleanup.
+//! 1. What a first signal handler raises is raised when the loop has been cleaned up. A second one ends the cleanup. So each
+//!    step that asyncio's Python code makes for us is made again if it was broken off, and what was raised is kept for the
+//!    next wait.
 
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
@@ -19,15 +21,20 @@ use crate::task::loops::turns_once;
 use crate::task::revival::{revive_lost, revived};
 use crate::task::session::Session;
 use crate::task::session_task::SessionCoroutine;
+use crate::task::starting::start_surely;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What comes last has at least that long, even if nothing is left of the time: most of it ends as soon as it is told
 /// to.
 const LEAST_LEFT: Duration = Duration::from_millis(100);
+
+/// So often at most what signals break off is begun.
+const MOST_RUNS: u32 = 4;
 
 /// Ends what is left on a loop, in the loop's own thread. Open sessions and tasks together have the time `bound`,
 /// resources and async generators have that once more. `wait` keeps what signal handlers raise meanwhile.
@@ -47,16 +54,23 @@ pub fn clean_up(
     cleanup.end_tasks(sessions, bound.saturating_sub(begun.elapsed()), Told::ToEnd)?;
     let left = || (bound * 2).saturating_sub(begun.elapsed()).min(bound).max(LEAST_LEFT);
     cleanup.close_resources(left())?;
-    let finalized = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
-    let bounded = names::wait_for(py)?.call1((&finalized, left().as_secs_f64()))?;
-    if let Err(error) = cleanup.run(bounded) {
+    let finalized = RefCell::new(None);
+    let finalizing = || {
+        let coroutine = event_loop.call_method0(intern!(py, "shutdown_asyncgens"))?;
+        let bounded = names::wait_for(py)?.call1((&coroutine, left().as_secs_f64()));
+        drop(finalized.replace(Some(coroutine)));
+        bounded
+    };
+    if let Err(error) = cleanup.run(finalizing) {
         // It may never have been awaited, and would be reported for that.
-        finalized.call_method0(intern!(py, "close"))?;
+        if let Some(coroutine) = finalized.take() {
+            coroutine.call_method0(intern!(py, "close"))?;
+        }
         return Err(error);
     }
     // For generators that were dropped meanwhile asyncio starts closing tasks, a turn later: let it make them, and end
     // those.
-    cleanup.run(names::asyncio_sleep(py)?.call1((0,))?)?;
+    cleanup.run(|| names::asyncio_sleep(py)?.call1((0,)))?;
     cleanup.end_tasks(PySet::empty(py)?, left(), Told::Nothing)?;
     cleanup.wait.raise_signal(py)
 }
@@ -83,6 +97,10 @@ struct Cleanup<'a, 'py> {
 
 impl<'py> Cleanup<'_, 'py> {
     fn tasks(&self) -> PyResult<Tasks<'py>> {
+        signals::unbroken(self.event_loop.py(), || self.tasks_now())
+    }
+
+    fn tasks_now(&self) -> PyResult<Tasks<'py>> {
         let py = self.event_loop.py();
         let keepers = if self.spares_keepers && has_resources(py)? { Some(names::keeping_tasks(py)?) } else { None };
         let mut tasks = Vec::new();
@@ -100,7 +118,8 @@ impl<'py> Cleanup<'_, 'py> {
         let py = self.event_loop.py();
         self.spares_keepers = false;
         if has_resources(py)? {
-            self.run(names::close_kept(py)?.call1((self.event_loop, left.as_secs_f64()))?)?;
+            let event_loop = self.event_loop;
+            self.run(|| names::close_kept(py)?.call1((event_loop, left.as_secs_f64())))?;
         }
         Ok(())
     }
@@ -110,12 +129,34 @@ impl<'py> Cleanup<'_, 'py> {
         let idle = PySet::empty(self.event_loop.py())?;
         for task in self.tasks()? {
             if let Some(session) = session_of(&task).filter(|session| session.is_idle()) {
-                session.end_by_closer(task.py())?;
+                self.step(&task, || session.end_by_closer(task.py()))?;
                 self.known.add(&task)?;
                 idle.add(task)?;
             }
         }
         Ok(idle)
+    }
+
+    /// Has something done to a task, by 1. If that was broken off, the task may have lost its step.
+    fn step(&self, task: &Bound<'py, PyAny>, step: impl Fn() -> PyResult<()>) -> PyResult<()> {
+        let py = task.py();
+        match step() {
+            Err(error) if signals::are_handlers(py, &error) => {
+                let _ = signals::keep(py, error);
+                signals::unbroken(py, || revived(self.event_loop, task).map(drop))?;
+                signals::unbroken(py, step)
+            }
+            made => made,
+        }
+    }
+
+    /// Cancels a task. The `cancel` of what it waits for may be the user's code, and raise. That is logged, so that the
+    /// other tasks are cancelled all the same.
+    fn cancel(&self, task: &Bound<'py, PyAny>) {
+        let py = task.py();
+        if let Err(error) = self.step(task, || task.call_method0(intern!(py, "cancel")).map(drop)) {
+            log::log(py, "error", "a task could not be cancelled, as what it waits for raised this", Some(&error));
+        }
     }
 
     /// Cancels all tasks but those of `sessions`, which end by themselves, and waits for both. Tasks that these have
@@ -134,7 +175,7 @@ impl<'py> Cleanup<'_, 'py> {
                 break;
             }
             for task in self.wait_for(&cleaning, rest() / 2)?.1 {
-                cancel(&task);
+                self.cancel(&task);
             }
             let (ended, pending) = self.wait_for(&ending, rest())?;
             self.report_failures(&ended)?;
@@ -170,7 +211,7 @@ impl<'py> Cleanup<'_, 'py> {
             if let Some(session) = session_of(&task) {
                 if session.is_idle() {
                     // Its step has ended meanwhile, or it is a new one. Between two steps it refuses to be cancelled.
-                    session.end_by_closer(py)?;
+                    self.step(&task, || session.end_by_closer(py))?;
                     self.known.add(&task)?;
                     ending.add(task)?;
                     continue;
@@ -180,7 +221,7 @@ impl<'py> Cleanup<'_, 'py> {
             match call_of(&task) {
                 Some(call) if call.knows_of_closing() => {}
                 Some(call) if call.was_cancelled() => cleaning.add(&task)?,
-                _ => cancel(&task),
+                _ => self.cancel(&task),
             }
             self.known.add(&task)?;
             ending.add(task)?;
@@ -216,27 +257,37 @@ impl<'py> Cleanup<'_, 'py> {
         let py = tasks.py();
         let options = PyDict::new(py);
         options.set_item("timeout", bound.as_secs_f64())?;
-        let both = self.run(names::asyncio_wait(py)?.call((tasks,), Some(&options))?)?;
+        let both = self.run(|| names::asyncio_wait(py)?.call((tasks,), Some(&options)))?;
         let list = |index: usize| both.get_item(index)?.try_iter()?.collect::<PyResult<Tasks<'py>>>();
         Ok((list(0)?, list(1)?))
     }
 
     /// As `run_until_complete`, but goes on if a `stop()` from before still ends the loop's turn. By 1 it raises only
     /// what ends the cleanup.
-    fn run(&mut self, coroutine: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = coroutine.py();
-        let task = self.event_loop.call_method1(intern!(py, "create_task"), (&coroutine,))?;
-        let mut turns = Turns { event_loop: self.event_loop, coroutine, task, failure: None };
-        let ended = self.wait.wait_for(py, &mut turns);
-        if turns.is_done() {
-            return turns.task.call_method0(intern!(py, "result"));
+    fn run(&mut self, coroutine: impl Fn() -> PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.event_loop.py();
+        for _ in 0..MOST_RUNS {
+            let coroutine = coroutine()?;
+            let task = start_surely(self.event_loop, &coroutine)?;
+            let mut turns = Turns { event_loop: self.event_loop, coroutine, task, failure: None };
+            let ended = self.wait.wait_for(py, &mut turns);
+            if !turns.is_done() {
+                return ended.map(|value| value.into_bound(py));
+            }
+            match turns.task.call_method0(intern!(py, "result")) {
+                // A signal handler's, which has broken off this very coroutine. The wait has it.
+                Err(error) if ended.is_err() && signals::are_handlers(py, &error) => {}
+                result => return result,
+            }
         }
-        ended.map(|value| value.into_bound(py))
+        self.wait.raise_signal(py)?;
+        Err(errors::shutting_down())
     }
 
     /// As `asyncio.run`: errors that tasks raised while they were cancelled go to the exception handler.
     fn report_failures(&self, tasks: &[Bound<'py, PyAny>]) -> PyResult<()> {
-        tasks.iter().try_for_each(|task| report_failure(self.event_loop, task))
+        let py = self.event_loop.py();
+        tasks.iter().try_for_each(|task| signals::unbroken(py, || report_failure(self.event_loop, task)))
     }
 }
 
@@ -259,15 +310,6 @@ fn closes_something(task: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
     let has_begun = is_in_use(py, intern!(py, "_nested"))?;
     Ok(has_begun && names::closing_tasks(py)?.contains(task)?)
-}
-
-/// Cancels a task. The `cancel` of what it waits for may be the user's code, and raise. That is logged, so that the
-/// other tasks are cancelled all the same.
-fn cancel(task: &Bound<'_, PyAny>) {
-    let py = task.py();
-    if let Err(error) = task.call_method0(intern!(py, "cancel")) {
-        log::log(py, "error", "a task could not be cancelled, as what it waits for raised this", Some(&error));
-    }
 }
 
 /// The wait for a task of this loop: the waiting thread turns the loop until the task is done.

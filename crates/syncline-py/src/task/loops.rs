@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::time::Duration;
 
 /// The base class that the loops of bridges have besides asyncio's. It answers in Rust what asyncio asks for each task.
 #[pyclass(frozen, subclass, module = "syncline._core")]
@@ -63,6 +64,12 @@ impl BridgeLoop {
     fn get_debug(&self) -> bool {
         self.is_debugged.load(Relaxed)
     }
+}
+
+/// Has the loop stop in that time. Returns the timer.
+pub fn stop_after<'py>(event_loop: &Bound<'py, PyAny>, time: Duration) -> PyResult<Bound<'py, PyAny>> {
+    let stop = event_loop.getattr(intern!(event_loop.py(), "stop"))?;
+    event_loop.call_method1(intern!(event_loop.py(), "call_later"), (time.as_secs_f64(), stop))
 }
 
 /// Has `run` turn the loop once, and returns whether it did. Some loops return at once.

@@ -5,7 +5,8 @@ use super::steps;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
-use pyo3::exceptions::PySystemError;
+use crate::python::process;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -41,6 +42,10 @@ pub fn make_task<'py>(
 pub fn real_error(py: Python<'_>, error: PyErr) -> PyErr {
     match error.cause(py) {
         Some(cause) if error.is_instance_of::<PySystemError>(py) => cause,
+        // Sometimes it has lost the error itself. In the main thread that was a signal handler's, mostly the default one's.
+        None if error.is_instance_of::<PySystemError>(py) && process::is_main_thread(py) => {
+            PyKeyboardInterrupt::new_err(())
+        }
         _ => error,
     }
 }

@@ -14,6 +14,16 @@ use std::cell::Cell;
 thread_local! {
     /// The coroutine for which `start_task` makes a task in this thread; null if it is not at it.
     static STARTING: Cell<*const ffi::PyObject> = const { Cell::new(std::ptr::null()) };
+    /// The coroutine of the call for which a task is made in this thread.
+    static MAKING: Cell<*const ffi::PyObject> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Makes a task for the coroutine of a call, which hears of it if that is broken off.
+pub fn make_for_call<T>(coroutine: &Bound<'_, PyAny>, make: impl FnOnce() -> T) -> T {
+    let outer = MAKING.replace(coroutine.as_ptr());
+    let made = make();
+    MAKING.set(outer);
+    made
 }
 
 /// Whether `start_task` is at it in this thread. What ends the program, out of a first step, leaves no task there: so
@@ -22,10 +32,10 @@ pub fn is_starting() -> bool {
     !STARTING.get().is_null()
 }
 
-/// Whether this is the coroutine of the task that is being started. If such a task goes while it is pending, its making
+/// Whether this is the coroutine of the task that is being started, or made for a call. If such a task goes while it is pending, its making
 /// was broken off, and whoever starts it knows.
 pub fn starts(coroutine: &Bound<'_, PyAny>) -> bool {
-    std::ptr::eq(STARTING.get(), coroutine.as_ptr())
+    [STARTING.get(), MAKING.get()].into_iter().any(|known| std::ptr::eq(known, coroutine.as_ptr()))
 }
 
 /// Starts a coroutine in a task of its own, on Python 3.12 and newer with its first step.
@@ -74,6 +84,22 @@ fn broken_off(event_loop: &Bound<'_, PyAny>, coroutine: &Bound<'_, PyAny>, conte
         });
     }
     error
+}
+
+/// A task for the coroutine, which begins in the loop's next turn, though a signal handler may raise meanwhile.
+pub fn start_surely<'py>(event_loop: &Bound<'py, PyAny>, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let start = || make_for_call(coroutine, || go_on_in_new_task(event_loop, coroutine, None));
+    let error = match start().map_err(|error| real_error(py, error)) {
+        Err(error) if signals::are_handlers(py, &error) => error,
+        started => return started,
+    };
+    let started = signals::unbroken(py, || match task_of(coroutine)? {
+        Some(task) => Ok(revived(event_loop, &task)?.unwrap_or(task)),
+        None => start(),
+    });
+    let _ = signals::keep(py, error);
+    started
 }
 
 /// The task of a coroutine that is suspended, if it is alive: its next step, what it waits for, or a traceback keeps it.
