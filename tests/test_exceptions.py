@@ -251,3 +251,50 @@ def test_what_the_awaiting_task_handles_is_the_context(bridge: syncline.Bridge, 
     with pytest.raises(ValueError, match="elsewhere") as caught:
         bridge.run_sync(main)
     assert isinstance(caught.value.__context__, HandledError)
+
+
+class FalsyError(Exception):
+    """As one with a `__len__` that has nothing in it."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def by_call(bridge: syncline.Bridge) -> None:
+    bridge.run_sync(raise_it, FalsyError(), True)
+
+
+def by_future(bridge: syncline.Bridge) -> None:
+    bridge.submit(raise_it, FalsyError(), True).result()
+
+
+def by_map(bridge: syncline.Bridge) -> None:
+    list(bridge.map(lambda error: raise_it(error, True), [FalsyError()]))
+
+
+def by_source_of_map(bridge: syncline.Bridge) -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        raise FalsyError
+
+    async def same(item: int) -> int:
+        return item
+
+    list(bridge.map(same, items()))
+
+
+def by_iterator(bridge: syncline.Bridge) -> None:
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        raise FalsyError
+
+    list(bridge.iterate(items()))
+
+
+@pytest.mark.parametrize("way", [by_call, by_future, by_map, by_source_of_map, by_iterator])
+def test_an_exception_that_counts_as_false_is_raised(
+    bridge: syncline.Bridge, way: Callable[[syncline.Bridge], None]
+) -> None:
+    """Also where Python's own future would return None instead."""
+    with pytest.raises(FalsyError):
+        way(bridge)

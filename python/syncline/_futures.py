@@ -47,7 +47,13 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
         """Waits at most `timeout` seconds. Raises what the coroutine raised, TimeoutError, CancelledError
         or DeadlockError."""
         self._wait(timeout)
-        return super().result()
+        # Python's own takes an error that counts as false for none, and would return None.
+        if self._exception is None:
+            return super().result()
+        try:
+            raise self._exception
+        finally:
+            del self  # the traceback has this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `result`, but returns what the coroutine raised."""

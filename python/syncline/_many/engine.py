@@ -181,8 +181,8 @@ class Engine:
 
     def _taken_error(self) -> BaseException:
         """The error, which is not kept: its traceback will have a frame that refers to this object."""
-        error, self._error = self._error or self._source_error, None
-        self._source_error = None
+        error = self._source_error if self._error is None else self._error
+        self._error = self._source_error = None
         assert error is not None
         return error
 
@@ -216,7 +216,7 @@ class Engine:
         if self._is_closing:
             self._log(error, "the source")
         else:  # it could not be closed
-            self._error = self._error or error
+            self._error = error if self._error is None else self._error
             self._news.ring()
 
     def _begin(self) -> bool:
