@@ -368,3 +368,46 @@ def test_install_takes_a_number_of_seconds() -> None:
     asyncio.run(main())
     assert not _watcher.watches(None)
     assert _core.long_waits() == {}
+
+
+class Late:
+    """Time, for a thread that the system lets run ten times as late as it wants to, and the event it waits for."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, timeout: float) -> bool:
+        self.now += 10 * timeout
+        return False
+
+    def is_set(self) -> bool:
+        return False
+
+    def clear(self) -> None:
+        pass
+
+
+class Slow:
+    """A loop that turns between every second and third look, until it ends."""
+
+    looks = 0
+
+    def look(self) -> tuple[int, bool, int, None, str] | None:
+        self.looks += 1
+        return (self.looks // 2, False, threading.get_ident(), None, "slow") if self.looks < 20 else None
+
+
+def test_what_the_watcher_itself_is_late_counts_for_nobody(
+    monkeypatch: pytest.MonkeyPatch, reports: Reports
+) -> None:
+    """Neither it nor the loop got to run meanwhile, on a machine that is too busy."""
+    late, slow = Late(), Slow()
+    for name in ("time", "_ended", "_stirred"):
+        monkeypatch.setattr(_watcher, name, late)
+    monkeypatch.setattr(_watcher, "_watched", [_watcher._Watched(slow, 0.5)])
+    _watcher._watch()
+    assert slow.looks == 20
+    assert reports.texts == []

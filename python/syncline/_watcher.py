@@ -11,6 +11,7 @@ of them counts as blocked, and sleeps while none of them has anything to do.
 5. It keeps no loop, and ends when none is left.
 6. What a signal handler raises in the middle of `stir` leaves no lock taken, and no thread half begun: whoever stirs
    may be the main thread, and tries again then.
+7. Time in which this thread did not get to look counts for nobody: on a busy machine the loops did not turn either.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class _Watched:
     def __init__(self, subject: Subject, span: float) -> None:
         self.subject, self.span = subject, span
         self.turns = -1
-        self.since = time.monotonic()
+        self.since = 0.0
         self.is_reported = self.has_ended = self.has_work = self.rested = False
         self.loop_id = self.thread = 0
         self.name = ""
@@ -108,6 +109,8 @@ def _has_work(loop: Any) -> bool:
 
 _LEAST_PAUSE, _LONGEST_PAUSE = 0.01, 3600.0
 """Seconds between looks at loops that have something to do."""
+_LATENESS = 1.1
+"""So many times a pause may last: two then last as long as a stall, and one, however late, does not."""
 _LONGEST_REST = 1.0
 """Seconds between looks at loops that nobody runs at present, and that may be closed without a word."""
 
@@ -181,16 +184,21 @@ def _run() -> None:
 
 def _watch() -> None:
     quiet = 0
+    now = pause = 0.0
+    looked = time.monotonic()
     while _watched:
         _ended.clear()
         if _stirred.is_set():
             _stirred.clear()
             quiet = 0
-        _look_at_all(time.monotonic())
+        before, looked = looked, time.monotonic()
+        now += min(looked - before, pause * _LATENESS)  # by 7
+        _look_at_all(now)
         quiet = 0 if any(each.has_work for each in list(_watched)) else quiet + 1
         if quiet <= 2:  # by 2
             shortest = min((each.span for each in list(_watched)), default=0.0)
-            _ended.wait(min(max(shortest / 2, _LEAST_PAUSE), _LONGEST_PAUSE))
+            pause = min(max(shortest / 2, _LEAST_PAUSE), _LONGEST_PAUSE)
+            _ended.wait(pause)
         else:
             is_anybodys = any(isinstance(each.subject, Asked) for each in list(_watched))
             _stirred.wait(_LONGEST_REST if is_anybodys else None)

@@ -19,12 +19,12 @@ type WeakAny = Weak<dyn Any + Send + Sync>;
 
 struct Noted {
     /// By address, which stays taken as long as this has a weak reference.
-    tasks: BTreeMap<usize, Known>,
+    tasks: BTreeMap<usize, NotedTask>,
     /// The address that was looked at last.
     looked_at: usize,
 }
 
-type Known = (WeakAny, Py<PyWeakrefReference>);
+type NotedTask = (WeakAny, Py<PyWeakrefReference>);
 
 /// So many are looked at, in turns, whenever one comes, and dropped if they have ended. With two, no more than those
 /// that wait are kept beside them, and what a crowd has left goes as others come.
@@ -35,7 +35,7 @@ static IS_USED: AtomicBool = AtomicBool::new(false);
 
 impl Noted {
     /// Looks at the next one, and takes it out if it has ended.
-    fn take_ended(&mut self) -> Option<Known> {
+    fn take_ended(&mut self) -> Option<NotedTask> {
         let next = self.tasks.range((Excluded(self.looked_at), Unbounded)).next();
         let Some((&address, (awaited, _))) = next else {
             self.looked_at = 0;
