@@ -77,6 +77,8 @@ class Kinds:
     def __init__(self):
         self.bridge = syncline.Bridge(scope="caller", cleanup_timeout=30.0)
         self.bridge.run_sync(asyncio.sleep, 0)
+        self.stock = syncline.Bridge(scope="caller", loop_factory=asyncio.SelectorEventLoop)
+        self.stock.run_sync(asyncio.sleep, 0)
         @self.bridge.resource
         async def thing():
             await asyncio.sleep(0)
@@ -99,6 +101,10 @@ class Kinds:
         import uvloop
         self.other = syncline.Bridge(scope="caller", loop_factory=uvloop.new_event_loop)
         self.other.run_sync(asyncio.sleep, 0)
+    def map(self):
+        async def same(item):
+            return item
+        list(self.stock.map(same, [1]))
     def close(self):
         with syncline.Bridge(scope="caller", cleanup_timeout=30.0) as bridge:
             bridge.run_sync(asyncio.sleep, 0)
@@ -120,6 +126,7 @@ while at <= count:
         if kinds.other.run_sync(asyncio.sleep, 0, 7) != 7:
             wrong.append((at, "the next call"))
         kinds.other.close()
+    kinds.stock.close()
     kinds.bridge.close()
     del kinds
     gc.collect()
@@ -133,7 +140,7 @@ print(count > 10, wrong[:3])
 """
 
 
-@pytest.mark.parametrize("kind", ["resource", "from_thread", "group", "close", "uvloop"])
+@pytest.mark.parametrize("kind", ["resource", "from_thread", "group", "close", "uvloop", "map"])
 def test_a_ctrl_c_at_each_event_is_raised(kind: str) -> None:
     """One operation for each event; nothing hangs, nothing is lost, and nobody complains."""
     finished = run_script(CODE.replace("KIND", repr(kind)), limit=280)

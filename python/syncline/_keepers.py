@@ -16,6 +16,7 @@ import contextlib
 import inspect
 import logging
 import os
+import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,8 @@ class _Asyncio:
         assert task is not None
         keeping_tasks.add(task)
         task.set_name(f"resource {name}")
-        await asyncio.sleep(0)  # where it has begun before anyone waits for it
+        if sys.version_info >= (3, 12):
+            await asyncio.sleep(0)  # it begins eagerly, before anyone waits for it
 
     def is_current(self) -> bool:
         return self._task is not None and asyncio.current_task() is self._task

@@ -5,7 +5,7 @@
 //! does the exchange.
 
 use crate::python::names;
-use crate::python::once::Once;
+use crate::python::once::{Once, intern};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -77,6 +77,16 @@ impl<'py> Exchanged<'py> {
         let new = [hooks.get_borrowed_item(0)?, hooks.get_borrowed_item(1)?].map(|hook| hook.to_owned().into_ptr());
         let earlier = exchange(Fields::at(py, word), new);
         Ok(Self::Fields { py, word, earlier })
+    }
+}
+
+/// Takes a loop's hooks from the calling thread, where what a signal handler raised has kept the loop from doing so.
+pub fn take_back(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    let first = names::get_asyncgen_hooks(py)?.call0()?.get_item(0)?;
+    match first.getattr_opt(intern!(py, "__self__"))? {
+        Some(owner) if owner.is(event_loop) => names::set_asyncgen_hooks(py)?.call1((py.None(), py.None())).map(drop),
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! A selector that is always there would cost each turn something. Loops that have none of asyncio's kind, such as
 //! uvloop's, show no turns.
 
+use crate::python::asyncgen_hooks;
 use crate::python::log;
 use crate::python::once::intern;
 use crate::python::signals;
@@ -158,6 +159,7 @@ pub fn turn(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         end_turn(event_loop);
         let Err(error) = ran else { return Ok(()) };
         if signals::concerns_driver(py, &error) {
+            signals::through(py, || asyncgen_hooks::take_back(event_loop));
             revive_lost(event_loop);
             return Err(error);
         }

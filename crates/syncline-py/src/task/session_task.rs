@@ -10,6 +10,7 @@ use crate::call::waiting_tasks;
 use crate::coroutine::driven::Input;
 use crate::coroutine::target::Target;
 use crate::python::errors;
+use crate::python::signals;
 use crate::switch::kinds::{Steppable, StrandId};
 use crate::switch::parked::{self, LayerView};
 use crate::task::execution::Execution;
@@ -66,13 +67,19 @@ fn task_of<'py>(session: &Arc<Session>, event_loop: &Bound<'py, PyAny>) -> PyRes
     }
     let coroutine =
         SessionCoroutine { session: Mutex::new(Some(Arc::clone(session))), event_loop: event_loop.clone().unbind() };
-    let coroutine = Bound::new(py, coroutine)?.into_any();
-    let task = make_task(event_loop, &coroutine, &session.context).inspect_err(|_| session.dismiss_task(py))?;
+    let coroutine = Bound::new(py, coroutine)?;
+    let task = make_task(event_loop, coroutine.as_any(), &session.context).inspect_err(|error| {
+        session.dismiss_task(py);
+        if signals::are_handlers(py, error) {
+            // The coroutine goes now, and must not take the session along.
+            drop(replace(&coroutine.get().session, None));
+        }
+    })?;
     if session.has_ended() {
         // A task factory that gives something else has closed the coroutine.
         return Err(errors::not_a_task(&task));
     }
-    session.set_task(SessionTask::new(task.clone().unbind(), coroutine.unbind()), None);
+    session.set_task(SessionTask::new(task.clone().unbind(), coroutine.into_any().unbind()), None);
     Ok(task)
 }
 
