@@ -10,16 +10,14 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from .._futures import SafeFuture
 
-LOOKS_AT_NEW_WORKERS = 3
-"""So often in a row a pool's workers are seen to be dead, and others in their place, until they are given up."""
-
-
+DEATHS_OF_EACH = 3
+"""So often each of a pool's workers is seen to be dead, before any has begun, until they are given up."""
 _RUNNING = ("RUN", 0)  # multiprocessing's word, and billiard's
 
 
@@ -32,8 +30,7 @@ class PoolExecutor:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._seen: Sequence[Any] = ()
-        self._died_at_once = 0
+        self._seen: set[Any] = set()
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         future: Future[Any] = SafeFuture()
@@ -54,12 +51,9 @@ class PoolExecutor:
         """Raises where nothing comes any more, which a pool does not say. `has_begun`: any of the chunks has."""
         if getattr(self._pool, "_state", None) == "TERMINATE":
             raise RuntimeError("the pool was terminated while it had items of a map")
-        before, self._seen = self._seen, [*getattr(self._pool, "_pool", ())]
-        if has_begun or not before or not all(map(self._has_failed, before)):
-            self._died_at_once = 0
-            return
-        self._died_at_once += 1
-        if self._died_at_once >= LOOKS_AT_NEW_WORKERS:
+        workers = [*getattr(self._pool, "_pool", ())]
+        self._seen = set() if has_begun else self._seen.union(workers)
+        if sum(map(self._has_failed, self._seen)) >= DEATHS_OF_EACH * max(1, len(workers)):
             raise RuntimeError(
                 "the workers of the pool die before they begin anything, one after the other: its initializer may "
                 "fail, as what they print would show"
