@@ -30,7 +30,8 @@ class PoolExecutor:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._seen: set[Any] = set()
+        self._seen: list[Any] = []
+        self._deaths = 0
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         future: Future[Any] = SafeFuture()
@@ -51,9 +52,10 @@ class PoolExecutor:
         """Raises where nothing comes any more, which a pool does not say. `has_begun`: any of the chunks has."""
         if getattr(self._pool, "_state", None) == "TERMINATE":
             raise RuntimeError("the pool was terminated while it had items of a map")
-        workers = [*getattr(self._pool, "_pool", ())]
-        self._seen = set() if has_begun else self._seen.union(workers)
-        if sum(map(self._has_failed, self._seen)) >= DEATHS_OF_EACH * max(1, len(workers)):
+        before, self._seen = self._seen, [*getattr(self._pool, "_pool", ())]
+        # Not in a row: workers that start slowly live at a look, and die then. Dead threads stay in their pool.
+        self._deaths = 0 if has_begun else self._deaths + sum(map(self._has_failed, before))
+        if self._deaths >= DEATHS_OF_EACH * max(1, len(self._seen)):
             raise RuntimeError(
                 "the workers of the pool die before they begin anything, one after the other: its initializer may "
                 "fail, as what they print would show"
