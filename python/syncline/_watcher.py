@@ -6,7 +6,8 @@ of them counts as blocked, and sleeps while none of them has anything to do.
 1. A stall is reported once, when it has lasted for so long, whoever waits and however many.
 2. Whoever gives a loop something to do calls `stir`, first of all or just after that: what was stirred is looked at for
    two rounds at least.
-3. A loop whose thread waits for another loop that does not turn has no report of its own.
+3. A loop whose thread waits for another loop that does not turn has no report of its own, and the time counts for the
+   other one only.
 4. No lock: a forked child could find it held. The child begins without a thread, and with loops of its own.
 5. It keeps no loop, and ends when none is left.
 6. What a signal handler raises in the middle of `stir` leaves no lock taken, and no thread half begun: whoever stirs
@@ -44,6 +45,8 @@ class _Watched:
         self.subject, self.span = subject, span
         self.turns = -1
         self.since = 0.0
+        self.blocked_since = 0.0
+        """As far as it is its own doing (by 3)."""
         self.is_reported = self.has_ended = self.has_work = self.rested = False
         self.loop_id = self.thread = 0
         self.name = ""
@@ -58,11 +61,11 @@ class _Watched:
         has_turned = rests or self.rested or turns != self.turns
         self.rested = rests
         if has_turned:
-            self.turns, self.since, self.is_reported = turns, now, False
+            self.turns, self.since, self.blocked_since, self.is_reported = turns, now, now, False
         self.has_work = not has_turned or _has_work(loop)
 
     def is_blocked(self, now: float) -> bool:
-        return not self.has_ended and now - self.since >= self.span
+        return now - self.blocked_since >= self.span
 
 
 class Asked:
@@ -209,18 +212,20 @@ def _look_at_all(now: float) -> None:
         each.look(now)
     for ended in [each for each in list(_watched) if each.has_ended]:
         _watched.remove(ended)
-    blocked = [each for each in list(_watched) if each.is_blocked(now)]
-    waits = _core.long_waits() if blocked else {}
-    for each in blocked:
-        others = {other.thread for other in list(_watched) if other is not each and other.since < now}
-        if each.is_reported or waits.get(each.thread, (0, 0))[1] in others:  # by 3
+    stuck = [each for each in list(_watched) if each.since < now]
+    waits = _core.long_waits() if len(stuck) > 1 else {}
+    threads = {each.thread for each in stuck}
+    for each in stuck:
+        if waits.get(each.thread, (0, 0))[1] in threads - {each.thread}:
+            each.blocked_since = now
+        if each.is_reported or not each.is_blocked(now):
             continue
         each.is_reported = True
         try:
             from ._diagnosis import stall_report
 
             logging.getLogger("syncline").warning(
-                "%s", stall_report(each.thread, each.name, now - each.since)
+                "%s", stall_report(each.thread, each.name, now - each.blocked_since)
             )
         except Exception:
             logging.getLogger("syncline").exception("a stall of the loop %r could not be reported", each.name)
