@@ -89,9 +89,9 @@ class _Asyncio:
 
     def start(self, keeper: Keeper, context: Context) -> None:
         # Until it begins nobody else has it, should the loop lose its first step. It may end before it has begun.
-        self._task = _core.start_task(self.loop, keeper.keep(), context)
-        self._task.add_done_callback(_has_ended)
-        self._task.add_done_callback(keeper.leave)
+        task = self._task = _core.start_task(self.loop, keeper.keep(), context)
+        task.add_done_callback(_has_ended)
+        task.add_done_callback(keeper.leave)
 
     async def begin(self, name: str) -> None:
         """All that makes the task a keeper's is done in it. So what a signal handler raises meanwhile leaves none that

@@ -126,10 +126,11 @@ _begins: list[bool] = []
 
 def _new_event() -> threading.Event:
     """By 6: the standard library's own condition could stay locked."""
-    event = threading.Event()
+    event: Any = threading.Event()
     if hasattr(event, "_cond"):
         event._cond = _core.Condition()
-    return event
+    made: threading.Event = event
+    return made
 
 
 _stirred = _new_event()

@@ -130,11 +130,12 @@ def check_made(who: str, made: Any) -> None:
     """Raises for what a function given as `executor` has made, if that is none."""
     if hasattr(made, "apply_async") or (hasattr(made, "submit") and not hasattr(made, "get_executor")):
         return
+    kind = type(made).__name__
     if isinstance(made, Coroutine):
         made.close()
     raise TypeError(
         f"executor of {who}() is a function that makes a concurrent.futures.Executor, or a pool with apply_async; this "
-        f"one made a {type(made).__name__}"
+        f"one made a {kind}"
     )
 
 
@@ -153,10 +154,12 @@ def _was_left_behind(executor: Any) -> bool:
     if hasattr(handler, "is_alive"):  # a pool
         return getattr(executor, "_state", None) in _RUNNING and not handler.is_alive()
     if isinstance(processes := getattr(executor, "_processes", None), dict):
-        parents = {getattr(process, "_parent_pid", None) for process in [*processes.values()]}
+        workers: list[Any] = [*processes.values()]
+        parents = {getattr(worker, "_parent_pid", None) for worker in workers}
         return bool(parents) and not parents & {os.getpid(), None}
     if isinstance(threads := getattr(executor, "_threads", None), set) and threads:
         # Those that have ended by themselves have said so to their executor.
         says_so = getattr(executor, "_broken", False) or getattr(executor, "_shutdown", False)
-        return not says_so and not any(thread.is_alive() for thread in [*threads])
+        begun: list[Any] = [*threads]
+        return not says_so and not any(thread.is_alive() for thread in begun)
     return False
