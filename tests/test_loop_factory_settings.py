@@ -91,6 +91,17 @@ def has_no_return(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) ->
     asyncio.Task(coro, loop=loop, **options)
 
 
+def with_task_factory(new_loop: Any, make_task: Any) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Makes loops whose tasks `make_task` makes."""
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop = new_loop()
+        loop.set_task_factory(make_task)
+        return loop
+
+    return make
+
+
 async def number() -> int:
     await asyncio.sleep(0)
     return 1
@@ -112,12 +123,7 @@ def test_a_task_factory_that_returns_no_task_ends_each_call(
     def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
         return factory(loop, coro, **options) if faulty else asyncio.Task(coro, loop=loop, **options)
 
-    def make() -> asyncio.AbstractEventLoop:
-        loop: asyncio.AbstractEventLoop = new_loop()
-        loop.set_task_factory(make_task)
-        return loop
-
-    bridge = make_bridge(loop_factory=make, scope=scope)
+    bridge = make_bridge(loop_factory=with_task_factory(new_loop, make_task), scope=scope)
     calls: list[Callable[[], Any]] = [
         lambda: bridge.run_sync(number),
         lambda: bridge.run(number(), timeout=LIMIT),
@@ -129,3 +135,24 @@ def test_a_task_factory_that_returns_no_task_ends_each_call(
             call()
     faulty = False
     assert [call() for call in calls] == [1, 1, [1]][: len(calls)]
+
+
+@kinds
+@scopes
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemError("mine")], ids=repr)
+def test_what_a_task_factory_raises_reaches_the_caller(
+    make_bridge: MakeBridge, new_loop: Any, scope: str, error: Exception
+) -> None:
+    """As it is: not every SystemError in the main thread hides a Ctrl-C that asyncio has lost."""
+
+    def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        if is_faulty:
+            raise error
+        return asyncio.Task(coro, loop=loop, **options)
+
+    is_faulty = True
+    bridge = make_bridge(loop_factory=with_task_factory(new_loop, make_task), scope=scope)
+    with pytest.raises(type(error), match="mine"):
+        bridge.run_sync(number)
+    is_faulty = False
+    assert bridge.run_sync(number) == 1

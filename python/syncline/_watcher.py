@@ -126,11 +126,10 @@ _begins: list[bool] = []
 
 def _new_event() -> threading.Event:
     """By 6: the standard library's own condition could stay locked."""
-    event: Any = threading.Event()
+    event = threading.Event()
     if hasattr(event, "_cond"):
-        event._cond = _core.Condition()
-    made: threading.Event = event
-    return made
+        vars(event)["_cond"] = _core.Condition()
+    return event
 
 
 _stirred = _new_event()

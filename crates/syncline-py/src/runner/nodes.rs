@@ -8,9 +8,9 @@ use crate::python::names;
 use crate::python::per_process::PerProcess;
 use crate::python::surroundings;
 use pyo3::prelude::*;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::Node;
 use syncline_core::weak_list::WeakVec;
@@ -32,8 +32,7 @@ fn find_attached(is_it: impl Fn(&Runner) -> bool) -> Option<Arc<Node>> {
 
 pub fn remember_attached(runner: &Arc<Runner>) {
     ANY_ATTACHED.store(true, Relaxed);
-    let runner = Arc::downgrade(runner);
-    lock(attached()).add(Weak::clone(&runner));
+    lock(attached()).add(Arc::downgrade(runner));
 }
 
 /// The node for a loop that a bridge is about to be onto, by its anchor.

@@ -37,16 +37,20 @@ pub fn make_task<'py>(
     }
 }
 
+/// What Python says of a function in C that has failed, and of its error no more than that.
+const LOST: &str = "NULL without setting an exception";
+
 /// The error that kept a task from being made. asyncio's C code overlooks an error of the loop's `call_soon`, and ends
 /// in a SystemError whose cause is the real one.
 pub fn real_error(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PySystemError>(py) {
+        return error;
+    }
     match error.cause(py) {
-        Some(cause) if error.is_instance_of::<PySystemError>(py) => cause,
+        Some(cause) => cause,
         // Sometimes it has lost the error itself. In the main thread that was a signal handler's, mostly the default one's.
-        None if error.is_instance_of::<PySystemError>(py) && process::is_main_thread(py) => {
-            PyKeyboardInterrupt::new_err(())
-        }
-        _ => error,
+        None if process::is_main_thread(py) && error.to_string().contains(LOST) => PyKeyboardInterrupt::new_err(()),
+        None => error,
     }
 }
 

@@ -32,8 +32,8 @@ pub fn is_starting() -> bool {
     !STARTING.get().is_null()
 }
 
-/// Whether this is the coroutine of the task that is being started, or made for a call. If such a task goes while it is pending, its making
-/// was broken off, and whoever starts it knows.
+/// Whether this is the coroutine of the task that is being started, or made for a call. If such a task goes while it is
+/// pending, its making was broken off, and whoever starts it knows.
 pub fn starts(coroutine: &Bound<'_, PyAny>) -> bool {
     [STARTING.get(), MAKING.get()].into_iter().any(|known| std::ptr::eq(known, coroutine.as_ptr()))
 }
