@@ -63,7 +63,7 @@ pub fn hop(
             Ok(())
         })
     } else {
-        runner.post(py, job)
+        runner.post(py, job).and_then(|()| first_sleep(py, runner, &call, patience, || Ok(())))
     };
     match sent {
         Ok(()) => {
