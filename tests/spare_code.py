@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +43,60 @@ async def name_here() -> str:
 
 async def address_here() -> int:
     return id(await task_here())
+
+
+async def context_here() -> contextvars.Context:
+    return (await task_here()).get_context()  # type: ignore[no-any-return, attr-defined]
+
+
+async def marks_here() -> tuple[bool, bool, int]:
+    """What `leave_mark` of another call may have left: whether the task has its name, and its attribute, and how
+    often it is being cancelled."""
+    task = await task_here()
+    await asyncio.sleep(0)
+    return task.get_name() == "mine", hasattr(task, "mine"), task.cancelling()
+
+
+async def leave_mark(how: str) -> None:
+    task = await task_here()
+    if how == "name":
+        task.set_name("mine")
+    elif how == "attribute":
+        task.mine = True  # type: ignore[attr-defined]
+    else:
+        task.cancel("mine")
+    if how == "uncancelled":
+        task.uncancel()
+
+
+WEAKLY: dict[str, Callable[[Any], Any]] = {
+    "with callback": lambda task: weakref.ref(task, lambda _: None),
+    "without": weakref.ref,
+    "proxy": weakref.proxy,
+}
+"""The kinds of weak references."""
+
+
+def assert_dead(kind: str, references: list[Any]) -> None:
+    """What these weak references meant is gone."""
+    gc.collect()
+    for reference in references:
+        if kind == "proxy":
+            with pytest.raises(ReferenceError):
+                reference.get_name()
+        else:
+            assert reference() is None
+
+
+def assert_own_and_done(tasks: list[asyncio.Task[Any]]) -> None:
+    """Each is another one, has a name of its own, and has ended well."""
+    assert len(set(map(id, tasks))) == len(tasks)
+    assert len({task.get_name() for task in tasks}) == len(tasks)
+    for task in tasks:
+        assert task.done()
+        assert not task.cancelled()
+        assert task.result() is None
+        assert not task.cancel()
 
 
 def warm(bridge: syncline.Bridge) -> syncline.Bridge:

@@ -18,6 +18,10 @@ import syncline
 from session_code import Manager, Session, by_iterator, by_manager, session, stems
 from spare_code import (
     VAR,
+    WEAKLY,
+    assert_dead,
+    assert_own_and_done,
+    context_here,
     in_new_thread,
     name_here,
     task_here,
@@ -45,13 +49,8 @@ def test_a_task_that_is_kept_is_done_and_no_other_sessions(
     """Each stays what it was, whether it has begun by itself or not."""
     kept = [session(bridge, task_here, suspends) for _ in range(3)]
     session(bridge, name_here)
-    assert len(set(map(id, kept))) == 3
-    assert len({task.get_name() for task in kept}) == 3
-    for task in kept:
-        assert task.done()
-        assert not task.cancelled()
-        assert task.result() is None
-        assert not task.cancel()
+    assert len(kept) == 3
+    assert_own_and_done(kept)
     assert len(stems(bridge)) == 1 or sys.version_info < (3, 12)
 
 
@@ -88,28 +87,17 @@ def test_a_task_that_is_only_weakly_remembered_is_gone(bridge: syncline.Bridge, 
     assert not seen
 
 
-@pytest.mark.parametrize("kind", ["with callback", "without", "proxy"])
+@pytest.mark.parametrize("kind", WEAKLY)
 def test_a_weak_reference_means_the_task_of_its_session_alone(
     bridge: syncline.Bridge, session: Session, kind: str
 ) -> None:
     """Also where nobody but a reference remembers it: that is dead after the session."""
-    make: dict[str, Callable[[Any], Any]] = {
-        "with callback": lambda task: weakref.ref(task, lambda _: None),
-        "without": weakref.ref,
-        "proxy": weakref.proxy,
-    }
 
     async def remembered() -> Any:
-        return make[kind](await task_here())
+        return WEAKLY[kind](await task_here())
 
     kept = [session(bridge, remembered) for _ in range(2)]
-    gc.collect()
-    for reference in kept:
-        if kind == "proxy":
-            with pytest.raises(ReferenceError):
-                reference.get_name()
-        else:
-            assert reference() is None
+    assert_dead(kind, kept)
 
 
 def test_a_done_callback_is_called_once_with_the_task(bridge: syncline.Bridge) -> None:
@@ -130,9 +118,6 @@ def test_a_done_callback_is_called_once_with_the_task(bridge: syncline.Bridge) -
 @in_new_thread
 def test_the_context_of_a_kept_task_is_no_other_sessions(bridge: syncline.Bridge, session: Session) -> None:
     """Who has the Context object of a task may run code in it, and change it."""
-
-    async def context_here() -> contextvars.Context:
-        return (await task_here()).get_context()  # type: ignore[no-any-return, attr-defined]
 
     async def get() -> int | None:
         return VAR.get(None)
@@ -205,9 +190,6 @@ def test_a_context_that_is_kept_where_its_caller_gave_up_is_no_other_sessions(
     begun, given_up = threading.Event(), threading.Event()
     main = threading.get_ident()
     kept: list[contextvars.Context] = []
-
-    async def context_here() -> contextvars.Context:
-        return (await task_here()).get_context()  # type: ignore[no-any-return, attr-defined]
 
     class Keeping(Manager):
         async def __aexit__(self, *error: object) -> None:

@@ -20,8 +20,12 @@ import pytest
 import syncline
 from spare_code import (
     VAR,
+    WEAKLY,
     are_shared,
+    assert_dead,
+    assert_own_and_done,
     bridge,
+    context_here,
     in_new_thread,
     name_here,
     task_here,
@@ -39,13 +43,8 @@ def test_a_task_that_is_kept_is_done_and_no_other_calls(bridge: syncline.Bridge)
     """Each stays what it was."""
     kept = [warm(bridge).run_sync(task_here) for _ in range(3)]
     bridge.run_sync(name_here)
-    assert len(set(map(id, kept))) == 3
-    assert len({task.get_name() for task in kept}) == 3
-    for task in kept:
-        assert task.done()
-        assert not task.cancelled()
-        assert task.result() is None
-        assert not task.cancel()
+    assert len(kept) == 3
+    assert_own_and_done(kept)
     assert are_shared(bridge) or sys.version_info < (3, 12)
 
 
@@ -67,26 +66,15 @@ def test_a_task_that_is_only_weakly_remembered_is_gone_after_its_call(bridge: sy
     assert not seen
 
 
-@pytest.mark.parametrize("kind", ["with callback", "without", "proxy"])
+@pytest.mark.parametrize("kind", WEAKLY)
 def test_a_weak_reference_means_the_task_of_its_call_alone(bridge: syncline.Bridge, kind: str) -> None:
     """Also where nobody but a reference remembers it: that is dead after the call."""
-    make: dict[str, Callable[[Any], Any]] = {
-        "with callback": lambda task: weakref.ref(task, lambda _: None),
-        "without": weakref.ref,
-        "proxy": weakref.proxy,
-    }
 
     async def remembered() -> Any:
-        return make[kind](await task_here())
+        return WEAKLY[kind](await task_here())
 
     kept = [warm(bridge).run_sync(remembered) for _ in range(2)]
-    gc.collect()
-    for reference in kept:
-        if kind == "proxy":
-            with pytest.raises(ReferenceError):
-                reference.get_name()
-        else:
-            assert reference() is None
+    assert_dead(kind, kept)
 
 
 def test_asyncios_own_set_of_tasks_is_as_without_us(bridge: syncline.Bridge) -> None:
@@ -237,9 +225,6 @@ def test_another_thread_finds_the_tasks_of_calls_only(bridge: syncline.Bridge) -
 def test_the_context_of_a_kept_task_is_no_other_calls(bridge: syncline.Bridge) -> None:
     """Who has the Context object of a task may run code in it, and change it."""
 
-    async def context_here() -> contextvars.Context:
-        return (await task_here()).get_context()  # type: ignore[no-any-return, attr-defined]
-
     kept = [warm(bridge).run_sync(context_here) for _ in range(2)]
     assert kept[0] is not kept[1]
     kept[0].run(VAR.set, 1)
@@ -255,9 +240,6 @@ def test_a_context_that_is_kept_where_its_caller_gave_up_is_no_other_calls(
     bridge = warm(make_bridge(cleanup_timeout=0.05))
     given_up = threading.Event()
     kept: list[contextvars.Context] = []
-
-    async def context_here() -> contextvars.Context:
-        return (await task_here()).get_context()  # type: ignore[no-any-return, attr-defined]
 
     async def keeps() -> None:
         kept.append(await context_here())

@@ -24,7 +24,10 @@ from session_code import Manager, Session, by_iterator, by_manager, session, ste
 from spare_code import (
     VAR,
     address_here,
+    context_here,
     in_new_thread,
+    leave_mark,
+    marks_here,
     name_here,
     task_here,
     tasks_begin_in_the_call,
@@ -79,33 +82,17 @@ def test_what_a_session_sets_on_its_task_the_next_one_does_not_see(
 ) -> None:
     """A name, an attribute, a cancellation that was taken back, one that was not, one that was suppressed."""
 
-    async def leave(how: str) -> None:
-        task = await task_here()
-        if how == "name":
-            task.set_name("mine")
-        elif how == "attribute":
-            task.mine = True  # type: ignore[attr-defined]
-        else:
-            task.cancel("mine")
-        if how == "uncancelled":
-            task.uncancel()
-        if how == "suppressed":
-            with pytest.raises(asyncio.CancelledError, match="mine"):
-                await asyncio.sleep(0)
-
-    async def look() -> tuple[bool, bool, int]:
-        task = await task_here()
-        await asyncio.sleep(0)
-        return task.get_name() == "mine", hasattr(task, "mine"), task.cancelling()
-
     for how in ("name", "attribute", "cancelled", "uncancelled", "suppressed"):
 
         async def leaves(how: str = how) -> None:
-            await leave(how)
+            await leave_mark(how)
+            if how == "suppressed":
+                with pytest.raises(asyncio.CancelledError, match="mine"):
+                    await asyncio.sleep(0)
 
         session(bridge, name_here)
         by_manager(bridge, leaves)
-        assert session(bridge, look) == (False, False, 0), how
+        assert session(bridge, marks_here) == (False, False, 0), how
 
 
 def test_a_session_is_listed_while_it_is_open(bridge: syncline.Bridge) -> None:
@@ -240,9 +227,6 @@ def test_a_context_belongs_to_one_session_also_where_a_task_factory_came_between
     """Interleaving: the factory comes when a session has its context and before it has its task."""
     bridge = make_bridge(scope="caller")
     by_manager(bridge, name_here)
-
-    async def context_here() -> contextvars.Context:
-        return (await task_here()).get_context()  # type: ignore[no-any-return, attr-defined]
 
     async def use(factory: Any) -> None:
         asyncio.get_running_loop().set_task_factory(factory)

@@ -32,6 +32,8 @@ from spare_code import (
     are_shared,
     bridge,
     in_new_thread,
+    leave_mark,
+    marks_here,
     name_here,
     task_here,
     tasks_begin_in_the_call,
@@ -70,25 +72,9 @@ def test_each_call_has_a_name_of_its_own(bridge: syncline.Bridge) -> None:
 def test_what_a_call_sets_on_its_task_the_next_one_does_not_see(bridge: syncline.Bridge) -> None:
     """A name, an attribute, a cancellation that was taken back, one that was not."""
 
-    async def leave(how: str) -> None:
-        task = await task_here()
-        if how == "name":
-            task.set_name("mine")
-        elif how == "attribute":
-            task.mine = True  # type: ignore[attr-defined]
-        else:
-            task.cancel("mine")
-            if how == "uncancelled":
-                task.uncancel()
-
-    async def look() -> tuple[bool, bool, int]:
-        task = await task_here()
-        await asyncio.sleep(0)
-        return task.get_name() == "mine", hasattr(task, "mine"), task.cancelling()
-
     for how in ("name", "attribute", "cancelled", "uncancelled"):
-        warm(bridge).run_sync(leave, how)
-        assert bridge.run_sync(look) == (False, False, 0), how
+        warm(bridge).run_sync(leave_mark, how)
+        assert bridge.run_sync(marks_here) == (False, False, 0), how
 
 
 def test_a_cancellation_of_oneself_comes_where_the_call_suspends(bridge: syncline.Bridge) -> None:
