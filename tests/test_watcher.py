@@ -404,6 +404,7 @@ def test_what_the_watcher_itself_is_late_counts_for_nobody(
     monkeypatch: pytest.MonkeyPatch, reports: Reports
 ) -> None:
     """Neither it nor the loop got to run meanwhile, on a machine that is too busy."""
+    assert eventually(lambda: not watchers())
     late, slow = Late(), Slow()
     for name in ("time", "_ended", "_stirred"):
         monkeypatch.setattr(_watcher, name, late)
@@ -411,3 +412,34 @@ def test_what_the_watcher_itself_is_late_counts_for_nobody(
     _watcher._watch()
     assert slow.looks == 20
     assert reports.texts == []
+
+
+class Told:
+    """A loop that turns when it is told to."""
+
+    def __init__(self, name: str, thread: int) -> None:
+        self.name, self.thread, self.turns = name, thread, 0
+
+    def look(self) -> tuple[int, bool, int, None, str]:
+        return self.turns, False, self.thread, None, self.name
+
+
+def test_a_loop_that_had_to_wait_for_another_one_is_not_late_as_well(
+    monkeypatch: pytest.MonkeyPatch, reports: Reports
+) -> None:
+    """Interleaving: the watcher looks when the other one has turned again, and it has not yet."""
+    assert eventually(lambda: not watchers())
+    inner, outer = Told("inner", threading.get_ident()), Told("outer", 1)
+    waits = {outer.thread: (0, inner.thread)}
+    monkeypatch.setattr(_core, "long_waits", lambda: waits)
+    monkeypatch.setattr(_watcher, "_watched", [_watcher._Watched(loop, 1.0) for loop in (inner, outer)])
+    for now in (0.0, 0.5, 1.0, 1.5, 2.0):
+        _watcher._look_at_all(now)
+    inner.turns += 1
+    waits.clear()
+    _watcher._look_at_all(2.5)
+    assert ["'inner'" in text for text in reports.texts] == [True]
+    # From then on it is on its own.
+    inner.turns += 1
+    _watcher._look_at_all(3.0)
+    assert ["'outer'" in text for text in reports.texts] == [False, True]
