@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -260,6 +261,28 @@ if __name__ == "__main__":
     end = run_script(script, flags=DEV if method == "spawn" else (), limit=60)
     assert end.lines == ["[0, 2, 4, 6]"]
     end.assert_clean()
+
+
+@pytest.mark.parametrize("has_cloudpickle", [True, False])
+def test_what_cannot_travel_is_named_with_what_helps(
+    monkeypatch: pytest.MonkeyPatch, has_cloudpickle: bool, executor: ProcessPoolExecutor
+) -> None:
+    """Cloudpickle is recommended where it is missing, not where it has failed."""
+    lock = threading.Lock()
+
+    async def fetch(number: int) -> int:
+        with lock:
+            return number
+
+    if has_cloudpickle:
+        pytest.importorskip("cloudpickle")
+    else:
+        monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(
+        TypeError, match=r"map\(\) can't send 'fetch' to a worker: .* top of a module"
+    ) as caught:
+        list(syncline.map(fetch, range(3), executor=executor))
+    assert ("pip install cloudpickle" in str(caught.value)) is not has_cloudpickle
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it shows what is left in the folder for temporary files")

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -298,3 +299,51 @@ if __name__ == "__main__":
     end = run_script(script, limit=60)
     assert end.lines == ["[1, 2] 1", "[]"]
     end.assert_clean()
+
+
+has_looked = threading.Event()
+
+
+async def answers_later(number: int) -> int:
+    await asyncio.to_thread(has_looked.wait)
+    return number
+
+
+def test_a_mark_that_goes_as_it_is_read_is_of_a_chunk_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forced: the worker takes its mark away when the consumer has seen that there is one, and is about to read whose
+    it is; its answer comes after that. Nobody has died."""
+    has_looked.clear()
+    read = Path.read_text
+
+    def read_too_late(path: Path, *args: Any, **kwargs: Any) -> str:
+        if path.parent.name.startswith("syncline-map-"):
+            path.unlink()
+            has_looked.set()
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", read_too_late)
+    with ThreadPool(1) as pool:
+        assert list(syncline.map(answers_later, range(3), chunk=3, executor=pool)) == [0, 1, 2]
+    assert has_looked.is_set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it removes a folder in which a file is open")
+def test_a_folder_that_goes_as_it_is_read_has_no_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forced: the last worker removes the folder when the iterator that is closed is about to look who runs still."""
+    removed = []
+    listed = Path.iterdir
+
+    def list_too_late(path: Path) -> Iterator[Path]:
+        if path.name.startswith("syncline-map-"):
+            shutil.rmtree(path)
+            removed.append(path)
+        return listed(path)
+
+    with ThreadPoolExecutor(1) as executor:
+        results = syncline.map(code.double, itertools.count(), executor=executor)
+        assert next(results) == 0
+        monkeypatch.setattr(Path, "iterdir", list_too_late)
+        results.close()
+    assert removed

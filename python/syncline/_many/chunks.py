@@ -21,6 +21,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -206,8 +207,7 @@ class Chunks:
             return
         self._executor.look(has_begun=any(self._mark(chunk).exists() for chunk in self._out))
         for chunk in self._out:
-            mark = self._mark(chunk)
-            if mark.exists() and not _is_of_the_living(mark) and chunk.future is not None:
+            if chunk.future is not None and _is_alive(self._mark(chunk)) is False:
                 with contextlib.suppress(InvalidStateError):
                     chunk.future.set_exception(ProcessDiedError("the process that ran a chunk has died"))
 
@@ -315,8 +315,11 @@ class Chunks:
         """After `close`: how many chunks run. Dask's futures are cancelled while theirs do, so the marks count, too."""
         if self._process != os.getpid():
             return 0
-        marks = [] if self._folder is None or not self._folder.exists() else [*self._folder.iterdir()]
-        return max(sum(map(_is_of_the_living, marks)), sum(not future.done() for future in self._running))
+        marks: list[Path] = []
+        if self._folder is not None:
+            with contextlib.suppress(FileNotFoundError):  # the last of its workers removes it, at any moment
+                marks = [*self._folder.iterdir()]
+        return max(sum(map(bool, map(_is_alive, marks))), sum(not future.done() for future in self._running))
 
     def end(self) -> None:
         """Shuts an executor down that was made here. After `close`, and the end of what ran."""
@@ -343,9 +346,9 @@ def dumped_job_of(options: Options, bridge: Bridge) -> bytes:
     try:
         return dumped_job(job)
     except Exception as error:
+        more = "" if find_spec("cloudpickle") else ", or pip install cloudpickle"
         raise TypeError(
-            f"{options.who}() can't send {options.name!r} to a worker: {error}; define it at the top of a module, or "
-            "pip install cloudpickle"
+            f"{options.who}() can't send {options.name!r} to a worker: {error}; define it at the top of a module{more}"
         ) from error
 
 
@@ -375,12 +378,14 @@ def _loaded(answer: bytes) -> Answer:
     return loaded
 
 
-def _is_of_the_living(mark: Path) -> bool:
-    """Whether the process that has left the mark lives."""
+def _is_alive(mark: Path) -> bool | None:
+    """Whether the process that has left the mark lives. None where there is no mark (any more)."""
     try:
         return lives(int(mark.read_text()))
-    except (OSError, ValueError):  # removed just now, or not written yet
-        return mark.exists()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):  # not written yet
+        return True
 
 
 def _has_answer(chunk: Chunk) -> bool:
