@@ -3,6 +3,7 @@
 use super::loops_of_thread;
 use super::placement::Place;
 use super::shared::Shared;
+use crate::call::caller::expect_call;
 use crate::call::heard::Heard;
 use crate::call::wait::{Patience, seconds};
 use crate::coroutine::target::{Target, refuse_all_but_sync};
@@ -108,7 +109,11 @@ impl Shared {
             }
             // The context is lent until this round has ended.
             let (at_hand, _lent) = spare.unzip();
-            let (ready, carried) = target.with(py, Carried::from_caller(py, at_hand))?;
+            let carried = Carried::from_caller(py, at_hand).and_then(|carried| match &place {
+                Place::Runner(runner) if runner.attached.is_some() => expect_call(py, carried),
+                _ => Ok(carried),
+            });
+            let (ready, carried) = target.with(py, carried)?;
             let run_in = RunIn::Task(carried.context(py));
             match self.execute_at(py, &place, ready, run_in, patience) {
                 Ok(heard) => {

@@ -10,6 +10,7 @@
 
 use super::loops_of_thread;
 use super::shared::{Hold, InAsync, Shared};
+use crate::call::caller::expect_call;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
 use crate::call::taker::Receiver;
@@ -111,6 +112,7 @@ impl Remote {
         match &self.runs_in {
             RunsIn::NewTask => {
                 let (runner, carried) = (self.shared.runner_for_others(py)?, Carried::fresh(py)?);
+                let carried = if runner.attached.is_some() { expect_call(py, carried)? } else { carried };
                 let run_in = RunIn::Task(carried.context(py));
                 Ok((runner, carried, run_in))
             }

@@ -8,7 +8,7 @@ use super::errands::{self, Errand};
 use super::outcome::{Outcome, settle_future};
 use super::state::Call;
 use super::stepping::stepped_call;
-use crate::python::context::{self, caller_variable};
+use crate::python::context::{self, Carried, caller_variable};
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
@@ -18,15 +18,19 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-/// The variable's value.
+/// The variable's value. Nothing, if the call is still to come (`expect_call`).
 #[pyclass(frozen, module = "syncline._core")]
-pub struct Caller(On);
+pub struct Caller(OnceLock<On>);
 
 impl Caller {
+    fn new(on: On) -> Self {
+        Self(OnceLock::from(on))
+    }
+
     fn call(&self) -> Option<Arc<Call>> {
-        if let On::Call(call) = &self.0 { call.upgrade() } else { None }
+        if let Some(On::Call(call)) = self.0.get() { call.upgrade() } else { None }
     }
 }
 
@@ -87,7 +91,7 @@ pub fn serve_asgiref(context: &Bound<'_, PyAny>, call: &Arc<Call>) -> PyResult<(
     if !call.has_a_thread() || !ASGIREF.is_there(py) {
         return Ok(());
     }
-    let caller = (!call.blocks_a_loop()).then(|| Caller(On::Call(Arc::downgrade(call))));
+    let caller = (!call.blocks_a_loop()).then(|| Caller::new(On::Call(Arc::downgrade(call))));
     names::asgiref_move_here(py)?.call1((context, caller)).map(drop)
 }
 
@@ -125,9 +129,10 @@ pub fn find(py: Python<'_>) -> PyResult<Found> {
     }
     let Some(value) = caller_variable(py)?.get()? else { return Ok(Found::NoCall) };
     let Ok(caller) = value.cast::<Caller>() else { return Ok(Found::NoCall) };
-    Ok(match &caller.get().0 {
-        On::Here => Found::Here,
-        On::Call(call) => call.upgrade().map_or(Found::Ended, Found::Call),
+    Ok(match caller.get().0.get() {
+        None => Found::NoCall,
+        Some(On::Here) => Found::Here,
+        Some(On::Call(call)) => call.upgrade().map_or(Found::Ended, Found::Call),
     })
 }
 
@@ -156,12 +161,15 @@ pub fn note_new_task(py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyR
 
 fn note(py: Python<'_>, on: On) -> PyResult<()> {
     let variable = caller_variable(py)?;
-    let is_known = match (variable.get()?.as_ref().and_then(|known| known.cast::<Caller>().ok()), &on) {
-        (Some(known), On::Call(call)) => matches!(&known.get().0, On::Call(known) if known.ptr_eq(call)),
-        (Some(known), On::Here) => matches!(&known.get().0, On::Here),
-        (None, _) => false,
-    };
-    if is_known { Ok(()) } else { variable.set(Bound::new(py, Caller(on))?.as_any()) }
+    let known = variable.get()?;
+    let is_known = known.as_ref().and_then(|known| known.cast::<Caller>().ok()).is_some_and(|known| {
+        match (known.get().0.get_or_init(|| on.clone()), &on) {
+            (On::Call(known), On::Call(call)) => known.ptr_eq(call),
+            (On::Here, On::Here) => true,
+            _ => false,
+        }
+    });
+    if is_known { Ok(()) } else { variable.set(Bound::new(py, Caller::new(on))?.as_any()) }
 }
 
 fn note_in(context: &Bound<'_, PyAny>, on: On) -> PyResult<()> {
@@ -170,6 +178,12 @@ fn note_in(context: &Bound<'_, PyAny>, on: On) -> PyResult<()> {
         Ok(_entered) => note(py, on),
         Err(_) => Ok(()),
     }
+}
+
+/// For a call that goes to a loop on which `note_call` is needed: the variable is set before, where that is no change
+/// of the call's that its caller would have to look for among all variables.
+pub fn expect_call(py: Python<'_>, carried: Carried) -> PyResult<Carried> {
+    carried.with_own(caller_variable(py)?, Bound::new(py, Caller(OnceLock::new()))?.as_any())
 }
 
 /// For a call on a loop that makes tasks without telling us (`note_new_task`): sets the variable in the call's context,

@@ -189,14 +189,18 @@ impl Carried {
         Ok(Self { context: context.unbind(), before, unset: None, caller: None })
     }
 
-    /// As `fresh`; if the variable is not set, it gets this value in the copy, and the caller does not see that.
-    pub fn fresh_with(py: Python<'_>, variable: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let context = copy_for_elsewhere(py)?;
-        if !context.contains(variable)? {
-            context.call_method1(intern!(py, "run"), (variable.getattr(intern!(py, "set"))?, value))?;
-        }
-        let before = copy_of(&context)?.unbind();
-        Ok(Self { context: context.unbind(), before, unset: None, caller: None })
+    /// Sets a variable in the context. The caller does not see that.
+    pub fn with_own(self, variable: Variable<'_>, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let context = self.context.bind(value.py());
+        let entered = Entered::new(context)?;
+        variable.set(value)?;
+        drop(entered);
+        let before = copy_of(context)?.unbind();
+        Ok(Self { before, ..self })
+    }
+
+    pub fn has(&self, variable: Variable<'_>) -> PyResult<bool> {
+        self.context.bind(variable.0.py()).contains(variable.0)
     }
 
     /// For one more step of an object that has a context of its own, and keeps the tokens (`unset`) from step to step.
@@ -265,6 +269,10 @@ impl Carried {
 pub struct Variable<'py>(&'py Bound<'py, PyAny>);
 
 impl<'py> Variable<'py> {
+    pub fn new(variable: &'py Bound<'py, PyAny>) -> Self {
+        Self(variable)
+    }
+
     pub fn get(self) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.0.py();
         let mut value = std::ptr::null_mut();

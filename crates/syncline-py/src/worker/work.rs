@@ -20,7 +20,7 @@ use crate::call::state::Call;
 use crate::call::stepping::stepped_call;
 use crate::call::waiter::{self, Waiter};
 use crate::call::waiting_tasks;
-use crate::python::context::Carried;
+use crate::python::context::{Carried, Variable};
 use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
@@ -143,7 +143,9 @@ impl Work {
         let Some((function, args, kwargs)) = take(&self.function) else { return Ok(()) };
         let watch = tracing::is_wanted().then(|| Watching::begin(function.bind(py), "to_thread")).transpose()?;
         // The mark `origin` is inherited by all that the function calls, and by the tasks that it starts.
-        let carried = Carried::fresh_with(py, names::origin(py)?, PyBool::new(py, true).as_any())?;
+        let (carried, origin) = (Carried::fresh(py)?, Variable::new(names::origin(py)?));
+        let is_marked = carried.has(origin)?;
+        let carried = if is_marked { carried } else { carried.with_own(origin, PyBool::new(py, true).as_any())? };
         let run = carried.context(py).getattr(py, intern!(py, "run"))?;
         if let Some(watch) = watch {
             let watch = watch.handed_over(py)?;
