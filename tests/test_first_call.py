@@ -290,3 +290,45 @@ print(threading.active_count())
     assert end.lines == ["by a handler None", f"42 {calls} 0", "1"], end.err
     end.assert_clean()
     assert end.seconds < 15
+
+
+IMPORTED_MEANWHILE = """
+import sys, threading
+import syncline
+
+main = threading.get_ident()
+held, done = threading.Event(), threading.Event()
+failed = []
+
+def hold(event, args):
+    # Interleaving: the other thread is in the middle of asyncio until this one waits for that, or has its answer.
+    if event == "import" and args[0] == "asyncio.constants" and threading.get_ident() != main:
+        held.set()
+        while not done.wait(0.001):
+            if "importlib" in sys._current_frames()[main].f_code.co_filename:
+                return
+
+def imports():
+    try:
+        import asyncio
+    except BaseException as error:
+        failed.append(error)
+
+assert "asyncio" not in sys.modules
+sys.addaudithook(hold)
+thread = threading.Thread(target=imports)
+thread.start()
+held.wait()
+print(syncline.in_event_loop())
+done.set()
+thread.join()
+import asyncio
+print(failed, asyncio.run(asyncio.sleep(0, "imported")))
+"""
+
+
+def test_what_asks_for_a_loop_waits_for_another_threads_import_of_asyncio() -> None:
+    """Of the whole package: two threads with a half each would leave neither of them with any."""
+    end = run_script(IMPORTED_MEANWHILE)
+    end.assert_clean()
+    assert end.lines == ["False", "[] imported"]

@@ -19,6 +19,11 @@ macro_rules! lazy {
 
 #[cold]
 fn find(py: Python<'_>, module: &str, attribute: &str) -> PyResult<Py<PyAny>> {
+    // First the package as a whole. While another thread imports that, each of the two would wait for a module that the
+    // other one has begun, and Python ends such a circle by an error in one of them.
+    if let Some((package, _)) = module.split_once('.') {
+        py.import(package)?;
+    }
     let module = py.import(module)?.into_any();
     Ok(attribute.split('.').try_fold(module, |object, name| object.getattr(name))?.unbind())
 }
