@@ -21,6 +21,7 @@ import syncline
 from spare_code import (
     VAR,
     WEAKLY,
+    address_here,
     are_shared,
     assert_dead,
     assert_own_and_done,
@@ -281,8 +282,8 @@ def test_a_task_factory_makes_the_task_of_each_call(bridge: syncline.Bridge, kin
         asyncio.get_running_loop().set_task_factory(factory)
 
     bridge.run_sync(use, factory)
-    names = [bridge.run_sync(name_here) for _ in range(3)]
-    assert [task.get_name() for task in made] == names
+    # Not by their names: on Python 3.13.0 an eager task of a factory is renamed "None" once it has run.
+    assert [bridge.run_sync(address_here) for _ in range(3)] == [id(task) for task in made]
     bridge.run_sync(use, None)
     bridge.run_sync(name_here)
     assert len(made) == 4  # the call that took it away was the last one

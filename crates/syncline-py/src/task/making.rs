@@ -6,7 +6,7 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemError};
+use pyo3::exceptions::{PyAttributeError, PyKeyboardInterrupt, PySystemError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -31,10 +31,26 @@ pub fn make_task<'py>(
         // The user's factory decides how the task starts. An eager one may start it at once, as this is the loop's
         // thread.
         Maker::Factory => {
-            let made = event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options))?;
+            let made = event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&options));
+            let made = made.map_err(|error| nameless(py, &error).unwrap_or(error))?;
             if made.hasattr(intern!(py, "cancel"))? { Ok(made) } else { Err(errors::not_a_task(&made)) }
         }
     }
+}
+
+/// What to say instead where asyncio could not name what the user's factory has returned, as that is no task: Python 3.13.0
+/// names it whatever it is.
+fn nameless(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
+    if !error.is_instance_of::<PyAttributeError>(py) {
+        return None;
+    }
+    // It was raised by the first function that was called here, `create_task`, and not below that, in the factory.
+    let is_of_asyncio = error.traceback(py)?.getattr(intern!(py, "tb_next")).ok()?.is_none();
+    let value = error.value(py);
+    let name: String = value.getattr(intern!(py, "name")).ok()?.extract().ok()?;
+    (is_of_asyncio && name == "set_name")
+        .then(|| value.getattr(intern!(py, "obj")).ok())?
+        .map(|made| errors::not_a_task(&made))
 }
 
 /// What Python says of a function in C that has failed, and of its error no more than that.
