@@ -91,11 +91,14 @@ def _compiler(report: Report) -> None:
         state = "on" if jit.is_enabled() else "off"
     report.fact("python", "compiler (JIT)", state)
     if state == "on":
+        meaning = "It is experimental, and few of syncline's tests have run with it."
+        if sys.version_info >= (3, 15):
+            meaning += " That of 3.15.2 can lose what an `async for` awaits, or crash there."
         report.find(
             "note",
             "python",
             "Python's compiler is on",
-            meaning="It is experimental, and few of syncline's tests have run with it.",
+            meaning=meaning,
             advice="Should something odd happen, see whether it does without: PYTHON_JIT=0.",
         )
 

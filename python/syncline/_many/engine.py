@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .._core import is_of_handler, is_watched
 from .._nested import within
 from .progress import MapProgress
-from .tasks import error_of, here
+from .tasks import END, error_of, following, here
 from .watched import watching
 
 if TYPE_CHECKING:
@@ -194,7 +194,9 @@ class Engine:
             while True:
                 while self.room() <= 0:
                     await self._room_made.wait()
-                self.inputs.append((await anext(iterator),))
+                if (item := await following(iterator)) is END:
+                    break
+                self.inputs.append((item,))
                 self.laid_in += 1
                 if self._begin() or self._ready:
                     self._news.ring()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context
 from functools import partial
 from typing import Any, Protocol
@@ -14,6 +14,20 @@ from .. import _core
 from .._kinds import trio_here
 from .._visible import awaited_by_this_task
 from .watched import Watch
+
+END: Any = object()
+"""What `following` gives after the last item, where it does not raise StopAsyncIteration."""
+
+if sys.version_info >= (3, 15):
+
+    def following(items: AsyncIterator[Any]) -> Awaitable[Any]:
+        """`anext`, for coroutines that other coroutines await. Its default is for Python 3.15's compiler, which else
+        loses what is awaited, once an async generator that has always suspended gives an item at once
+        (`findings/compiler-async-generator.sh`). Before 3.14 it would crash where `__anext__` itself raises."""
+        return anext(items, END)
+
+else:
+    following = anext
 
 
 class Task(Protocol):

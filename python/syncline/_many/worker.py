@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .._nested import within
 from .options import Options
 from .results import amapped
-from .tasks import here
+from .tasks import END, following, here
 
 if TYPE_CHECKING:
     from .._core import Bridge
@@ -140,9 +140,12 @@ async def _answer(job: Job, items: list[tuple[Any, ...]], lease: Path | None) ->
     async def make_calls() -> BaseException | None:
         nonlocal failed
         try:
-            async for (position, *_), result in calls:
+            while (step := await following(calls)) is not END:
+                (position, *_), result = step
                 results.append((position, result))
                 failed += job.return_exceptions and isinstance(result, Exception)
+        except StopAsyncIteration:
+            pass
         except BaseException as error:
             return error
         finally:

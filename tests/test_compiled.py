@@ -1,0 +1,69 @@
+"""Where Python compiles what is run often (`PYTHON_JIT=1`), and its compiler errs, calls come out right."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from child import run_script
+
+jit: Any = getattr(sys, "_jit", None)
+pytestmark = pytest.mark.skipif(
+    jit is None or not jit.is_available() or sys.version_info < (3, 15),
+    reason="findings/compiler-async-generator.sh is about Python 3.15, built with its compiler",
+)
+
+# Tasks of trio's that await the code in question: it is not compiled where C code steps it, as asyncio's tasks do. All
+# that is awaited suspends until that code was compiled so, and then no more.
+SCRIPT = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import trio
+
+import syncline
+
+MANY = 5000
+
+async def item_of(number):
+    if number < MANY:
+        await trio.sleep(0)
+    return number
+
+async def source():
+    for number in range(MANY + 100):
+        yield await item_of(number)
+
+async def same(item):
+    return item
+
+async def count(results):
+    # Not `async for`, which would be compiled wrongly itself.
+    while await anext(results, None) is not None:
+        counted.append(1)
+
+async def main():
+    if sys.argv[1] == "source":
+        await count(syncline.amap(same, source(), limit=3))
+    else:
+        with ThreadPoolExecutor(1) as executor:
+            await count(syncline.amap(item_of, range(MANY + 100), limit=1, executor=executor, chunk=500))
+
+counted = []
+trio.run(main)
+print(sys._jit.is_enabled(), len(counted))
+"""
+SOON = {
+    f"PYTHON_JIT_{what}_INITIAL_VALUE": number
+    for what, number in {"JUMP_BACKWARD": "250", "RESUME": "63", "SIDE_EXIT": "1000"}.items()
+}
+
+
+@pytest.mark.parametrize("where", ["source", "worker"])
+def test_what_a_map_awaits_may_first_always_suspend_and_then_never(where: str) -> None:
+    """An async source's items, and the results that a worker collects."""
+    end = run_script(f"import sys\nsys.argv[1:] = [{where!r}]\n{SCRIPT}", env={"PYTHON_JIT": "1", **SOON})
+    assert end.lines == ["True 5100"], end.err
+    end.assert_clean()
