@@ -409,21 +409,22 @@ def test_a_loop_of_somebody_else_shows_the_calls_alone() -> None:
 
 def test_a_task_factory_of_the_user_s_decides() -> None:
     """It makes the tasks as it likes, and calls work."""
+    made: list[asyncio.Task[Any]] = []
 
     def factory(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        made: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **{**options, "name": "from the factory"})
-        return made
+        made.append(asyncio.Task(coro, loop=loop, **options))
+        return made[-1]
 
     def new_loop() -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
         loop.set_task_factory(factory)
         return loop
 
-    async def name() -> str:
-        return task_name()
+    async def this() -> asyncio.Task[Any] | None:
+        return asyncio.current_task()
 
     with syncline.Bridge(loop_factory=new_loop, visible=True) as bridge:
-        assert bridge.run_sync(name) == "from the factory"
+        assert [bridge.run_sync(this)] == made
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,14 @@ class ShownTask(asyncio.Task[R]):
         def _coro(self) -> Any:
             return self.get_coro()
 
+    if sys.version_info[:2] == (3, 13):
+
+        def set_name(self, value: object, /) -> None:
+            """But for None: `create_task` of Python 3.13.0 gives a factory's task the name it was asked for, also where
+            that is none."""
+            if value is not None:
+                super().set_name(value)
+
     def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
         """As asyncio's, with all frames of a task that is suspended, to the innermost coroutine."""
         layers = [] if self.done() else layers_of(self.get_coro())
