@@ -252,3 +252,24 @@ def test_what_makes_no_coroutine_fails_as_a_call_does() -> None:
     wrong: Any = double
     with pytest.raises(TypeError, match="positional argument"):
         list(syncline.map(wrong, [1], [2]))
+
+
+def test_an_async_source_may_end_before_anything_is_awaited(anywhere: Anywhere) -> None:
+    """Its `__anext__` is a plain function, which raises itself."""
+
+    class Source:
+        def __init__(self) -> None:
+            self.left = [1, 2]
+
+        def __aiter__(self) -> Source:
+            return self
+
+        def __anext__(self) -> Coroutine[Any, Any, int]:
+            if not self.left:
+                raise StopAsyncIteration
+            return double(self.left.pop())
+
+    async def main() -> None:
+        assert [result async for result in syncline.amap(double, Source())] == [8, 4]
+
+    anywhere(main)
