@@ -208,7 +208,7 @@ def jit(session: nox.Session) -> None:
     pytest(session, *(session.posargs or ORDINARY), env={"PYTHON_JIT": "1"})
 
 
-@nox.session
+@nox.session(python=PYTHONS)
 def recipes(session: nox.Session) -> None:
     """The recipes of docs/ with programs that are large to install, and a program frozen by PyInstaller."""
     install(session, "recipes")
