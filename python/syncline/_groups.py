@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from math import inf
 
+from . import _raised
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
@@ -200,7 +202,7 @@ class GatherTaskGroup:
         try:
             raise error
         finally:
-            error.__context__ = context
+            _raised.set_context(error, context)
             del error, context, exc_value, traceback  # this frame is in the error's traceback
 
     def _cancel_again(self) -> None:

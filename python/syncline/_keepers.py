@@ -20,7 +20,7 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from . import _core
+from . import _core, _raised
 from ._kinds import is_async_manager, loaded_trio, trio_here, type_of
 from ._nested import within
 
@@ -183,7 +183,7 @@ class Keeper:
             if self._ended.is_set():
                 return  # who has made it knows
             if self._askers:
-                self._error = error.with_traceback(_of_users(error.__traceback__))
+                self._error = _raised.with_traceback(error, _of_users(_raised.traceback_of(error)))
             elif not _is_cancellation(error):
                 what = "failed" if self._settled.is_set() else "could not be opened"
                 logging.getLogger("syncline").error("the resource %r %s", self.name, what, exc_info=error)

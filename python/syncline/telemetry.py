@@ -15,6 +15,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Token
 from typing import Any, ClassVar, cast
 
@@ -24,6 +25,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvid
 from . import _core
 from ._bridge import Bridge
 from ._kinds import named
+from ._raised import text_of
 
 __all__ = ["SynclineInstrumentor"]
 
@@ -119,8 +121,9 @@ class _Spans:
         if error is not None:
             begun.span.set_attribute("error.type", type(error).__qualname__)
             if isinstance(error, Exception):  # not for a cancellation, or an exit: nothing failed
-                begun.span.record_exception(error)
-                begun.span.set_status(StatusCode.ERROR, f"{type(error).__qualname__}: {error}")
+                with suppress(Exception):  # it asks the error for its text
+                    begun.span.record_exception(error)
+                begun.span.set_status(StatusCode.ERROR, f"{type(error).__qualname__}: {text_of(error)}")
         begun.span.end()
 
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from .._core import RunnerClosedError
 from .._futures import SafeFuture
 from .._lost import WorkerDiedError
+from .._raised import add_note
 from . import program_end
 from .pools import (
     PoolExecutor,
@@ -234,8 +235,9 @@ class Chunks:
         """What to raise for a chunk without an answer; None if it, and what was lost with it, goes out again."""
         is_death = isinstance(error, (BrokenExecutor, ProcessDiedError)) or type(error).__name__ in _DEATHS
         if not is_death:
-            error.add_note(
-                f"raised by the executor, for {len(chunk.items)} items from {alone(chunk.items[0])!r} on"
+            add_note(
+                error,
+                f"raised by the executor, for {len(chunk.items)} items from {alone(chunk.items[0])!r} on",
             )
             return error
         is_broken = isinstance(error, BrokenExecutor)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._nested import within
+from .._raised import add_note, text_of
 from .options import Options
 from .results import amapped
 from .tasks import END, following, here
@@ -81,7 +82,7 @@ def dumped(value: object) -> bytes:
         try:
             more: Any = import_module("cloudpickle")
         except ModuleNotFoundError:
-            error.add_note("cloudpickle, if it is installed, pickles more: pip install cloudpickle")
+            add_note(error, "cloudpickle, if it is installed, pickles more: pip install cloudpickle")
             raise error from None
         dumped: bytes = more.dumps(value)
         return dumped
@@ -253,7 +254,10 @@ def _travelling(error: BaseException) -> BaseException:
         again = pickle.loads(dumped(error))
         assert type(again) is type(error)
     except Exception as problem:
-        again = RuntimeError(f"{type(error).__name__}: {error} (which can't be pickled: {problem})")
-    again.add_note(f"raised in process {os.getpid()} on {platform.node()}:\n{text}")
+        again = RuntimeError(
+            f"{type(error).__name__}: {text_of(error)} (which can't be pickled: {text_of(problem)})"
+        )
+    with suppress(Exception):  # a class that takes no notes would not take them where it arrives, either
+        again.add_note(f"raised in process {os.getpid()} on {platform.node()}:\n{text}")
     assert isinstance(again, BaseException)
     return again

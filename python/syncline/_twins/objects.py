@@ -17,6 +17,7 @@ from weakref import KeyedRef
 
 from .. import _core, _kinds
 from .._mistakes import living_on
+from .._raised import add_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -163,8 +164,8 @@ class Twin:
             found = getattr(self._twin_object, name)
         except AttributeError as error:
             if "run" in dir(type(self)) and hasattr(_kinds.type_of(self._twin_object), "__await__"):
-                error.add_note(
-                    f"what run() gives, the result of awaiting this {type(self).__name__}, may have it"
+                add_note(
+                    error, f"what run() gives, the result of awaiting this {type(self).__name__}, may have it"
                 )
             raise
         return self._twin_family.adapted(self, name, found)

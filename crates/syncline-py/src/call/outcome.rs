@@ -50,7 +50,7 @@ pub fn whatever_became<T>(py: Python<'_>, error: PyErr, outcome: Result<&T, &PyE
         && !is_cancelled(py, own)
         && !own.value(py).is(error.value(py))
     {
-        let _ = error.value(py).setattr(intern!(py, "__context__"), errors::object(py, own));
+        errors::set_context(error.value(py), errors::object(py, own).into_any());
     }
     error
 }

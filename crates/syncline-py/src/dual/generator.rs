@@ -6,7 +6,7 @@ use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::signals;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
@@ -24,7 +24,6 @@ fn thrown<'py>(
     value: Option<Bound<'py, PyAny>>,
     traceback: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let py = kind.py();
     let value = value.filter(|value| !value.is_none());
     let error = match (kind.cast::<PyType>(), value) {
         (Err(_), _) => kind.clone(),
@@ -35,16 +34,19 @@ fn thrown<'py>(
         },
         (Ok(class), None) => class.call0()?,
     };
-    if !error.is_instance_of::<pyo3::exceptions::PyBaseException>() {
-        let kind = errors::type_name(&error);
-        return Err(PyTypeError::new_err(format!(
-            "exceptions must be classes or instances deriving from BaseException, not {kind}"
-        )));
-    }
+    let error = match error.cast_into::<PyBaseException>() {
+        Ok(error) => error,
+        Err(other) => {
+            let kind = errors::type_name(&other.into_inner());
+            return Err(PyTypeError::new_err(format!(
+                "exceptions must be classes or instances deriving from BaseException, not {kind}"
+            )));
+        }
+    };
     if let Some(traceback) = traceback.filter(|traceback| !traceback.is_none()) {
-        error.setattr(intern!(py, "__traceback__"), traceback)?;
+        errors::set_traceback(&error, &traceback)?;
     }
-    Ok(error)
+    Ok(error.into_any())
 }
 
 impl GeneratorBase {

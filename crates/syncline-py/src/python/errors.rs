@@ -256,8 +256,31 @@ pub fn note_what_is_handled(py: Python<'_>, error: &PyErr) {
         }
         next = context_of(&each);
     }
+    set_context(&error, handled);
+}
+
+/// An exception's traceback. Neither this nor what follows asks the class, which may be a frozen dataclass, or refuse for
+/// reasons of its own.
+pub fn traceback_of<'py>(error: &Bound<'py, PyBaseException>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: an exception, and alive.
+    let traceback = unsafe { ffi::PyException_GetTraceback(error.as_ptr()) };
+    // SAFETY: a new reference, or null, which is no error.
+    unsafe { Bound::from_owned_ptr_or_opt(error.py(), traceback) }
+}
+
+/// Gives an exception another traceback. TypeError for what is none.
+pub fn set_traceback(error: &Bound<'_, PyBaseException>, traceback: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: an exception, and an object, both alive; what is no traceback is refused.
+    match unsafe { ffi::PyException_SetTraceback(error.as_ptr(), traceback.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(error.py())),
+    }
+}
+
+/// Gives an exception another context.
+pub fn set_context(error: &Bound<'_, PyAny>, context: Bound<'_, PyAny>) {
     // SAFETY: both are exceptions, and alive; the reference to the second one is given away.
-    unsafe { ffi::PyException_SetContext(error.as_ptr(), handled.into_ptr()) };
+    unsafe { ffi::PyException_SetContext(error.as_ptr(), context.into_ptr()) };
 }
 
 fn context_of<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
@@ -267,8 +290,18 @@ fn context_of<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_opt(error.py(), context) }
 }
 
+/// Whether the interpreter has ended so far that only what lies in it still is freed: nothing can be imported, and PyO3
+/// panics where it is asked for the object of an error that it has not made yet.
+pub fn is_interpreter_gone() -> bool {
+    // SAFETY: may be called at any time.
+    unsafe { ffi::Py_IsInitialized() == 0 }
+}
+
 /// Sets `error.__cause__`, as `raise error from cause` does.
 pub fn from_cause(py: Python<'_>, error: PyErr, cause: PyErr) -> PyErr {
+    if is_interpreter_gone() {
+        return error;
+    }
     error.set_cause(py, Some(cause));
     error
 }

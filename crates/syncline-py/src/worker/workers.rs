@@ -22,7 +22,7 @@ use crate::python::per_process::PerProcess;
 use crate::python::process;
 use crate::python::threads;
 use crate::runner::state::current_runner;
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyBaseException, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::cell::Cell;
@@ -289,13 +289,12 @@ impl Worker {
         drop(replace(&self.outcome, Some(Outcome::Returned(value))));
     }
 
-    fn raised(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
+    fn raised(&self, py: Python<'_>, error: Bound<'_, PyBaseException>) -> PyResult<()> {
         // The outermost entry of the traceback is the loop in _workers.py, which tells users nothing.
-        let traceback = error.getattr(intern!(py, "__traceback__"))?;
-        if !traceback.is_none() {
-            error.setattr(intern!(py, "__traceback__"), traceback.getattr(intern!(py, "tb_next"))?)?;
+        if let Some(traceback) = errors::traceback_of(&error) {
+            errors::set_traceback(&error, &traceback.getattr(intern!(py, "tb_next"))?)?;
         }
-        drop(replace(&self.outcome, Some(Outcome::Raised(PyErr::from_value(error)))));
+        drop(replace(&self.outcome, Some(Outcome::Raised(PyErr::from_value(error.into_any())))));
         Ok(())
     }
 }

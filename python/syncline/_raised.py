@@ -1,0 +1,52 @@
+"""What is changed of users' exceptions.
+
+Their classes may refuse that: a frozen dataclass takes no new traceback, context or note by assignment, and one that
+has `__setattr__` or `with_traceback` of its own does what it likes. An exception that can't be changed has to arrive
+all the same, so this goes past the class.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, TypeVar
+
+    E = TypeVar("E", bound=BaseException)
+
+_slots: Any = vars(BaseException)
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """`error.__traceback__`."""
+    found: TracebackType | None = _slots["__traceback__"].__get__(error)
+    return found
+
+
+def with_traceback(error: E, traceback: TracebackType | None) -> E:
+    """`error.with_traceback(traceback)`."""
+    return BaseException.with_traceback(error, traceback)
+
+
+def set_context(error: BaseException, context: BaseException | None) -> None:
+    """`error.__context__ = context`."""
+    _slots["__context__"].__set__(error, context)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """`error.add_note(note)`, or no note where even that can't be had."""
+    try:
+        error.add_note(note)
+    except Exception:
+        try:  # noqa: SIM105 - `import syncline` does without contextlib
+            BaseException.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
+        except Exception:
+            pass
+
+
+def text_of(error: BaseException) -> str:
+    """`str(error)`, or what a traceback shows where that raises."""
+    try:
+        return str(error)
+    except Exception:
+        return "<exception str() failed>"
