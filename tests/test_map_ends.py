@@ -14,7 +14,7 @@ import pytest
 
 import syncline
 from child import eventually
-from neutral import CANCELLED, cleanup, new_event, sleep_forever, turn
+from neutral import CANCELLED, cleanup, make_bridge_of, new_event, sleep_forever, turn
 
 Inside = Callable[[Callable[[], Any]], Any]
 
@@ -381,3 +381,52 @@ def test_a_cleanup_that_fails_is_logged(
         break
     assert "a call of map() failed when it was cancelled" in caplog.text
     assert "OSError: cleanup" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["map", "amap"])
+@pytest.mark.parametrize("kind", ["process", "thread", "caller", "uvloop"])
+def test_a_cancellation_of_the_sources_own_ends_the_map(form: str, kind: str) -> None:
+    """A source that awaits a task which somebody has cancelled: its consumer waited for ever, as the cancellation was
+    taken for that of the map."""
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        lost = asyncio.ensure_future(sleep_forever())
+        await turn()
+        lost.cancel()
+        await lost
+
+    async def same(item: int) -> int:
+        await turn()
+        return item
+
+    found: list[int] = []
+
+    async def consume() -> None:
+        async for item in bridge.amap(same, items()):
+            found.append(item)
+
+    with make_bridge_of(kind) as bridge:
+        with pytest.raises(asyncio.CancelledError):
+            bridge.run_sync(consume) if form == "amap" else found.extend(bridge.map(same, items()))
+        assert found == [1]
+        assert list(bridge.map(same, [2])) == [2]
+
+
+def test_what_pulls_the_source_may_be_cancelled_by_the_program() -> None:
+    """As by code that cancels all tasks of its loop."""
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        await sleep_forever()
+
+    async def cancels(item: int) -> int:
+        here = asyncio.current_task()
+        await turn()
+        for task in asyncio.all_tasks():
+            if task is not here and "_pull" in repr(task):
+                task.cancel()
+        return item
+
+    with syncline.Bridge() as bridge, pytest.raises(asyncio.CancelledError):
+        list(bridge.map(cancels, items()))

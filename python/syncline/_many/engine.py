@@ -70,7 +70,7 @@ class Engine:
         self._failed = 0
         self._options = options
         self._source = source
-        self._source_error: Exception | None = None
+        self._source_error: BaseException | None = None
         self._given = 0
         self._used = 0
         self._ready: list[Any] = []
@@ -109,7 +109,7 @@ class Engine:
         """How many items may be laid in (by 1)."""
         return 2 * self._options.limit - (self.laid_in - self._used)
 
-    def end_inputs(self, error: Exception | None) -> None:
+    def end_inputs(self, error: BaseException | None) -> None:
         """The source is at its end, or has failed."""
         self._source_error = error
         self.is_fed = True
@@ -188,7 +188,7 @@ class Engine:
 
     async def _pull(self, source: AsyncIterable[Any]) -> None:
         """Advances an async source, as far as there is room, and closes it."""
-        error: Exception | None = None
+        error: BaseException | None = None
         iterator = aiter(source)
         try:
             while True:
@@ -202,8 +202,10 @@ class Engine:
                     self._news.ring()
         except StopAsyncIteration:
             pass
-        except Exception as raised:
-            error = raised
+        except (Exception, asyncio.CancelledError) as raised:
+            if self._is_closing and isinstance(raised, asyncio.CancelledError):
+                raise
+            error = raised  # also a cancellation of the source's own, such as that of a task which it awaits
         finally:
             # Before the end is told, which would cancel this task in the middle of it.
             if (close := getattr(iterator, "aclose", None)) is not None:
@@ -213,11 +215,12 @@ class Engine:
 
     def _pulled(self, puller: Task) -> None:
         error = error_of(puller)
-        if error is None or puller.cancelled():
+        if error is None:
             return
         if self._is_closing:
-            self._log(error, "the source")
-        else:  # it could not be closed
+            if not puller.cancelled():
+                self._log(error, "the source")
+        else:  # it could not be closed, or somebody has cancelled it
             self._error = error if self._error is None else self._error
             self._news.ring()
 
