@@ -54,7 +54,15 @@ else:
             self._name = name
 
         def __getattr__(self, attribute):
-            module = __import__(f"{__package__}.{self._name}", fromlist=[attribute])
+            try:
+                module = __import__(f"{__package__}.{self._name}", fromlist=[attribute])
+            except ImportError as error:
+                if "shutting down" not in str(error):
+                    raise
+                raise RuntimeError(
+                    "the interpreter is shutting down, and nothing can be imported any more; make the call earlier, "
+                    "for instance in a `with` block or a function registered with atexit"
+                ) from None
             found = getattr(module, attribute)
             setattr(self, attribute, found)
             return found

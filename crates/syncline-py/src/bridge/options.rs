@@ -53,6 +53,9 @@ fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<(
         ));
     }
     py.import("trio").map_err(|error| {
+        if errors::is_interpreter_gone() {
+            return errors::shutting_down();
+        }
         let missing = PyImportError::new_err("backend=\"trio\" needs trio: pip install \"syncline[trio]\"");
         errors::from_cause(py, missing, error)
     })?;
