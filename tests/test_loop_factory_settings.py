@@ -156,3 +156,11 @@ def test_what_a_task_factory_raises_reaches_the_caller(
         bridge.run_sync(number)
     is_faulty = False
     assert bridge.run_sync(number) == 1
+
+
+@pytest.mark.parametrize("scope", ["process", "caller"])
+def test_a_class_in_the_place_of_a_loop_is_named(make_bridge: MakeBridge, scope: str) -> None:
+    """A lambda around what could have been given itself: the error said that `is_running()` lacks an argument."""
+    bridge = make_bridge(loop_factory=lambda: asyncio.SelectorEventLoop, scope=scope)
+    with pytest.raises(TypeError, match=r"returned the class .*; return _UnixSelectorEventLoop\(\), or give"):
+        bridge.run_sync(asyncio.sleep, 0)

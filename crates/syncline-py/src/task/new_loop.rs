@@ -13,7 +13,7 @@ use crate::python::process;
 use crate::python::signals;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
 
 /// Asks the factory for a new loop. It logs unhandled errors to our logger, unless the factory has set a handler for
 /// them.
@@ -22,6 +22,13 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     // First, as this fails late in the interpreter's end: there must be no loop by then that nobody would close.
     let handler = exception_handler(py)?;
     let event_loop = factory.call0()?;
+    if let Ok(class) = event_loop.cast::<PyType>() {
+        let name = errors::name_of(class);
+        return Err(PyTypeError::new_err(format!(
+            "loop_factory must return a new event loop, and returned the class {name:?}; return {name}(), or give the \
+             class itself: loop_factory={name}"
+        )));
+    }
     if !event_loop.hasattr(intern!(py, "run_forever"))? {
         let kind = errors::type_name(&event_loop);
         return Err(PyTypeError::new_err(format!(
