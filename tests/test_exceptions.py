@@ -283,6 +283,17 @@ def by_source_of_map(bridge: syncline.Bridge) -> None:
     list(bridge.map(same, items()))
 
 
+def by_task_of_a_group(bridge: syncline.Bridge) -> None:
+    found: list[BaseException] = []
+    with contextlib.suppress(ExceptionGroup), bridge.group() as group:
+        task = group.start(raise_it, FalsyError(), True)
+        try:
+            task.result()
+        except FalsyError as error:
+            found.append(error)
+    raise found[0]
+
+
 def by_iterator(bridge: syncline.Bridge) -> None:
     async def items() -> AsyncIterator[int]:
         yield 1
@@ -291,7 +302,9 @@ def by_iterator(bridge: syncline.Bridge) -> None:
     list(bridge.iterate(items()))
 
 
-@pytest.mark.parametrize("way", [by_call, by_future, by_map, by_source_of_map, by_iterator])
+@pytest.mark.parametrize(
+    "way", [by_call, by_future, by_map, by_source_of_map, by_task_of_a_group, by_iterator]
+)
 def test_an_exception_that_counts_as_false_is_raised(
     bridge: syncline.Bridge, way: Callable[[syncline.Bridge], None]
 ) -> None:

@@ -21,6 +21,16 @@ class SafeFuture(Future[R]):
         super().__init__()
         vars(self)["_condition"] = Condition()
 
+    def result(self, timeout: float | None = None) -> R:
+        """As Python's own, which takes an error that counts as false for none, and would return None."""
+        error = self.exception(timeout)
+        if error is None:
+            return super().result()
+        try:
+            raise error
+        finally:
+            del self, error  # the traceback has this frame
+
 
 class SubmittedFuture(FutureBase, SafeFuture[R]):
     """Cancelling it cancels the task; a wait for it that could never end raises DeadlockError; an error that nobody
@@ -47,9 +57,8 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
         """Waits at most `timeout` seconds. Raises what the coroutine raised, TimeoutError, CancelledError
         or DeadlockError."""
         self._wait(timeout)
-        # Python's own takes an error that counts as false for none, and would return None.
         if self._exception is None:
-            return super().result()
+            return Future.result(self)
         try:
             raise self._exception
         finally:
