@@ -137,3 +137,45 @@ def test_a_forked_child_looks_for_itself() -> None:
         ends(*held)
         """
     run_script(script, flags=FORKS).assert_clean()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "list(bridge.map(answer, [1]))",
+        "in_a_group()",
+        "bridge.run_sync(syncline.run_nestable, int)",
+        "bridge.run_sync(syncline.to_thread, int)",
+    ],
+)
+def test_a_loop_whose_thread_can_run_no_code_of_ours_any_more_ends_its_calls(call: str) -> None:
+    """A function that was registered with `atexit` before syncline was imported runs after our exit, and a daemon
+    thread's loop runs still. That thread stays for ever where it comes into code of ours, which a call of it would
+    have waited for."""
+    end = run_script(f"""
+import atexit, threading
+
+def last():
+    try:
+        print({call})
+    except RuntimeError as error:
+        print(str(error)[:32])
+
+atexit.register(last)
+import asyncio
+import syncline
+
+async def answer(*_):
+    await asyncio.sleep(0)
+    return 42
+
+def in_a_group():
+    with bridge.group() as group:
+        group.start(answer)
+
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+bridge = syncline.Bridge(loop=loop)
+""")
+    assert end.lines == ["the interpreter is shutting down"], end.err
+    end.assert_clean()

@@ -58,7 +58,7 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
         or DeadlockError."""
         self._wait(timeout)
         if self._exception is None:
-            return Future.result(self)
+            return super(SafeFuture, self).result()
         try:
             raise self._exception
         finally:

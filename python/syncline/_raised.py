@@ -25,7 +25,8 @@ def traceback_of(error: BaseException) -> TracebackType | None:
 
 def with_traceback(error: E, traceback: TracebackType | None) -> E:
     """`error.with_traceback(traceback)`."""
-    return BaseException.with_traceback(error, traceback)
+    BaseException.with_traceback(error, traceback)
+    return error
 
 
 def set_context(error: BaseException, context: BaseException | None) -> None:

@@ -17,6 +17,7 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
+use syncline_core::sync::{Mutex, lock};
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Python's identifier of the main thread (by 4).
@@ -133,7 +134,22 @@ pub fn step_inside_unless_left(py: Python<'_>) -> Inside {
     py.detach(stay_for_ever)
 }
 
+/// The threads that stay for ever. Whoever waits for what they run waits in vain.
+static STAYING: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// Whether the thread with this identifier has stayed in our code for ever, as the exit was that far.
+pub fn stays_for_ever(thread: u64) -> bool {
+    has_left() && lock(&STAYING).contains(&thread)
+}
+
 fn stay_for_ever() -> ! {
+    #[cfg(unix)]
+    {
+        // SAFETY: it has no preconditions.
+        let own = unsafe { libc::pthread_self() };
+        #[allow(clippy::unnecessary_cast, reason = "a pointer on some systems")]
+        lock(&STAYING).push(own as u64);
+    }
     loop {
         std::thread::park();
     }

@@ -97,7 +97,7 @@ impl Runner {
             return true;
         }
         let Some(attached) = &self.attached else { return false };
-        if self.is_loop_closed(py) {
+        if self.is_loop_closed(py) || process::stays_for_ever(self.thread_id()) {
             self.lose(py);
             return true;
         }
@@ -115,7 +115,8 @@ impl Runner {
     pub fn watch_for_standing(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let Some(attached) = &self.attached else { return Ok(()) };
         if !attached.is_watched.swap(true, Relaxed) {
-            names::watch_standing(py)?.call1((Standing(Arc::clone(self)),))?;
+            let watched = names::watch_standing(py)?.call1((Standing(Arc::clone(self)),));
+            watched.map_err(|error| if errors::is_too_late(py, &error) { errors::shutting_down() } else { error })?;
         }
         Ok(())
     }
@@ -142,6 +143,9 @@ impl Runner {
 
     /// The error for a call that its loop has not ended.
     pub fn gone(&self, py: Python<'_>) -> PyErr {
+        if process::has_left() {
+            return errors::shutting_down();
+        }
         let is_detached = self.is_closing() && !self.is_loop_closed(py);
         if self.attached.is_some() && !is_detached {
             return errors::runner_closed(
