@@ -245,6 +245,29 @@ def test_the_exit_finalizes_what_is_there() -> None:
     assert finished.lines == ["1", "gone"]
 
 
+def test_an_object_whose_program_ends_with_an_error_goes_in_silence() -> None:
+    """The error's frames keep it until Python takes itself apart; there is no loop any more that could have it."""
+    finished = run_script(
+        """
+        import syncline
+
+        class Connection:
+            async def ask(self):
+                return 1
+            def __del__(self):
+                pass
+
+        def fail():
+            connection = syncline.blocking(Connection)()
+            raise ValueError(connection.ask())
+
+        fail()
+        """
+    )
+    assert finished.err.splitlines()[-1] == "ValueError: 1"
+    assert "ignored" not in finished.err
+
+
 def test_an_object_that_was_left_goes_with_its_twin() -> None:
     """Nothing that entered it keeps it."""
     with Shop("corner") as shop:

@@ -89,6 +89,9 @@ class Quarters:
 
     def drop(self, held: list[Any]) -> None:
         """Has the loop empty the list: what the objects in it do when they go may need the loop."""
+        if sys.is_finalizing():  # what there is to import may be half gone by then
+            held.clear()
+            return
         try:
             self.submit(_emptied, held)
         except (ImportError, RuntimeError):  # there is no loop any more, or the interpreter ends
