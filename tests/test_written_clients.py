@@ -15,6 +15,8 @@ from typing import Any
 import aiosqlite
 import httpx
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import syncline
 from sdk import client as sdk
@@ -104,6 +106,27 @@ def test_a_database_is_opened_read_and_closed(written: Written, tmp_path: Path) 
         assert database.execute("select s from t").fetchone()["s"] == "a"
         assert "CREATE TABLE" in "".join(database.iterdump())
         assert database.total_changes == 2
+
+
+def test_sqlalchemy_s_results_are_streamed(written: Written) -> None:
+    """Async code awaits or enters what `AsyncConnection.stream` gives, a decorated generator with overloads."""
+    of = "sqlalchemy.ext.asyncio:Async"
+    twins = written(
+        *(f"{of}{name}" for name in ("Engine", "Connection", "Session", "Result", "ScalarResult"))
+    )
+    engine = twins.Engine._of(create_async_engine("sqlite+aiosqlite://"), syncline.default_bridge())
+    with engine.connect() as connection:
+        assert connection.scalar(text("select 1")) == 1
+        with connection.stream(text("select 1 union select 2")) as rows:
+            assert type(rows) is twins.Result
+            assert iter(rows) is rows
+            assert list(rows) == [(1,), (2,)]
+        assert connection.stream(text("select 3")).run().all() == [(3,)]
+        with connection.stream_scalars(text("select 4")) as scalars:
+            assert scalars.all() == [4]
+    with twins.Session(engine) as session:
+        assert session.stream(text("select 5")).all() == [(5,)]
+    engine.dispose()
 
 
 def test_aiohttp_s_session_is_made_on_the_loop(server: Server, written: Written) -> None:

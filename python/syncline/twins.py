@@ -7,7 +7,7 @@ other's methods, and an async object has one twin at a time. But what it offers 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
 from ._default import default_bridge
 from ._dual import DualGenerator, run_by
@@ -35,10 +35,43 @@ else:
 
 A_co = TypeVar("A_co", covariant=True)
 
-__all__ = ["OMITTED", "Twin", "entered", "generated", "given", "inside", "iterated", "perhaps", "read_once"]
+Y_co = TypeVar("Y_co", covariant=True)
+
+__all__ = [
+    "OMITTED",
+    "Opened",
+    "Twin",
+    "entered",
+    "generated",
+    "given",
+    "inside",
+    "iterated",
+    "perhaps",
+    "read_once",
+]
 
 OMITTED: Any = object()
 """The default of a parameter whose own default can't be written: the async class uses its own."""
+
+
+class Opened(Protocol[Y_co]):
+    """What a method gives whose result async code awaits or enters, as it likes: a connection of a pool, for one.
+
+    `run()` gives what awaiting it gives, and `with` what entering it gives.
+    """
+
+    def run(self, timeout: float | None = None) -> Y_co:
+        """Awaits it. timeout: in seconds."""
+        ...
+
+    def __enter__(self) -> Y_co: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> bool | None: ...
 
 
 class _BridgeOf:

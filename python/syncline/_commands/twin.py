@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         command=command,
         package=package,
         root=root,
+        name=output.stem if output is not None and package is None and not arguments.stub else None,
         bridge=None if arguments.bridge is None else _bridge(arguments.bridge),
         is_stub=arguments.stub,
         width=arguments.line_length,

@@ -218,6 +218,11 @@ def _is_begun(value: Any) -> bool:
     return isinstance(value, Coroutine) or hasattr(type_of(value), "_asyncio_future_blocking")
 
 
+def is_awaited_only(cls: type) -> bool:
+    """Whether sync code gets what awaiting an object of a class gives, though it can be iterated over or entered."""
+    return _gives_as_much(cls) or hasattr(cls, "_asyncio_future_blocking") or issubclass(cls, Coroutine)
+
+
 def _gives_as_much(cls: type) -> bool:
     """Whether awaiting an object gives another one that can be iterated over or entered as well."""
     result = awaited(cls).type

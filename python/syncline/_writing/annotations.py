@@ -18,6 +18,7 @@ import typing
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from .._twins.converting import is_awaited_only
 from .conversions import CONTAINERS
 from .layout import flat, union_parts
 from .names import binding
@@ -61,6 +62,7 @@ AWAITED: dict[object, int] = {
 }
 """And which of their arguments is what comes out."""
 CALLABLE = cast("object", collections.abc.Callable)
+_SELF: object = vars(typing)["Self"]
 _OF_CODE: tuple[Any, ...] = (CALLABLE, type)
 """What async code gets as it is (by 2)."""
 
@@ -94,8 +96,10 @@ def nature_of(said: ast.expr | None, scope: Scope) -> Nature:
         return "plain"
     if origin in _NATURES:
         return _NATURES[origin]
-    if origin in AWAITED or (isinstance(origin, type) and hasattr(origin, "__await__")):
+    if origin in AWAITED:
         return "await"
+    if isinstance(origin, type) and hasattr(origin, "__await__"):
+        return "plain" if is_for_either(origin, scope) else "await"
     if (known := alias(named, found, scope)) is not None:
         return nature_of(*known)
     return "plain"
@@ -116,9 +120,33 @@ def _members(said: ast.expr, scope: Scope) -> list[ast.expr] | None:
 
 
 def may_be_opened(said: ast.expr | None, scope: Scope) -> bool:
-    """Whether an annotation is a union of which some members are iterated over or entered, and others are not."""
-    members = None if said is None else _members(unquoted(said), scope)
-    return any(nature_of(member, scope) in OPENED for member in members or ())
+    """Whether only the object tells what sync code gets: an annotation is a union of which some members are iterated
+    over or entered, and others are not, or what it names is awaited or entered, as sync code likes."""
+    if said is None:
+        return False
+    said = unquoted(said)
+    if (members := _members(said, scope)) is not None:
+        return any(nature_of(member, scope) in OPENED or may_be_opened(member, scope) for member in members)
+    found = scope.meaning(said.value if isinstance(said, ast.Subscript) else said)
+    if not meant_by(found):
+        return False
+    return is_for_either(typing.get_origin(found) or found, scope)
+
+
+def is_for_either(cls: object, scope: Scope) -> bool:
+    """Whether objects of a class are awaited or entered, as async code likes, such as what a pool of connections gives.
+    Not those that have a twin, or that give themselves, or as much, when they are awaited."""
+    if not (isinstance(cls, type) and hasattr(cls, "__await__") and hasattr(cls, "__aenter__")):
+        return False
+    if cls in scope.twins or is_awaited_only(cls):
+        return False
+    result, there, owner = _result_of_await(cls, [], scope) or (None, scope, cls)
+    if result is None:
+        return False
+    found = there.meaning(result.value if isinstance(result, ast.Subscript) else result)
+    if isinstance(found, typing.TypeVar):
+        return found in variables_of(owner)
+    return found is not _SELF and not (isinstance(found, type) and issubclass(cls, found))
 
 
 def awaits(said: ast.expr | None, scope: Scope) -> bool:
@@ -259,7 +287,21 @@ def _subscript(
 
 
 def _awaited(cls: type, arguments: list[ast.expr], scope: Scope) -> ast.expr | None:
-    """What awaiting an object of a class gives, as the source of that class says it."""
+    """What awaiting an object of a class gives sync code, as the source of that class says it; or entering it, where
+    that can be done instead."""
+    known = _result_of_await(cls, arguments, scope)
+    if known is None:
+        return None
+    result = _converted(known[0], known[1], awaits=False)
+    if is_for_either(cls, scope):
+        return ast.Subscript(imported(scope, "syncline.twins", "Opened"), result)
+    return result
+
+
+def _result_of_await(
+    cls: type, arguments: list[ast.expr], scope: Scope
+) -> tuple[ast.expr, Scope, type] | None:
+    """What awaiting an object of a class gives, where that is written, and the class that says it."""
     where = class_definition(cls)
     source, node = where or (None, None)
     if source is None or node is None:
@@ -269,7 +311,7 @@ def _awaited(cls: type, arguments: list[ast.expr], scope: Scope) -> ast.expr | N
     for awaiting in source.named(node, "__await__"):
         match awaiting.node.returns:
             case ast.Subscript(slice=ast.Tuple(elts=[_, _, result])):
-                return _converted(result, there, awaits=False)
+                return unquoted(result), there, cls
             case _:
                 pass
     for base in node.bases:
@@ -281,9 +323,11 @@ def _awaited(cls: type, arguments: list[ast.expr], scope: Scope) -> ast.expr | N
         found = there.meaning(value)
         origin: Any = typing.get_origin(found) or found
         if meant_by(origin) and origin in AWAITED and AWAITED[origin] < len(parts):
-            return _converted(parts[AWAITED[origin]], there, awaits=False)
+            return unquoted(parts[AWAITED[origin]]), there, cls
         if isinstance(origin, type) and hasattr(origin, "__await__"):
-            inherited = _awaited(origin, [_converted(part, there, awaits=False) for part in parts], there)
+            inherited = _result_of_await(
+                origin, [_converted(part, there, awaits=False) for part in parts], there
+            )
             if inherited is not None:
                 return inherited
     return None

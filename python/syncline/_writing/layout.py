@@ -36,7 +36,7 @@ def flat(node: ast.expr) -> str:
             return name
         case ast.Attribute(value=value, attr=name) if _is_primary(value):
             return f"{flat(value)}.{name}"
-        case ast.Constant(value=str() as value):
+        case ast.Constant(value=str() | bytes() as value):
             return _quoted(value)
         case ast.Constant(value=value) if value is Ellipsis:
             return "..."
@@ -83,6 +83,8 @@ def expression(node: ast.expr, indent: int, column: int, after: int = 0) -> str:
     if isinstance(node, ast.IfExp):
         margin = "\n" + " " * (indent + STEP)
         return f"({margin}{margin.join(_conditional(node))}\n{' ' * indent})"
+    if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp)) and len(node.generators) == 1:
+        return _comprehension(node, indent)
     parts = _bracket(node)
     if parts is None or not parts[2]:
         return line
@@ -97,6 +99,21 @@ def _conditional(node: ast.expr) -> list[str]:
         return [flat(node)]
     first, *rest = _conditional(node.orelse)
     return [flat(node.body), f"if {flat(node.test)}", f"else {first}", *rest]
+
+
+def _comprehension(node: ast.ListComp | ast.SetComp | ast.DictComp, indent: int) -> str:
+    """One that doesn't fit on a line."""
+    inner = " " * (indent + STEP)
+    before, item = (f"{flat(node.key)}: ", node.value) if isinstance(node, ast.DictComp) else ("", node.elt)
+    [each] = node.generators
+    lines = [before + expression(item, indent + STEP, len(inner + before))]
+    if isinstance(item, ast.IfExp) and "\n" in lines[0]:
+        first, *rest = _conditional(item)
+        lines = [before + first, *rest]
+    lines.append(f"for {flat(each.target).strip('()')} in {flat(each.iter)}")
+    lines += [f"if {flat(test)}" for test in each.ifs]
+    opening, closing = "[]" if isinstance(node, ast.ListComp) else "{}"
+    return f"{opening}\n{''.join(f'{inner}{line}' + chr(10) for line in lines)}{' ' * indent}{closing}"
 
 
 def block(nodes: Iterable[ast.stmt], indent: int) -> str:
@@ -329,9 +346,10 @@ def _parameter(arg: ast.arg, default: ast.expr | None, stars: str = "") -> Item:
     return f"{name}: ", arg.annotation, f" = {value}"
 
 
-def _quoted(value: str) -> str:
+def _quoted(value: str | bytes) -> str:
     """A string in double quotes, unless single ones spare backslashes."""
-    text = repr(value)
-    if text[0] == "'" and '"' not in value:
-        return '"' + re.sub(r"\\'", "'", text[1:-1]) + '"'
-    return text
+    prefix = "b" if isinstance(value, bytes) else ""
+    text = repr(value).removeprefix(prefix)
+    if text[0] == "'" and '"' not in text:
+        text = '"' + re.sub(r"\\'", "'", text[1:-1]) + '"'
+    return prefix + text

@@ -29,7 +29,7 @@ from .scope import (
     unsaid,
     variables_of,
 )
-from .signatures import Signature, copied, of_definition, of_function
+from .signatures import Signature, copied, is_generic, of_definition, of_function
 from .source import Found, class_definition, definition
 
 if TYPE_CHECKING:
@@ -115,8 +115,12 @@ def constructor(of: Class) -> Iterator[Written]:
     if signature.is_unpacked:
         aio, passed = f"lambda: {aio}({passed.removeprefix(', ')})", ""
     lines = [f"self._make({aio}{passed})"]
-    if overloads or any(not isinstance(each, typing.TypeVar) for each in variables_of(of.cls)):
-        # Type checkers don't see through these, nor through what is generic in parameters.
+    if (
+        overloads
+        or any(not isinstance(each, typing.TypeVar) for each in variables_of(of.cls))
+        or any(is_generic(said, signature.scope) for said in signature.annotations.values())
+    ):
+        # Type checkers don't see through these, nor through what is generic in parameters, or by itself.
         any_ = of.scope.names.imported("typing", "Any")
         name = free("aio", signature.args)
         lines = [f"{name}: {any_} = {aio}", f"self._make({name}{passed})"]
@@ -145,7 +149,7 @@ def method(of: Class, member: Member) -> Iterator[Written]:
     else:
         overloads, found = _definitions(found)
         signature = of_definition(found, scope, is_bound=is_bound, function=member.function)
-        if not overloads and (changed := changed_result(found, signature.scope)) is not None:
+        if (changed := changed_result(found, signature.scope)) is not None:
             signature.returns, signature.scope = changed
             signature.says_all = True
             if member.kind == "coroutine" and (inner := awaited(*changed)) is not None:
@@ -155,6 +159,8 @@ def method(of: Class, member: Member) -> Iterator[Written]:
     headers: dict[str, tuple[ast.FunctionDef, Signature]] = {}
     for overload in _fitting(overloads, scope):
         each = of_definition(overload, scope, is_bound=is_bound)
+        # One that is not async itself says what callers get of an async generator, whatever decorators make of it.
+        each.says_all = member.kind == "generator" and isinstance(overload.node, ast.FunctionDef)
         header = _method_header(member, each, _nature(member, each), overload)
         headers.setdefault(layout.header(header, 0, is_stub=True), (header, each))
     if len(headers) == 1:
@@ -319,6 +325,8 @@ def _nature(member: Member, signature: Signature) -> Nature:
         return "plain"
     said = nature_of(signature.returns, signature.scope)
     if member.kind == "iterable" and said == "generate":
+        return said
+    if member.kind == "generator" and signature.says_all and said not in ("iterate", "generate"):
         return said
     return _NATURES.get(member.kind) or said
 

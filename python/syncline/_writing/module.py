@@ -40,6 +40,7 @@ def module(
     command: Sequence[str],
     package: str | None,
     root: Path | None = None,
+    name: str | None = None,
     bridge: tuple[str, str] | None = None,
     is_stub: bool = False,
     width: int = 88,
@@ -48,13 +49,13 @@ def module(
     """The text of a module with the twins of these classes, in lines of that width.
 
     command: what made it, in words, as its first lines say. package: the top-level package that it will be part of, if
-    that is known. root: the folder whose modules are the same project's. bridge: the module and the name of the bridge
-    on which objects live. is_stub: write a stub, for twins that `blocking` makes. note: is called with what the user
-    should know of it.
+    that is known. root: the folder whose modules are the same project's. name: that of the module, if it is to stand in
+    this folder. bridge: the module and the name of the bridge on which objects live. is_stub: write a stub, for twins
+    that `blocking` makes. note: is called with what the user should know of it.
     """
     WIDTH.set(width)
     members = frozenset(name for each in wanted for name in surface(each.cls) if not name.startswith("__"))
-    names = Names(package, root, {each.name for each in wanted}, members)
+    names = Names(package, root, name, {each.name for each in wanted}, members)
     twins = {each.cls: each.name for each in wanted}
     home = None if bridge is None else names.imported(*bridge)
     left: dict[type, str] = {}

@@ -34,6 +34,8 @@ class Names:
     """The top-level package that it will be part of, if that is known."""
     root: Path | None
     """The folder whose modules are the same project's, if that is known."""
+    name: str | None
+    """That of the module in this folder, if it stands there."""
     taken: set[str]
     """The names that it defines."""
     members: frozenset[str] = frozenset()
@@ -124,7 +126,7 @@ class Names:
         if top == self.package:
             return 2
         is_beside = self.root is not None and (
-            (self.root / f"{top}.py").is_file() or (self.root / top).is_dir()
+            top == self.name or (self.root / f"{top}.py").is_file() or (self.root / top).is_dir()
         )
         return 2 if is_beside else 1
 
@@ -143,8 +145,9 @@ class Names:
     def _public(self, module: str, what: str) -> str:
         """The module to import from (by 1)."""
         parts = module.split(".")
-        if not _is_private(module) or parts[0] == self.package:
-            return module
+        is_ours = parts[0] == self.package
+        if is_ours or not _is_private(module):
+            return _offering(module, what, may_be_private=is_ours)
         there = sys.modules.get(module)
         for length in range(1, len(parts)):
             above = ".".join(parts[:length])
@@ -197,13 +200,34 @@ def _is_private(module: str) -> bool:
     return any(part.startswith("_") for part in module.split("."))
 
 
+def _offering(module: str, name: str, *, may_be_private: bool) -> str:
+    """The module from which another one has a name that it only uses: type checkers let nobody import it there."""
+    if module not in sys.modules or module.partition(".")[0] in sys.stdlib_module_names:
+        return module
+    at = module
+    while not _offers(at, name):
+        source = source_of(at)
+        if source is not None and (name in source.defined or name in source.passed_on):
+            break
+        each = None if source is None else next(iter(source.imports.get(name, [])), None)
+        if each is None or each.what != name or each.module not in sys.modules:
+            return module
+        if _is_private(each.module) and not may_be_private:
+            return module
+        at = each.module
+    return at
+
+
 def _offers(module: str, name: str) -> bool:
     """Whether type checkers take the name for one that the module offers, and not only uses."""
     public = getattr(sys.modules[module], "__all__", None)
     if public is not None:
         return name in public
     source = source_of(module)
-    return source is not None and name in source.defined
+    if source is None:
+        return False
+    stars = (sys.modules.get(each) for each in source.stars)
+    return name in source.defined or name in source.passed_on or any(hasattr(each, name) for each in stars)
 
 
 def _from(module: str, names: Iterable[tuple[str, str]], indent: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ from .annotations import OPENED, given, nature_of
 from .calls import given_out, opening
 from .layout import flat
 from .members import Class, Written
-from .scope import imported, standing_for, unquoted
+from .scope import imported, standing_for, unquoted, variables_of
 from .signatures import of_definition
 from .source import definition, gives_itself
 
@@ -53,6 +53,11 @@ def _leaving(of: Class, member: Member) -> Written:
 
 def _iterating(of: Class, member: Member) -> Written:
     said, scope = _returns(of, member)
+    if gives_itself(member.function) and any(
+        isinstance(each, typing.TypeVarTuple) for each in variables_of(of.cls)
+    ):  # of which pyright does not see that it stands for any types
+        scope.names.imported("typing", "Self")
+        said = standing_for(typing.Self)
     nature = nature_of(said, scope)
     value = "self._bridge.iterate(self._aio)"
     if nature in OPENED:

@@ -235,8 +235,11 @@ def _on(node: ast.expr, root: ast.expr, value: ast.expr) -> ast.expr:
 
 def _arity(found: Any) -> Any:
     """How many types a generic type takes; "call" for `Callable`, `...` for tuples, 0 for what isn't generic."""
-    if not meant_by(found) or typing.get_args(found):
+    if not meant_by(found):
         return 0
+    if typing.get_args(found):  # an alias may be generic
+        variables: tuple[object, ...] = getattr(found, "__parameters__", ())
+        return len(variables) if all(isinstance(each, typing.TypeVar) for each in variables) else 0
     origin = typing.get_origin(found) or found
     if origin in _ARITIES:
         return _ARITIES[origin]

@@ -106,7 +106,7 @@ def of_definition(found: Found, scope: Scope, *, is_bound: bool, function: Any =
             arg.annotation = imported(scope, "typing", "Any")
             continue
         annotations[arg.arg] = unquoted(arg.annotation)
-        is_hard = is_hard or _is_generic(arg.annotation, scope) or says_too_little(arg.annotation, scope)
+        is_hard = is_hard or is_generic(arg.annotation, scope) or says_too_little(arg.annotation, scope)
         arg.annotation = taken(arg.annotation, scope)
     single = _single_objects(args, function)
     unwritable = [arg.arg for arg in _every(args) if arg.arg in single]
@@ -240,7 +240,8 @@ def _is_of_bound_parameters(annotation: ast.expr, scope: Scope) -> bool:
     return isinstance(found, typing.ParamSpec) and found in scope.arguments
 
 
-def _is_generic(annotation: ast.expr, scope: Scope) -> bool:
+def is_generic(annotation: ast.expr, scope: Scope) -> bool:
+    """Whether there are type variables in an annotation of which its class knows nothing."""
     own: set[Any] = {*variables_of(scope.owner or object), *scope.arguments}
     for part in every_part(annotation):
         if isinstance(part, ast.Name):
@@ -355,7 +356,11 @@ def _of_type(annotation: Any) -> ast.expr:
 
 def _written_value(value: object, scope: Scope) -> ast.expr | None:
     """The expression of a default; None where there is none."""
-    if isinstance(value, enum.Enum) and not type(value).__name__.startswith("_"):
+    if (
+        isinstance(value, enum.Enum)
+        and not type(value).__name__.startswith("_")
+        and value.name not in ("name", "value")  # which type checkers take for the properties
+    ):
         return ast.Attribute(class_name(type(value), scope.names), value.name)
     if value is None or value is ... or type(value) in (bool, int, str, bytes, float) or value == ():
         text = repr(value)

@@ -55,6 +55,8 @@ class Source:
     namespace: dict[str, Any]
     imports: dict[str, list[Import]] = field(default_factory=dict[str, list[Import]])
     defined: dict[str, ast.stmt] = field(default_factory=dict[str, ast.stmt])
+    passed_on: set[str] = field(default_factory=set[str])
+    """What is imported `as` what it is called, and so offered to others."""
     stars: list[str] = field(default_factory=list[str])
     functions: dict[int, Found] = field(default_factory=dict[int, Found])
     """By their first line, as code objects have it."""
@@ -99,10 +101,12 @@ def definition(function: Any) -> Found | None:
     code: types.CodeType | None = getattr(inner, "__code__", None)
     if code is None:
         return None
-    source = source_of(inner.__module__)
-    if source is None or str(source.path) != code.co_filename:
-        return None
-    return source.functions.get(code.co_firstlineno)
+    # Some packages have their functions say that they are of a module that offers them.
+    for module in (inner.__module__, getattr(inner, "__globals__", {}).get("__name__")):
+        source = source_of(module) if isinstance(module, str) else None
+        if source is not None and str(source.path) == code.co_filename:
+            return source.functions.get(code.co_firstlineno)
+    return None
 
 
 @functools.cache
@@ -161,6 +165,7 @@ def _note(
                         source.stars.append(module)
                     else:
                         bound = alias.asname or alias.name
+                        source.passed_on |= {bound} if alias.asname == alias.name else set()
                         source.imports.setdefault(bound, []).append(Import(module, alias.name, only_checked))
             case _:
                 for name in _assigned(node):
@@ -255,6 +260,7 @@ def set_by_methods(source: Source, cls: ast.ClassDef) -> dict[str, ast.expr | No
     methods = {name: found for (owner, name), found in source.members.items() if owner is cls}
     first = [name for name in _INITIALIZERS if name in methods]
     found: dict[str, ast.expr | None] = {}
+    made: dict[str, set[str | None]] = {}
     for method in (each for name in dict.fromkeys([*first, *methods]) for each in methods[name]):
         arguments = method.node.args
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
@@ -267,18 +273,45 @@ def set_by_methods(source: Source, cls: ast.ClassDef) -> dict[str, ast.expr | No
                     found[name] = annotation
                 case ast.Assign(targets=targets, value=value):
                     said = annotations.get(value.id) if isinstance(value, ast.Name) else _kind_of(value)
+                    called = _class_called(source, value)
+                    kind = None if called is None else ast.dump(called)
                     for target in targets:
                         match target:
                             case ast.Attribute(value=ast.Name(id="self"), attr=name):
-                                found.setdefault(name, said)
+                                found.setdefault(name, said or called)
+                                made.setdefault(name, set()).add(kind)
                             case _:
                                 pass
                 case _:
                     pass
-    return found
+    # What is made of one class here and there of another one has more types than one.
+    mixed = {name for name, kinds in made.items() if len(kinds) > 1 and kinds != {None}}
+    return {name: None if name in mixed and _is_class(source, said) else said for name, said in found.items()}
 
 
 _INITIALIZERS = ("__new__", "__init__", "__post_init__", "__attrs_post_init__")
+
+
+def _class_called(source: Source, value: ast.expr) -> ast.expr | None:
+    """The class of which a call makes an object, one that is not generic."""
+    match value:
+        case ast.Call(func=ast.Name() | ast.Attribute() as function) if _is_class(source, function):
+            return function
+        case _:
+            return None
+
+
+def _is_class(source: Source, said: ast.expr | None) -> bool:
+    match said:
+        case ast.Name(id=name):
+            found: object = source.namespace.get(name)
+        case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+            found = getattr(source.namespace.get(name), attribute, None)
+        case _:
+            return False
+    if not isinstance(found, type) or type(found) is not type or hasattr(found, "__class_getitem__"):
+        return False
+    return not any("__new__" in vars(base) for base in found.__mro__[:-1])
 
 
 def _kind_of(value: ast.expr) -> ast.expr | None:
@@ -291,7 +324,7 @@ def _kind_of(value: ast.expr) -> ast.expr | None:
 
 
 def gives_itself(function: Any) -> bool:
-    """Whether a method without annotations returns `self`, and nothing else."""
+    """Whether a method returns `self`, and nothing else."""
     found = definition(function)
     if found is None:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 import typing
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,16 @@ def own_variables(cls: type, names: Names) -> list[str]:
     has_syntax = bool(getattr(cls, "__type_params__", ()))
     for variable in variables_of(cls):
         name: str = variable.__name__
-        name = name if has_syntax else names.imported(variable.__module__, name)
+        name = name if has_syntax else names.imported(_module_of(variable, cls), name)
         said.append(f"*{name}" if isinstance(variable, typing.TypeVarTuple) else name)
     return said
+
+
+def _module_of(variable: Any, cls: type) -> str:
+    """The module that has a variable: what is compiled may not know that itself."""
+    there: list[str] = [variable.__module__, *(base.__module__ for base in cls.__mro__)]
+    having = (each for each in there if getattr(sys.modules.get(each), variable.__name__, None) is variable)
+    return next(having, there[0])
 
 
 def bound_by_bases(cls: type, scope: Scope) -> Bound:
