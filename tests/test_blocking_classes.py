@@ -11,6 +11,7 @@ import typing
 from abc import ABC, abstractmethod
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import aiosqlite
 import pytest
 
 import syncline
@@ -406,6 +407,14 @@ def test_synced_says_what_to_use_for_classes() -> None:
     """For those with something async."""
     with pytest.raises(TypeError, match=r"for a class with the same methods, sync: blocking\(AsyncItem\)"):
         bridge.synced(AsyncItem)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cls", [aiosqlite.Connection, aiosqlite.Cursor])
+def test_synced_sends_classes_whose_objects_are_awaited_to_blocking(cls: type) -> None:
+    """One that has nothing to be called may be taken for an async function; a client is not meant so."""
+    with pytest.raises(TypeError, match=rf"synced\(\) got the class .*: blocking\({cls.__name__}\)"):
+        syncline.synced(cls)
+
 
 
 def test_a_bridge_that_joins_senders_makes_no_twins() -> None:

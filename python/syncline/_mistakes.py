@@ -18,7 +18,7 @@ def decorating(decorator: str, fn: Any) -> str | None:
     name = getattr(inner, "__name__", type(inner).__name__)
     if not callable(inner):
         return f"{decorator}() takes an async function, not {type(fn).__name__}"
-    if isinstance(inner, type) and _makes_plain_objects(inner):
+    if isinstance(inner, type) and (_makes_plain_objects(inner) or (decorator == "synced" and _is_client(inner))):
         return f"{decorator}() got the class {name!r}; {_for_a_class(decorator, inner)}"
     if (
         decorator == "synced"
@@ -50,6 +50,13 @@ def _has_async_members(cls: type) -> bool:
     from ._twins.surface import has_async_members
 
     return has_async_members(cls)
+
+
+def _is_client(cls: type) -> bool:
+    """Whether a class has async methods to be called, besides that its objects are awaited, entered or iterated over."""
+    from ._twins.surface import members
+
+    return any(member.is_async and not member.name.startswith("__") for member in members(cls).values())
 
 
 def making_a_twin(
