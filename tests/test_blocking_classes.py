@@ -416,7 +416,6 @@ def test_synced_sends_classes_whose_objects_are_awaited_to_blocking(cls: type) -
         syncline.synced(cls)
 
 
-
 def test_a_bridge_that_joins_senders_makes_no_twins() -> None:
     """Calls in workers would not go where the object lives."""
     with (

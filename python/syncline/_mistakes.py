@@ -18,7 +18,9 @@ def decorating(decorator: str, fn: Any) -> str | None:
     name = getattr(inner, "__name__", type(inner).__name__)
     if not callable(inner):
         return f"{decorator}() takes an async function, not {type(fn).__name__}"
-    if isinstance(inner, type) and (_makes_plain_objects(inner) or (decorator == "synced" and _is_client(inner))):
+    if isinstance(inner, type) and (
+        _makes_plain_objects(inner) or (decorator == "synced" and _is_client(inner))
+    ):
         return f"{decorator}() got the class {name!r}; {_for_a_class(decorator, inner)}"
     if (
         decorator == "synced"
@@ -53,7 +55,7 @@ def _has_async_members(cls: type) -> bool:
 
 
 def _is_client(cls: type) -> bool:
-    """Whether a class has async methods to be called, besides that its objects are awaited, entered or iterated over."""
+    """Whether a class has async methods to be called, and not only objects that are awaited or entered."""
     from ._twins.surface import members
 
     return any(member.is_async and not member.name.startswith("__") for member in members(cls).values())
