@@ -219,3 +219,23 @@ def test_a_twin_that_has_the_name_of_its_library_is_written_once(
     assert main(["twin", "widgets:AsyncClient", "-o", "widgets.py"]) == 0
     assert Path("widgets.py").read_text() == first
     sys.modules.pop("widgets")
+
+
+def test_a_stub_imports_no_module_that_it_does_not_use(write: Write) -> None:
+    """Of overloads, defaults are left out, and pymongo's are in a module of a package that it uses otherwise."""
+    source = """\
+        import email
+        import email.policy
+        from typing import overload
+
+        class AsyncClient:
+            @overload
+            async def get(self, a: "email.message.Message") -> int: ...
+            @overload
+            async def get(self, a: None) -> str: ...
+            async def get(self, a: "email.message.Message | None" = None, b: object = email.policy.SMTP) -> object: ...
+        """
+    assert "import email.policy\n" in write(source)
+    text = write(source, "AsyncClient", "--stub")
+    assert "import email\n" in text
+    assert "email.policy" not in text

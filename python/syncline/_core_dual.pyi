@@ -94,7 +94,8 @@ class GeneratorBase(IteratorBase[_Y], Generator[_Y, _S], AsyncGenerator[_Y, _S])
     @overload
     def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = ..., /) -> _Y:
         """Raises an exception where the generator is suspended; returns the next item."""
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the iteration in sync code: an async generator is closed, on its loop. Does nothing the second time."""
     def __aiter__(self) -> AsyncGenerator[_Y, _S]: ...
     def __anext__(self) -> Coroutine[Any, Any, _Y]: ...
     def asend(self, value: _S) -> Coroutine[Any, Any, _Y]:

@@ -85,9 +85,9 @@ def module(
 
 
 def _used(classes: Iterable[str]) -> set[str]:
-    """The names that code uses."""
+    """The names that code uses, those of modules with that of their packages before them."""
     nodes = (node for text in classes for node in ast.walk(ast.parse(text)))
-    return {node.id for node in nodes if isinstance(node, ast.Name)}
+    return {flat(node) for node in nodes if isinstance(node, (ast.Name, ast.Attribute))}
 
 
 def _bases_first(wanted: Sequence[Wanted]) -> list[Wanted]:

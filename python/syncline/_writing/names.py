@@ -90,7 +90,7 @@ class Names:
 
     def lines(self, used: set[str]) -> Iterator[str]:
         """The import statements for what is used, in the order of isort; a blank line between its sections."""
-        bound = {name: each for name, each in self.bound.items() if name.partition(".")[0] in used}
+        bound = {name: each for name, each in self.bound.items() if name in used}
         run = {name: each for name, each in bound.items() if not each.for_checkers}
         checked = {name: each for name, each in bound.items() if each.for_checkers}
         if checked:
