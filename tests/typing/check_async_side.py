@@ -76,9 +76,9 @@ def listed(value: T) -> list[T]:
 
 async def generic() -> None:
     assert_type(await listed(3), list[int])
-    # mypy lets a bare type variable be a generator, and so takes the first overload, in whatever order and with whatever
-    # bounds these are written. A protocol whose `__call__` has overloads by the type of `self` is understood, but is no
-    # function any more: class methods of it lose their `cls`. mypy will say so when it takes the second one.
+    # mypy lets a bare type variable be a generator, and so takes the first overload, with whatever bounds and markers
+    # that is said. It understands a protocol whose `__call__` has overloads by the type of `self`, but that is no
+    # function any more: class methods of it lose their `cls`. mypy will say so when it takes the second overload.
     assert_type(await same(3), int)  # type: ignore[arg-type, assert-type, misc]
     assert_type(await syncline.to_thread(undecorated, 3), int)
 
