@@ -57,7 +57,7 @@ OMITTED: Any = object()
 class Opened(Protocol[Y_co]):
     """What a method gives whose result async code awaits or enters, as it likes: a connection of a pool, for one.
 
-    `run()` gives what awaiting it gives, and `with` what entering it gives.
+    `run(timeout=None)` gives what awaiting it gives, and `with` what entering it gives.
     """
 
     def run(self, timeout: float | None = None) -> Y_co:
