@@ -234,9 +234,16 @@ MUTANTS = (
     Mutant(
         "a wait that leads back to itself is none",
         CORE + "waits.rs",
-        "if other.reaches(self, |_| false) { Err(Circle) } else { Ok(edge) }",
-        "if false && other.reaches(self, |_| false) { Err(Circle) } else { Ok(edge) }",
+        "other.is_some_and(|other| other.reaches(self.0, |_| false))",
+        "other.is_some_and(|other| false && other.reaches(self.0, |_| false))",
         "tests/test_deadlocks.py -o timeout=60",
+    ),
+    Mutant(
+        "a thread that begins to wait does not look for calls that wait for it",
+        RUST + "bridge/blocking.rs",
+        "runner.move_calls(py)?;",
+        "let _ = &runner;",
+        "tests/test_nested_circles_late.py -o timeout=60",
     ),
     Mutant(
         "sync_compatible shares a context that is to be copied",

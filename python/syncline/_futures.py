@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._core import Condition, FutureBase
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from ._core import Submitted
 
 R = TypeVar("R")
+_DONE = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 
 
 class SafeFuture(Future[R]):
@@ -77,9 +79,16 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
 
     def _wait(self, timeout: float | None) -> None:
         """Waits for at most `timeout` seconds, and raises TimeoutError if it is not done by then."""
-        if not self.done():
-            self._submitted.wait(super().exception, timeout)
+        if not self.done() and self._submitted.wait(self._sleep, timeout) is None:
+            raise TimeoutError
         self._is_retrieved = True
+
+    def _sleep(self, seconds: float | None) -> bool | None:
+        """Waits for so long; returns whether there is a result, and None as long as it is not done."""
+        with self._condition:
+            if self._state not in _DONE:
+                self._condition.wait(seconds)
+            return self._state == FINISHED and self._exception is None if self._state in _DONE else None
 
     __del__ = FutureBase._drop
 

@@ -8,6 +8,7 @@
 //! 1. The queue, `parked` and `closed` change under one lock only. So no job is queued after `close`, and where a
 //!    parked loop has mail, one sender was told to wake it, or has failed to.
 //! 2. `count` is the queue's length. It is written under the lock, and read without it by a loop that spins.
+//! 3. What a loop has begun to take is here until its turn comes, so that it can still be taken back.
 //!
 //! A lock and not a lock-free queue: it is held for some 20 ns, and with it closing is easy to get right.
 
@@ -34,6 +35,8 @@ pub enum Sent {
 #[derive(Debug)]
 struct State<T> {
     queue: VecDeque<T>,
+    /// What came before that, and is being taken (3).
+    batch: VecDeque<T>,
     parked: bool,
     closed: bool,
 }
@@ -47,7 +50,7 @@ pub struct Mailbox<T> {
 impl<T> Default for Mailbox<T> {
     fn default() -> Self {
         Self {
-            state: Mutex::new(State { queue: VecDeque::new(), parked: false, closed: false }),
+            state: Mutex::new(State { queue: VecDeque::new(), batch: VecDeque::new(), parked: false, closed: false }),
             count: AtomicUsize::new(0),
         }
     }
@@ -102,6 +105,54 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Unparks the loop, and begins to take all mail that is there, one by one: the first, and whether there is more of it.
+    /// Neither queue has to be allocated anew each time.
+    pub fn take_first(&self) -> Option<(T, bool)> {
+        let mut state = lock(&self.state);
+        state.parked = false;
+        self.count.store(0, Release);
+        let State { queue, batch, .. } = &mut *state;
+        if batch.is_empty() {
+            batch.shrink_to(KEPT_ROOM);
+            std::mem::swap(queue, batch);
+        } else {
+            batch.append(queue);
+        }
+        let first = batch.pop_front()?;
+        Some((first, !batch.is_empty()))
+    }
+
+    /// The next one of what was there at the last `take_first`, and whether there is more of it.
+    pub fn take_next(&self) -> Option<(T, bool)> {
+        let batch = &mut lock(&self.state).batch;
+        let next = batch.pop_front()?;
+        Some((next, !batch.is_empty()))
+    }
+
+    /// What `look` finds in the first job in which it finds anything. For any thread, as is `take_back`.
+    pub fn find<R>(&self, look: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let state = lock(&self.state);
+        state.batch.iter().chain(&state.queue).find_map(look)
+    }
+
+    /// Takes those jobs back which the loop has not taken yet.
+    pub fn take_back(&self, mut is_it: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut state = lock(&self.state);
+        let mut taken = Vec::new();
+        let State { queue, batch, .. } = &mut *state;
+        for jobs in [batch, queue] {
+            for _ in 0..jobs.len() {
+                match jobs.pop_front() {
+                    Some(job) if is_it(&job) => taken.push(job),
+                    Some(job) => jobs.push_back(job),
+                    None => {}
+                }
+            }
+        }
+        self.count.store(state.queue.len(), Release);
+        taken
+    }
+
     /// Says that the loop is about to sleep. False if there is mail to see to first: then it is not parked.
     pub fn park(&self) -> bool {
         let mut state = lock(&self.state);
@@ -124,7 +175,9 @@ impl<T> Mailbox<T> {
         let mut state = lock(&self.state);
         state.closed = true;
         self.count.store(0, Release);
-        std::mem::take(&mut state.queue)
+        let mut left = std::mem::take(&mut state.batch);
+        left.append(&mut state.queue);
+        left
     }
 
     pub fn is_closed(&self) -> bool {
@@ -167,17 +220,17 @@ mod tests {
     #[test]
     fn after_a_peak_the_queues_memory_is_given_back() {
         let mailbox = Mailbox::new();
-        let mut mail = VecDeque::new();
+        let take_all = || std::iter::successors(mailbox.take_first(), |_| mailbox.take_next()).count();
         for job in 0..100_000 {
             assert_eq!(mailbox.send(job), Ok(Sent::LoopIsAwake));
         }
+        assert_eq!(take_all(), 100_000);
         for _ in 0..2 {
-            mailbox.drain(&mut mail);
-            mail.clear();
+            assert_eq!(mailbox.send(1), Ok(Sent::LoopIsAwake));
+            assert_eq!(take_all(), 1);
         }
-        assert_eq!(mailbox.send(1), Ok(Sent::LoopIsAwake));
-        mailbox.drain(&mut mail);
-        assert!(mail.capacity() <= KEPT_ROOM && lock(&mailbox.state).queue.capacity() <= KEPT_ROOM);
+        let state = lock(&mailbox.state);
+        assert!(state.batch.capacity() <= KEPT_ROOM && state.queue.capacity() <= KEPT_ROOM);
     }
 
     #[test]
@@ -193,6 +246,35 @@ mod tests {
         mailbox.keep_room(VecDeque::new());
         assert_eq!(lock(&mailbox.state).queue, [2]);
         assert_eq!(lock(&mailbox.state).queue.as_slices().0.as_ptr(), room);
+    }
+
+    #[test]
+    fn what_comes_while_mail_is_taken_comes_after_it() {
+        let mailbox = Mailbox::new();
+        assert_eq!(mailbox.take_first(), None);
+        assert_eq!((mailbox.send(1), mailbox.send(2)), (Ok(Sent::LoopIsAwake), Ok(Sent::LoopIsAwake)));
+        assert_eq!(mailbox.take_first(), Some((1, true)));
+        assert_eq!(mailbox.send(3), Ok(Sent::LoopIsAwake));
+        assert_eq!((mailbox.take_next(), mailbox.take_next()), (Some((2, false)), None));
+        assert!(mailbox.has_mail() && !mailbox.park());
+        assert_eq!(mailbox.take_first(), Some((3, false)));
+    }
+
+    #[test]
+    fn mail_can_be_taken_back_until_its_turn_comes() {
+        let mailbox = Mailbox::new();
+        for job in 1..=4 {
+            assert_eq!(mailbox.send(job), Ok(Sent::LoopIsAwake));
+        }
+        assert_eq!(mailbox.take_first(), Some((1, true)));
+        for job in 5..=6 {
+            assert_eq!(mailbox.send(job), Ok(Sent::LoopIsAwake));
+        }
+        assert_eq!(mailbox.find(|job| (job % 2 == 0).then_some(job * 10)), Some(20));
+        assert_eq!(mailbox.take_back(|job| job % 2 == 0), [2, 4, 6]);
+        assert_eq!(mailbox.count(), 1);
+        assert_eq!(mailbox.take_next(), Some((3, false)));
+        assert_eq!(mailbox.close(), [5]);
     }
 
     #[test]

@@ -102,9 +102,9 @@ impl<T: Publish> Outbox<T> {
         self.deferring.store(true, Relaxed);
     }
 
-    /// A flush has to follow.
-    pub fn stop_deferring(&self) {
-        self.deferring.store(false, Relaxed);
+    /// A flush has to follow. Whether anything was deferred until now.
+    pub fn stop_deferring(&self) -> bool {
+        self.deferring.swap(false, Relaxed)
     }
 
     /// Notes how long the loop's thread has waited for the interpreter: after a long wait nothing is deferred.

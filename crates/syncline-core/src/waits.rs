@@ -28,7 +28,15 @@ pub struct Circle;
 
 /// An edge, taken back when it is dropped.
 #[derive(Debug)]
-pub struct Edge<'a>(&'a Node);
+pub struct Edge<'a>(&'a Arc<Node>);
+
+impl Edge<'_> {
+    /// Whether it is part of a circle by now. For the last one of its thread.
+    pub fn closes_circle(&self) -> bool {
+        let other = lock(&self.0.waits_for).last().cloned();
+        other.is_some_and(|other| other.reaches(self.0, |_| false))
+    }
+}
 
 impl Drop for Edge<'_> {
     fn drop(&mut self) {
@@ -66,9 +74,21 @@ impl Node {
 
     /// Adds the edge from this node's thread (the calling one) to `other`, unless that closes a circle.
     pub fn wait_for<'a>(self: &'a Arc<Self>, other: &Arc<Self>) -> Result<Edge<'a>, Circle> {
+        let edge = self.begin_wait(other);
+        if edge.closes_circle() { Err(Circle) } else { Ok(edge) }
+    }
+
+    /// Adds that edge, whatever it closes: for one who may open a circle yet.
+    pub fn begin_wait<'a>(self: &'a Arc<Self>, other: &Arc<Self>) -> Edge<'a> {
         lock(&self.waits_for).push(Arc::clone(other));
-        let edge = Edge(self);
-        if other.reaches(self, |_| false) { Err(Circle) } else { Ok(edge) }
+        Edge(self)
+    }
+
+    /// What this node's thread waits for has gone from one node to another. For any thread.
+    pub fn redirect(&self, from: &Arc<Self>, to: &Arc<Self>) {
+        if let Some(known) = lock(&self.waits_for).iter_mut().rfind(|known| Arc::ptr_eq(known, from)) {
+            *known = Arc::clone(to);
+        }
     }
 
     /// Adds the edge from this node's loop, which goes on, to `other`.
@@ -156,6 +176,18 @@ mod tests {
         assert!(a.leads_to(&c));
         drop(second);
         assert!(!a.leads_to(&c));
+    }
+
+    #[test]
+    fn a_circle_is_open_when_what_is_waited_for_is_elsewhere() {
+        let (a, b, c) = (Node::new(), Node::new(), Node::new());
+        let _edge = a.wait_for(&b);
+        let closing = b.begin_wait(&a);
+        assert!(closing.closes_circle());
+        a.redirect(&c, &b);
+        assert!(closing.closes_circle());
+        a.redirect(&b, &c);
+        assert!(!closing.closes_circle() && a.leads_to(&c));
     }
 
     #[test]

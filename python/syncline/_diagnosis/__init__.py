@@ -5,6 +5,7 @@ The core calls these functions in the thread that waits, or starts another one. 
 when it is certain. A stall may be one or may not, so it is only described.
 """
 
+from .asleep import sleeps_for_good
 from .executors import own_executor_is_needed
 from .locks import blocked_on_lock, way_into_a_circle
 from .loops import blocked_loop_is_needed
@@ -20,6 +21,7 @@ __all__ = [
     "explain_patched_threads",
     "own_executor_is_needed",
     "own_stall_report",
+    "sleeps_for_good",
     "stack_of",
     "stall_report",
     "way_into_a_circle",

@@ -24,7 +24,7 @@ def own_executor_is_needed(task: Any) -> str | None:
     queue = worker.f_locals["work_queue"]
     if executor is None or executor._max_workers != 1 or len(executor._threads) != 1:
         return None
-    queued = _futures_in(queue)
+    queued = futures_in(queue)
     if not any(future is each for future in _awaited_from_threads(task) for each in queued):
         return None
     return (
@@ -35,7 +35,7 @@ def own_executor_is_needed(task: Any) -> str | None:
     )
 
 
-def _futures_in(queue: Any) -> list[Any]:
+def futures_in(queue: Any) -> list[Any]:
     """The futures of what lies in a pool's queue. The queue is written in C, and shows its items to the
     garbage collector only."""
     held = gc.get_referents(queue)

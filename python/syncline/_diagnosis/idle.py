@@ -43,7 +43,7 @@ def threads_that_may_act() -> list[str]:
         if (
             task == threading.get_native_id()
             or (frame is not None and is_idle(frame))
-            or _sleeps_for_good(task)
+            or is_asleep_for_good(task)
         ):
             continue
         awake.append(f"a thread without Python code, {task}" if thread is None else repr(thread.name))
@@ -77,7 +77,8 @@ def is_quiescent(loop: Any) -> bool:
         return False
 
 
-def _sleeps_for_good(task: int) -> bool:
+def is_asleep_for_good(task: int) -> bool:
+    """Whether the kernel says that a thread, by its native id, sleeps until another one of this process wakes it."""
     try:
         call = (_TASKS / str(task) / "syscall").read_text().split()
     except OSError:

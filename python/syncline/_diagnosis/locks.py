@@ -1,10 +1,10 @@
 """Circles of waits: a loop's thread waits for a lock, or a module, that the thread waiting for the loop
-holds.
+holds, or for the end of that thread.
 
 The search begins at the loop's thread. Each thread that can't go on leads to the one that it waits for: the
-owner of a lock, the importer of a module, the thread of a loop that has to run a call. If the way comes back
-to the waiting thread, nothing can end the wait. The same goes for a circle further on, unless a call is part
-of it: then that call's caller is told.
+owner of a lock, the importer of a module, one that it joins or that runs its call in a pool, the thread of a
+loop that has to run a call. If the way comes back to the waiting thread, nothing can end the wait. The same
+goes for a circle further on, unless a call is part of it: then that call's caller is told.
 
 1. A circle counts when it is seen twice, as other threads stand still only while this one holds the
    interpreter.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import _core
 from .frames import holds, is_plain, lock_waited_for, may_hold, may_release, owner_of
 from .imports import module_waited_for
+from .joined import joined_by
 from .stacks import format_frame, stack_of, stacks_left
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Step(NamedTuple):
     what: str | None
     """What it waits for, in words; None for a call."""
     module: str | None = None
+    is_joined: bool = False
+    """Whether it waits for what the other thread does, and not for what that holds."""
 
 
 _seen: dict[int, tuple[float, int | None]] = {}
@@ -114,6 +117,9 @@ def _step_from(thread: int) -> Step | None:
     frame = sys._current_frames().get(thread)
     if frame is None:
         return None
+    joined = joined_by(frame)
+    if joined is not None:
+        return Step((id(frame), frame.f_lasti, joined.thread), joined.thread, joined.what, is_joined=True)
     lock = lock_waited_for(frame)
     if lock is not None:
         owner = owner_of(lock) or _holder(lock, thread)
@@ -169,6 +175,8 @@ def _report(way: list[tuple[int, Step]], waiter: int) -> str:
     thread, step = next(((thread, step) for thread, step in way if step.what is not None), way[0])
     if step.what is None:
         holder = ""
+    elif step.is_joined:
+        holder = "this thread" if step.blocker == waiter else "another thread"
     elif step.blocker == thread:
         holder = "other code in the same thread"
     elif step.blocker == waiter:
@@ -183,6 +191,9 @@ def _report(way: list[tuple[int, Step]], waiter: int) -> str:
     if step.what is None:  # calls only, of which one goes to a loop that somebody else runs
         what = "the loop's thread waits for a call that ends only when this thread goes on, and this thread for a call"
         parts = [f"{what} on that loop; await one of the two"]
+    elif step.is_joined:
+        advice = "await that there, by `await syncline.to_thread(fn)`, or make the call without a wait, by `submit`"
+        parts = [f"a coroutine waits for {step.what}, and {holder} for the loop which that blocks; {advice}"]
     else:
         parts = [f"a coroutine waits for {step.what}, which {holder} {does}; {advice}"]
     for index, (each, _) in enumerate(way):

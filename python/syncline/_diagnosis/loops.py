@@ -32,16 +32,20 @@ _suspicions: dict[int, _Suspicion] = {}
 
 
 def blocked_loop_is_needed(
-    waiting_loop: asyncio.AbstractEventLoop, runner_loop: asyncio.AbstractEventLoop, wait: int
+    waiting_loop: asyncio.AbstractEventLoop | None,
+    has_mail: bool,
+    runner_loop: asyncio.AbstractEventLoop,
+    wait: int,
 ) -> str | None:
     """Says so, with both stacks, if only the loop that waits could let the coroutine go on that it waits for.
+    `has_mail` says that a bridge has sent it something; of a loop that isn't asyncio's own nothing else is known.
 
     That is certain if three things were seen twice: the coroutine's loop has nothing to do and nothing to
     wait for, the waiting loop has something to do, and no other thread can act. Twice, as work that was just
     handed to a thread can't be seen yet. If other threads can act, it is logged that this may be a deadlock.
     """
     suspicion = _suspicions.pop(wait, None) or _Suspicion()
-    if not _has_work(waiting_loop) or not is_quiescent(runner_loop):
+    if not (has_mail or _has_work(waiting_loop)) or not is_quiescent(runner_loop):
         return None
     _forget_ended_waits()
     _suspicions[wait] = suspicion

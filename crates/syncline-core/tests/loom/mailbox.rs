@@ -4,6 +4,7 @@ use crate::common::{Post, model, model_of_three, thread};
 use std::collections::VecDeque;
 use syncline_core::mailbox::{Mailbox, SendError, Sent};
 use syncline_core::sync::Arc;
+use syncline_core::waits::Node;
 
 /// A loop that parks again and again hears of each job.
 #[test]
@@ -56,6 +57,47 @@ fn mail_is_counted_while_there_is_some() {
         mailbox.drain(&mut mail);
         assert!(sender.join().is_ok_and(|sent| sent));
         assert_eq!(mailbox.has_mail(), mail.is_empty());
+    });
+}
+
+/// A job that lies in the mailbox is taken by the loop, or taken back, and never by both.
+#[test]
+fn each_job_is_taken_once() {
+    model(|| {
+        let mailbox = Arc::new(Mailbox::new());
+        assert_eq!((mailbox.send(1), mailbox.send(2)), (Ok(Sent::LoopIsAwake), Ok(Sent::LoopIsAwake)));
+        let other = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || mailbox.take_back(|job| *job == 2).len())
+        };
+        let mut got = Vec::new();
+        let mut next = mailbox.take_first();
+        while let Some((job, has_more)) = next {
+            got.push(job);
+            next = if has_more { mailbox.take_next() } else { None };
+        }
+        let taken_back = other.join().unwrap_or(0);
+        assert_eq!(got.len() + taken_back, 2);
+        assert_eq!(got[0], 1);
+        assert!(mailbox.park());
+    });
+}
+
+/// A loop's thread begins to wait for whoever sends it a job: one of the two sees that this will not be taken.
+#[test]
+fn a_job_for_a_thread_that_comes_to_wait_is_taken_back() {
+    model(|| {
+        let (mailbox, node, sender) = (Arc::new(Mailbox::new()), Node::new(), Node::new());
+        let other = {
+            let (mailbox, node, sender) = (Arc::clone(&mailbox), Arc::clone(&node), Arc::clone(&sender));
+            thread::spawn(move || {
+                assert_eq!(mailbox.send(1), Ok(Sent::LoopIsAwake));
+                if node.leads_to(&sender) { mailbox.take_back(|_| true).len() } else { 0 }
+            })
+        };
+        let _edge = node.begin_wait(&sender);
+        let here = mailbox.take_back(|_| true).len();
+        assert_eq!(here + other.join().unwrap_or(0), 1);
     });
 }
 

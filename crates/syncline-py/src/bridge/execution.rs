@@ -1,10 +1,12 @@
 //! Carrying a call out where it was placed.
 
+use super::blocking::Blocking;
 use super::loops_of_thread;
 use super::placement::Place;
 use super::shared::Shared;
 use crate::call::caller::expect_call;
 use crate::call::heard::Heard;
+use crate::call::state::Call;
 use crate::call::wait::{Patience, seconds};
 use crate::coroutine::target::{Target, refuse_all_but_sync};
 use crate::python::context::Carried;
@@ -13,6 +15,7 @@ use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
 use crate::runner::hop::hop;
+use crate::runner::moving;
 use crate::runner::nodes;
 use crate::switch::nest;
 use crate::task::start::RunIn;
@@ -143,15 +146,29 @@ impl Shared {
             Place::Runner(runner) if runner.epoch == process::epoch() => {
                 // Without an edge, if the loop that runs here can't be asked for: a signal handler has raised.
                 let here = signals::through(py, || nodes::here(py)).flatten();
-                let edge = here.as_ref().map(|here| here.wait_for(&runner.node));
-                if let Some(Err(_)) = edge
-                    && self.has_others(runner)
-                {
+                let blocking = here.as_ref().map(|here| Blocking::begin(py, here, &runner.node)).transpose();
+                let blocking = match blocking {
+                    Ok(blocking) => blocking,
+                    Err(error) => {
+                        target.discard(py);
+                        return Ok(Heard::refused(error));
+                    }
+                };
+                let circle = blocking.as_ref().is_some_and(Blocking::closes_circle);
+                let _blocking = blocking.filter(|_| !circle);
+                if circle && self.has_others(runner) {
                     // Two loops' threads chose each other's runner at the same moment. The other one waits for this
                     // thread by now, which `place` sees when it chooses again.
                     return Err((target, run_in));
                 }
-                hop(py, runner, target, run_in, patience, &self.terms.stats)
+                let note = |py: Python<'_>, call: &Call| {
+                    self.note_origin(py, call)?;
+                    if let Some(here) = here.as_ref().filter(|_| !circle) {
+                        moving::note_blocking(call, here, runner);
+                    }
+                    Ok(())
+                };
+                hop(py, runner, target, run_in, patience, &self.terms.stats, &note)
             }
             Place::Own(own) if own.epoch == process::epoch() => {
                 let heard = own.run(py, target, run_in, patience, &self.terms.stats);

@@ -1,6 +1,7 @@
 //! What users hold: a bridge's options, the choice of a loop, the calling thread's own loop, calls that nobody waits
 //! for.
 
+pub mod blocking;
 mod busy;
 pub mod caller_loop;
 mod closing;

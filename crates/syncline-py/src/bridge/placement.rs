@@ -57,7 +57,7 @@ impl Place {
     }
 
     /// For what only a runner can have.
-    fn runner(self) -> PyResult<Arc<Runner>> {
+    pub fn runner(self) -> PyResult<Arc<Runner>> {
         match self {
             Self::Runner(runner) => Ok(runner),
             Self::InTask(_) | Self::Away(_) | Self::Sender(..) | Self::Own(_) | Self::Inline(_) => {
@@ -335,7 +335,7 @@ impl Shared {
     }
 
     /// The first runner from that level up that is not to be avoided.
-    fn level(
+    pub fn level(
         self: &Arc<Self>,
         py: Python<'_>,
         first: u32,

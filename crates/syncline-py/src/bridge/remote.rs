@@ -19,8 +19,10 @@ use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
 use crate::python::names;
+use crate::python::signals;
 use crate::python::surroundings::{Backend, is_in_trio_task};
 use crate::runner::arrival::Arrival;
+use crate::runner::moving::{home_of, moved_to};
 use crate::runner::state::{Job, Runner, current_runner};
 use crate::task::session::Session;
 use crate::task::start::RunIn;
@@ -117,6 +119,7 @@ impl Remote {
                 Ok((runner, carried, run_in))
             }
             RunsIn::Session { runner, session, is_last } => {
+                let runner = home_of(session, runner);
                 if !runner.takes_calls() {
                     return Err(errors::closed_meanwhile(py, &runner.name));
                 }
@@ -217,10 +220,16 @@ impl Operation for Remote {
                 waiting_tasks::note_call(py, &call);
             }
             let (ready, ()) = ready.with(py, self.note_call(py, &call, &runner))?;
+            let (ready, ()) = ready.with(py, self.shared.note_origin(py, &call))?;
             let job = Job::Start(Arc::clone(&call), ready, run_in);
             drop(replace(&self.carried, Some(carried)));
             match self.send(py, &runner, inbox, job) {
-                Ok(started) => return Ok(started),
+                Ok(started) => {
+                    if let Err(error) = runner.move_calls(py) {
+                        signals::keep_unless_exception(py, error);
+                    }
+                    return Ok(started);
+                }
                 // The runner has ended after it was found. There is another one, or an error.
                 Err(job) => {
                     self.forget_call();
@@ -274,7 +283,8 @@ impl Operation for Remote {
     }
 
     fn seen(&self, py: Python<'_>) -> SeenOperation {
-        let Some((call, runner)) = self.call_under_way() else { return SeenOperation::Nothing("nothing") };
+        let Some((call, sent_to)) = self.call_under_way() else { return SeenOperation::Nothing("nothing") };
+        let runner = moved_to(&call).unwrap_or(sent_to);
         let task = call.task(py).map(Bound::unbind);
         SeenOperation::Call("call", runner.name.to_string(), runner.thread_id(), task)
     }

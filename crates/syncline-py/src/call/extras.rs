@@ -8,6 +8,9 @@ use std::sync::{Arc, OnceLock, Weak};
 pub struct Extras {
     /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
     waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
+    /// Whose code has sent it, and where it went from there: an `Origin`, which is defined in a room that this one must not
+    /// use.
+    origin: OnceLock<Box<dyn Any + Send + Sync>>,
     /// There if a trace was recorded when it was made.
     observed: Option<Observed>,
 }
@@ -24,6 +27,14 @@ impl Extras {
 
     pub fn waiter(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.waiter.get().and_then(Weak::upgrade)
+    }
+
+    pub fn set_origin(&self, origin: Box<dyn Any + Send + Sync>) {
+        let _ = self.origin.set(origin);
+    }
+
+    pub fn origin(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.origin.get().map(|origin| &**origin)
     }
 
     pub fn of_observed(observed: Observed) -> Self {

@@ -115,7 +115,7 @@ impl Call {
         self.extras = OnceLock::from(Extras::of_observed(observed));
     }
 
-    fn extras(&self) -> &Extras {
+    pub fn extras(&self) -> &Extras {
         self.extras.get_or_init(Extras::default)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use syncline_core::outbox::Publish;
-use syncline_core::sync::Mutex;
+use syncline_core::sync::{Mutex, lock};
 
 pub type Published = Arc<dyn Publish + Send + Sync>;
 pub type Outbox = syncline_core::outbox::Outbox<Published>;
@@ -35,6 +35,20 @@ pub enum Taker {
 pub trait Receiver: Publish + Send + Sync {
     /// The outcome is there. What is left to do without the interpreter, to tell the task's loop, follows by `publish`.
     fn receive(self: Arc<Self>, py: Python<'_>, outcome: Outcome);
+}
+
+/// One that hears of the outcome as soon as that is there.
+struct AtOnce(Arc<dyn Receiver>);
+
+impl Receiver for AtOnce {
+    fn receive(self: Arc<Self>, py: Python<'_>, outcome: Outcome) {
+        Arc::clone(&self.0).receive(py, outcome);
+        self.0.publish();
+    }
+}
+
+impl Publish for AtOnce {
+    fn publish(&self) {}
 }
 
 /// What a submitted call is to settle.
@@ -66,6 +80,14 @@ impl Taker {
     /// For a nested call that blocks the loop: when the waiting thread would end the call, and can't.
     pub fn deadline(&self) -> Option<Instant> {
         if let Self::Driver { deadline, .. } = self { *deadline } else { None }
+    }
+
+    /// For a call that runs elsewhere now, where nobody flushes that outbox: a task is told at once.
+    pub fn tell_at_once(&self) {
+        if let Self::Task { receiver, .. } = self {
+            let mut receiver = lock(receiver);
+            *receiver = receiver.take().map(|told| Arc::new(AtOnce(told)) as Arc<dyn Receiver>);
+        }
     }
 
     /// Whether a thread waits for the call: for a future, and for a task, none does.

@@ -1,6 +1,7 @@
 //! Where the steps of one dual object are made: in a session on one of the bridge's loops, or in the task that asks for
 //! them.
 
+use crate::bridge::blocking::Blocking;
 use crate::bridge::caller_loop::CallerLoop;
 use crate::bridge::placement::Place;
 use crate::bridge::shared::{InLoop, Shared};
@@ -13,6 +14,7 @@ use crate::python::process;
 use crate::python::signals;
 use crate::python::surroundings;
 use crate::python::threads::thread_key;
+use crate::runner::moving;
 use crate::runner::state::{Job, Runner, current_runner};
 use crate::switch::nest;
 use crate::switch::strand::Strand;
@@ -122,14 +124,14 @@ impl Binding {
     pub fn step_at_home(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Pending> {
         let (target, ()) = target.with(py, self.check(py))?;
         match &self.site {
-            Site::Runner(runner) => Ok(self.remote_step(runner, target, position)),
+            Site::Runner(runner) => Ok(self.remote_step(self.home(runner), target, position)),
             Site::Own { .. } | Site::Here { .. } => Err(self.refused(py)),
         }
     }
 
     /// Ends the session by its closer, after the step that may be under way.
     pub fn end_by_closer(&self, py: Python<'_>) {
-        if let Site::Runner(runner) = &self.site {
+        if let Some(runner) = self.runner() {
             let session = Arc::clone(&self.session);
             // If the runner takes no more mail, it is ending, and ends its sessions so itself.
             let _ = runner.post(py, Job::Do(Box::new(move |py| session.end_by_closer(py))));
@@ -169,7 +171,8 @@ impl Binding {
 
     fn make_step(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
         let place = match &self.site {
-            Site::Runner(runner) => {
+            Site::Runner(first) => {
+                let runner = self.home(first);
                 if let Some(strand) = self.shared.task_to_park(py) {
                     let remote = Bound::new(py, self.remote_step(runner, target, position))?.into_any().unbind();
                     return nest::run_without_bridge(py, &strand, Target::Awaitable(remote), None);
@@ -220,7 +223,7 @@ impl Binding {
         match &self.site {
             Site::Runner(runner) => {
                 // If the runner takes no more mail, it is ending, and ends its sessions itself.
-                let _ = runner.post(py, Job::Do(Box::new(move |py| session.end(py))));
+                let _ = self.home(runner).post(py, Job::Do(Box::new(move |py| session.end(py))));
             }
             Site::Own { .. } | Site::Here { .. } => {
                 if let Err(error) = session.end(py) {
@@ -242,7 +245,7 @@ impl Binding {
     /// Starts the last step without waiting for it. Its error, if it raises one, is logged.
     pub fn end_with(&self, py: Python<'_>, target: Target) {
         let runner = match &self.site {
-            Site::Runner(runner) => runner,
+            Site::Runner(runner) => self.home(runner),
             Site::Own { .. } => return self.leave_to_loop(target),
             Site::Here { .. } => return nest::close_later(py, &self.shared.terms, target, &self.session.context),
         };
@@ -260,14 +263,21 @@ impl Binding {
         self.session.on_shutdown(Closer::Last(target));
     }
 
-    /// Waits by `wait` for something that the session's runner does, unless the runner waits for this thread.
-    pub fn wait<T>(&self, py: Python<'_>, runner: &Arc<Runner>, wait: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    /// Waits by `wait` for the call, of something that the session's runner does, unless the runner waits for this thread.
+    pub fn wait<T>(
+        &self,
+        py: Python<'_>,
+        runner: &Arc<Runner>,
+        call: &Call,
+        wait: impl FnOnce() -> PyResult<T>,
+    ) -> PyResult<T> {
         self.shared.look_at_loop_here(py)?;
         let current = current_runner();
-        let edge = current.as_ref().map(|current| current.node.wait_for(&runner.node));
-        if let Some(Err(_)) = edge {
+        let blocking = current.as_ref().map(|current| Blocking::begin(py, &current.node, &runner.node)).transpose()?;
+        if blocking.as_ref().is_some_and(Blocking::closes_circle) {
             return Err(self.refused(py));
         }
+        current.iter().for_each(|current| moving::note_blocking(call, &current.node, runner));
         wait()
     }
 
@@ -276,7 +286,7 @@ impl Binding {
         self.is_of_this_process()
             && !self.shared.is_closed()
             && match &self.site {
-                Site::Runner(runner) => runner.takes_calls(),
+                Site::Runner(runner) => self.home(runner).takes_calls(),
                 Site::Own { own, .. } => own.takes_calls(),
                 Site::Here { .. } => true,
             }
@@ -287,8 +297,8 @@ impl Binding {
     pub fn can_wait(&self, py: Python<'_>) -> bool {
         let is_free = || signals::ask(py, || Ok(!surroundings::in_event_loop(py)?));
         match &self.site {
-            Site::Runner(runner) => {
-                let current = current_runner();
+            Site::Runner(first) => {
+                let (runner, current) = (self.home(first), current_runner());
                 // A thread whose loop was blocked by each step may be blocked by the last one, too; unless that is not
                 // wanted.
                 let may_wait = (self.is_own_thread() && self.shared.in_loop == InLoop::Block) || is_free();
@@ -316,9 +326,14 @@ impl Binding {
 
     pub fn runner(&self) -> Option<&Arc<Runner>> {
         match &self.site {
-            Site::Runner(runner) => Some(runner),
+            Site::Runner(runner) => Some(self.home(runner)),
             Site::Own { .. } | Site::Here { .. } => None,
         }
+    }
+
+    /// The session's runner: it may have gone to another one than the first before its first step.
+    fn home<'a>(&'a self, first: &'a Arc<Runner>) -> &'a Arc<Runner> {
+        moving::home_of(&self.session, first)
     }
 
     fn leave(&self, py: Python<'_>) {
@@ -353,7 +368,7 @@ impl Binding {
             ));
         }
         match &self.site {
-            Site::Runner(runner) if !runner.takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
+            Site::Runner(runner) if !self.home(runner).takes_calls() => Err(errors::closed_meanwhile(py, &runner.name)),
             Site::Runner(_) => Ok(()),
             Site::Own { own, .. } => self.check_own(py, own),
             Site::Here { .. } if self.is_own_thread() && nest::strand_for(py, &self.shared.terms).is_some() => Ok(()),
@@ -394,7 +409,7 @@ impl Binding {
 
     fn refused(&self, py: Python<'_>) -> PyErr {
         process::refused(py, || match &self.site {
-            Site::Runner(runner) if runner.takes_calls() => errors::deadlock(
+            Site::Runner(runner) if self.home(runner).takes_calls() => errors::deadlock(
                 py,
                 format!(
                     "sync code that the runner {:?} waits for went on with something that this very runner runs; go on \

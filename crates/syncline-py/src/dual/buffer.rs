@@ -20,7 +20,9 @@ use crate::coroutine::target::{Items, Target, iterator_of};
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::signals;
 use crate::runner::hop::{explained, wait_for};
+use crate::runner::moving;
 use crate::runner::state::{Job, Runner};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::session::Session;
@@ -89,8 +91,8 @@ impl Buffer {
 
     /// For the consumer: the next item, `None` at the end.
     pub fn next(self: &Arc<Self>, py: Python<'_>, binding: &Binding) -> PyResult<Option<Py<PyAny>>> {
-        let Some(runner) = binding.runner() else { return Err(errors::shutting_down()) };
         loop {
+            let Some(runner) = binding.runner() else { return Err(errors::shutting_down()) };
             match self.take(py, runner) {
                 // The producer may have been cancelled by the end of its loop.
                 Some(Err(error)) => {
@@ -117,22 +119,25 @@ impl Buffer {
         supply: Supply,
     ) -> PyResult<()> {
         let closed = || process::refused(py, || errors::closed_meanwhile(py, &runner.name));
-        let Some(event_loop) = runner.event_loop(py) else { return Err(closed()) };
+        if runner.event_loop(py).is_none() {
+            return Err(closed());
+        }
         let producer = Producer {
             buffer: Arc::clone(self),
             supply,
             session: Arc::clone(&binding.session),
-            event_loop: event_loop.clone().unbind(),
+            runner: Arc::clone(runner),
             fetching: Mutex::default(),
             resting: Mutex::default(),
         };
         let target = Target::Awaitable(Py::new(py, producer)?.into_any());
         let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
         let run_in = RunIn::Session { session: Arc::clone(&binding.session), is_last: false };
+        binding.shared.note_origin(py, &call)?;
         match runner.post(py, Job::Start(Arc::clone(&call), target, run_in)) {
             Ok(()) => {
                 let _ = self.producing.set(call);
-                Ok(())
+                runner.move_calls(py).map(drop)
             }
             Err(_) => Err(closed()),
         }
@@ -167,10 +172,18 @@ impl Buffer {
     /// Waits until there is something to take (by 2).
     fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
+        self.follow(py, binding, &call)?;
         if !self.tell(py, &call, |state| state.items.is_empty()) {
             return Ok(());
         }
-        binding.wait(py, runner, || wait_for(py, runner, &call, binding.shared.patience(None))).map(drop)
+        binding.wait(py, runner, &call, || wait_for(py, runner, &call, binding.shared.patience(None))).map(drop)
+    }
+
+    /// What waits for the producer goes where that goes, if it does before its first step.
+    fn follow(&self, py: Python<'_>, binding: &Binding, call: &Arc<Call>) -> PyResult<()> {
+        binding.shared.note_origin(py, call)?;
+        self.producing.get().into_iter().for_each(|producing| moving::follow(producing, call));
+        Ok(())
     }
 
     /// Has the call settled by the next item or the end. False if `awaits` says no, or the end is there.
@@ -225,7 +238,7 @@ impl Buffer {
     pub fn stop(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         self.ask_to_stop(py, runner);
         let Some(call) = self.producing.get() else { return Ok(()) };
-        match binding.wait(py, runner, || wait_for(py, runner, call, binding.shared.patience(None))) {
+        match binding.wait(py, runner, call, || wait_for(py, runner, call, binding.shared.patience(None))) {
             // Cancelled, as it was asked to be.
             Err(error) if is_cancelled(py, &error) => Ok(()),
             ended => ended.map(drop),
@@ -291,6 +304,9 @@ impl GoesOn for There {
     }
 
     fn wait_by(&self, py: Python<'_>, call: &Arc<Call>) -> bool {
+        if let Err(error) = self.buffer.follow(py, &self.binding, call) {
+            signals::keep_unless_exception(py, error);
+        }
         self.buffer.tell(py, call, |state| self.expected == Expected::End || state.items.is_empty())
     }
 
@@ -322,7 +338,8 @@ struct Producer {
     buffer: Arc<Buffer>,
     supply: Supply,
     session: Arc<Session>,
-    event_loop: Py<PyAny>,
+    /// The first one that it was sent to.
+    runner: Arc<Runner>,
     /// The fetch that is under way: what `__anext__` returned, as an iterator.
     fetching: Mutex<Option<Py<PyAny>>>,
     /// The wait for room, or for the loop's other tasks.
@@ -335,6 +352,10 @@ enum Fetched<'py> {
 }
 
 impl Producer {
+    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        moving::home_of(&self.session, &self.runner).event_loop(py).ok_or_else(errors::shutting_down)
+    }
+
     /// The task's turn. Returns what the task waits for next, or `None` at the end.
     fn run<'py>(&self, py: Python<'py>, input: Input<'_, 'py>) -> PyResult<Option<Py<PyAny>>> {
         let mut input = input;
@@ -370,7 +391,7 @@ impl Producer {
             }
         }
         // A pause of one turn, for the loop's other tasks.
-        let (pause, awaited) = Idling::begin(self.event_loop.bind(py), Cancellation::Ends)?;
+        let (pause, awaited) = Idling::begin(self.event_loop(py)?, Cancellation::Ends)?;
         idle::wake(py, &pause.waker(py))?;
         drop(replace(&self.resting, Some(pause)));
         Ok(Some(awaited))
@@ -402,7 +423,7 @@ impl Producer {
     }
 
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (resting, awaited) = Idling::begin(self.event_loop.bind(py), Cancellation::Ends)?;
+        let (resting, awaited) = Idling::begin(self.event_loop(py)?, Cancellation::Ends)?;
         let waker = resting.waker(py);
         drop(replace(&self.resting, Some(resting)));
         self.remember_task(py);

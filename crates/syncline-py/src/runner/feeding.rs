@@ -1,5 +1,6 @@
 //! How a runner's loop gets its mail, and is told of it: in our selector, by handles of libuv, or by a callback.
 
+use super::moving;
 use super::state::{Feeder, Job, Runner};
 #[cfg(unix)]
 use super::uv::Handles;
@@ -187,6 +188,9 @@ impl Runner {
         call.begin_cancelling();
         // A runner that takes no more mail is ending, and cancels all its tasks.
         let _ = self.post(py, Job::Cancel(Arc::clone(call)));
+        if let Some(moved) = moving::moved_to(call) {
+            let _ = moved.post(py, Job::Cancel(Arc::clone(call)));
+        }
     }
 
     /// Whether the call had ended by itself before that reached it. In trio one that did not end as cancelled had no

@@ -1,6 +1,7 @@
 //! The caller's side of a hop: it hands its call over to a runner, and waits.
 
-use super::state::{Job, Runner};
+use super::moving;
+use super::state::{Job, Runner, current_runner};
 use super::watch::Watch;
 use crate::call::errands::Errands;
 use crate::call::heard::{Heard, UnderWay};
@@ -16,6 +17,7 @@ use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::process;
+use crate::python::signals;
 use crate::python::surroundings::{ASGIREF, LOOK_AROUND};
 use crate::switch::strand::Masked;
 use crate::task::start::RunIn;
@@ -36,6 +38,9 @@ const LONGEST_TICK: Duration = Duration::from_millis(100);
 /// How long the second sleep lasts, where nothing but the result is looked for.
 const SECOND_TICK: Duration = Duration::from_millis(45);
 
+/// Notes whose code has sent a call, before its thread sleeps for long.
+pub type Note<'a> = &'a dyn Fn(Python<'_>, &Call) -> PyResult<()>;
+
 /// Hands the target to the runner and waits for its result. Gives target and `run_in` back if the runner takes no more
 /// calls.
 pub fn hop(
@@ -45,6 +50,7 @@ pub fn hop(
     run_in: RunIn,
     patience: Patience,
     stats: &Arc<Stats>,
+    note: Note<'_>,
 ) -> Result<Heard, (Target, RunIn)> {
     let _masked = Masked::new();
     let call = runner.new_call(Taker::sleeper(&runner.outbox), stats);
@@ -67,7 +73,7 @@ pub fn hop(
     };
     match sent {
         Ok(()) => {
-            let result = to_the_end(py, &mut wait, runner, &call, patience);
+            let result = to_the_end(py, &mut wait, runner, &call, patience, Some(note));
             Ok(Heard { result, has_ended: call.is_settled() })
         }
         Err(SendError(Job::Start(_, target, run_in))) => Err((target, run_in)),
@@ -93,7 +99,7 @@ pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience
     let _waiting = Waiting::begin(call, Some(&runner.node));
     let mut wait = Wait::begin(patience);
     let _ = first_sleep(py, runner, call, patience, || Ok(()));
-    to_the_end(py, &mut wait, runner, call, patience)
+    to_the_end(py, &mut wait, runner, call, patience, None)
 }
 
 /// The wait after the first sleep. Most calls have ended by then, and this finds the result at its first look.
@@ -103,8 +109,9 @@ fn to_the_end(
     runner: &Arc<Runner>,
     call: &Arc<Call>,
     patience: Patience,
+    note: Option<Note<'_>>,
 ) -> PyResult<Py<PyAny>> {
-    let mut awaited = RunnerCall::new(runner, call, wait.begun, patience.stall_after);
+    let mut awaited = RunnerCall::new(runner, call, wait.begun, patience.stall_after, note);
     wait.wait_for(py, &mut awaited)
 }
 
@@ -160,16 +167,51 @@ struct RunnerCall<'a> {
     /// As long as the wait has been, within limits.
     tick: Option<Duration>,
     begun: Instant,
+    /// Until it is noted.
+    note: Option<Note<'a>>,
+    /// Where the call went, if it is not on that runner.
+    moved: Option<Arc<Runner>>,
     /// Whether the runner was closing when this was looked at last.
     was_closing: bool,
     watch: Watch,
 }
 
 impl<'a> RunnerCall<'a> {
-    fn new(runner: &'a Arc<Runner>, call: &'a Arc<Call>, begun: Instant, stall_after: Option<Duration>) -> Self {
+    fn new(
+        runner: &'a Arc<Runner>,
+        call: &'a Arc<Call>,
+        begun: Instant,
+        stall_after: Option<Duration>,
+        note: Option<Note<'a>>,
+    ) -> Self {
         let outer = Outer::here();
         let stall_after = stall_after.filter(|_| outer.is_none());
-        Self { runner, call, outer, tick: None, begun, was_closing: false, watch: Watch::new(begun, stall_after) }
+        let watch = Watch::new(begun, stall_after);
+        Self { runner, call, outer, tick: None, begun, note, moved: None, was_closing: false, watch }
+    }
+
+    /// Where the call is.
+    fn runner(&self) -> &Arc<Runner> {
+        self.moved.as_ref().unwrap_or(self.runner)
+    }
+
+    /// Notes whose code has sent the call, and has it run elsewhere if the runner's thread waits for that; the same for calls that
+    /// wait for the loop of this thread. Says whether there was any such call.
+    fn move_on(&mut self, py: Python<'_>) -> bool {
+        let mut moved = || -> PyResult<usize> {
+            let here = current_runner().map_or(Ok(0), |here| here.move_calls(py))?;
+            let Some(note) = self.note.take() else { return Ok(here) };
+            note(py, self.call)?;
+            Ok(here + self.runner.move_calls(py)?)
+        };
+        let moved = moved().unwrap_or_else(|error| {
+            signals::keep_unless_exception(py, error);
+            0
+        });
+        if let Some(to) = moving::moved_to(self.call) {
+            self.moved = Some(to);
+        }
+        moved > 0
     }
 }
 
@@ -194,8 +236,9 @@ impl Awaited for RunnerCall<'_> {
         let is_main = process::is_main_thread(py);
         let was_closing = self.was_closing;
         let was_known = self.watch.is_known();
-        self.watch.make_known(py, self.runner, self.call, self.outer.is_some());
         self.call.note_long_wait();
+        self.move_on(py);
+        self.watch.make_known(py, self.moved.as_ref().unwrap_or(self.runner), self.call, self.outer.is_some());
         let is_news = self.outer.as_mut().is_some_and(|outer| outer.listen(self.call));
         // From here on this thread is roused if one of these changes, or if the outer call is to end. Once it is known,
         // another one may look for it, and `due` may be for ever.
@@ -243,7 +286,11 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn look_after(&mut self, py: Python<'_>, now: Instant) -> PyResult<()> {
-        self.watch.look(py, self.runner, self.call, self.outer.is_some(), now)
+        if self.move_on(py) {
+            // What others know of these calls is about to change.
+            return Ok(());
+        }
+        self.watch.look(py, self.moved.as_ref().unwrap_or(self.runner), self.call, self.outer.is_some(), now)
     }
 
     fn next_look(&self, now: Instant) -> Option<Instant> {
@@ -269,7 +316,7 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn was_cancelled_in_vain(&self) -> bool {
-        self.runner.was_asked_in_vain(self.call)
+        self.runner().was_asked_in_vain(self.call)
     }
 
     fn is_closing(&self, py: Python<'_>) -> bool {

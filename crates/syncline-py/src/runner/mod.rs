@@ -7,6 +7,7 @@ mod feeding;
 pub mod hop;
 pub mod key;
 mod lookout;
+pub mod moving;
 pub mod nodes;
 pub mod registry;
 #[cfg(target_os = "linux")]
@@ -19,5 +20,5 @@ pub mod turns;
 mod uv;
 #[cfg(unix)]
 mod uv_feeder;
-mod watch;
+pub mod watch;
 mod watched;

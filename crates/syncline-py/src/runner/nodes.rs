@@ -48,6 +48,19 @@ pub fn of_attached_thread(thread: u64) -> Option<Arc<Node>> {
     find_attached(|runner| runner.thread_id() == thread)
 }
 
+/// Whether something lies in the mailbox of the loop that runs in this thread.
+pub fn has_mail_here(py: Python<'_>) -> PyResult<bool> {
+    if let Some(current) = current_runner() {
+        return Ok(current.mailbox.has_mail());
+    }
+    if !ANY_ATTACHED.load(Relaxed) {
+        return Ok(false);
+    }
+    let thread = names::thread_ident(py)?;
+    let known = lock(attached()).alive();
+    Ok(known.iter().any(|runner| runner.thread_id() == thread && !runner.has_ended() && runner.mailbox.has_mail()))
+}
+
 /// The node of the loop that runs in this thread.
 pub fn here(py: Python<'_>) -> PyResult<Option<Arc<Node>>> {
     match current_runner() {

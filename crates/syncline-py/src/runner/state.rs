@@ -34,7 +34,6 @@ use crate::task::spare::SpareTask;
 use crate::task::start::{RunIn, start_call, start_call_with_step};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -330,17 +329,16 @@ impl Runner {
     /// Turns all mail into tasks; on the loop's thread.
     pub fn see_to_mail(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
-        let mut mail = VecDeque::new();
-        self.mailbox.drain(&mut mail);
         let _stepping = Stepping::on(event_loop);
         let _stranding = self.attached.is_some().then(|| nest::Stranding::begin(self.switches));
-        while let Some(job) = mail.pop_front() {
+        let mut next = self.mailbox.take_first();
+        while let Some((job, has_more)) = next {
             // What one job raises must not keep the others from being seen to.
             if let Err(error) = self.see_to(py, event_loop, job) {
                 log::log(py, "error", "what another thread sent to the loop could not be seen to", Some(&error));
             }
+            next = if has_more { self.mailbox.take_next() } else { None };
         }
-        self.mailbox.keep_room(mail);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What a caller looks at when its wait is long: whether the loop turns, and whether the wait can ever end.
 
 use super::lookout::{Away, Seat};
+use super::nodes;
 use super::state::{Feeder, Runner};
 use crate::call::state::Call;
 use crate::call::waiter;
@@ -37,6 +38,9 @@ pub struct Watch {
     is_relieved: bool,
     /// Whether `report_own_stall` was called, which is done once a wait, or is not to be: no loop runs in this thread.
     told_of_own: bool,
+    /// Whether it may look for others: not the main thread, which may be busy with a signal's handler, and not who can't be
+    /// roused.
+    may_keep: bool,
     /// In a worker thread: how often tokens of its limiter had changed hands at the last check.
     seen_moves: Option<u64>,
 }
@@ -50,8 +54,14 @@ impl Watch {
             known: None,
             is_relieved: false,
             told_of_own: false,
+            may_keep: true,
             seen_moves: None,
         }
+    }
+
+    /// For one who waits for a future: nobody rouses it, so that it looks by itself, and for itself alone.
+    pub fn of_future(begun: Instant) -> Self {
+        Self { may_keep: false, ..Self::new(begun, None) }
     }
 
     /// When to look next; `None` if another one looks.
@@ -97,9 +107,9 @@ impl Watch {
         let Ok(wait) = LongWait::begin(py, loop_thread, self.begun, subject) else { return };
         match &mut self.known {
             Some(known) => known.wait = wait,
-            // The main thread may be busy with a signal's handler.
             None => {
-                let seat = Seat::take(&runner.lookout, call, wait.waiter, !process::is_main_thread(py));
+                let may_keep = self.may_keep && !process::is_main_thread(py);
+                let seat = Seat::take(&runner.lookout, call, wait.waiter, may_keep);
                 self.known = Some(Known { wait, seat });
                 // Before its first look: where thousands wait, each that wants the interpreter slows down all the others.
                 self.relieve(py, runner, is_nested);
@@ -182,12 +192,19 @@ impl Watch {
                 return Ok(report);
             }
         }
+        if has_stood_still && !(runner.feeder() == Feeder::Selector && runner.is_asleep()) {
+            let report: Option<String> = names::sleeps_for_good(py)?.call1((runner.thread_id(),))?.extract()?;
+            if report.is_some() {
+                return Ok(report);
+            }
+        }
         if !has_stood_still || !runner.is_asleep() {
             return Ok(None);
         }
+        let has_mail = nodes::has_mail_here(py)?;
         match (names::running_loop(py)?, runner.event_loop(py), call.task(py)) {
-            (Some(waiting), Some(ours), _) => {
-                names::blocked_loop_is_needed(py)?.call1((waiting, ours, wait.number))?.extract()
+            (waiting, Some(ours), _) if waiting.is_some() || has_mail => {
+                names::blocked_loop_is_needed(py)?.call1((waiting, has_mail, ours, wait.number))?.extract()
             }
             (None, _, Some(task)) => names::own_executor_is_needed(py)?.call1((task,))?.extract(),
             _ => Ok(None),

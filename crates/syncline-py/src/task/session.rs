@@ -33,7 +33,8 @@ use crate::task::shown;
 use pyo3::exceptions::PyStopAsyncIteration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyWeakrefReference};
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 use syncline_core::sync::{Mutex, lock};
 
 #[derive(Default)]
@@ -61,6 +62,8 @@ pub struct Session {
     /// The native async generator that is iterated over: when it ends, by whatever error, the session does. Weak, for
     /// the reason that `Closer::CloseIfAlive` gives.
     generator: Option<Py<PyWeakrefReference>>,
+    /// Where it went before its first step: a runner, which is defined in a room that this one must not use.
+    home: OnceLock<Box<dyn Any + Send + Sync>>,
     state: Mutex<State>,
 }
 
@@ -73,7 +76,25 @@ impl Session {
         generator: Option<Py<PyWeakrefReference>>,
     ) -> Arc<Self> {
         let state = Mutex::new(State { lent, ..State::default() });
-        Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, state })
+        Arc::new(Self { context, unset: PyDict::new(py).unbind(), generator, home: OnceLock::new(), state })
+    }
+
+    /// Whether no step has begun.
+    pub fn is_new(&self) -> bool {
+        let state = lock(&self.state);
+        state.task.is_none() && state.current.is_none() && !state.ended
+    }
+
+    /// It goes to another loop, before its first step. What it was lent is of the loop that was to have it.
+    pub fn move_to(&self, py: Python<'_>, home: Box<dyn Any + Send + Sync>) {
+        let _ = self.home.set(home);
+        if let Some(spare) = self.take_lent().and_then(LentTask::take) {
+            spare.discard(py);
+        }
+    }
+
+    pub fn home(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.home.get().map(|home| &**home)
     }
 
     /// Whether no more steps can come.

@@ -1,0 +1,80 @@
+"""A loop's thread that sleeps until another thread wakes it, while others wait for the loop.
+
+What it waits for can't be told from outside: an event, a queue, a condition may be waited for by anybody, and set by
+anybody.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from .idle import is_asleep_for_good, threads_that_may_act
+from .stacks import stack_of
+
+_TELL_AFTER = 3.0
+"""Seconds after it was first seen to sleep where it sleeps. Then it is logged that this may be a deadlock."""
+_MOST_NAMES = 5
+
+
+class _Sleep:
+    """What was seen of a thread."""
+
+    def __init__(self, place: tuple[int, int]) -> None:
+        self.place = place
+        self.since = time.monotonic()
+        self.nobody_could_act = False
+        self.is_told = False
+
+
+_asleep: dict[int, _Sleep] = {}
+"""By the loop's thread."""
+
+
+def sleeps_for_good(loop_thread: int) -> str | None:
+    """Says so, with both stacks, if the loop's thread, for which this one waits, was asleep at the last look and is so
+    at this one, and no other thread can act. If others can, it is logged once that this may be a deadlock."""
+    place = _place_of(loop_thread)
+    known = _asleep.pop(loop_thread, None)
+    if place is None:
+        return None
+    sleep = known if known is not None and known.place == place else _Sleep(place)
+    for gone in [each for each in list(_asleep) if each not in sys._current_frames()]:
+        _asleep.pop(gone, None)
+    _asleep[loop_thread] = sleep
+    others = threads_that_may_act()
+    if not others and sleep.nobody_could_act:
+        return (
+            "a coroutine's thread sleeps until another thread wakes it, and so do all others, while this thread waits "
+            "for that coroutine; whoever is to wake it must not wait for the loop that it blocks: await what it waits "
+            f"for, by `await syncline.to_thread(fn, ...)`\n{_stacks(loop_thread)}"
+        )
+    sleep.nobody_could_act = not others
+    seconds = time.monotonic() - sleep.since
+    if others and seconds >= _TELL_AFTER and not sleep.is_told:
+        sleep.is_told = True
+        import logging
+
+        logging.getLogger("syncline").warning(
+            "a call waits for a loop whose thread has slept for %.0f s, until another thread wakes it; if only this "
+            "thread could, or one that waits for that loop, this is a deadlock, unless %s ends the wait; await in the "
+            "coroutine what it waits for, by `await syncline.to_thread(fn, ...)`\n%s",
+            seconds,
+            " or ".join(others[:_MOST_NAMES]) + (" or another thread" if len(others) > _MOST_NAMES else ""),
+            _stacks(loop_thread),
+        )
+    return None
+
+
+def _place_of(thread: int) -> tuple[int, int] | None:
+    """Where a thread sleeps in Python code of somebody's; None if it does not."""
+    frame = sys._current_frames().get(thread)
+    native = next((each.native_id for each in threading.enumerate() if each.ident == thread), None)
+    if frame is None or native is None or not is_asleep_for_good(native):
+        return None
+    return id(frame), frame.f_lasti
+
+
+def _stacks(loop_thread: int) -> str:
+    return f"this thread:\n{stack_of(threading.get_ident())}\nthe loop's thread:\n{stack_of(loop_thread)}"
