@@ -98,6 +98,7 @@ lazy! {
     outlive_executors = "syncline._last"."outlive_executors";
     is_waiting_for_threads = "syncline._last"."is_waiting_for_threads";
     closing_tasks = "syncline._nested"."closing_tasks";
+    heal_groups = "syncline._groups_healed"."heal_groups";
     close_later = "syncline._nested"."close_later";
     close_dropped = "syncline._nested"."close_dropped";
     within = "syncline._nested"."within";

@@ -18,17 +18,19 @@ use crate::python::signals;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// What a signal handler raised came out of a turn of the loop: gives all tasks that have lost their step another one.
+/// What a signal handler raised came out of a turn of the loop: gives all tasks that have lost their step another one, and tells
+/// task groups that have lost sight of a task's end.
 pub fn revive_lost(event_loop: &Bound<'_, PyAny>) {
     let py = event_loop.py();
     let tasks = || names::all_tasks(py)?.call1((event_loop,))?.try_iter()?.collect::<PyResult<Vec<_>>>();
+    let healed = signals::unbroken(py, || names::heal_groups(py)?.call1((event_loop,)).map(drop));
     let revived = signals::unbroken(py, tasks).and_then(|tasks| {
         tasks.iter().try_for_each(|task| {
             let is_lost = signals::unbroken(py, || Ok(can_step_again(task)? && is_lost(event_loop, task)?))?;
             if is_lost { step_again(event_loop, task) } else { Ok(()) }
         })
     });
-    if let Err(error) = revived {
+    if let Err(error) = healed.and(revived) {
         log::log(py, "error", "tasks that a signal may have interrupted could not be looked at", Some(&error));
     }
 }
