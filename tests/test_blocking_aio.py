@@ -288,3 +288,29 @@ def test_in_scope_caller_only_code_on_its_own_loop_reaches_it() -> None:
                 await anext(scopes.aio.steps())
 
         asyncio.run(elsewhere())
+
+
+class Pager:
+    """Nothing says what its method returns."""
+
+    async def _pages(self) -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+    def pages(self, are_there):  # type: ignore[no-untyped-def]
+        return self._pages() if are_there else None
+
+    async def close(self) -> None: ...
+
+
+def test_async_code_iterates_over_what_nothing_was_said_of(
+    make_bridge: Callable[..., syncline.Bridge],
+) -> None:
+    """A sync method that returns an async generator, or none: the object tells."""
+    pager = make_bridge().blocking(Pager)()
+
+    async def main() -> list[int]:
+        assert pager.aio.pages(False) is None
+        return [page async for page in pager.aio.pages(True)]
+
+    assert asyncio.run(main()) == list(pager.pages(True)) == [0, 1, 2]

@@ -35,6 +35,10 @@ def test_what_async_code_awaits_or_enters_is_run_or_entered() -> None:
     assert list(client.acquire().run(timeout=10)) == [(1,)]
     with client.prepared() as rows:
         assert list(rows) == [(2,)]
+    with seen_blocking.Seen.connect("row") as found:
+        assert list(found) == [("row",)]
+    assert [list(rows) for rows in seen_blocking.Seen.numbers(3) or ()] == [[(3,)]]
+    assert seen_blocking.Seen.numbers(None) is None
     made = syncline.Bridge().blocking(seen.AsyncSeen)()
     with made.acquire() as found:
         assert list(found) == [(1,)]
@@ -239,3 +243,44 @@ def test_a_stub_imports_no_module_that_it_does_not_use(write: Write) -> None:
     text = write(source, "AsyncClient", "--stub")
     assert "import email\n" in text
     assert "email.policy" not in text
+
+
+@pytest.mark.parametrize("form", ["written", "made"])
+def test_something_async_or_none(form: str, write: Write) -> None:
+    """Only the object tells which it is, of methods of all kinds; a class may have nothing else that is async."""
+    write("""\
+        from __future__ import annotations
+
+        from collections.abc import AsyncIterator, Awaitable
+        from contextlib import AbstractAsyncContextManager, nullcontext
+
+        class AsyncClient:
+            async def _items(self) -> AsyncIterator[int]:
+                yield 1
+
+            async def _item(self) -> int:
+                return 2
+
+            def items(self, are_there: bool) -> AsyncIterator[int] | None:
+                return self._items() if are_there else None
+
+            @staticmethod
+            def others(are_there: bool) -> AsyncIterator[int] | list[int]:
+                return AsyncClient()._items() if are_there else []
+
+            @classmethod
+            def opened(cls, is_there: bool) -> None | AbstractAsyncContextManager[int]:
+                return nullcontext(3) if is_there else None
+
+            @classmethod
+            def awaited(cls, is_there: bool) -> Awaitable[int] | None:
+                return cls()._item() if is_there else None
+        """)
+    made = importlib.import_module(f"{write.name}_twin").Client if form == "written" else None
+    client = (made or syncline.blocking(write.source().AsyncClient))()
+    assert client.items(False) is client.opened(False) is client.awaited(False) is None
+    assert list(client.items(True)) == list(client.others(True)) == [1]
+    assert client.others(False) == []
+    with client.opened(True) as number:
+        assert number == 3
+    assert client.awaited(True) == 2

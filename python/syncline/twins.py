@@ -7,6 +7,7 @@ other's methods, and an async object has one twin at a time. But what it offers 
 from __future__ import annotations
 
 import inspect
+import types
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
 from ._default import default_bridge
@@ -154,6 +155,14 @@ class Twin(_Held, Generic[A_co]):
         """What sync code gets for an object of which nothing is said: its twin, if its class has one."""
         me: Any = self
         return me._twin_family.give(me, value)
+
+    @classmethod
+    def _give_of_class(cls, value: Any) -> Any:
+        """The same for what a class or static method gives."""
+        kind: Any = cls
+        family: converting.Family = kind._twin_family
+        owner = types.SimpleNamespace(_twin_home=family.home(kind._twin_bridge), _twin_family=family)
+        return family.give(owner, value)
 
     @overload
     def _enter(self, manager: AbstractAsyncContextManager[Y, Any]) -> Y: ...

@@ -82,6 +82,15 @@ class AsyncSeen:
         """Seen in pools of connections."""
         return Opening(self._rows(1))
 
+    @classmethod
+    def connect(cls, value: R) -> Opening[AsyncRows[R]]:
+        """Seen in drivers of databases."""
+        return Opening(cls()._rows(value))
+
+    @staticmethod
+    def numbers(limit: int | None) -> AsyncIterator[AsyncRows[int]] | None:
+        return None if limit is None else AsyncSeen()._rows(limit)
+
     async def prepared(self) -> Opening[AsyncRows[int]]:
         return Opening(self._rows(2))
 

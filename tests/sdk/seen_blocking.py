@@ -11,7 +11,7 @@ This file is written. Change the async classes, and write it again:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, overload
 
 from syncline.twins import Opened, Twin
@@ -65,6 +65,19 @@ class Seen(Twin[AsyncSeen], of=AsyncSeen):
         """Seen in pools of connections."""
         aio: Any = self._aio
         found: Opened[Rows[int]] = self._give(self._bridge.call(aio.acquire))
+        return found
+
+    @classmethod
+    def connect(cls, value: R) -> Opened[Rows[R]]:
+        """Seen in drivers of databases."""
+        aio: Any = AsyncSeen
+        found: Opened[Rows[R]] = cls._give_of_class(cls._bridge.call(aio.connect, value))
+        return found
+
+    @staticmethod
+    def numbers(limit: int | None) -> Iterator[Rows[int]] | None:
+        aio: Any = AsyncSeen
+        found: Iterator[Rows[int]] | None = Seen._give_of_class(Seen._bridge.call(aio.numbers, limit))
         return found
 
     def prepared(self) -> Opened[Rows[int]]:

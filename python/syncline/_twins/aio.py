@@ -73,6 +73,7 @@ class Sides:
 
         body: dict[str, Any] = {
             "__slots__": (),
+            "_twin_family": self.family,
             "__module__": cls.__module__,
             "__qualname__": cls.__qualname__,
             "__doc__": cls.__doc__,

@@ -168,7 +168,10 @@ def surface(cls: type, /, *, names: Mapping[str, str] | None = None) -> dict[str
 def has_async_members(cls: type, /) -> bool:
     """Whether there is something for a twin to do."""
     return any(
-        member.is_async for owner in cls.__mro__ if owner not in _NOT_OURS for member in _members(owner)
+        member.is_async or _may_be_async(member)
+        for owner in cls.__mro__
+        if owner not in _NOT_OURS
+        for member in _members(owner)
     )
 
 
@@ -296,10 +299,27 @@ def kind_of(function: Any) -> Kind:
 
 
 def _outermost(annotation: Any) -> str:
-    """The last name of an annotation without what stands in brackets, be it a text or an object."""
+    """The last name of an annotation without what stands in brackets, be it a text or an object. A union has none."""
+    names = _names_of(annotation)
+    return names[0] if len(names) == 1 else ""
+
+
+def _names_of(annotation: Any) -> list[str]:
+    """Those of the members of a union that is written with `|`, or the one of another annotation."""
     if not isinstance(annotation, str):
         annotation = getattr(annotation, "__name__", None) or getattr(annotation, "_name", None) or ""
-    return str(annotation).partition("[")[0].rpartition(".")[2].strip()
+    outside, depth = "", 0
+    for character in str(annotation):
+        depth += (character == "[") - (character == "]")
+        outside += character if not depth else ""
+    return [part.rpartition(".")[2].strip("] ") for part in outside.split("|")]
+
+
+def _may_be_async(member: Member) -> bool:
+    """Whether a method is said to return something async or something else."""
+    if member.kind != "method":
+        return False
+    return not _BY_ANNOTATION.keys().isdisjoint(_names_of(raw_annotations(member.function).get("return")))
 
 
 def raw_annotations(of: Any) -> Mapping[str, Any]:

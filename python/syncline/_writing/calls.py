@@ -40,7 +40,7 @@ class Body:
 
     def statements(self, member: Member, header: ast.FunctionDef) -> list[ast.stmt]:
         scope = self.signature.scope
-        is_mixed = self.holder == "self" and may_be_opened(self.signature.returns, scope)
+        is_mixed = may_be_opened(self.signature.returns, scope)
         is_hard = self.is_hard or self.nature == "perhaps" or is_mixed
         asked, _, name = self.function.rpartition(".")
         aio, found = (free(name, header.args) for name in ("aio", "found"))
@@ -57,7 +57,15 @@ class Body:
         else:
             what = f"{member.name}()"
             lines += giving(
-                value, header.returns, scope, converted, what, found, is_hard=is_hard, is_mixed=is_mixed
+                value,
+                header.returns,
+                scope,
+                converted,
+                what,
+                found,
+                is_hard=is_hard,
+                is_mixed=is_mixed,
+                give="self._give" if self.holder == "self" else f"{self.holder}._give_of_class",
             )
         return ast.parse("\n".join(lines)).body
 
@@ -90,14 +98,16 @@ def giving(
     *,
     is_hard: bool,
     is_mixed: bool,
+    give: str = "self._give",
 ) -> list[str]:
     """The lines that give sync code what is neither iterated over nor entered, unless it `is_mixed` with such.
 
-    value: what async code gets. converted: what is made of that. what: the member, for an error.
+    value: what async code gets. converted: what is made of that. what: the member, for an error. give: what gives what
+    only the object tells.
     """
     returned = flat(returns)
     if is_mixed:
-        return [f"{found}: {returned} = self._give({value})", f"return {found}"]
+        return [f"{found}: {returned} = {give}({value})", f"return {found}"]
     if converted is not None:
         return [f"{found} = {value}", f"return {converted}"]
     if scope.names.meaning(returns) in (typing.NoReturn, typing.Never):
