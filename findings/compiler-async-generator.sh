@@ -7,8 +7,8 @@
 # lacks an entry as the await is tried again, which takes another object, here a list, for what is to be awaited. gh-155823
 # is the same error for `yield from []`, on 3.16.0a0.
 #
-# The loop is written so that it ends in an AttributeError: below the awaited object is another one. In others there is
-# nothing. `anext(items, default)` is awaited through an object of another kind, and comes out right.
+# The loop ends in an AttributeError. `anext(items, default)` is awaited through an object of another kind, and comes out
+# right.
 #
 # Takes python3.15, or the Python in $PYTHON.
 #

@@ -93,7 +93,7 @@ def _compiler(report: Report) -> None:
     if state == "on":
         meaning = "It is experimental, and few of syncline's tests have run with it."
         if sys.version_info >= (3, 15):
-            meaning += " That of 3.15.2 can lose what an `async for` awaits, or crash there."
+            meaning += " That of 3.15.2 can lose what an `async for` awaits."
         report.find(
             "note",
             "python",

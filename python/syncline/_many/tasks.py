@@ -23,7 +23,7 @@ if sys.version_info >= (3, 15):
     def following(items: AsyncIterator[Any]) -> Awaitable[Any]:
         """`anext`, for coroutines that other coroutines await. Its default is for Python 3.15's compiler, which else
         loses what is awaited, once an async generator that has always suspended gives an item at once
-        (`findings/compiler-async-generator.sh`). Before 3.14 it would crash where `__anext__` itself raises."""
+        (`findings/compiler-async-generator.sh`)."""
         return anext(items, END)
 
 else:
