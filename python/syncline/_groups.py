@@ -198,7 +198,7 @@ class GatherTaskGroup:
             if error is None:
                 raise
         # Raised outside of the `except` block, where the group would become its context.
-        context = error.__context__
+        context = _raised.context_of(error)
         try:
             raise error
         finally:

@@ -29,6 +29,12 @@ def with_traceback(error: E, traceback: TracebackType | None) -> E:
     return error
 
 
+def context_of(error: BaseException) -> BaseException | None:
+    """`error.__context__`."""
+    found: BaseException | None = _slots["__context__"].__get__(error)
+    return found
+
+
 def set_context(error: BaseException, context: BaseException | None) -> None:
     """`error.__context__ = context`."""
     _slots["__context__"].__set__(error, context)

@@ -241,6 +241,12 @@ class Group(DualContextManager["Group"]):
             future.set_exception(error)
             if not wait_started:  # else `start` raises it
                 raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            if is_of_handler(error):
+                raise
+            # The task ends without it: it would end the loop, which may be somebody else's.
+            self._errors.append(error)
+            self._cancel()
         finally:
             future.cancel()  # if nothing else has settled it
 

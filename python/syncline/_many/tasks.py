@@ -94,12 +94,31 @@ class Tasks(Protocol):
         """Waits until these tasks have ended."""
 
 
+class Left(Exception):  # noqa: N818 - it is no error
+    """What ends a program, out of a task on a loop that somebody else runs: raised there as itself, it would end that
+    loop."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
 def error_of(task: Task) -> BaseException | None:
     """What a task that has ended has raised, its cancellation too."""
     try:
-        return task.exception()
+        raised = task.exception()
     except asyncio.CancelledError as error:
         return error
+    return raised.error if isinstance(raised, Left) else raised
+
+
+async def _leaving(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        if _core.is_of_handler(error):
+            raise
+        raise Left(error) from None
 
 
 def here() -> Tasks:
@@ -112,12 +131,15 @@ def here() -> Tasks:
 
 
 def _opting_in(start: Start) -> Start:
-    """As `start`, for tasks in which nested calls await in place: as in the one that starts them."""
+    """As `start`, for tasks in which nested calls await in place as in the one that starts them, on a loop that may
+    be somebody else's."""
 
     def start_nestable(
         coroutine: Coroutine[Any, Any, Any], context: Context, watch: Watch | None = None, /
     ) -> Task:
-        return start(_core.Nestable(coroutine), context, watch)
+        leaving: Any = _leaving(coroutine)
+        leaving.__qualname__ = getattr(coroutine, "__qualname__", leaving.__qualname__)
+        return start(_core.Nestable(leaving), context, watch)
 
     return start_nestable
 
