@@ -230,6 +230,22 @@ def test_a_coroutine_that_waits_for_a_queue_is_warned_of(scope: str, hop: Hop) -
     assert "in calls" in told.messages[0]
 
 
+@hops
+def test_a_loop_that_is_in_a_long_call_itself_is_not_warned_of(
+    bridge: syncline.Bridge, hop: Hop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread sleeps, too, until the call ends: that is what calls do."""
+    monkeypatch.setattr("syncline._diagnosis.asleep._TELL_AFTER", 0.1)
+    with syncline.Bridge(name="other") as other, Told(int) as told:
+
+        async def calls() -> Any:
+            return hop(other, lambda: asyncio.sleep(LONG, "slept"))
+
+        with syncline.Bridge(name="first", nested="thread") as first:
+            assert first.run_sync(calls) == "slept"
+    assert told.messages == []
+
+
 @linux
 @pytest.mark.parametrize("hop", ["bridge.run_sync(waits)", "bridge.submit(waits).result()"])
 def test_where_all_threads_sleep_it_is_an_error(hop: str) -> None:

@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 
+from .. import _core
 from .idle import is_asleep_for_good, threads_that_may_act
 from .stacks import stack_of
 
 _TELL_AFTER = 3.0
 """Seconds after it was first seen to sleep where it sleeps. Then it is logged that this may be a deadlock."""
+_LOOK_AGAIN_AFTER = 0.9
+"""Seconds. However many wait for a loop, it is looked at once a second."""
 _MOST_NAMES = 5
 
 
@@ -23,7 +26,7 @@ class _Sleep:
 
     def __init__(self, place: tuple[int, int]) -> None:
         self.place = place
-        self.since = time.monotonic()
+        self.since = self.looked = time.monotonic()
         self.nobody_could_act = False
         self.is_told = False
 
@@ -35,14 +38,18 @@ _asleep: dict[int, _Sleep] = {}
 def sleeps_for_good(loop_thread: int) -> str | None:
     """Says so, with both stacks, if the loop's thread, for which this one waits, was asleep at the last look and is so
     at this one, and no other thread can act. If others can, it is logged once that this may be a deadlock."""
-    place = _place_of(loop_thread)
-    known = _asleep.pop(loop_thread, None)
+    known, now = _asleep.get(loop_thread), time.monotonic()
+    if known is not None and now - known.looked < _LOOK_AGAIN_AFTER:
+        return None
+    # One that waits in a call itself is seen to by that.
+    place = None if _core.long_wait_of(loop_thread) is not None else _place_of(loop_thread)
+    _asleep.pop(loop_thread, None)
     if place is None:
         return None
     sleep = known if known is not None and known.place == place else _Sleep(place)
     for gone in [each for each in list(_asleep) if each not in sys._current_frames()]:
         _asleep.pop(gone, None)
-    _asleep[loop_thread] = sleep
+    _asleep[loop_thread], sleep.looked = sleep, now
     others = threads_that_may_act()
     if not others and sleep.nobody_could_act:
         return (
@@ -51,7 +58,7 @@ def sleeps_for_good(loop_thread: int) -> str | None:
             f"for, by `await syncline.to_thread(fn, ...)`\n{_stacks(loop_thread)}"
         )
     sleep.nobody_could_act = not others
-    seconds = time.monotonic() - sleep.since
+    seconds = now - sleep.since
     if others and seconds >= _TELL_AFTER and not sleep.is_told:
         sleep.is_told = True
         import logging
