@@ -18,6 +18,7 @@ import pytest
 import syncline
 from child import eventually
 from circle_code import WAYS, Ask, Function
+from circle_code import by_group as by_group_at_home
 from neutral import make_bridge_of
 from syncline import Bridge
 from waiting import answer, in_time
@@ -139,8 +140,9 @@ def blocks(bridge: Bridge, code: Callable[[], int]) -> int:
         return bridge.run_sync(runs)
 
 
+# A group begins its calls on its loop by itself: such a call is not sent there, and comes too late to be early.
 @waits
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if way is not by_group_at_home])
 def test_a_call_that_comes_before_the_wait_begins_runs_elsewhere(
     blocked: Bridge, other: Bridge, wait: Callable[[Bridge, Back], int], way: Ask
 ) -> None:
