@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -274,6 +276,30 @@ def test_functions_of_all_kinds_have_their_names(tmp_path: Path, make_bridge: Ma
     found = trace_format.read(tmp_path / "out.json")
     calls = [one.name for one in found.slices[threading.current_thread().name]]
     assert calls == ["Session.fetch", "quick", "Session", "Session"]
+
+
+@pytest.mark.parametrize(
+    "builtin", [int, time.monotonic, "x".upper], ids=["a type", "a function", "a method"]
+)
+def test_what_is_written_in_c_is_named_once(
+    tmp_path: Path, make_bridge: MakeBridge, builtin: Callable[[], object]
+) -> None:
+    """It makes a string of its name each time that it is asked: none of them stays."""
+    bridge = make_bridge()
+    count = 2000
+
+    async def jobs() -> int:
+        before = sys.getallocatedblocks()
+        for _ in range(count):
+            await syncline.to_thread(builtin)
+        return sys.getallocatedblocks() - before
+
+    with syncline.trace(tmp_path / "out.json"):
+        bridge.run_sync(jobs)
+        left = bridge.run_sync(jobs)
+    assert left < count / 2
+    found = trace_format.read(tmp_path / "out.json")
+    assert len(found.named(builtin.__qualname__, "worker")) == 2 * count
 
 
 def test_names_that_need_quoting_are_quoted(tmp_path: Path, make_bridge: MakeBridge) -> None:

@@ -14,6 +14,7 @@ use super::once::intern;
 use super::per_process::PerProcess;
 use super::signals;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::cell::RefCell;
@@ -422,7 +423,7 @@ pub fn function(object: &Bound<'_, PyAny>) -> u32 {
     let py = object.py();
     let qualname = intern!(py, "__qualname__");
     let name = match of(object, qualname) {
-        Some(name) => name,
+        Some(name) => interned(name),
         None => match of(object, intern!(py, "func")) {
             // A partial.
             Some(inner) => return function(&inner),
@@ -445,6 +446,19 @@ fn named(name: &Bound<'_, PyAny>, module: &Bound<'_, PyAny>) -> u32 {
         };
         Text::new(&short, &prefix.map_or_else(|| short.clone(), |prefix| format!("{prefix}.{short}")))
     })
+}
+
+/// The one string of this text that stays. What is written in C makes another one each time that it is asked for its name.
+fn interned(name: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
+    if !name.is_exact_instance_of::<PyString>() {
+        return name;
+    }
+    let py = name.py();
+    let mut owned = name.into_ptr();
+    // SAFETY: attached, and a string; the reference to it is exchanged for one to the interned string.
+    unsafe { ffi::PyUnicode_InternInPlace(&raw mut owned) };
+    // SAFETY: an own reference.
+    unsafe { Bound::from_owned_ptr(py, owned) }
 }
 
 fn of<'py>(object: &Bound<'py, PyAny>, attribute: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
