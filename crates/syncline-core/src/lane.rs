@@ -6,8 +6,8 @@
 //! 1. A record is there once the chunk's count says so, which is stored after its words. Only the lane's thread stores, and
 //!    only the writer reads: [`Lane::note`] wants the lane for itself, of which there is no copy, and the writer is one
 //!    thread.
-//! 2. The thread goes on to the next chunk when one is full, and never comes back. So the writer may forget a full one when
-//!    it has read it.
+//! 2. The thread goes on to the next chunk when one is full. The writer, when it has read a full one, lays it aside empty
+//!    for the thread to take again: memory made anew for each chunk cost the thread more than its records.
 //! 3. A lane has room for a certain number of chunks. What comes while they are all full is lost, and counted.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -62,13 +62,15 @@ struct Unread {
     chunks: VecDeque<Arc<Chunk>>,
     /// How many records of the first one are read.
     read: usize,
+    /// What was read, and is empty again (by 2).
+    spare: Vec<Arc<Chunk>>,
 }
 
 impl Lane {
     /// Has the writer unparked when half of its chunks are full.
     pub fn new(thread: String, writer: Thread) -> Self {
         let chunk = Chunk::new();
-        let unread = Mutex::new(Unread { chunks: VecDeque::from([Arc::clone(&chunk)]), read: 0 });
+        let unread = Mutex::new(Unread { chunks: VecDeque::from([Arc::clone(&chunk)]), read: 0, spare: Vec::new() });
         Self { notes: Arc::new(Notes { thread, unread, lost: AtomicU64::new(0), writer }), chunk, count: 0 }
     }
 
@@ -99,7 +101,7 @@ impl Lane {
             self.notes.lost.fetch_add(1, Relaxed);
             return false;
         }
-        self.chunk = Chunk::new();
+        self.chunk = unread.spare.pop().unwrap_or_else(Chunk::new);
         self.count = 0;
         unread.chunks.push_back(Arc::clone(&self.chunk));
         drop(unread);
@@ -133,10 +135,11 @@ impl Notes {
                 return;
             }
             // By 2.
-            let full = unread.chunks.pop_front();
+            if let Some(full) = unread.chunks.pop_front() {
+                full.count.store(0, Relaxed);
+                unread.spare.push(full);
+            }
             unread.read = 0;
-            drop(unread);
-            drop(full);
         }
     }
 
@@ -184,6 +187,18 @@ mod tests {
         lane.note(record(5));
         assert_eq!(read(lane.notes()), [record(5)]);
         assert_eq!(lane.notes().lost(), 11);
+    }
+
+    #[test]
+    fn what_was_read_is_filled_again_and_is_not_read_twice() {
+        let mut lane = Lane::new(String::new(), thread::current());
+        let first = Arc::clone(&lane.chunk);
+        (0..SIZE as u64).for_each(|id| lane.note(record(id)));
+        assert_eq!(read(lane.notes()).len(), SIZE);
+        assert!(lane.notes().is_empty());
+        lane.note(record(9));
+        assert!(Arc::ptr_eq(&lane.chunk, &first));
+        assert_eq!(read(lane.notes()), [record(9)]);
     }
 
     #[test]

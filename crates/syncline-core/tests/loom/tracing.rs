@@ -21,3 +21,20 @@ fn the_writer_finds_whole_records_in_order() {
         assert!(notes.is_empty());
     });
 }
+
+/// In chunks that were read before: none is read twice, and what found no room is counted.
+#[test]
+fn a_chunk_that_was_read_is_filled_again() {
+    model(|| {
+        let mut lane = Lane::new(String::new(), std::thread::current());
+        let notes = Arc::clone(lane.notes());
+        let record = |id| Record { kind: Kind::Job, at: id, id, text: 0, other: 0 };
+        let noting = thread::spawn(move || (1..=5).for_each(|id| lane.note(record(id))));
+        let mut found = Vec::new();
+        notes.read(|record| found.push(record));
+        assert!(noting.join().is_ok());
+        notes.read(|record| found.push(record));
+        assert_eq!(found.len() as u64 + notes.lost(), 5);
+        assert!(found.iter().enumerate().all(|(at, found)| *found == record(at as u64 + 1)));
+    });
+}
