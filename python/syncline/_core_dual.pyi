@@ -31,9 +31,14 @@ class CoroutineBase(Coroutine[Any, Any, _R]):
         Raises what it raises, TimeoutError after it was cancelled and has cleaned up, RunnerClosedError or
         DeadlockError.
         """
-    def send(self, value: Any) -> Any: ...
-    def throw(self, *args: Any) -> Any: ...
-    def close(self) -> None: ...
+    def send(self, value: Any) -> Any:
+        """One step, as an event loop makes it. Returns what it waits for; raises StopIteration with its result at its
+        end, and what it raises.
+        """
+    def throw(self, *args: Any) -> Any:
+        """One step, in which this error is raised where it waits; else as `send`."""
+    def close(self) -> None:
+        """Ends it by a GeneratorExit where it waits. One that has not begun never runs."""
     @property
     def cr_await(self) -> Any: ...
     @property

@@ -107,15 +107,19 @@ impl CoroutineBase {
         bridge.run(py, target, timeout)
     }
 
+    /// One step, as an event loop makes it. Returns what it waits for; raises StopIteration with its result at its
+    /// end, and what it raises.
     fn send<'py>(slf: &Bound<'py, Self>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         Self::driven(slf)?.call_method1(intern!(slf.py(), "send"), (value,))
     }
 
+    /// One step, in which this error is raised where it waits; else as `send`.
     #[pyo3(signature = (*args))]
     fn throw<'py>(slf: &Bound<'py, Self>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
         Self::driven(slf)?.call_method1(intern!(slf.py(), "throw"), args)
     }
 
+    /// Ends it by a GeneratorExit where it waits. One that has not begun never runs.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::driven(slf)?.call_method0(intern!(slf.py(), "close")).map(drop)
     }
