@@ -154,7 +154,7 @@ MUTANTS = (
     Mutant(
         "a nested call that blocks a loop is not told that the call around it is to end",
         RUST + "call/state.rs",
-        "        self.cancelling.store(true, Relaxed);\n        self.closing.rouse_all();\n",
+        "        self.cancelling.store(true, Relaxed);\n        self.at_home(|home| home.closing.rouse_all());\n",
         "        self.cancelling.store(true, Relaxed);\n",
         "tests/test_waiting_costs_nested.py",
     ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -311,6 +311,31 @@ def test_closing_ends_a_call_that_went_elsewhere(other: Bridge, way: Ask) -> Non
             blocked.close()
         with pytest.raises(syncline.RunnerClosedError):
             future.result(10)
+
+
+@pytest.mark.parametrize("is_stubborn", [False, True], ids=["", "stubborn"])
+@pytest.mark.parametrize("way", WAYS[:2])
+def test_the_end_of_the_loop_that_a_call_went_to_ends_it(other: Bridge, way: Ask, is_stubborn: bool) -> None:
+    """As that of any other loop; also where the task refuses to end. The bridge's first loop goes on."""
+
+    async def stops() -> int:
+        asyncio.get_running_loop().stop()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            while is_stubborn:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+        return 0
+
+    async def is_told(bridge: Bridge, fn: Function) -> int:
+        with pytest.raises(syncline.RunnerClosedError):
+            await way(bridge, fn)
+        return 42
+
+    with Bridge(name="blocked", nested="thread", in_async="home", cleanup_timeout=0.2) as blocked:
+        assert blocks(blocked, lambda: by_result(other, Back(blocked, is_told, stops))) == 42
+        assert blocked.run_sync(answer) == 42
 
 
 async def runs(wait: Callable[[Bridge, Back], int], other: Bridge, back: Back) -> int:

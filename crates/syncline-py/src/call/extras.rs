@@ -1,21 +1,31 @@
 //! What only some calls have.
 
+use super::home::Home;
 use super::observed::Observed;
 use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
+use syncline_core::sync::{Mutex, lock, replace};
 
-#[derive(Default)]
-pub struct Extras {
+/// `C` is the call.
+pub struct Extras<C> {
     /// The worker thread's job that waits for it: a `Work`, which is defined in a room that this one must not use.
     waiter: OnceLock<Weak<dyn Any + Send + Sync>>,
     /// Whose code has sent it, and where it went from there: an `Origin`, which is defined in a room that this one must not
     /// use.
     origin: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Where it went, if it is not where it was sent.
+    home: Mutex<Option<Home<C>>>,
     /// There if a trace was recorded when it was made.
     observed: Option<Observed>,
 }
 
-impl Extras {
+impl<C> Default for Extras<C> {
+    fn default() -> Self {
+        Self { waiter: OnceLock::new(), origin: OnceLock::new(), home: Mutex::new(None), observed: None }
+    }
+}
+
+impl<C> Extras<C> {
     /// Only the first time counts.
     pub fn set_waiter(&self, waiter: Weak<dyn Any + Send + Sync>) {
         let _ = self.waiter.set(waiter);
@@ -35,6 +45,14 @@ impl Extras {
 
     pub fn origin(&self) -> Option<&(dyn Any + Send + Sync)> {
         self.origin.get().map(|origin| &**origin)
+    }
+
+    pub fn set_home(&self, home: Home<C>) {
+        drop(replace(&self.home, Some(home)));
+    }
+
+    pub fn home(&self) -> Option<Home<C>> {
+        lock(&self.home).clone()
     }
 
     pub fn of_observed(observed: Observed) -> Self {

@@ -70,7 +70,7 @@ struct Listening {
 
 impl Listening {
     fn begin(outer: &Arc<Call>, nested: &Arc<Call>) -> Self {
-        outer.closing.add(nested);
+        outer.at_home(|home| home.closing.add(nested));
         Self { epoch: process::epoch(), outer: Arc::clone(outer), nested: Arc::clone(nested) }
     }
 }
@@ -79,7 +79,7 @@ impl Drop for Listening {
     fn drop(&mut self) {
         // In a forked child another thread may have held the lock.
         if self.epoch == process::epoch() {
-            self.outer.closing.remove(&self.nested);
+            self.outer.at_home(|home| home.closing.remove(&self.nested));
         }
     }
 }

@@ -11,12 +11,12 @@
 
 use super::errands::{Errand, Errands};
 use super::extras::Extras;
+use super::home::Home;
 use super::observed::Observed;
 use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
 use super::taker::{self, Promised, Taker};
 use crate::python::errors;
 use crate::python::log;
-use crate::python::long_waits::Subject;
 use crate::python::once::intern;
 use crate::python::signals;
 use crate::python::threads::thread_key;
@@ -28,8 +28,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
-use syncline_core::closing::{Closing, Rouse};
-use syncline_core::outbox::Publish;
+use syncline_core::closing::Closing;
 use syncline_core::slot::Slot;
 use syncline_core::stats::Stats;
 use syncline_core::sync::{Mutex, lock, replace, take};
@@ -48,11 +47,10 @@ const OBSERVED: u8 = 2;
 pub struct Call {
     pub slot: Slot<Outcome>,
     pub taker: Taker,
-    runner_name: Arc<str>,
+    /// Where it was sent; it may have gone elsewhere (`at_home`).
+    sent_to: Home<Self>,
     /// The task, while the call is suspended (by 2).
     task: Mutex<Option<Py<PyAny>>>,
-    /// Whether the loop that runs it is being closed.
-    pub closing: Arc<ClosingLoop>,
     /// Its caller has asked for its end. The loop's thread cancels the task; or, where a nested call blocks that
     /// thread, the nested call sees this and raises a cancellation.
     cancelling: AtomicBool,
@@ -71,7 +69,7 @@ pub struct Call {
     /// Nobody waits for it any more.
     abandoned: AtomicBool,
     /// There for few calls.
-    extras: OnceLock<Extras>,
+    extras: OnceLock<Extras<Self>>,
     /// A loop runs in the thread that waits, and stands still meanwhile; known where asgiref is loaded.
     blocks_a_loop: AtomicBool,
     /// There once its coroutine has sent one.
@@ -85,9 +83,8 @@ impl Call {
         let mut call = Arc::new(Self {
             slot: Slot::new(),
             taker,
-            runner_name: Arc::clone(runner_name),
+            sent_to: Home { name: Arc::clone(runner_name), closing: Arc::clone(closing) },
             task: Mutex::new(None),
-            closing: Arc::clone(closing),
             cancelling: AtomicBool::new(false),
             cancellations: AtomicU32::new(0),
             is_untold: AtomicBool::new(false),
@@ -115,11 +112,11 @@ impl Call {
         self.extras = OnceLock::from(Extras::of_observed(observed));
     }
 
-    pub fn extras(&self) -> &Extras {
+    pub fn extras(&self) -> &Extras<Self> {
         self.extras.get_or_init(Extras::default)
     }
 
-    pub fn known_extras(&self) -> Option<&Extras> {
+    pub fn known_extras(&self) -> Option<&Extras<Self>> {
         self.extras.get()
     }
 
@@ -143,8 +140,20 @@ impl Call {
         call
     }
 
-    pub fn runner_name(&self) -> &Arc<str> {
-        &self.runner_name
+    /// Looks at the runner that is to run it.
+    pub fn at_home<T>(&self, look: impl FnOnce(&Home<Self>) -> T) -> T {
+        match self.known_extras().and_then(Extras::home) {
+            Some(home) => look(&home),
+            None => look(&self.sent_to),
+        }
+    }
+
+    pub fn runner_name(&self) -> Arc<str> {
+        self.at_home(|home| Arc::clone(&home.name))
+    }
+
+    fn is_closing(&self) -> bool {
+        self.at_home(|home| home.closing.has_begun())
     }
 
     pub fn is_settled(&self) -> bool {
@@ -185,7 +194,7 @@ impl Call {
     /// Asks for the end of the call; attached. A `Job::Cancel` has to follow.
     pub fn begin_cancelling(&self) {
         self.cancelling.store(true, Relaxed);
-        self.closing.rouse_all();
+        self.at_home(|home| home.closing.rouse_all());
     }
 
     /// For a nested call that blocks the loop: it raises a cancellation in the call's coroutine, and the task need
@@ -193,7 +202,7 @@ impl Call {
     pub fn take_over_cancelling(&self) {
         self.cancelling.store(false, Relaxed);
         self.note_cancelled();
-        self.told_by_nested.store(self.closing.has_begun(), Relaxed);
+        self.told_by_nested.store(self.is_closing(), Relaxed);
     }
 
     /// Whether it learned from a nested call that its loop is being closed. It cleans up already, and to cancel its
@@ -212,7 +221,7 @@ impl Call {
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        self.closing.has_begun() || self.taker.deadline().is_some_and(|at| at <= now)
+        self.is_closing() || self.taker.deadline().is_some_and(|at| at <= now)
     }
 
     /// Its coroutine gets a `CancelledError`. That is noted only if the call is over: else it came from something in
@@ -354,10 +363,9 @@ impl Call {
 
     /// If such a call was cancelled by the closing of its loop, an error that says so; else the outcome as it is.
     fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
-        let is_closing = self.closing.has_begun();
         match outcome {
-            Outcome::Raised(error) if is_closing && is_cancelled(py, &error) => {
-                Outcome::Raised(errors::from_cause(py, errors::closed_meanwhile(py, &self.runner_name), error))
+            Outcome::Raised(error) if self.is_closing() && is_cancelled(py, &error) => {
+                Outcome::Raised(errors::from_cause(py, errors::closed_meanwhile(py, &self.runner_name()), error))
             }
             outcome => outcome,
         }
@@ -386,7 +394,7 @@ impl Call {
     pub fn leave_alone(&self, py: Python<'_>, waited_for_cleanup: Option<Duration>) {
         if let Some(cleanup) = waited_for_cleanup {
             let task = self.task(py).map_or_else(|| "a call".to_owned(), |task| signals::repr_of(&task));
-            let (name, seconds) = (&*self.runner_name, cleanup.as_secs_f64());
+            let (name, seconds) = (self.runner_name(), cleanup.as_secs_f64());
             let message = format!(
                 "{task} on the runner {name:?} has not ended {seconds} s after it was cancelled; its caller goes on without \
                  it"
@@ -474,27 +482,5 @@ impl Call {
 
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Relaxed)
-    }
-}
-
-impl Subject for Call {
-    fn loop_name(&self) -> &str {
-        &self.runner_name
-    }
-
-    fn suspended_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.task(py)
-    }
-}
-
-impl Rouse for Call {
-    fn rouse(&self) {
-        self.slot.rouse();
-    }
-}
-
-impl Publish for Call {
-    fn publish(&self) {
-        self.slot.publish();
     }
 }

@@ -31,7 +31,7 @@ struct SpecialStep<'a> {
 
 impl<'a> SpecialStep<'a> {
     #[cold]
-    fn begin(py: Python<'_>, extras: &'a Extras) -> Self {
+    fn begin(py: Python<'_>, extras: &'a Extras<Call>) -> Self {
         let inside = extras.has_waiter().then(|| process::step_inside_unless_left(py));
         let observed = extras.observed();
         observed.into_iter().for_each(Observed::begin_step);

@@ -22,7 +22,7 @@ use syncline_core::sync::{MutexGuard, lock};
 /// What a thread waits for.
 pub trait Subject: Send + Sync {
     /// What its loop is called.
-    fn loop_name(&self) -> &str;
+    fn loop_name(&self) -> Arc<str>;
     /// The task that runs it, while that is suspended.
     fn suspended_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
 }
@@ -121,7 +121,7 @@ pub fn waiting_threads(py: Python<'_>) -> Vec<SeenWait<'_>> {
         (
             *waiter,
             *loop_thread,
-            subject.loop_name().to_owned(),
+            subject.loop_name().to_string(),
             begun.elapsed().as_secs_f64(),
             subject.suspended_task(py),
         )

@@ -22,6 +22,7 @@ use crate::python::surroundings::{ASGIREF, LOOK_AROUND};
 use crate::switch::strand::Masked;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -160,7 +161,8 @@ fn first_sleep(
 }
 
 struct RunnerCall<'a> {
-    runner: &'a Arc<Runner>,
+    /// Where the call is.
+    runner: Cow<'a, Arc<Runner>>,
     call: &'a Arc<Call>,
     /// The call that this one is nested in.
     outer: Option<Outer>,
@@ -169,8 +171,6 @@ struct RunnerCall<'a> {
     begun: Instant,
     /// Until it is noted.
     note: Option<Note<'a>>,
-    /// Where the call went, if it is not on that runner.
-    moved: Option<Arc<Runner>>,
     /// Whether the runner was closing when this was looked at last.
     was_closing: bool,
     watch: Watch,
@@ -187,12 +187,8 @@ impl<'a> RunnerCall<'a> {
         let outer = Outer::here();
         let stall_after = stall_after.filter(|_| outer.is_none());
         let watch = Watch::new(begun, stall_after);
-        Self { runner, call, outer, tick: None, begun, note, moved: None, was_closing: false, watch }
-    }
-
-    /// Where the call is.
-    fn runner(&self) -> &Arc<Runner> {
-        self.moved.as_ref().unwrap_or(self.runner)
+        let runner = Cow::Borrowed(runner);
+        Self { runner, call, outer, tick: None, begun, note, was_closing: false, watch }
     }
 
     /// Notes whose code has sent the call, and has it run elsewhere if the runner's thread waits for that; the same for calls that
@@ -208,8 +204,10 @@ impl<'a> RunnerCall<'a> {
             signals::keep_unless_exception(py, error);
             0
         });
-        if let Some(to) = moving::moved_to(self.call) {
-            self.moved = Some(to);
+        if let Some(to) = moving::moved_to(self.call).filter(|to| !Arc::ptr_eq(to, &self.runner)) {
+            self.was_closing = to.is_closing();
+            self.runner = Cow::Owned(to);
+            self.watch.leave();
         }
         moved > 0
     }
@@ -225,7 +223,7 @@ impl Awaited for RunnerCall<'_> {
     fn fate(&mut self, py: Python<'_>) -> Fate {
         // A signal handler of this very thread may have forked during the wait: in the child nobody runs the call.
         if self.runner.is_gone(py) {
-            self.watch.tell_others(self.runner);
+            self.watch.tell_others(&self.runner);
             return Fate::Gone;
         }
         self.was_closing = self.runner.is_closing();
@@ -234,11 +232,11 @@ impl Awaited for RunnerCall<'_> {
 
     fn sleep(&mut self, py: Python<'_>, due: Option<Instant>) -> PyResult<()> {
         let is_main = process::is_main_thread(py);
-        let was_closing = self.was_closing;
-        let was_known = self.watch.is_known();
         self.call.note_long_wait();
         self.move_on(py);
-        self.watch.make_known(py, self.moved.as_ref().unwrap_or(self.runner), self.call, self.outer.is_some());
+        let was_closing = self.was_closing;
+        let was_known = self.watch.is_known();
+        self.watch.make_known(py, &self.runner, self.call, self.outer.is_some());
         let is_news = self.outer.as_mut().is_some_and(|outer| outer.listen(self.call));
         // From here on this thread is roused if one of these changes, or if the outer call is to end. Once it is known,
         // another one may look for it, and `due` may be for ever.
@@ -290,7 +288,7 @@ impl Awaited for RunnerCall<'_> {
             // What others know of these calls is about to change.
             return Ok(());
         }
-        self.watch.look(py, self.moved.as_ref().unwrap_or(self.runner), self.call, self.outer.is_some(), now)
+        self.watch.look(py, &self.runner, self.call, self.outer.is_some(), now)
     }
 
     fn next_look(&self, now: Instant) -> Option<Instant> {
@@ -316,7 +314,7 @@ impl Awaited for RunnerCall<'_> {
     }
 
     fn was_cancelled_in_vain(&self) -> bool {
-        self.runner().was_asked_in_vain(self.call)
+        self.runner.was_asked_in_vain(self.call)
     }
 
     fn is_closing(&self, py: Python<'_>) -> bool {

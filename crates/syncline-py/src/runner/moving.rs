@@ -11,6 +11,7 @@
 //! 3. A call that is being cancelled is told so by whoever sees last both that and where it went.
 
 use super::state::{Job, Runner};
+use crate::call::home::Home;
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::taker::Taker;
@@ -59,6 +60,7 @@ impl Origin {
         if let (true, Some(node), Some(from)) = (self.blocks.load(SeqCst), &self.nodes[0], from) {
             node.redirect(&from.node, &to.node);
         }
+        call.extras().set_home(Home { name: Arc::clone(&to.name), closing: Arc::clone(&to.closing) });
         call.taker.tell_at_once();
         if !call.taker.is_a_thread() {
             to.told_of_end.add(Arc::downgrade(call));

@@ -91,6 +91,11 @@ impl Watch {
         }
     }
 
+    /// The call is with another runner from now on, whose waiters are others.
+    pub fn leave(&mut self) {
+        self.known = None;
+    }
+
     /// This thread does something that may take long, until the guard is dropped.
     pub fn away(&self) -> Option<Away<'_>> {
         self.known.as_ref().map(|known| known.seat.away())

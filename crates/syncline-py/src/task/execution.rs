@@ -166,7 +166,7 @@ impl Execution {
             Some(inner) => inner.call_method0(intern!(py, "close")).map(drop),
             None => Ok(()),
         };
-        self.call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, self.call.runner_name())));
+        self.call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.call.runner_name())));
         closed
     }
 

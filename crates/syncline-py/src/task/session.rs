@@ -132,7 +132,7 @@ impl Session {
             target.discard(py);
             // Whoever has left need not be told.
             let is_told = !call.is_abandoned();
-            let error = if is_told { errors::closed_meanwhile(py, call.runner_name()) } else { cancelled_error(py) };
+            let error = if is_told { errors::closed_meanwhile(py, &call.runner_name()) } else { cancelled_error(py) };
             call.settle(py, Outcome::Raised(error));
             return None;
         }
