@@ -235,7 +235,7 @@ def test_a_loop_that_is_in_a_long_call_itself_is_not_warned_of(
     bridge: syncline.Bridge, hop: Hop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thread sleeps, too, until the call ends: that is what calls do."""
-    monkeypatch.setattr("syncline._diagnosis.asleep._TELL_AFTER", 0.1)
+    monkeypatch.setattr("syncline._diagnosis.suspicion._TELL_AFTER", 0.1)
     with syncline.Bridge(name="other") as other, Told(int) as told:
 
         async def calls() -> Any:

@@ -11,24 +11,21 @@ import threading
 import time
 
 from .. import _core
-from .idle import is_asleep_for_good, threads_that_may_act
+from .idle import is_asleep_for_good
 from .stacks import stack_of
+from .suspicion import Suspicion
 
-_TELL_AFTER = 3.0
-"""Seconds after it was first seen to sleep where it sleeps. Then it is logged that this may be a deadlock."""
 _LOOK_AGAIN_AFTER = 0.9
 """Seconds. However many wait for a loop, it is looked at once a second."""
-_MOST_NAMES = 5
 
 
-class _Sleep:
+class _Sleep(Suspicion):
     """What was seen of a thread."""
 
     def __init__(self, place: tuple[int, int]) -> None:
+        super().__init__()
         self.place = place
-        self.since = self.looked = time.monotonic()
-        self.nobody_could_act = False
-        self.is_told = False
+        self.looked = time.monotonic()
 
 
 _asleep: dict[int, _Sleep] = {}
@@ -50,28 +47,17 @@ def sleeps_for_good(loop_thread: int) -> str | None:
     for gone in [each for each in list(_asleep) if each not in sys._current_frames()]:
         _asleep.pop(gone, None)
     _asleep[loop_thread], sleep.looked = sleep, now
-    others = threads_that_may_act()
-    if not others and sleep.nobody_could_act:
-        return (
-            "a coroutine's thread sleeps until another thread wakes it, and so do all others, while this thread waits "
-            "for that coroutine; whoever is to wake it must not wait for the loop that it blocks: await what it waits "
-            f"for, by `await syncline.to_thread(fn, ...)`\n{_stacks(loop_thread)}"
-        )
-    sleep.nobody_could_act = not others
-    seconds = now - sleep.since
-    if others and seconds >= _TELL_AFTER and not sleep.is_told:
-        sleep.is_told = True
-        import logging
-
-        logging.getLogger("syncline").warning(
-            "a call waits for a loop whose thread has slept for %.0f s, until another thread wakes it; if only this "
-            "thread could, or one that waits for that loop, this is a deadlock, unless %s ends the wait; await in the "
-            "coroutine what it waits for, by `await syncline.to_thread(fn, ...)`\n%s",
-            seconds,
-            " or ".join(others[:_MOST_NAMES]) + (" or another thread" if len(others) > _MOST_NAMES else ""),
-            _stacks(loop_thread),
-        )
-    return None
+    return sleep.look(
+        "a coroutine's thread sleeps until another thread wakes it, and so do all others, while this thread waits for "
+        "that coroutine; whoever is to wake it must not wait for the loop that it blocks: await what it waits for, by "
+        "`await syncline.to_thread(fn, ...)`",
+        "a call waits for a loop whose thread has slept for %.0f s, until another thread wakes it; if only this thread "
+        "could, or one that waits for that loop, this is a deadlock, unless %s ends the wait; await in the coroutine "
+        "what it waits for, by `await syncline.to_thread(fn, ...)`\n%s",
+        lambda: (
+            f"this thread:\n{stack_of(threading.get_ident())}\nthe loop's thread:\n{stack_of(loop_thread)}"
+        ),
+    )
 
 
 def _place_of(thread: int) -> tuple[int, int] | None:
@@ -81,7 +67,3 @@ def _place_of(thread: int) -> tuple[int, int] | None:
     if frame is None or native is None or not is_asleep_for_good(native):
         return None
     return id(frame), frame.f_lasti
-
-
-def _stacks(loop_thread: int) -> str:
-    return f"this thread:\n{stack_of(threading.get_ident())}\nthe loop's thread:\n{stack_of(loop_thread)}"

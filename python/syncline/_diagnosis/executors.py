@@ -13,18 +13,15 @@ from .stacks import stack_of, stack_of_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 
 def own_executor_is_needed(task: Any) -> str | None:
     """Says so, with both stacks, if the task waits for what lies in the queue of a pool whose only thread this is."""
     worker = frame_of_worker()
-    if worker is None:
+    if worker is None or not is_alone(worker):
         return None
-    executor: Any = worker.f_locals["executor_reference"]()
-    queue = worker.f_locals["work_queue"]
-    if executor is None or executor._max_workers != 1 or len(executor._threads) != 1:
-        return None
-    queued = futures_in(queue)
+    queued = futures_in(worker.f_locals["work_queue"])
     if not any(future is each for future in _awaited_from_threads(task) for each in queued):
         return None
     return (
@@ -33,6 +30,13 @@ def own_executor_is_needed(task: Any) -> str | None:
         "pool, or give the pool another thread\n"
         f"this thread:\n{stack_of(threading.get_ident())}\nthe coroutine:\n{stack_of_task(task)}"
     )
+
+
+def is_alone(worker: FrameType) -> bool:
+    """Whether the thread that works for a pool in that frame is the only one that ever does."""
+    reference = worker.f_locals.get("executor_reference")
+    executor: Any = None if reference is None else reference()
+    return executor is not None and executor._max_workers == 1 and len(executor._threads) == 1
 
 
 def futures_in(queue: Any) -> list[Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .executors import futures_in
+from .executors import futures_in, is_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import CodeType, FrameType
 
 
@@ -56,29 +56,16 @@ def _worker_for(future: Any) -> Joined | None:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     run, worker = pools._WorkItem.run.__code__, pools._worker.__code__
     for thread, innermost in sys._current_frames().items():
-        for frame in _frames(innermost):
+        for frame, _ in traceback.walk_stack(innermost):
             if frame.f_code is run and getattr(frame.f_locals.get("self"), "future", None) is future:
                 return Joined(
                     thread, f"the result of what the thread {names.get(thread, thread)!r} runs for a pool"
                 )
             if (
                 frame.f_code is worker
-                and _is_alone(frame)
+                and is_alone(frame)
                 and future in futures_in(frame.f_locals["work_queue"])
             ):
                 what = f"the result of what only the thread {names.get(thread, thread)!r} may run, alone in its pool"
                 return Joined(thread, what)
     return None
-
-
-def _is_alone(worker: FrameType) -> bool:
-    reference = worker.f_locals.get("executor_reference")
-    executor: Any = None if reference is None else reference()
-    return executor is not None and executor._max_workers == 1 and len(executor._threads) == 1
-
-
-def _frames(innermost: FrameType) -> Iterator[FrameType]:
-    frame: FrameType | None = innermost
-    while frame is not None:
-        yield frame
-        frame = frame.f_back

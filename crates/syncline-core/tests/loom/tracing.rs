@@ -5,13 +5,16 @@ use syncline_core::lane::Lane;
 use syncline_core::sync::Arc;
 use syncline_core::trace_events::{Kind, Record};
 
+fn record(id: u64) -> Record {
+    Record { kind: Kind::Job, at: id, id, text: 0, other: 0 }
+}
+
 /// Over the end of a chunk, while the writer reads.
 #[test]
 fn the_writer_finds_whole_records_in_order() {
     model(|| {
         let mut lane = Lane::new(String::new(), std::thread::current());
         let notes = Arc::clone(lane.notes());
-        let record = |id| Record { kind: Kind::Job, at: id, id, text: 0, other: 0 };
         let noting = thread::spawn(move || (1..=3).for_each(|id| lane.note(record(id))));
         let mut found = Vec::new();
         notes.read(|record| found.push(record));
@@ -28,7 +31,6 @@ fn a_chunk_that_was_read_is_filled_again() {
     model(|| {
         let mut lane = Lane::new(String::new(), std::thread::current());
         let notes = Arc::clone(lane.notes());
-        let record = |id| Record { kind: Kind::Job, at: id, id, text: 0, other: 0 };
         let noting = thread::spawn(move || (1..=5).for_each(|id| lane.note(record(id))));
         let mut found = Vec::new();
         notes.read(|record| found.push(record));

@@ -144,12 +144,7 @@ pub fn stays_for_ever(thread: u64) -> bool {
 
 fn stay_for_ever() -> ! {
     #[cfg(unix)]
-    {
-        // SAFETY: it has no preconditions.
-        let own = unsafe { libc::pthread_self() };
-        #[allow(clippy::unnecessary_cast, reason = "a pointer on some systems")]
-        lock(&STAYING).push(own as u64);
-    }
+    lock(&STAYING).push(own_ident());
     loop {
         std::thread::park();
     }
@@ -211,16 +206,21 @@ fn begin_epoch() {
     EPOCH.fetch_add(1, Release);
 }
 
-/// Registers a C handler for forks, since C code may fork without Python knowing of it. The identifier that Python
-/// has for a thread is its `pthread_self()`.
+/// The identifier that Python has for this thread; without asking Python.
+#[cfg(unix)]
+fn own_ident() -> u64 {
+    // SAFETY: it has no preconditions.
+    let own = unsafe { libc::pthread_self() };
+    #[allow(clippy::unnecessary_cast, reason = "a pointer on some systems")]
+    return own as u64;
+}
+
+/// Registers a C handler for forks, since C code may fork without Python knowing of it.
 #[cfg(unix)]
 fn hear_of_forks() {
     extern "C" fn in_child() {
         begin_epoch();
-        // SAFETY: it has no preconditions.
-        let own = unsafe { libc::pthread_self() };
-        #[allow(clippy::unnecessary_cast, reason = "a pointer on some systems")]
-        MAIN.store(own as u64, Relaxed);
+        MAIN.store(own_ident(), Relaxed);
     }
     // SAFETY: the handler uses atomics only, which is allowed in the child of a process with threads.
     let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };

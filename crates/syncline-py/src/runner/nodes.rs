@@ -57,8 +57,7 @@ pub fn has_mail_here(py: Python<'_>) -> PyResult<bool> {
         return Ok(false);
     }
     let thread = names::thread_ident(py)?;
-    let known = lock(attached()).alive();
-    Ok(known.iter().any(|runner| runner.thread_id() == thread && !runner.has_ended() && runner.mailbox.has_mail()))
+    Ok(find_attached(|runner| runner.thread_id() == thread && runner.mailbox.has_mail()).is_some())
 }
 
 /// The node of the loop that runs in this thread.
