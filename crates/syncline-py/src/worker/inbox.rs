@@ -44,7 +44,7 @@ enum Route {
     Runner(Arc<Runner>),
     /// A loop that can watch a descriptor: this one, which goes with the loop.
     #[cfg(target_os = "linux")]
-    Descriptor(Mutex<Option<std::os::fd::OwnedFd>>),
+    Descriptor(Mutex<Option<Arc<std::os::fd::OwnedFd>>>),
     /// Any other: `call_soon_threadsafe`, or what trio has for it.
     Callback,
 }
@@ -201,7 +201,7 @@ impl Inbox {
         let py = event_loop.py();
         let Ok(fd) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else { return Ok(None) };
         let number = fd.as_raw_fd();
-        let inbox = Self::new(event_loop, Host::Asyncio, Route::Descriptor(Mutex::new(Some(fd))))?;
+        let inbox = Self::new(event_loop, Host::Asyncio, Route::Descriptor(Mutex::new(Some(Arc::new(fd)))))?;
         let drain = Drain { inbox: Arc::clone(&inbox), stays: true, ran: AtomicBool::new(false) };
         // In an empty context: the loop keeps the context in which the reader is added, with all values in it.
         let context = names::context(py)?.call0()?;
@@ -311,18 +311,26 @@ impl Inbox {
         event_loop.call_method1(intern!(event_loop.py(), "call_soon_threadsafe"), (drain,)).map(drop)
     }
 
+    /// Not under its lock: a loop that is woken by a write reads it at once, on another core, and would only wait for
+    /// the writer.
+    #[cfg(target_os = "linux")]
+    fn descriptor(&self) -> Option<Arc<std::os::fd::OwnedFd>> {
+        match &self.route {
+            Route::Descriptor(fd) => lock(fd).clone(),
+            _ => None,
+        }
+    }
+
     fn empty(self: &Arc<Self>, py: Python<'_>) {
         // By 5.
         if self.epoch != process::epoch() {
             return;
         }
         #[cfg(target_os = "linux")]
-        if let Route::Descriptor(fd) = &self.route
-            && let Some(fd) = &*lock(fd)
-        {
+        if let Some(fd) = self.descriptor() {
             let mut count = [0; 8];
             // Fails only if nobody has written.
-            let _ = rustix::io::read(fd, &mut count);
+            let _ = rustix::io::read(&fd, &mut count);
         }
         let mut mail = VecDeque::new();
         self.mail.drain(&mut mail);
@@ -417,11 +425,9 @@ impl Recipient for Inbox {
 
     fn wake(&self) {
         #[cfg(target_os = "linux")]
-        if let Route::Descriptor(fd) = &self.route
-            && let Some(fd) = &*lock(fd)
-        {
+        if let Some(fd) = self.descriptor() {
             // Fails only if the counter is full, and then the loop is awake.
-            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(&fd, &1_u64.to_ne_bytes());
         }
     }
 }
