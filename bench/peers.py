@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
+
+from floors import Floor, HopFloor
 
 from syncline._bench.peers import (
     AsyncFunction,
@@ -223,53 +224,6 @@ class Greenback(Peer):
         await imported("greenback", "ensure_portal")()
 
 
-class NeverTurns(asyncio.SelectorEventLoop):
-    """A loop that says it runs, so that tasks begin eagerly."""
-
-    takes_steps = False
-
-    def is_running(self) -> bool:
-        return self.takes_steps
-
-
-class Floor(Peer):
-    """No bridge, and of no use: the least that a call on the caller's own loop is made of, if nested calls can await in
-    place. An eager task of asyncio's, and a switch to a greenlet and back."""
-
-    name = "floor"
-    module = "greenlet"
-    needs = ("greenlet",)
-
-    @classmethod
-    def missing(cls) -> str | None:
-        return super().missing() or (None if sys.version_info >= (3, 12) else "Python 3.12, for eager tasks")
-
-    def open(self) -> None:
-        self._loop = NeverTurns()
-        self._loop.takes_steps = True
-        set_running_loop = imported("asyncio.events", "_set_running_loop")
-        make_task = functools.partial(asyncio.Task, loop=self._loop, eager_start=True)
-        switch_back = imported("greenlet", "getcurrent")().switch
-
-        def steps(coro: Coroutine[Any, Any, Any]) -> None:
-            while True:
-                coro = switch_back(make_task(coro))
-
-        switch = imported("greenlet", "greenlet")(steps).switch
-
-        def call(fn: AsyncFunction, *args: Any) -> Any:
-            set_running_loop(self._loop)
-            task = switch(fn(*args))
-            set_running_loop(None)
-            return task.result()  # where the coroutine has suspended, this raises
-
-        self.call = call
-
-    def close(self) -> None:
-        self._loop.takes_steps = False
-        self._loop.close()
-
-
 class Flytekit(Peer):
     """A loop in another thread for each calling thread."""
 
@@ -325,6 +279,7 @@ _IN_ORDER: tuple[type[Peer], ...] = (
     NestAsyncio2,
     Greenback,
     Floor,
+    HopFloor,
     Flytekit,
     Prefect,
 )

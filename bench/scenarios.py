@@ -186,6 +186,24 @@ def importing(setting: Setting, peer: Peer, count: int) -> float:
     return min(with_import) - min(bare)
 
 
+FIRST_CALLS = {
+    "reference": "import asyncio; asyncio.run(answer())",
+    "syncline": "import syncline; syncline.run_sync(answer)",
+    "syncline-caller": "import syncline; syncline.Bridge(scope='caller').run_sync(answer)",
+    "floor-hop": "import asyncio, greenlet, threading; loop = asyncio.new_event_loop(); "
+    "threading.Thread(target=loop.run_forever, daemon=True).start(); "
+    "asyncio.run_coroutine_threadsafe(answer(), loop).result()",
+}
+
+
+def first_call(setting: Setting, peer: Peer, count: int) -> float:
+    """A process that imports the library, makes one call, and ends: the fastest of a few, as others only slow it."""
+    if peer.name not in FIRST_CALLS:
+        raise NotImplementedError("measured for ours only")
+    code = f"async def answer(): return 1\n{FIRST_CALLS[peer.name]}"
+    return min(_seconds_of(code) for _ in range(count))
+
+
 def _seconds_of(code: str) -> float:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True)
@@ -289,6 +307,7 @@ _IN_ORDER = (
         "cpu-socket", "CPU time, a server's answer after 1 ms", asking(WAIT, time.process_time), slices=2
     ),
     Scenario("import", "import, over bare Python", importing, fixed_count=5, placed=False),
+    Scenario("first-call", "a process that makes one call", first_call, fixed_count=5),
     Scenario(
         "threads-left", "threads left of 200 that made a call", leftovers("task"), "left", 1, 1, placed=False
     ),
