@@ -96,9 +96,12 @@ class Floor(Peer):
 
 
 class HopFloor(Floor):
-    """The least that a call on another thread's loop is made of, on one core: the same, and before that two threads
-    that wake each other, by a call to C that lets go of the interpreter. With two cores a library can be below it, as
-    nobody has to sleep; not beside a thread that computes, which takes the interpreter each time."""
+    """The least that a call on another thread's loop is made of, on one core.
+
+    The same, and before that two threads that wake each other, by a call to C that lets go of the interpreter. With two
+    cores a library can be below it, as nobody has to sleep; not beside a thread that computes, which takes the
+    interpreter each time.
+    """
 
     name = "floor-hop"
     loops = "thread"
