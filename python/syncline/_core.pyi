@@ -15,6 +15,8 @@ from typing_extensions import disjoint_base
 from ._core_dual import CoroutineBase, GeneratorBase, IteratorBase, ManagerBase
 from ._core_tasks import (
     BridgedCoroutine,
+    Drain,
+    LoopEnd,
     Nestable,
     SessionCoroutine,
     Steps,
@@ -41,6 +43,7 @@ __all__ = [
     "GeneratorBase",
     "IteratorBase",
     "LimiterBase",
+    "LoopEnd",
     "ManagerBase",
     "Nestable",
     "OwnThread",
@@ -450,10 +453,6 @@ class Worker:
     def next(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None: ...
     def returned(self, value: Any) -> None: ...
     def raised(self, error: BaseException) -> None: ...
-
-@final
-class Drain:
-    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
 
 def can_await_here() -> bool:
     """Whether the present code runs in a task that can await in place."""

@@ -96,6 +96,17 @@ class Nestable(Coroutine[Any, Any, _R]):
     __name__: str
     __qualname__: str
 
+@final
+class Drain:
+    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@final
+class LoopEnd:
+    """As long as it lives, `tell` is called once the asyncio loop that runs here now is closed, by whichever thread. It
+    must not refer to whoever has this object."""
+
+    def __new__(cls, tell: Callable[[], object], /) -> Self: ...
+
 def made_nestable(coroutine: Coroutine[Any, Any, _R], /) -> Coroutine[Any, Any, _R]:
     """A coroutine that awaits nested calls in place, if this one does not yet."""
 

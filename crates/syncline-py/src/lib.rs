@@ -98,6 +98,8 @@ mod _core {
     #[pymodule_export]
     use crate::worker::limits::limiters;
     #[pymodule_export]
+    use crate::worker::loop_end::LoopEnd;
+    #[pymodule_export]
     use crate::worker::marks::{call_with_mark, in_worker_thread, mark_as_worker_thread, worker_counts};
     #[pymodule_export]
     use crate::worker::own_thread::OwnThread;

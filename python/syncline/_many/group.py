@@ -7,6 +7,7 @@ breaks off cleanup.
 1. Only the loop's thread touches the children. Sync code, in whatever thread, tells the loop what to do, and waits for
    a future if it has to.
 2. Each child's future is settled when the child ends, however that is; that of one which never began is cancelled.
+   Where the loop ends first, RunnerClosedError settles it.
 3. A child is cancelled once.
 """
 
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, InvalidStateError
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, overload
+from weakref import ref
 
 from .._core import Bridge, RunnerClosedError, is_of_handler
 from .._dual import DualContextManager, run_by
@@ -184,6 +186,7 @@ class Group(DualContextManager["Group"]):
         self._news = self._tasks.new_bell()
         if self._timeout is not None:
             self._end_timer = self._tasks.call_later(self._timeout, self._time_out)
+        self._loop_end = self._tasks.tell_of_end(partial(_lose, ref(self)))
         self._is_open = True
         return self
 
@@ -305,6 +308,18 @@ class Group(DualContextManager["Group"]):
         if self._has_timed_out:
             raise TimeoutError(f"the group did not end within {self._timeout} s; its calls were cancelled")
         return True
+
+
+def _lose(known: ref[Group]) -> None:
+    """The group's loop is gone: frees whoever waits for what it has not ended (by 2). In whichever thread."""
+    group = known()
+    for task in () if group is None else (*group._unbegun, *group._children.values()):
+        with suppress(InvalidStateError):
+            task._future.set_exception(
+                RunnerClosedError(
+                    "the group's loop was closed, or stopped, before the call ended; the coroutine was cancelled"
+                )
+            )
 
 
 class Starting:

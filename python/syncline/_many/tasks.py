@@ -83,6 +83,11 @@ class Tasks(Protocol):
         """On the loop. Returns a function that keeps it from being called."""
         ...
 
+    def tell_of_end(self, tell: Callable[[], object]) -> object:
+        """On the loop. As long as what this returns is there, `tell` is called, maybe more than once, when the loop is
+        gone, with what it has not ended."""
+        ...
+
     def new_bell(self) -> Bell:
         """What one task waits for, and code of this loop rings."""
         ...
@@ -163,6 +168,9 @@ class OnAsyncio:
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
         return self._loop.call_later(seconds, callback).cancel
+
+    def tell_of_end(self, tell: Callable[[], object]) -> object:
+        return _core.LoopEnd(tell)
 
     def new_bell(self) -> Bell:
         return AsyncioBell(self._loop)

@@ -66,6 +66,10 @@ impl Runner {
         // What is left are calls whose tasks refuse to end. That was logged, so no time is given here.
         self.leave_behind(py, None);
         let closed = event_loop.call_method0(intern!(py, "close"));
+        // After that: what comes later for the loop is refused.
+        for arrival in self.told_when_gone.take() {
+            arrival.be_lost(py);
+        }
         cleaned.and(closed.map(drop))
     }
 }

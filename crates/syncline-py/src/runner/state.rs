@@ -145,6 +145,8 @@ pub struct Runner {
     pub thread_id: AtomicU64,
     /// The calls of `submit` and `run_async`: whoever waits for them has to be told if the loop ends (end.rs, by 1).
     pub told_of_end: WeakList<Call>,
+    /// Those that are to be told once its loop is closed.
+    pub told_when_gone: WeakList<dyn Arrival>,
     /// The threads that have waited for its loop for a while.
     pub lookout: Arc<Lookout>,
     turns: AtomicU64,
@@ -228,6 +230,7 @@ impl Runner {
             thread: Once::new(),
             thread_id: AtomicU64::new(0),
             told_of_end: WeakList::default(),
+            told_when_gone: WeakList::default(),
             lookout: Lookout::new(),
             turns: AtomicU64::new(0),
             asleep: AtomicBool::new(false),

@@ -303,7 +303,10 @@ impl Inbox {
 
     /// Has the arrival told when the loop is gone (`be_lost`), though it may not lie here then.
     pub fn tell_of_end(&self, arrival: Weak<dyn Arrival>) {
-        self.told_of_end.add(arrival);
+        match &self.route {
+            Route::Runner(runner) => runner.told_when_gone.add(arrival),
+            _ => self.told_of_end.add(arrival),
+        }
     }
 
     fn schedule(self: &Arc<Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -9,6 +9,7 @@ pub mod inbox;
 mod late;
 pub mod limiter;
 pub mod limits;
+pub mod loop_end;
 pub mod marks;
 pub mod notice;
 pub mod own_thread;
