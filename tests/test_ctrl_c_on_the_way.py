@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGUSR1")
 CODE = (
     STRIKES
     + """
-import asyncio, contextlib, math, sys, syncline
+import asyncio, contextlib, inspect, math, sys, syncline
 
 left = []
 
@@ -182,6 +182,55 @@ def test_what_is_entered_is_left_again_if_a_signal_comes_as_it_returns(
         finished = run_script(script + AS_IT_RETURNS.format(make=make, moment=moment))
         assert finished.lines == ["True []"], (moment, finished.err)
         finished.assert_clean()
+
+
+AS_IT_IS_LEFT = """
+def is_async(frame):
+    while frame is not None and not frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        frame = frame.f_back
+    return frame is not None
+
+def profile(frame, event, called):
+    # Interleaving: after the block, the signal comes where Python looks for signals for the n-th time, as a function
+    # begins, or one in C has ended; not in the coroutine, which scope "caller" runs in this thread.
+    global number
+    if event not in ("call", "c_return") or is_async(frame):
+        return
+    number += 1
+    if number == strikes_at:
+        sys.setprofile(None)
+        signal.raise_signal(signal.SIGUSR1)
+
+def enters(manager):
+    try:
+        with manager:
+            sys.setprofile(profile)
+    finally:
+        sys.setprofile(None)
+
+number, strikes_at, faults = 0, 0, []
+while number >= strikes_at:
+    strikes_at += 1
+    number, made = 0, {make}
+    is_caught = caught(enters, made)
+    if is_caught != (number >= strikes_at):
+        faults.append((strikes_at, "signal"))
+    if left:
+        faults.append((strikes_at, "entered"))
+        left.clear()
+print(strikes_at > 1, faults)
+"""
+
+
+@pytest.mark.parametrize("base", ["KeyboardInterrupt", "Exception"])
+@pytest.mark.parametrize("make", ["Made()", "Written()", "Made().part()", "AnyClient()"])
+@pytest.mark.parametrize("scope", ["process", "caller"])
+def test_what_is_entered_is_left_wherever_a_signal_comes(scope: str, make: str, base: str) -> None:
+    """Also as an `__exit__` begins that is written in Python, of which no line has run then."""
+    script = CODE.format(base=base) + ENTERED.format(scope=scope) + AS_IT_IS_LEFT.format(make=make)
+    finished = run_script(script)
+    assert finished.lines == ["True []"], finished.err
+    finished.assert_clean()
 
 
 FAILS = """

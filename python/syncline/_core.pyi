@@ -15,7 +15,9 @@ from typing_extensions import disjoint_base
 from ._core_dual import CoroutineBase, GeneratorBase, IteratorBase, ManagerBase
 from ._core_tasks import (
     BridgedCoroutine,
+    Collected,
     Drain,
+    Leaving,
     LoopEnd,
     Nestable,
     SessionCoroutine,
@@ -42,6 +44,7 @@ __all__ = [
     "FutureBase",
     "GeneratorBase",
     "IteratorBase",
+    "Leaving",
     "LimiterBase",
     "LoopEnd",
     "ManagerBase",
@@ -232,13 +235,6 @@ def trace_lost(number: int, /) -> int | None:
 
 def set_span_maker(maker: object | None, /) -> None:
     """From now on `maker` is told of each call that sync code waits for; None: nobody is."""
-
-@final
-class Collected:
-    """The callback of a weak reference, which calls a function that may be called again."""
-
-    def __new__(cls, step: Callable[[], object], /) -> Self: ...
-    def __call__(self, _reference: object, /) -> None: ...
 
 @final
 class Caller:

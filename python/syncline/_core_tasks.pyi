@@ -1,4 +1,5 @@
-# The part of the extension's stub that is about what tasks run. There is no such module when a program runs.
+# The part of the extension's stub that is about what tasks run, and about callbacks. There is no such module
+# when a program runs.
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -97,8 +98,30 @@ class Nestable(Coroutine[Any, Any, _R]):
     __qualname__: str
 
 @final
+class Collected:
+    """The callback of a weak reference, which calls a function that may be called again."""
+
+    def __new__(cls, step: Callable[[], object], /) -> Self: ...
+    def __call__(self, _reference: object, /) -> None: ...
+
+@final
 class Drain:
     def __call__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@final
+class Leaving:
+    """An `__exit__` that a signal handler can't keep from leaving: `leave(one, error)` does, where `function` was
+    broken off and `entered(one)` says what it said before."""
+
+    def __new__(
+        cls,
+        function: Callable[..., Any],
+        entered: Callable[[Any], object],
+        leave: Callable[[Any, BaseException], object],
+        /,
+    ) -> Self: ...
+    def __call__(self, one: Any, /, *args: Any, **kwargs: Any) -> Any: ...
+    def __get__(self, one: Any, _owner: Any = None, /) -> Any: ...
 
 @final
 class LoopEnd:

@@ -48,6 +48,8 @@ mod _core {
     #[pymodule_export]
     use crate::python::condition::Condition;
     #[pymodule_export]
+    use crate::python::leaving::Leaving;
+    #[pymodule_export]
     use crate::python::long_waits::{long_wait_of, long_waits, waiting_threads};
     #[pymodule_export]
     use crate::python::process::{keep_for_ever, serve};

@@ -19,7 +19,7 @@ from .._converted import standing_for
 from .._dual import DualContextManager, enter_wholly, run_by
 from .._kinds import type_of
 from .converting import called, giver, taker
-from .objects import Twin, known_as, taken
+from .objects import Twin, known_as, set_entered, taken
 from .shapes import Shape, parameters, returned
 from .surface import Member, kind_of
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from .objects import Quarters
 
     Taking = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
-
-
-_set_entered = Twin.__dict__["_twin_entered"].__set__
 
 
 class Converting:
@@ -207,13 +204,13 @@ def enter(
 
     def note(entered: Any) -> Any:
         given = entered if give is None else give(entered)
-        _set_entered(twin, (*getattr(twin, "_twin_entered", ()), entering))
+        set_entered(twin, (*getattr(twin, "_twin_entered", ()), entering))
         return given
 
     try:
         return enter_wholly(entering, entering.__enter__, note)
     except BaseException:
-        _set_entered(twin, tuple(each for each in getattr(twin, "_twin_entered", ()) if each is not entering))
+        set_entered(twin, tuple(each for each in getattr(twin, "_twin_entered", ()) if each is not entering))
         raise
 
 
@@ -233,10 +230,11 @@ def leave(twin: Twin, *exc_info: Any) -> Any:
         raise RuntimeError(f"this {type(twin).__name__} is not entered; use it in a `with` statement")
     entering = entered[-1]
     try:
-        _set_entered(twin, entered[:-1])
+        set_entered(twin, entered[:-1])
         return entering.__exit__(*exc_info)
-    except BaseException as error:
-        entering._leave_again(error)  # if a signal handler has raised it before that was left
+    except BaseException as error:  # which a signal handler may have raised before one or the other
+        set_entered(twin, entered[:-1])
+        entering._leave_again(error)
         raise
 
 

@@ -145,6 +145,12 @@ class Twin:
     _twin_run: Callable[..., Any]
     _twin_entered: tuple[Any, ...]
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        kind: Any = cls
+        if isinstance(leaves := vars(cls).get("__exit__"), FunctionType):
+            kind.__exit__ = _core.Leaving(leaves, _entered_by, _leave_again)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         make(self, args, kwargs)
 
@@ -233,6 +239,18 @@ class Twin:
         kind = type(self)
         is_found = named(kind) is kind or "_twin_recipe" not in vars(kind)
         return _restored, (kind if is_found else kind._twin_recipe, self._twin_object), self.__getstate__()
+
+
+_entered_by = Twin.__dict__["_twin_entered"].__get__
+set_entered = Twin.__dict__["_twin_entered"].__set__
+
+
+def _leave_again(twin: Twin, error: BaseException) -> None:
+    """Leaves what was entered last, if that was not left. May be called again."""
+    entered = getattr(twin, "_twin_entered", ())
+    if entered and isinstance(entered[-1], _core.ManagerBase):
+        entered[-1]._leave_again(error)
+        set_entered(twin, entered[:-1])
 
 
 class Kin(Protocol):

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from .._bridge import Bridge
 from .._core import Bridge as AnyBridge
-from .._core import in_event_loop
+from .._core import Leaving, ManagerBase, in_event_loop
 from .._dual import (
     DualContextManager,
     DualCoroutine,
@@ -49,6 +49,7 @@ __all__ = [
     "wrap_coroutine",
 ]
 
+F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -95,6 +96,14 @@ class AnySyncGenerator(DualGenerator[Y, S], AnySyncIterator[Y]):
     """An async generator with `send`, `throw` and `close`; a subclass defines `asend` and `athrow`."""
 
 
+def _surely(leave: F) -> F:
+    """An `__exit__` that a signal can't keep from leaving."""
+    manager: Any = ManagerBase
+    made: Any = Leaving(leave, manager._is_entered, manager._leave_again)
+    surely: F = made
+    return surely
+
+
 class AnySyncContextManager(DualContextManager[R]):
     """An async context manager for `with` too, good for one; a subclass defines `__aenter__` and `__aexit__`."""
 
@@ -110,6 +119,7 @@ class AnySyncContextManager(DualContextManager[R]):
         entered: R = enter_wholly(self, super().__enter__)
         return entered
 
+    @_surely
     def __exit__(
         self,
         typ: type[BaseException] | None = None,

@@ -177,6 +177,11 @@ impl ManagerBase {
         self.gives_up.store(true, Relaxed);
     }
 
+    /// Whether sync code has entered it, and has not left it.
+    fn _is_entered(&self) -> bool {
+        self.usage.binding().is_some()
+    }
+
     /// Marks one that is good for a single use.
     fn _once(&self) {
         self.is_single_use.store(true, Relaxed);

@@ -10,6 +10,7 @@ pub mod condition;
 pub mod context;
 pub mod errors;
 pub mod leaky;
+pub mod leaving;
 pub mod log;
 pub mod long_waits;
 pub mod main_end;
