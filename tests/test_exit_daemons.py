@@ -8,11 +8,10 @@ from child import run_script
 
 pytestmark = pytest.mark.timeout(60)
 
-CODE = """
+KINDS = """
 import asyncio, itertools, sys, threading, syncline
 
 bridge = syncline.Bridge(scope={scope!r})
-under_way = threading.Barrier(2)
 
 async def quick():
     await asyncio.sleep(0)
@@ -26,11 +25,25 @@ async def same(number):
     await asyncio.sleep(0)
     return number
 
+class Manager:
+    async def __aenter__(self):
+        return self
+    async def __aexit__(self, *_):
+        pass
+
 class Kinds:
+    def call():
+        while True:
+            yield bridge.run_sync(quick)
     def iterate():
         yield from bridge.iterate(items())
     def prefetch():
         yield from bridge.iterate(items(), prefetch=2)
+    def enter():
+        while True:
+            with bridge.enter(Manager()):
+                pass
+            yield
     def map():
         yield from bridge.map(same, itertools.count(), limit=3)
     def submit():
@@ -42,6 +55,11 @@ class Kinds:
                 yield group.start(quick)
     def generator():
         yield from bridge.generator(items)()
+"""
+KIND = ["call", "iterate", "prefetch", "enter", "map", "submit", "group", "generator"]
+
+AT_ANY_MOMENT = """
+under_way = threading.Barrier(2)
 
 def run():
     for number, _ in enumerate(Kinds.{kind}()):
@@ -52,13 +70,54 @@ threading.Thread(target=run, daemon=True).start()
 under_way.wait()
 """
 
+BEFORE_IT_BEGINS = """
+driven = syncline.Bridge(scope="caller")
+driving, stopped, exit_has_begun = threading.Event(), threading.Event(), threading.Event()
+
+async def until_the_exit():
+    driving.set()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        exit_has_begun.set()
+
+async def stop():
+    asyncio.get_running_loop().stop()
+    stopped.set()
+    exit_has_begun.wait()
+
+def run():
+    steps = Kinds.{kind}()
+    next(steps)
+    bridge.submit(stop)
+    stopped.wait()
+    for _ in steps:
+        pass
+
+threading.Thread(target=driven.run_sync, args=[until_the_exit], daemon=True).start()
+driving.wait()
+daemon = threading.Thread(target=run, daemon=True)
+daemon.start()
+stopped.wait()
+while not any(wait.thread == daemon.ident for wait in syncline.waits().roots):
+    pass
+"""
+
 
 @pytest.mark.parametrize("scope", ["process", "thread", "caller"])
-@pytest.mark.parametrize("kind", ["iterate", "prefetch", "map", "submit", "group", "generator"])
+@pytest.mark.parametrize("kind", KIND)
 def test_a_daemon_thread_in_the_middle_of_something_says_nothing_at_exit(kind: str, scope: str) -> None:
     """As one that is in a call: it ends by a SystemExit, of which nothing is printed."""
     for _ in range(2):
-        run_script(CODE.format(kind=kind, scope=scope)).assert_clean()
+        run_script((KINDS + AT_ANY_MOMENT).format(kind=kind, scope=scope)).assert_clean()
+
+
+@pytest.mark.parametrize("kind", KIND)
+def test_a_daemon_thread_whose_call_never_began_says_nothing_at_exit(kind: str) -> None:
+    """What it has sent lies in the mailbox of a loop that ends by then, and is refused."""
+    # Interleaving: the loop is about to stop when the call is sent, and stops once the exit has begun, which ends first
+    # the loop that another daemon thread drives.
+    run_script((KINDS + BEFORE_IT_BEGINS).format(kind=kind, scope="process")).assert_clean()
 
 
 @pytest.mark.parametrize("scope", ["process", "caller"])

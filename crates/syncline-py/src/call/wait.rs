@@ -276,6 +276,8 @@ impl Wait {
             {
                 Err(whatever_became(py, cancelled_here(py), outcome.as_result()))
             }
+            // It lay in the mailbox of a loop that ended by then.
+            (_, Outcome::Raised(error)) if process::has_refused(py, &error) => Err(exit_or(py, || error)),
             // As `asyncio.wait_for`: what the coroutine did in spite of being cancelled is not lost.
             (_, outcome) => outcome.arrive(py),
         }
@@ -292,10 +294,7 @@ impl Wait {
     }
 
     fn ended_with_loop<A: Awaited>(&self, py: Python<'_>, awaited: &A) -> PyErr {
-        match process::end_daemon_thread(py) {
-            Err(exit) if exit.is_instance_of::<PySystemExit>(py) => exit,
-            _ => awaited.closed(py),
-        }
+        exit_or(py, || awaited.closed(py))
     }
 
     /// As `decide`, after the errands that came before the end. A wait that had to end for another reason runs none.
@@ -416,6 +415,14 @@ impl Wait {
         }
         awaited.abandon(py, waited_for_cleanup);
         Err(self.given_up(py, awaited))
+    }
+}
+
+/// What ends a daemon thread once the exit has begun; in other threads the error.
+fn exit_or(py: Python<'_>, error: impl FnOnce() -> PyErr) -> PyErr {
+    match process::end_daemon_thread(py) {
+        Err(exit) if exit.is_instance_of::<PySystemExit>(py) => exit,
+        _ => error(),
     }
 }
 
