@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -53,23 +53,25 @@ def test_start_and_stop_do_what_the_block_does(tmp_path: Path, make_bridge: Make
     assert recording.lost == 0
 
 
-def test_after_a_trace_a_call_costs_what_it_did_before(tmp_path: Path) -> None:
-    """Nobody looks at it any more. Of many nested calls, the least twenty that a busy machine lets be."""
+class Counting:
+    """To be awaited: how many references there are to it meanwhile."""
 
-    async def least() -> int:
-        def some() -> int:
-            begun = time.perf_counter_ns()
-            for _ in range(20):
-                syncline.run_sync(quick)
-            return time.perf_counter_ns() - begun
+    def __await__(self) -> Generator[None, None, int]:
+        return sys.getrefcount(self)
+        yield
 
-        return min(some() for _ in range(300))
 
-    syncline.run_sync(least)
-    before = syncline.run_sync(least)
+def test_after_a_trace_nobody_looks_at_calls_any_more(tmp_path: Path, make_bridge: MakeBridge) -> None:
+    """Which would cost time. Whoever looks at a call has one more reference to what it runs."""
+    bridge = make_bridge()
+
+    def references() -> int:
+        return bridge.run(Counting())  # outside of an `assert`, which keeps what it shows
+
+    before = references()
     with syncline.trace(tmp_path / "out.json"):
-        pass
-    assert syncline.run_sync(least) < 1.25 * before  # 1.5 where it is still looked at
+        assert references() == before + 1
+    assert references() == before
 
 
 def test_a_second_trace_at_once_is_refused(tmp_path: Path) -> None:
