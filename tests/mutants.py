@@ -369,6 +369,7 @@ def build(tree: Path) -> None:
         **os.environ,
         "CARGO_TARGET_DIR": str(target),
         "PYO3_PYTHON": sys.executable,
+        "PYO3_BUILD_EXTENSION_MODULE": "1",  # as maturin: without the interpreter's library, wherever that is
         "CARGO_INCREMENTAL": "1",
         "CARGO_PROFILE_RELEASE_LTO": "off",
         "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
