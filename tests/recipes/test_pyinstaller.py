@@ -120,7 +120,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "program.py").write_text(PROGRAM)
     built = recipe_code.run(folder, "-m", "PyInstaller", "--onedir", "--log-level=WARN", "program.py")
     if "Python shared library" in built.stderr:
-        pytest.skip("PyInstaller finds no library of this Python, which was installed without it")
+        pytest.skip("PyInstaller finds no shared library of this Python")
     assert built.returncode == 0, built.stderr
     yield folder / "dist" / "program" / "program"
     shutil.rmtree(folder)
