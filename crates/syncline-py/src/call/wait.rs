@@ -91,6 +91,8 @@ pub struct Wait {
     timeout: Option<Duration>,
     cleanup: Duration,
     ending: Option<Ending>,
+    /// What is waited for was told to end before.
+    was_told: bool,
 }
 
 /// Whether what is waited for can still come to its end.
@@ -174,7 +176,12 @@ pub trait Awaited {
 impl Wait {
     pub fn begin(patience: Patience) -> Self {
         let Patience { begun, timeout, cleanup, .. } = patience;
-        Self { begun, timeout, cleanup, ending: None }
+        Self { begun, timeout, cleanup, ending: None, was_told: false }
+    }
+
+    /// For the end of what was told to end, which by 2 this wait doesn't tell again.
+    pub fn begin_for_end(patience: Patience) -> Self {
+        Self { was_told: true, ..Self::begin(patience) }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -210,7 +217,7 @@ impl Wait {
         }
         let give_up_at = Instant::now().checked_add(self.cleanup);
         self.ending = Some(Ending { reason, give_up_at });
-        Verdict::Cancel
+        if self.was_told { Verdict::Sleep } else { Verdict::Cancel }
     }
 
     fn on_tick(&mut self, now: Instant) -> Verdict {

@@ -131,11 +131,7 @@ impl Binding {
 
     /// Ends the session by its closer, after the step that may be under way.
     pub fn end_by_closer(&self, py: Python<'_>) {
-        if let Some(runner) = self.runner() {
-            let session = Arc::clone(&self.session);
-            // If the runner takes no more mail, it is ending, and ends its sessions so itself.
-            let _ = runner.post(py, Job::Do(Box::new(move |py| session.end_by_closer(py))));
-        }
+        self.end_by(py, Session::end_by_closer);
     }
 
     /// Makes a step and waits for it. What it changes in context variables the caller sees, where the bridge shares
@@ -219,14 +215,18 @@ impl Binding {
 
     /// Ends the session, in which nothing is left to do.
     pub fn end(&self, py: Python<'_>) {
+        self.end_by(py, Session::end);
+    }
+
+    fn end_by(&self, py: Python<'_>, end: impl Fn(&Session, Python<'_>) -> PyResult<()> + Send + Sync + 'static) {
         let session = Arc::clone(&self.session);
         match &self.site {
             Site::Runner(runner) => {
                 // If the runner takes no more mail, it is ending, and ends its sessions itself.
-                let _ = self.home(runner).post(py, Job::Do(Box::new(move |py| session.end(py))));
+                let _ = self.home(runner).post(py, Job::Do(Box::new(move |py| end(&session, py))));
             }
             Site::Own { .. } | Site::Here { .. } => {
-                if let Err(error) = session.end(py) {
+                if let Err(error) = end(&session, py) {
                     error.write_unraisable(py, None);
                 }
             }

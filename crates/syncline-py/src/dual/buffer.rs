@@ -21,7 +21,7 @@ use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
-use crate::runner::hop::{explained, wait_for};
+use crate::runner::hop::{explained, wait_for, wait_for_end};
 use crate::runner::moving;
 use crate::runner::state::{Job, Runner};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
@@ -58,6 +58,8 @@ struct State {
     /// The session's task, known from the producer's first suspension on.
     task: Option<Py<PyAny>>,
     stopped: bool,
+    /// The consumer has told the producer to end, as a signal handler has raised, and has not waited for that.
+    given_up: bool,
 }
 
 pub struct Buffer {
@@ -102,10 +104,13 @@ impl Buffer {
                 None => {}
             }
             if let Err(error) = self.wait(py, runner, binding) {
+                let is_of_signal = signals::are_handlers(py, &error);
                 if let Some(producing) = self.producing.get().filter(|_| runner.is_closing()) {
                     // The producer may not have begun, and now need not.
                     producing.abandon(py);
                 }
+                let mut state = lock(&self.state);
+                state.given_up |= is_of_signal && state.waiter.is_some();
                 return Err(error);
             }
         }
@@ -119,9 +124,7 @@ impl Buffer {
         supply: Supply,
     ) -> PyResult<()> {
         let closed = || process::refused(py, || errors::closed_meanwhile(py, &runner.name));
-        if runner.event_loop(py).is_none() {
-            return Err(closed());
-        }
+        runner.event_loop(py).ok_or_else(closed)?;
         let producer = Producer {
             buffer: Arc::clone(self),
             supply,
@@ -237,8 +240,8 @@ impl Buffer {
     /// Ends the producer and waits for its end. Items that are there are dropped.
     pub fn stop(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         self.ask_to_stop(py, runner);
-        let Some(call) = self.producing.get() else { return Ok(()) };
-        match binding.wait(py, runner, call, || wait_for(py, runner, call, binding.shared.patience(None))) {
+        let Some(call) = self.producing.get().filter(|_| !lock(&self.state).given_up) else { return Ok(()) };
+        match binding.wait(py, runner, call, || wait_for_end(py, runner, call, binding.shared.patience(None))) {
             // Cancelled, as it was asked to be.
             Err(error) if is_cancelled(py, &error) => Ok(()),
             ended => ended.map(drop),
@@ -246,17 +249,17 @@ impl Buffer {
     }
 
     pub fn ask_to_stop(&self, py: Python<'_>, runner: &Arc<Runner>) {
-        let (items, room) = {
+        let (items, room, given_up) = {
             let mut state = lock(&self.state);
             state.stopped = true;
-            (std::mem::take(&mut state.items), state.room.take())
+            (std::mem::take(&mut state.items), state.room.take(), state.given_up)
         };
         drop(items);
         match (room, self.producing.get()) {
             (Some(room), _) => resume(py, runner, room),
             // The producer is fetching an item that nobody wants any more: its fetch is cancelled.
-            (None, Some(call)) => runner.ask_to_cancel(py, call),
-            (None, None) => {}
+            (None, Some(call)) if !given_up => runner.ask_to_cancel(py, call),
+            (None, _) => {}
         }
     }
 

@@ -219,7 +219,11 @@ impl IteratorBase {
     fn close_at(&self, object: &Bound<'_, PyAny>, binding: &Binding, target: Option<Target>) -> PyResult<()> {
         let py = object.py();
         if let (Some(buffer), Some(runner)) = (self.buffer.get(), binding.runner()) {
-            buffer.stop(py, runner, binding)?;
+            if let Err(error) = buffer.stop(py, runner, binding) {
+                // The last step comes after what the producer still does.
+                target.map_or_else(|| binding.end(py), |target| binding.end_with(py, target));
+                return Err(error);
+            }
             if binding.session.is_ending() {
                 // The producer's last fetch was cancelled, and that has ended what it iterated over.
                 return Ok(());

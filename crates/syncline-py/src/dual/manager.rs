@@ -208,7 +208,9 @@ impl ManagerBase {
                 signals::ended(py, Self::leave_again(slf, &binding, &error).and(Err(error)))
             }
             Err(error) => {
-                binding.end(py);
+                // If it goes on, as nobody waits for it any more, and enters all the same, it is left.
+                binding.session.on_shutdown(Self::closer(slf));
+                binding.end_by_closer(py);
                 this.usage.reset();
                 signals::ended(py, Err(error))
             }

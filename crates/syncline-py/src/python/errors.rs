@@ -92,6 +92,14 @@ pub fn nested(name: &str) -> PyErr {
     ))
 }
 
+/// For a step of an iterator, generator or manager whose caller has stopped waiting for the one before.
+pub fn step_under_way() -> PyErr {
+    PyRuntimeError::new_err(
+        "an earlier step of it is still cleaning up, which nobody waits for any more, after a second Ctrl-C or the end of \
+         cleanup_timeout; close it, or drop it, and begin a new one",
+    )
+}
+
 const SHUTTING_DOWN: &str = "the interpreter is shutting down and no loop can run any more; make the call earlier, \
                              for instance in a `with` block or a function registered with atexit";
 

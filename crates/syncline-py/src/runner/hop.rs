@@ -96,9 +96,23 @@ fn look_at_loop_here(py: Python<'_>, runner: &Runner, call: &Arc<Call>) {
 
 /// Waits for a call that was sent to that runner already.
 pub fn wait_for(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience: Patience) -> PyResult<Py<PyAny>> {
+    wait_by(py, runner, call, patience, Wait::begin(patience))
+}
+
+/// The same for a call that was told to end.
+pub fn wait_for_end(py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, patience: Patience) -> PyResult<Py<PyAny>> {
+    wait_by(py, runner, call, patience, Wait::begin_for_end(patience))
+}
+
+fn wait_by(
+    py: Python<'_>,
+    runner: &Arc<Runner>,
+    call: &Arc<Call>,
+    patience: Patience,
+    mut wait: Wait,
+) -> PyResult<Py<PyAny>> {
     let _masked = Masked::new();
     let _waiting = Waiting::begin(call, Some(&runner.node));
-    let mut wait = Wait::begin(patience);
     let _ = first_sleep(py, runner, call, patience, || Ok(()));
     to_the_end(py, &mut wait, runner, call, patience, None)
 }

@@ -136,10 +136,18 @@ impl Session {
             call.settle(py, Outcome::Raised(error));
             return None;
         }
-        if is_last && call.is_abandoned() && self.current_call().is_some() {
-            // The object was dropped while its producer is in the middle of a step: the last step comes after that one.
+        if self.current_call().is_some() {
+            // One step at a time (1). Whoever waited for the one under way has left: a second Ctrl-C, the end of its
+            // cleanup time, or the object was dropped while its producer is in the middle of a step.
+            if !is_last {
+                target.discard(py);
+                call.settle(py, Outcome::Raised(errors::step_under_way()));
+                return None;
+            }
+            // It comes after that one. Nobody waits for it, as that one was not to be waited for any more.
             self.on_shutdown(Closer::Last(target));
             self.end_after_this_step();
+            call.settle(py, Outcome::Returned(py.None()));
             return None;
         }
         Some(target)
