@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -13,6 +14,7 @@ import trio.testing
 
 import syncline
 from child import eventually
+from syncline import _trio
 from test_switch_watchdog import Reports, reports
 from waiting import in_time
 
@@ -191,3 +193,57 @@ def test_a_run_that_ends_by_itself_while_it_is_closed_is_no_error(caplog: pytest
         bridge.close()
         thread.join()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+def test_a_run_that_fails_inside_of_trio_is_replaced(scope: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Its calls raise RunnerClosedError, and the next one has a new run."""
+
+    async def fails() -> None:
+        raise ValueError
+
+    async def fails_in_a_task_of_the_run() -> None:
+        trio.lowlevel.spawn_system_task(fails)
+        await trio.sleep_forever()
+
+    async def answer() -> int:
+        await trio.lowlevel.checkpoint()
+        return 42
+
+    with syncline.Bridge(scope=scope, backend="trio") as bridge:
+        for _ in range(10):
+            with pytest.raises((syncline.RunnerClosedError, trio.Cancelled)):
+                bridge.run_sync(fails_in_a_task_of_the_run)
+            # The run may be on its way to its end.
+            assert eventually(lambda: answered(lambda: bridge.run_sync(answer)) == 42)
+    assert "the loop died" in caplog.text
+
+
+def answered(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (syncline.RunnerClosedError, trio.Cancelled):
+        return None
+
+
+def test_a_run_whose_socket_trio_has_closed_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So trio leaves a run that it has ended by an error of its own: its token doesn't say that it is over."""
+    loop = _trio.TrioLoop(1.0, switches=False)
+    runs = threading.Event()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    loop.call_soon_threadsafe(runs.set)
+    assert runs.wait(10)
+
+    def tell(*_: object, **__: object) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_trio, "tell_trio", tell)
+        assert loop.is_closed()
+        with pytest.raises(trio.RunFinishedError):
+            loop.call_soon_threadsafe(runs.set)
+    assert not loop.is_closed()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    assert loop.is_closed()

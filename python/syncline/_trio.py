@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 import trio
 
 from ._carriers import carry
-from ._core import Condition, Nestable, TaskFactory, note_trio_task, tell_trio
+from ._core import Condition, Nestable, RunnerClosedError, TaskFactory, note_trio_task, tell_trio
 from ._kinds import in_use
 
 if TYPE_CHECKING:
@@ -188,7 +188,10 @@ class TrioLoop:
             if token is None:
                 self._early.append(callback)
                 return
-        tell_trio(token, self._call, callback)
+        try:
+            tell_trio(token, self._call, callback)
+        except OSError as error:  # trio itself has failed, and closed the socket that wakes it
+            raise trio.RunFinishedError("the trio run has failed") from error
 
     def is_closed(self) -> bool:
         """Whether its run is over: a run can't be entered a second time."""
@@ -196,7 +199,7 @@ class TrioLoop:
             return False
         try:
             tell_trio(self._token, _nothing, idempotent=True)
-        except trio.RunFinishedError:
+        except (trio.RunFinishedError, OSError):  # OSError: as above
             return True
         return False
 
@@ -222,7 +225,13 @@ class TrioLoop:
         self._tasks.add(task)
         # A system task, as only `spawn_system_task` runs a task in the given context itself and not in a
         # copy.
-        trio.lowlevel.spawn_system_task(self._carry, task, name=repr(coroutine), context=context)
+        try:
+            trio.lowlevel.spawn_system_task(self._carry, task, name=repr(coroutine), context=context)
+        except RuntimeError as error:  # the run has failed, and takes no tasks any more
+            self._tasks.discard(task)
+            raise RunnerClosedError(
+                "the trio run has failed, and ends; the next call starts a new one"
+            ) from error
         return task
 
     async def _carry(self, task: Task) -> None:

@@ -150,8 +150,8 @@ impl Runner {
                 self.lose(py);
                 Ok(true)
             }
-            // Nothing is lost if the loop is closed: its end has settled every call.
-            Err(error) if self.is_closing() && error.is_instance_of::<PyException>(py) => {
+            // Nothing is lost if the loop is closed, or a trio run has died: its end settles every call.
+            Err(error) if error.is_instance_of::<PyException>(py) && (self.is_closing() || self.is_loop_closed(py)) => {
                 if !self.is_loop_closed(py) {
                     log::log(py, "error", "the loop could not be told that it is to close", Some(&error));
                 }
