@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from . import _raised
 from ._core import Condition, FutureBase
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
         error = super().exception()
         # An error without a traceback was never raised. It says that the bridge was closed, which its user
         # knows.
-        if error is not None and error.__traceback__ is not None:
+        if error is not None and _raised.traceback_of(error) is not None:
             logging.getLogger("syncline").error(
                 "an error of submit() was never retrieved: nobody called result() or exception() of its future",
-                exc_info=error,
+                exc_info=_raised.exc_info(error),
             )

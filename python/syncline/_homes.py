@@ -18,6 +18,7 @@ import time
 from asyncio import events
 from typing import TYPE_CHECKING, Any, Protocol
 
+from . import _raised
 from ._core import BridgeLoop
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Home:
         except BaseException as error:
             if waiter is None:
                 logging.getLogger("syncline").error(
-                    "the cleanup %s of an object failed", _name(call[0]), exc_info=error
+                    "the cleanup %s of an object failed", _name(call[0]), exc_info=_raised.exc_info(error)
                 )
             elif not waiter.done():
                 waiter.set_exception(error)

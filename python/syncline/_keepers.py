@@ -186,7 +186,9 @@ class Keeper:
                 self._error = _raised.with_traceback(error, _of_users(_raised.traceback_of(error)))
             elif not _is_cancellation(error):
                 what = "failed" if self._settled.is_set() else "could not be opened"
-                logging.getLogger("syncline").error("the resource %r %s", self.name, what, exc_info=error)
+                logging.getLogger("syncline").error(
+                    "the resource %r %s", self.name, what, exc_info=_raised.exc_info(error)
+                )
             elif self._settled.is_set():
                 logging.getLogger("syncline").warning("the resource %r was not closed in time", self.name)
         finally:
@@ -270,8 +272,8 @@ def _of_users(traceback: TracebackType | None) -> TracebackType | None:
 
 def _is_cancellation(error: BaseException) -> bool:
     trio = loaded_trio()
-    return isinstance(error, asyncio.CancelledError) or (
-        trio is not None and isinstance(error, trio.Cancelled)
+    return _raised.is_a(error, asyncio.CancelledError) or (
+        trio is not None and _raised.is_a(error, trio.Cancelled)
     )
 
 

@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 _slots: Any = vars(BaseException)
 
 
+def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
+    """`isinstance`, without asking the object: its class may answer questions for `__class__` by an error."""
+    return issubclass(type(value), kinds)
+
+
 def traceback_of(error: BaseException) -> TracebackType | None:
     """`error.__traceback__`."""
     found: TracebackType | None = _slots["__traceback__"].__get__(error)
     return found
+
+
+def exc_info(error: E) -> tuple[type[E], E, TracebackType | None]:
+    """What logging takes as `exc_info`, and would ask the error for."""
+    return type(error), error, traceback_of(error)
 
 
 def with_traceback(error: E, traceback: TracebackType | None) -> E:

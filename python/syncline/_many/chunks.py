@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from .._core import RunnerClosedError
 from .._futures import SafeFuture
 from .._lost import WorkerDiedError
-from .._raised import add_note
+from .._raised import add_note, is_a
 from . import program_end
 from .pools import (
     PoolExecutor,
@@ -233,14 +233,14 @@ class Chunks:
 
     def _lost(self, chunk: Chunk, error: BaseException) -> BaseException | None:
         """What to raise for a chunk without an answer; None if it, and what was lost with it, goes out again."""
-        is_death = isinstance(error, (BrokenExecutor, ProcessDiedError)) or type(error).__name__ in _DEATHS
+        is_death = is_a(error, (BrokenExecutor, ProcessDiedError)) or type(error).__name__ in _DEATHS
         if not is_death:
             add_note(
                 error,
                 f"raised by the executor, for {len(chunk.items)} items from {alone(chunk.items[0])!r} on",
             )
             return error
-        is_broken = isinstance(error, BrokenExecutor)
+        is_broken = is_a(error, BrokenExecutor)
         # A broken executor ends all of its futures, one after the other: some may not know yet.
         lost = [each for each in self._out if not _has_answer(each)] if is_broken else [chunk]
         # Those that were begun. Where workers leave no marks, as on other machines, it may be any of them.

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._core import is_of_handler, is_watched
 from .._nested import within
+from .._raised import exc_info, is_a
 from .progress import MapProgress
 from .tasks import END, error_of, following, here
 from .watched import watching
@@ -203,7 +204,7 @@ class Engine:
         except StopAsyncIteration:
             pass
         except (Exception, asyncio.CancelledError) as raised:
-            if self._is_closing and isinstance(raised, asyncio.CancelledError):
+            if self._is_closing and is_a(raised, asyncio.CancelledError):
                 raise
             error = raised  # also a cancellation of the source's own, such as that of a task which it awaits
         finally:
@@ -303,9 +304,8 @@ class Engine:
         call = self._running.pop(task)
         error = error_of(task)
         if self._is_closing:
-            is_raised = isinstance(error, KeyboardInterrupt) and is_of_handler(
-                error
-            )  # where the loop is driven
+            # Where the loop is driven.
+            is_raised = error is not None and is_a(error, KeyboardInterrupt) and is_of_handler(error)
             if error is not None and not (is_raised or task.cancelled() or call.is_dropped):
                 self._log(error, "a call")
             return
@@ -321,14 +321,14 @@ class Engine:
 
     def _log(self, error: BaseException, what: str) -> None:
         logging.getLogger("syncline").error(
-            "%s of %s() failed when it was cancelled", what, self._options.who, exc_info=error
+            "%s of %s() failed when it was cancelled", what, self._options.who, exc_info=exc_info(error)
         )
 
     def _settle(self, call: Call, error: BaseException | None) -> None:
         """Writes down how a call has ended, and what of it can be given out."""
         self._done += 1
         self._failed += error is not None
-        ends_all = error is not None and not isinstance(error, (Exception, asyncio.CancelledError))
+        ends_all = error is not None and not is_a(error, (Exception, asyncio.CancelledError))
         call.has_ended = True
         if error is None:
             assert call.task is not None

@@ -28,6 +28,7 @@ from .._core import Bridge, RunnerClosedError, is_of_handler
 from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
 from .._groups import check_function, name_of
+from .._raised import is_a
 from .tasks import Task, error_of, here
 from .watched import watching
 
@@ -290,14 +291,12 @@ class Group(DualContextManager["Group"]):
             if self._timeout is not None:
                 self._end_timer()
         errors, self._errors = self._errors, []
-        fatal = [error for error in errors if not isinstance(error, Exception)]
+        fatal = [error for error in errors if not is_a(error, Exception)]
         if fatal:
             raise fatal[0]
-        if exc_value is not None and not isinstance(exc_value, Exception):
+        if exc_value is not None and not is_a(exc_value, Exception):
             return False
-        if isinstance(exc_value, CancelledError) and (
-            errors or self._has_timed_out or self._was_told_to_cancel
-        ):
+        if is_a(exc_value, CancelledError) and (errors or self._has_timed_out or self._was_told_to_cancel):
             exc_value = (
                 None  # of a body that has waited for what was cancelled with the group: what counts is why
             )

@@ -8,10 +8,11 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from .. import _core
 from .._kinds import trio_here
+from .._raised import is_a
 from .._visible import awaited_by_this_task
 from .watched import Watch
 
@@ -114,7 +115,7 @@ def error_of(task: Task) -> BaseException | None:
         raised = task.exception()
     except asyncio.CancelledError as error:
         return error
-    return raised.error if isinstance(raised, Left) else raised
+    return cast("Left", raised).error if is_a(raised, Left) else raised
 
 
 async def _leaving(coroutine: Coroutine[Any, Any, Any]) -> Any:

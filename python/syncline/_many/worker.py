@@ -22,10 +22,10 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .._nested import within
-from .._raised import add_note, text_of
+from .._raised import add_note, is_a, text_of
 from .options import Options
 from .results import amapped
 from .tasks import END, following, here
@@ -144,7 +144,7 @@ async def _answer(job: Job, items: list[tuple[Any, ...]], lease: Path | None) ->
             while (step := await following(calls)) is not END:
                 (position, *_), result = step
                 results.append((position, result))
-                failed += job.return_exceptions and isinstance(result, Exception)
+                failed += job.return_exceptions and is_a(result, Exception)
         except StopAsyncIteration:
             pass
         except BaseException as error:
@@ -226,7 +226,7 @@ def _dumped_answer(answer: Answer, items: list[Any]) -> bytes:
     results, failed, error = answer
     if error is not None:
         error = _travelling(error)
-    results = [(at, _travelling(each) if isinstance(each, BaseException) else each) for at, each in results]
+    results = [(at, _travelling(each) if is_a(each, BaseException) else each) for at, each in results]
     try:
         return dumped(Answer(results, failed, error))
     except Exception:
@@ -259,5 +259,4 @@ def _travelling(error: BaseException) -> BaseException:
         )
     with suppress(Exception):  # a class that takes no notes would not take them where it arrives, either
         again.add_note(f"raised in process {os.getpid()} on {platform.node()}:\n{text}")
-    assert isinstance(again, BaseException)
-    return again
+    return cast("BaseException", again)
