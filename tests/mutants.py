@@ -279,7 +279,7 @@ MUTANTS = (
     Mutant(
         "a bridge that is made during a trace is not in it",
         RUST + "bridge/observing.rs",
-        "shared.loops.state.set(BridgeState::OBSERVED, tracing::is_wanted());",
+        "shared.loops.state.set(BridgeState::OBSERVED, recording::is_wanted());",
         "shared.loops.state.set(BridgeState::OBSERVED, false);",
         "tests/test_trace.py tests/test_trace_ends.py",
     ),

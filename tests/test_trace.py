@@ -278,6 +278,27 @@ def test_functions_of_all_kinds_have_their_names(tmp_path: Path, make_bridge: Ma
     assert calls == ["Session.fetch", "quick", "Session", "Session"]
 
 
+def test_a_type_has_its_name_beside_an_outcome_of_its_kind(tmp_path: Path, make_bridge: MakeBridge) -> None:
+    """A call of an exception's class, and one that raises it: two texts of one type."""
+    bridge = make_bridge()
+
+    async def raises() -> None:
+        raise LookupError
+
+    async def jobs() -> None:
+        await syncline.to_thread(LookupError)
+
+    with syncline.trace(tmp_path / "out.json"):
+        bridge.run_sync(jobs)
+        with pytest.raises(LookupError):
+            bridge.run_sync(raises)
+        bridge.run_sync(jobs)
+    found = trace_format.read(tmp_path / "out.json")
+    made = [one.args for _, one in found.named("LookupError", "worker")]
+    assert made == [{"function": "builtins.LookupError", "outcome": "returned"}] * 2
+    assert found.named(raises.__qualname__, "call")[0][1].args["outcome"] == "raised LookupError"
+
+
 @pytest.mark.parametrize(
     "builtin", [int, time.monotonic, "x".upper], ids=["a type", "a function", "a method"]
 )

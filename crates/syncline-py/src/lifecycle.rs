@@ -17,9 +17,9 @@ use crate::call::ends::wait_for_ends;
 use crate::python::main_end;
 use crate::python::names;
 use crate::python::process;
+use crate::python::recording;
 use crate::python::residents::{self, Resident};
 use crate::python::thread_end;
-use crate::python::tracing;
 use crate::switch::greenlets;
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
@@ -93,7 +93,7 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
     process::wait_until_none_is_inside(py, cleanup + Duration::from_secs(1));
     let ended = wait_for_ends(py, Vec::new(), own_thread, Instant::now());
     thread_end::run_now(py);
-    tracing::end_at_exit(py);
+    recording::end_at_exit(py);
     process::leave();
     process::wait_until_none_is_inside(py, Duration::from_secs(1));
     ended

@@ -14,13 +14,14 @@ use crate::coroutine::target::Target;
 use crate::python::per_process::{PerProcess, inherited};
 use crate::python::residents;
 use crate::python::spans::{self, Span};
-use crate::python::tracing::{self, Kind};
+use crate::python::{recorded_names, recording, tracing};
 use crate::runner::turns;
 use crate::switch::nest;
 use pyo3::prelude::*;
 use std::sync::Arc;
 use std::time::Instant;
 use syncline_core::sync::lock;
+use syncline_core::trace_events::Kind;
 use syncline_core::weak_list::WeakVec;
 
 /// The bridges of this process.
@@ -28,14 +29,14 @@ static ALL: PerProcess<WeakVec<Shared>> = PerProcess::new();
 
 /// Adds a new bridge.
 pub fn remember(shared: &Arc<Shared>) {
-    shared.loops.state.set(BridgeState::OBSERVED, tracing::is_wanted());
+    shared.loops.state.set(BridgeState::OBSERVED, recording::is_wanted());
     lock(ALL.get(inherited)).add(Arc::downgrade(shared));
 }
 
 /// Tells all bridges whether anyone looks at their calls.
 fn tell_all() {
-    let is_wanted = tracing::is_on() || spans::are_made();
-    tracing::set_wanted(is_wanted);
+    let is_wanted = recording::is_on() || spans::are_made();
+    recording::set_wanted(is_wanted);
     let known = lock(ALL.get(inherited)).alive();
     for shared in known {
         shared.loops.state.set(BridgeState::OBSERVED, is_wanted);
@@ -44,7 +45,7 @@ fn tell_all() {
 
 /// For a forked child, which records no trace.
 pub fn after_fork() {
-    tracing::after_fork();
+    recording::after_fork();
     tell_all();
 }
 
@@ -52,7 +53,7 @@ pub fn after_fork() {
 #[pyfunction]
 #[pyo3(signature = (path, process, now, /))]
 pub fn begin_trace(py: Python<'_>, path: &str, process: &str, now: u64) -> PyResult<u64> {
-    let number = tracing::begin(path, process, now)?;
+    let number = recording::begin(path, process, now)?;
     tell_all();
     residents::event_loops(py).iter().for_each(turns::watch);
     Ok(number)
@@ -62,7 +63,7 @@ pub fn begin_trace(py: Python<'_>, path: &str, process: &str, now: u64) -> PyRes
 #[pyfunction]
 #[pyo3(signature = (number, /))]
 pub fn end_trace(py: Python<'_>, number: u64) -> PyResult<Option<u64>> {
-    let ended = tracing::end(py, number);
+    let ended = recording::end(py, number);
     if !matches!(ended, Ok(None)) {
         tell_all();
         residents::event_loops(py).iter().for_each(turns::leave);
@@ -74,7 +75,7 @@ pub fn end_trace(py: Python<'_>, number: u64) -> PyResult<Option<u64>> {
 #[pyfunction]
 #[pyo3(signature = (number, /))]
 pub fn trace_lost(number: u64) -> Option<u64> {
-    tracing::lost(number)
+    recording::lost(number)
 }
 
 /// From now on `maker` is told of each call that sync code waits for; None: nobody is.
@@ -97,14 +98,16 @@ impl Shared {
     ) -> PyResult<Py<PyAny>> {
         let py = object.py();
         let (target, span) = target.with(py, Span::begin(object, "run_sync", Some(&self.name)))?;
-        let begun = Instant::now();
+        let begun = self.loops.hops.as_ref().map(|_| Instant::now());
         let placed = target.with(py, place());
         let result = placed.and_then(|(target, (place, patience))| {
             let is_hop = matches!(&place, Place::Runner(_));
             let result = match place {
                 Place::InTask(strand) => self.nested(object, |id, trace| {
                     let kind = |parks| if parks { Kind::Parked } else { Kind::Resumed };
-                    let parks = |parks| tracing::note(trace, kind(parks), id, 0, 0);
+                    let parks = |parks| {
+                        tracing::note(trace, kind(parks), id, 0, 0);
+                    };
                     nest::run_watched(py, &self.terms, &strand, target, patience.timeout, parks)
                 }),
                 Place::Away(_) => self.nested(object, |_, _| self.execute(py, place, target, patience)),
@@ -127,7 +130,7 @@ impl Shared {
         is_hop: bool,
         step: impl FnOnce() -> PyResult<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let begun = Instant::now();
+        let begun = self.loops.hops.as_ref().map(|_| Instant::now());
         let result = if blocks { self.blocking(object, step) } else { self.nested(object, |_, _| step()) };
         if is_hop && blocks {
             self.measure(begun);
@@ -135,8 +138,9 @@ impl Shared {
         result
     }
 
-    fn measure(&self, begun: Instant) {
-        if let Some(hops) = &self.loops.hops {
+    /// `begun` is known if it is to be measured.
+    fn measure(&self, begun: Option<Instant>) {
+        if let Some((hops, begun)) = self.loops.hops.as_ref().zip(begun) {
             hops.add(begun.elapsed());
         }
     }
@@ -153,7 +157,7 @@ impl Shared {
         object: &Bound<'_, PyAny>,
         call: impl FnOnce(u64, u64) -> PyResult<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let trace = tracing::number();
+        let trace = recording::number();
         if trace == 0 {
             return call(0, 0);
         }
@@ -164,7 +168,7 @@ impl Shared {
         });
         let (id, text) = tracing::begin_nested(trace, id, object, &self.name);
         let result = call(id, trace);
-        let outcome = tracing::outcome(object.py(), result.as_ref());
+        let outcome = recorded_names::outcome(object.py(), result.as_ref());
         tracing::note(trace, Kind::NestedEnd, id, text, outcome);
         result
     }

@@ -18,9 +18,9 @@ use super::taker::{self, Promised, Taker};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
+use crate::python::recording;
 use crate::python::signals;
 use crate::python::threads::thread_key;
-use crate::python::tracing;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::any::Any;
@@ -97,7 +97,7 @@ impl Call {
             errands: OnceLock::new(),
             stats: Arc::clone(stats),
         });
-        if tracing::is_on()
+        if recording::is_on()
             && let Some(call) = Arc::get_mut(&mut call)
         {
             call.observe();
@@ -108,7 +108,7 @@ impl Call {
     #[cold]
     fn observe(&mut self) {
         self.progress = AtomicU8::new(OBSERVED);
-        let observed = Observed::new(tracing::number(), self.taker.sent_by());
+        let observed = Observed::new(recording::number(), self.taker.sent_by());
         self.extras = OnceLock::from(Extras::of_observed(observed));
     }
 

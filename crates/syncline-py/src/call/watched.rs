@@ -3,14 +3,14 @@
 
 use super::observed::Observed;
 use crate::python::spans::{Detached, Span};
-use crate::python::tracing;
+use crate::python::{recorded_names, recording};
 use pyo3::prelude::*;
 use syncline_core::sync::{Mutex, replace, take};
 
 /// Whether anybody looks at calls.
 #[pyfunction]
 pub fn is_watched() -> bool {
-    tracing::is_wanted()
+    recording::is_wanted()
 }
 
 #[pyclass(frozen, module = "syncline._core")]
@@ -26,8 +26,8 @@ impl WatchedCall {
     /// For a call of that function, which is about to begin. `kind` is what has made it.
     #[new]
     fn new(function: Bound<'_, PyAny>, kind: String) -> Self {
-        let number = tracing::number();
-        let observed = (number != 0).then(|| Observed::made_here(number, &kind, tracing::function(&function)));
+        let number = recording::number();
+        let observed = (number != 0).then(|| Observed::made_here(number, &kind, recorded_names::function(&function)));
         Self { function: function.unbind(), kind, observed, span: Mutex::default() }
     }
 

@@ -18,6 +18,8 @@ pub mod names;
 pub mod once;
 pub mod per_process;
 pub mod process;
+pub mod recorded_names;
+pub mod recording;
 pub mod references;
 pub mod residents;
 pub mod signals;

@@ -7,6 +7,7 @@
 use crate::python::asyncgen_hooks;
 use crate::python::log;
 use crate::python::once::intern;
+use crate::python::recording;
 use crate::python::signals;
 use crate::python::tracing;
 #[cfg(target_os = "linux")]
@@ -27,7 +28,7 @@ struct TurnNotes {
 
 impl TurnNotes {
     fn new() -> Self {
-        Self { trace: tracing::number(), since: AtomicU64::new(0) }
+        Self { trace: recording::number(), since: AtomicU64::new(0) }
     }
 
     fn end(&self) {
@@ -42,7 +43,7 @@ impl TurnNotes {
     fn between<T>(&self, ask: impl FnOnce() -> T) -> T {
         self.end();
         let found = ask();
-        self.since.store(tracing::now(self.trace), Relaxed);
+        self.since.store(tracing::begin_turn(), Relaxed);
         found
     }
 }
@@ -124,7 +125,7 @@ impl OwnTurnWatcher {
 
 /// Has the loop's turns noted, if a trace is recorded and the loop is one of asyncio's kind.
 pub fn watch(event_loop: &Bound<'_, PyAny>) {
-    if !tracing::is_on() {
+    if !recording::is_on() {
         return;
     }
     let py = event_loop.py();
@@ -138,7 +139,7 @@ pub fn watch(event_loop: &Bound<'_, PyAny>) {
 
 /// The loop stops turning for now, and its thread goes on with something else: so its last turn is over.
 fn end_turn(event_loop: &Bound<'_, PyAny>) {
-    if !tracing::is_on() {
+    if !recording::is_on() {
         return;
     }
     let py = event_loop.py();

@@ -12,7 +12,7 @@ use crate::python::context::Entered;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::intern;
-use crate::python::tracing;
+use crate::python::recorded_names;
 use crate::switch::kinds::StrandId;
 use crate::switch::nest;
 use crate::switch::parked::LayerView;
@@ -65,7 +65,7 @@ impl Execution {
     pub fn new(call: Arc<Call>, target: Target, owner: Owner) -> Self {
         let nests = AtomicBool::new(nest::strands_here());
         if let Some(observed) = call.observed() {
-            observed.name(|| Python::attach(|py| tracing::function(target.object(py))));
+            observed.name(|| Python::attach(|py| recorded_names::function(target.object(py))));
         }
         Self { call, strand: Strand::new(Driven::new(target), owner), nests, awaited: Mutex::new(None) }
     }

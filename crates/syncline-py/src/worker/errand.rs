@@ -17,7 +17,7 @@ use crate::python::context::{self, Carried};
 use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::tracing;
+use crate::python::recording;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -142,7 +142,7 @@ impl Operation for ToCaller {
     fn begin(&self, py: Python<'_>, inbox: Arc<Inbox>) -> PyResult<Started> {
         let _ = self.inbox.set(inbox);
         let watch = match &*lock(&self.todo) {
-            Some(todo) if tracing::is_wanted() => Some(todo.function.clone_ref(py)),
+            Some(todo) if recording::is_wanted() => Some(todo.function.clone_ref(py)),
             _ => None,
         };
         let watch = watch.map(|function| Watching::begin(function.bind(py), "to_caller")).transpose()?;

@@ -35,13 +35,13 @@ impl WorkExtras {
 
     /// It has ended.
     #[cold]
-    pub fn end(self, py: Python<'_>, outcome: Option<Outcome>) -> Option<Outcome> {
+    pub fn end(&mut self, py: Python<'_>, outcome: Option<Outcome>) -> Option<Outcome> {
         if self.is_in_anyio
             && let Err(error) = leave_anyio(py)
         {
             error.write_unraisable(py, None);
         }
-        let Some(watch) = self.watch else { return outcome };
+        let Some(watch) = self.watch.take() else { return outcome };
         let result = watch.end(py, outcome?.into_result());
         Some(result.map_or_else(Outcome::Raised, Outcome::Returned))
     }

@@ -27,7 +27,7 @@ use crate::python::process;
 use crate::python::signals;
 use crate::python::spans::Span;
 use crate::python::surroundings::ANYIO;
-use crate::python::tracing;
+use crate::python::{recording, tracing};
 use crate::runner::arrival::Arrival;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
@@ -69,7 +69,7 @@ pub fn from_thread(
     }
     let target = Target::from_function("from_thread", r#fn, args, kwargs)?;
     let patience = Patience { begun: Instant::now(), timeout: None, cleanup: CLEANUP, stall_after: None };
-    if tracing::is_wanted() {
+    if recording::is_wanted() {
         return observed(r#fn, target, |target| run_there(py, &sender, target, patience, true, &Arc::default()));
     }
     run_there(py, &sender, target, patience, true, &Arc::default())

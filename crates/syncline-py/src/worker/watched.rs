@@ -4,8 +4,9 @@
 use crate::call::outcome::cancelled_error;
 use crate::python::errors;
 use crate::python::spans::{Detached, Span};
-use crate::python::tracing::{self, Kind};
+use crate::python::{recorded_names, recording, tracing};
 use pyo3::prelude::*;
+use syncline_core::trace_events::Kind;
 
 /// Begun by the task before it copies its context, so that the copy has the span in it.
 pub struct Watching<'py> {
@@ -19,7 +20,7 @@ impl<'py> Watching<'py> {
     #[cold]
     pub fn begin(function: &Bound<'py, PyAny>, kind: &str) -> PyResult<Self> {
         let span = Span::begin(function, kind, None)?;
-        let trace = tracing::number();
+        let trace = recording::number();
         if trace == 0 {
             return Ok(Self { span, trace, id: 0, text: 0 });
         }
@@ -51,7 +52,7 @@ impl WorkWatch {
     /// It has returned, or raised.
     pub fn end<T>(mut self, py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
         if self.trace != 0 {
-            tracing::note(self.trace, Kind::JobEnd, self.id, self.text, tracing::outcome(py, result.as_ref()));
+            tracing::note(self.trace, Kind::JobEnd, self.id, self.text, recorded_names::outcome(py, result.as_ref()));
         }
         match self.span.take() {
             Some(span) => span.end(py, result),

@@ -25,8 +25,8 @@ use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::recording;
 use crate::python::surroundings::{ANYIO, LOOK_AT_TASK};
-use crate::python::tracing;
 use crate::runner::arrival::Arrival;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -141,7 +141,7 @@ impl Work {
 
     fn prepare(&self, py: Python<'_>) -> PyResult<()> {
         let Some((function, args, kwargs)) = take(&self.function) else { return Ok(()) };
-        let watch = tracing::is_wanted().then(|| Watching::begin(function.bind(py), "to_thread")).transpose()?;
+        let watch = recording::is_wanted().then(|| Watching::begin(function.bind(py), "to_thread")).transpose()?;
         // The mark `origin` is inherited by all that the function calls, and by the tasks that it starts.
         let (carried, origin) = (Carried::fresh(py)?, Variable::new(names::origin(py)?));
         let is_marked = carried.has(origin)?;
@@ -177,6 +177,15 @@ impl Work {
         begun
     }
 
+    #[cold]
+    fn end_extras(&self, py: Python<'_>, outcome: Option<Outcome>) -> Option<Outcome> {
+        let mut extras = take(&self.extras)?;
+        let outcome = extras.end(py, outcome);
+        // They go with the rest, in the thread that has made them: memory of other threads is slow to free.
+        drop(replace(&self.extras, Some(extras)));
+        outcome
+    }
+
     /// What is to run, unless it was taken (by 1).
     fn take_payload(&self) -> Option<Payload> {
         take(&self.payload)
@@ -193,7 +202,7 @@ impl Work {
     /// loop.
     fn end_job(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Vec<InQueue>, Option<Notice>) {
         let outcome = match self.progress.swap(ENDED, SeqCst) {
-            BEGUN_WITH_EXTRAS => take(&self.extras).and_then(|extras| extras.end(py, outcome)),
+            BEGUN_WITH_EXTRAS => self.end_extras(py, outcome),
             _ => outcome,
         };
         drop(replace(&self.outcome, outcome));
