@@ -170,6 +170,23 @@ def test_a_worker_runs_its_job_in_a_slice_to_which_an_arrow_leads(
     assert arrow[0] == ("s", "shop")
 
 
+def test_work_that_a_task_of_another_loop_sends_starts_from_a_slice(tmp_path: Path) -> None:
+    """Its steps are none of ours, and viewers show no arrow that begins outside of slices."""
+
+    async def main() -> None:
+        await syncline.to_thread(time.monotonic)
+
+    with syncline.trace(tmp_path / "out.json"):
+        asyncio.run(main())
+    found = trace_format.read(tmp_path / "out.json")
+    ((thread, sent),) = found.named("monotonic", "sent")
+    assert thread == threading.current_thread().name
+    assert sent.args == {"function": "time.monotonic"}
+    ((worker, _),) = found.named("monotonic", "worker")
+    (arrow,) = sent.arrows
+    assert found.arrows[arrow["id"]] == [("s", thread), ("f", worker)]
+
+
 def test_the_thread_that_waits_shows_what_its_coroutine_has_it_run(
     tmp_path: Path, make_bridge: MakeBridge
 ) -> None:

@@ -1,8 +1,8 @@
 """The rules of the Trace Event Format, by which tests look at what `syncline.trace` writes.
 
 They are those of Google's document of that name (https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU),
-with its chapters in brackets, and stricter in one thing: arrows have to begin and end in slices, as viewers show no
-others.
+with its chapters in brackets, and stricter in two things: arrows have to begin and end in slices, as viewers show no
+others, and in those that Perfetto takes them for (its slice_tracker.cc and flow_tracker.cc).
 """
 
 from __future__ import annotations
@@ -148,8 +148,10 @@ def _slices(events: list[Event], may_be_open: bool) -> list[Slice]:
     found: list[Slice] = []
     stack: list[Slice] = []
     for event in events:
+        has_ended = False
         while stack and stack[-1].end is not None and stack[-1].end < event["ts"]:
-            stack.pop()  # a complete event
+            # A turn has ended before it is known that it was one.
+            has_ended |= stack.pop().category != "loop"  # a complete event
         outer = stack[-1] if stack else None
         match event["ph"]:
             case "B" | "X":
@@ -168,6 +170,8 @@ def _slices(events: list[Event], may_be_open: bool) -> list[Slice]:
                 stack.pop()
             case _:
                 assert outer is not None, event
+                # Perfetto sees a complete event end when the next slice begins or ends: until then arrows are its.
+                assert not has_ended, event
                 outer.arrows.append(event)
     if not may_be_open:
         assert all(one.end is not None for one in found), found

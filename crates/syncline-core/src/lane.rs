@@ -29,6 +29,7 @@ pub const MOST: usize = 128;
 pub const MOST: usize = 2;
 
 struct Chunk {
+    // On the heap from the first: a thread may have a stack of 32 KB.
     words: Box<[[AtomicU64; Record::WORDS]]>,
     count: AtomicUsize,
 }
@@ -50,8 +51,10 @@ pub struct Lane {
 
 /// What both sides have.
 pub struct Notes {
-    /// As events have it: `trace_events::thread_part`.
+    /// As events have it: `trace_pen::thread_part`.
     pub thread: String,
+    /// The writer's own: how many slices of the thread have begun in the file, and have not ended.
+    pub depth: AtomicUsize,
     unread: Mutex<Unread>,
     lost: AtomicU64,
     writer: Thread,
@@ -71,7 +74,8 @@ impl Lane {
     pub fn new(thread: String, writer: Thread) -> Self {
         let chunk = Chunk::new();
         let unread = Mutex::new(Unread { chunks: VecDeque::from([Arc::clone(&chunk)]), read: 0, spare: Vec::new() });
-        Self { notes: Arc::new(Notes { thread, unread, lost: AtomicU64::new(0), writer }), chunk, count: 0 }
+        let notes = Notes { thread, depth: AtomicUsize::new(0), unread, lost: AtomicU64::new(0), writer };
+        Self { notes: Arc::new(notes), chunk, count: 0 }
     }
 
     pub fn notes(&self) -> &Arc<Notes> {
@@ -83,7 +87,8 @@ impl Lane {
         if self.count == SIZE && !self.go_on() {
             return;
         }
-        for (word, value) in self.chunk.words[self.count].iter().zip(record.to_words()) {
+        let words = &self.chunk.words[self.count];
+        for (word, value) in words.iter().zip(record.to_words()) {
             word.store(value, Relaxed);
         }
         self.count += 1;

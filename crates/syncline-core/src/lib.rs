@@ -26,5 +26,6 @@ pub mod stats;
 pub mod sync;
 pub mod trace;
 pub mod trace_events;
+pub mod trace_pen;
 pub mod waits;
 pub mod weak_list;

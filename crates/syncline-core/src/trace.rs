@@ -1,7 +1,7 @@
 //! A trace: what many threads do, written into a file while they do it.
 //!
 //! Each thread notes records in a [`lane`](crate::lane) of its own. A thread of ours, the writer, empties the lanes twenty
-//! times a second or when one is half full, and writes what they say ([`trace_events`](crate::trace_events)).
+//! times a second or when one is half full, and writes what they say ([`trace_pen`](crate::trace_pen)).
 //!
 //! Invariants:
 //! 1. The file is a JSON array at any time, but for its end: what reads such files can do without the bracket there.
@@ -12,7 +12,8 @@ use crate::lane::{Lane, Notes};
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Mutex, lock, take};
-use crate::trace_events::{Pen, Record, Text, quoted, thread_part};
+use crate::trace_events::{Record, Text, quoted};
+use crate::trace_pen::{Pen, thread_part};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -21,8 +22,14 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 const EVERY: Duration = Duration::from_millis(50);
-/// So many bytes are written at once: what is in the processor's cache is written in half the time.
-const MOST_AT_ONCE: usize = 1 << 16;
+/// So many bytes are written at once: what is in the processor's cache is written in half the time. And up to a multiple of
+/// so many in the file, as whole pages take the kernel two thirds of what parts of them do.
+const AT_ONCE: usize = 1 << 17;
+/// The writer works for about so long at once, and then makes a pause: less than the half of what tells threads that hand
+/// over to each other that others want the core ([`spin`](crate::spin)). They kept apart for thousands of calls then, which
+/// took them more time than the writer did.
+const LONGEST: Duration = Duration::from_micros(80);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a trace and its writer share.
 struct Recording {
@@ -43,7 +50,6 @@ impl Recording {
 }
 
 pub struct Trace {
-    begun: Instant,
     shared: Arc<Recording>,
     writer: Thread,
     end: Mutex<Option<JoinHandle<io::Result<()>>>>,
@@ -53,7 +59,6 @@ impl Trace {
     /// Begins a trace of this process, which is `name`, into the file. `now` is the time in nanoseconds, on whatever
     /// clock the file is to have.
     pub fn begin(file: File, name: &str, now: u64) -> io::Result<Self> {
-        let begun = Instant::now();
         let pid = std::process::id();
         let shared = Arc::new(Recording {
             pid,
@@ -68,14 +73,19 @@ impl Trace {
         });
         let writing = Arc::clone(&shared);
         let end = thread::Builder::new().name("syncline-trace".to_owned()).spawn(move || {
-            Writer { shared: writing, file, texts: Vec::new(), pen: Pen::new(now), failed: None }.run()
+            Writer {
+                shared: writing,
+                file,
+                length: 0,
+                since: Instant::now(),
+                hurries: false,
+                texts: Vec::new(),
+                pen: Pen::new(now),
+                failed: None,
+            }
+            .run()
         })?;
-        Ok(Self { begun, shared, writer: end.thread().clone(), end: Mutex::new(Some(end)) })
-    }
-
-    /// Nanoseconds since it began.
-    pub fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        Ok(Self { shared, writer: end.thread().clone(), end: Mutex::new(Some(end)) })
     }
 
     /// A lane for the calling thread, which has this number and this name.
@@ -118,6 +128,11 @@ impl Trace {
 struct Writer {
     shared: Arc<Recording>,
     file: File,
+    /// How many bytes it has, modulo `AT_ONCE`.
+    length: usize,
+    /// When it began to work, and whether somebody has woken it for that: a thread whose lane fills, or who ends the trace.
+    since: Instant,
+    hurries: bool,
     /// A copy of what is known so far.
     texts: Vec<Arc<Text>>,
     pen: Pen,
@@ -133,31 +148,48 @@ impl Writer {
             if is_last {
                 return self.finish();
             }
-            self.write_out();
-            thread::park_timeout(EVERY);
+            self.write_out(self.pen.written().len());
+            // A pause may have taken what would have woken it.
+            if !self.shared.ending.load(Acquire) {
+                self.sleep(EVERY);
+            }
         }
     }
 
-    /// After an error nothing is written any more. The lanes are emptied all the same, and the file stays open until
-    /// the end: a forked child closes its descriptor by number.
-    fn write_out(&mut self) {
+    /// Writes so many bytes of what the pen has. After an error nothing is written any more. The lanes are emptied all the
+    /// same, and the file stays open until the end: a forked child closes its descriptor by number.
+    fn write_out(&mut self, count: usize) {
         if self.failed.is_none() {
-            self.failed = self.file.write_all(&self.pen.out).and_then(|()| self.file.flush()).err();
+            self.failed = self.file.write_all(&self.pen.written()[..count]).and_then(|()| self.file.flush()).err();
         }
-        self.pen.out.clear();
+        self.length = (self.length + count) % AT_ONCE;
+        self.pen.forget(count);
+    }
+
+    fn sleep(&mut self, span: Duration) {
+        let begun = Instant::now();
+        thread::park_timeout(span);
+        self.since = Instant::now();
+        self.hurries = self.since - begun < span;
     }
 
     fn empty_lanes(&mut self) {
         let lanes = lock(&self.shared.lanes).clone();
         // After the lanes: whoever has a lane has told its name.
-        self.pen.out.extend_from_slice(take(&self.shared.news).as_bytes());
+        self.pen.add(&take(&self.shared.news));
         for lane in &lanes {
+            self.pen.begin_thread(lane.depth.load(Relaxed));
             lane.read(|record| {
                 self.write(&lane.thread, &record);
-                if self.pen.out.len() >= MOST_AT_ONCE {
-                    self.write_out();
+                let count = AT_ONCE - self.length;
+                if self.pen.written().len() >= count {
+                    self.write_out(count);
+                    if !self.hurries && self.since.elapsed() > LONGEST {
+                        self.sleep(PAUSE);
+                    }
                 }
             });
+            lane.depth.store(self.pen.depth(), Relaxed);
         }
         drop(lanes);
         // A lane that nobody else has is an ended thread's; `get_mut` sees all that the thread has noted.
@@ -187,12 +219,11 @@ impl Writer {
     fn finish(mut self) -> io::Result<()> {
         let pid = self.shared.pid;
         let lost = self.shared.count_lost();
-        let _ = write!(
-            self.pen.out,
+        self.pen.add(&format!(
             "{{\"ph\":\"M\",\"name\":\"process_labels\",\"pid\":{pid},\"tid\":{pid},\"args\":{{\"labels\":\"{lost} records \
              lost\"}}}}\n]\n"
-        );
-        self.write_out();
+        ));
+        self.write_out(self.pen.written().len());
         self.failed.map_or(Ok(()), Err)
     }
 }
@@ -220,7 +251,7 @@ mod tests {
         let trace = Trace::begin(file, "program", 0).expect("a thread can be started");
         let text = trace.text(Text::new("f", "m.f"));
         let mut lane = trace.lane(7, "a thread");
-        lane.note(Record { kind: Kind::Step, at: trace.now(), id: 3, text, other: 0 });
+        lane.note(Record { kind: Kind::Step, at: 5, id: 3, text, other: 0 });
         trace.end().expect("the file can be written");
         assert_eq!(trace.lost(), 0);
         let found = read(&path);
@@ -240,5 +271,24 @@ mod tests {
         trace.end().expect("the file can be written");
         assert!(lock(&trace.shared.lanes).is_empty());
         assert_eq!(read(&path).matches("\"ph\":\"E\"").count(), 3);
+    }
+
+    #[test]
+    fn what_is_written_in_parts_is_whole() {
+        let (path, file) = file("parts");
+        let trace = Trace::begin(file, "program", 0).expect("a thread can be started");
+        let mut lane = trace.lane(7, "a thread");
+        let steps = 3 * AT_ONCE as u64 / 100;
+        for number in 0..steps {
+            lane.note(Record { kind: Kind::Step, at: 2 * number, id: number, text: 0, other: 0 });
+            lane.note(Record { kind: Kind::StepEnd, at: 2 * number + 1, id: number, text: 0, other: 0 });
+        }
+        trace.end().expect("the file can be written");
+        let found = read(&path);
+        assert!(found.lines().skip(1).all(|line| line == "]" || line.starts_with('{') && line.ends_with(['}', ','])));
+        let count = |phase: &str| found.matches(&format!("\"ph\":\"{phase}\"")).count() as u64;
+        // Where a part ended in the middle of a step, that one has two events.
+        assert!(count("E") == count("B") && count("B") as usize <= found.len() / AT_ONCE + 1, "{}", count("B"));
+        assert_eq!((count("X") + count("B"), count("t")), (steps, steps));
     }
 }
