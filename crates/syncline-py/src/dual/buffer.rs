@@ -11,7 +11,6 @@
 //! 3. The lock is never held while Python code runs.
 
 use super::binding::Binding;
-use crate::bridge::remote::GoesOn;
 use crate::call::outcome::{Outcome, cancelled_here, is_cancelled};
 use crate::call::state::Call;
 use crate::call::taker::Taker;
@@ -27,7 +26,6 @@ use crate::runner::state::{Job, Runner};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
 use crate::task::session::Session;
 use crate::task::start::RunIn;
-use crate::worker::awaiting::Pending;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
@@ -41,6 +39,13 @@ const LONGEST_RUN: usize = 256;
 /// In a buffer for so few items the producer is woken whenever there is room: who asks for a small buffer has items
 /// that take long to fetch, so that a wake-up for each is cheap in comparison.
 const SMALL: usize = 16;
+
+/// What somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    Item,
+    End,
+}
 
 enum End {
     Exhausted,
@@ -72,6 +77,10 @@ pub struct Buffer {
 impl Buffer {
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, state: Mutex::default(), producing: OnceLock::new() })
+    }
+
+    pub fn has_producer(&self) -> bool {
+        self.producing.get().is_some()
     }
 
     /// Whether nothing is left, nor will come.
@@ -176,24 +185,24 @@ impl Buffer {
     fn wait(&self, py: Python<'_>, runner: &Arc<Runner>, binding: &Binding) -> PyResult<()> {
         let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
         self.follow(py, binding, &call)?;
-        if !self.tell(py, &call, |state| state.items.is_empty()) {
+        if !self.tell(py, &call, Expected::Item) {
             return Ok(());
         }
         binding.wait(py, runner, &call, || wait_for(py, runner, &call, binding.shared.patience(None))).map(drop)
     }
 
     /// What waits for the producer goes where that goes, if it does before its first step.
-    fn follow(&self, py: Python<'_>, binding: &Binding, call: &Arc<Call>) -> PyResult<()> {
+    pub fn follow(&self, py: Python<'_>, binding: &Binding, call: &Arc<Call>) -> PyResult<()> {
         binding.shared.note_origin(py, call)?;
         self.producing.get().into_iter().for_each(|producing| moving::follow(producing, call));
         Ok(())
     }
 
-    /// Has the call settled by the next item or the end. False if `awaits` says no, or the end is there.
-    fn tell(&self, py: Python<'_>, call: &Arc<Call>, awaits: impl FnOnce(&State) -> bool) -> bool {
+    /// Has the call settled by the next item or the end. False if that is there; of items, if it waits for one.
+    pub fn tell(&self, py: Python<'_>, call: &Arc<Call>, expected: Expected) -> bool {
         let task = {
             let mut state = lock(&self.state);
-            if !awaits(&state) || state.end.is_some() {
+            if state.end.is_some() || (expected == Expected::Item && !state.items.is_empty()) {
                 return false;
             }
             state.waiter = Some(Arc::clone(call));
@@ -215,26 +224,6 @@ impl Buffer {
             Err(error) if is_cancelled(py, &error) && !runner.is_closing() => Some(Err(cancelled_here(py))),
             Err(error) => Some(Err(explained(py, runner, error))),
         }
-    }
-
-    /// What async code on another loop awaits for the next item.
-    pub fn item_there(self: &Arc<Self>, binding: &Arc<Binding>) -> Pending {
-        self.there(binding, Expected::Item)
-    }
-
-    /// The same for the end of the producer, which is asked to stop. `None` if there is no producer.
-    pub fn stop_there(self: &Arc<Self>, py: Python<'_>, binding: &Arc<Binding>) -> Option<Pending> {
-        let runner = binding.runner().filter(|_| self.producing.get().is_some())?;
-        self.ask_to_stop(py, runner);
-        Some(self.there(binding, Expected::End))
-    }
-
-    fn there(self: &Arc<Self>, binding: &Arc<Binding>, expected: Expected) -> Pending {
-        binding.shared.remote_result(Arc::new(There {
-            buffer: Arc::clone(self),
-            binding: Arc::clone(binding),
-            expected,
-        }))
     }
 
     /// Ends the producer and waits for its end. Items that are there are dropped.
@@ -284,41 +273,6 @@ impl Buffer {
         drop(freed);
         if let Some(waiter) = waiter {
             waiter.settle(py, Outcome::Returned(py.None()));
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    Item,
-    End,
-}
-
-/// What async code on another loop awaits of the buffer.
-struct There {
-    buffer: Arc<Buffer>,
-    binding: Arc<Binding>,
-    expected: Expected,
-}
-
-impl GoesOn for There {
-    fn runner(&self) -> PyResult<&Arc<Runner>> {
-        self.binding.runner().ok_or_else(errors::shutting_down)
-    }
-
-    fn wait_by(&self, py: Python<'_>, call: &Arc<Call>) -> bool {
-        if let Err(error) = self.buffer.follow(py, &self.binding, call) {
-            signals::keep_unless_exception(py, error);
-        }
-        self.buffer.tell(py, call, |state| self.expected == Expected::End || state.items.is_empty())
-    }
-
-    fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.expected {
-            Expected::End => Ok(py.None()),
-            Expected::Item => {
-                self.buffer.take_there(py, &self.binding).unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(())))
-            }
         }
     }
 }
@@ -459,6 +413,21 @@ impl Producer {
         };
         if let Some(waiter) = waiter {
             waiter.suspended_in(task.into_bound(py));
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if lock(&self.buffer.state).end.is_none() {
+            // Its loop has refused it, or has left it behind.
+            errors::in_destructor(|py| {
+                let (runner, name) = (&self.runner, &self.runner.name);
+                let is_gone = runner.is_closing();
+                let unheard = || errors::unheard(py, name, runner.event_loop(py));
+                let error = if is_gone { errors::closed_meanwhile(py, name) } else { unheard() };
+                self.buffer.end(py, End::Failed(error));
+            });
         }
     }
 }

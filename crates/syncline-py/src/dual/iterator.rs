@@ -1,5 +1,6 @@
 //! `for` and `async for` over one object.
 
+use super::ahead::{item_there, stop_there};
 use super::binding::{Binding, Position};
 use super::buffer::{Buffer, Supply};
 use super::usage::Usage;
@@ -417,14 +418,14 @@ impl IteratorBase {
         let Some((buffer, binding)) = this.ahead(slf.as_any())? else { return Ok((false, None)) };
         match buffer.take_there(py, &binding) {
             Some(taken) => taken.map(|item| (true, Some(item))),
-            None => Ok((false, Some(Bound::new(py, buffer.item_there(&binding))?.into_any().unbind()))),
+            None => Ok((false, Some(Bound::new(py, item_there(&buffer, &binding))?.into_any().unbind()))),
         }
     }
 
     /// What ends the fetching of items ahead, to be awaited; `None` if none are fetched.
     fn _stop_there(slf: &Bound<'_, Self>) -> Option<Pending> {
         let this = slf.get();
-        this.buffer.get()?.stop_there(slf.py(), &this.usage.binding()?)
+        stop_there(slf.py(), this.buffer.get()?, &this.usage.binding()?)
     }
 
     /// The last step, to be awaited; `None` if there is none. No other step comes after it.

@@ -8,6 +8,7 @@
 //! 2. Whatever ends the use in sync code (the last item, `close`, an error, being dropped) ends the session, and with
 //!    it the generator, on its own loop.
 
+mod ahead;
 mod binding;
 pub mod buffer;
 pub mod coroutine;

@@ -84,6 +84,17 @@ pub fn closed_meanwhile(py: Python<'_>, name: &str) -> PyErr {
     )
 }
 
+/// For a call of whose coming a loop that runs on could not be told.
+pub fn unheard(py: Python<'_>, name: &str, event_loop: Option<&Bound<'_, PyAny>>) -> PyErr {
+    let kind = event_loop.map_or_else(|| "its loop".to_owned(), |event_loop| type_name(event_loop));
+    runner_closed(
+        py,
+        format!(
+            "the runner {name:?} could not be told of the call, which has not begun: call_soon_threadsafe of {kind} failed"
+        ),
+    )
+}
+
 pub fn nested(name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "a coroutine on the loop of the bridge {name:?} called sync code that calls the bridge again, which \

@@ -4,9 +4,9 @@ use super::moving;
 use super::state::{Feeder, Job, Runner};
 #[cfg(unix)]
 use super::uv::Handles;
+use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::taker::{Outbox, Receiver, Taker};
-#[cfg(target_os = "linux")]
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
@@ -123,7 +123,8 @@ impl Runner {
         }
     }
 
-    /// Has the loop call `drain`. False if this thread can't.
+    /// Has the loop call `drain`. False if this thread can't. If the loop refuses that, the calls that it was to be told of
+    /// end with the error.
     fn schedule_drain(self: &Arc<Self>, py: Python<'_>) -> bool {
         self.wakers.fetch_add(1, Relaxed);
         let scheduled = || -> PyResult<()> {
@@ -158,6 +159,12 @@ impl Runner {
                 Ok(true)
             }
             Err(error) if error.is_instance_of::<PyRecursionError>(py) => Ok(false),
+            Err(error) if error.is_instance_of::<PyException>(py) && !signals::are_handlers(py, &error) => {
+                // Before calls are taken out: one that comes later is told of again.
+                self.mailbox.wake_failed();
+                self.refuse_unheard(py, &error);
+                Ok(true)
+            }
             scheduled => scheduled.map(|()| true),
         });
         self.wakers.fetch_sub(1, Relaxed);
@@ -166,6 +173,23 @@ impl Runner {
             self.mailbox.wake_failed();
             true
         })
+    }
+
+    /// The loop could not be told of its mail. The next sender may do better, but calls don't wait for one.
+    #[cold]
+    fn refuse_unheard(&self, py: Python<'_>, error: &PyErr) {
+        let unheard = self.mailbox.take_back(|job| matches!(job, Job::Start(..)));
+        if unheard.is_empty() {
+            log::log(py, "error", "the loop could not be told of what another thread has for it", Some(error));
+        }
+        for job in unheard {
+            let Job::Start(call, target, _) = job else { continue };
+            target.discard(py);
+            let refused = errors::unheard(py, &self.name, self.event_loop(py));
+            call.settle(py, Outcome::Raised(errors::from_cause(py, refused, error.clone_ref(py))));
+            call.slot.publish();
+        }
+        self.flush_soon(py);
     }
 
     /// What `call_drain` has scheduled: takes all mail, on a loop without our selector.

@@ -16,6 +16,7 @@ use super::notice::{Notice, Recipient};
 use crate::call::outcome::HAS_TRIO;
 use crate::python::errors;
 use crate::python::leaky::Leaky;
+use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
@@ -310,8 +311,14 @@ impl Inbox {
     }
 
     fn schedule(self: &Arc<Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        let drain = Drain { inbox: Arc::clone(self), stays: false, ran: AtomicBool::new(false) };
-        event_loop.call_method1(intern!(event_loop.py(), "call_soon_threadsafe"), (drain,)).map(drop)
+        let py = event_loop.py();
+        let drain = Bound::new(py, Drain { inbox: Arc::clone(self), stays: false, ran: AtomicBool::new(false) })?;
+        let told = event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (&drain,));
+        if told.is_err() && !signals::ask(py, || event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()) {
+            // It runs on, though it was not told.
+            drain.get().ran.store(true, Relaxed);
+        }
+        told.map(drop)
     }
 
     /// Not under its lock: a loop that is woken by a write reads it at once, on another core, and would only wait for
@@ -418,10 +425,15 @@ impl Recipient for Inbox {
         if !matches!(self.route, Route::Callback) {
             return false;
         }
-        let scheduled = self.event_loop(py).map(|event_loop| self.schedule(&event_loop));
-        // If that failed, the loop is closed.
-        if scheduled.is_none_or(|scheduled| scheduled.is_err()) {
-            self.close(py);
+        match self.event_loop(py).map(|event_loop| self.schedule(&event_loop)) {
+            Some(Ok(())) => {}
+            // If the loop is closed, the callback, as it was dropped, has closed the inbox.
+            Some(Err(error)) if !self.mail.is_closed() => {
+                let message = "the loop could not be told of a result, which waits for the next one";
+                signals::keep_or(py, &error, |error| log::log(py, "error", message, Some(error)));
+                self.mail.wake_failed();
+            }
+            _ => self.close(py),
         }
         true
     }
