@@ -281,6 +281,11 @@ impl Binding {
         wait()
     }
 
+    /// Whether a step is under way that nobody waits for any more: what is to follow can't be waited for either.
+    pub fn was_left(&self) -> bool {
+        self.session.current_call().is_some_and(|call| call.is_abandoned())
+    }
+
     /// Whether the loop still makes steps, for whichever thread.
     pub fn can_go_on(&self) -> bool {
         self.is_of_this_process()

@@ -199,6 +199,7 @@ impl IteratorBase {
             binding.look_at_loop_here(object.py())?;
         }
         match self.usage.finish() {
+            Some(binding) if binding.was_left() => self.give_up(object, &binding),
             Some(binding) if binding.can_go_on() => self.close_at(object, &binding, self.last_target(object)?),
             Some(binding) => self.leave_to_loop(object, &binding, self.last_target(object)?),
             None => Ok(()),
@@ -252,7 +253,8 @@ impl IteratorBase {
         if !binding.can_go_on() {
             return this.leave_to_loop(slf.as_any(), &binding, this.last_target_of_dropped(slf.as_any())?);
         }
-        if !this.usage.is_at_home() && binding.can_wait(py) && !process::is_exiting() {
+        let may_wait = !this.usage.is_at_home() && !binding.was_left() && !process::is_exiting();
+        if may_wait && binding.can_wait(py) {
             let target = this.last_target_of_dropped(slf.as_any())?;
             let closed = this.close_at(slf.as_any(), &binding, target);
             if closed.is_err() && !binding.can_go_on() {
@@ -260,7 +262,9 @@ impl IteratorBase {
                 binding.end_with_its_loop(py);
                 return Ok(());
             }
-            return closed;
+            if !(closed.is_err() && binding.was_left()) {
+                return closed;
+            }
         }
         this.give_up(slf.as_any(), &binding)
     }
