@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -122,3 +123,14 @@ def test_a_calls_running_loop_is_not_left_set(scope: str) -> None:
         bridge.run_sync(where)
         with pytest.raises(RuntimeError, match="no running event loop"):
             asyncio.get_running_loop()
+
+
+@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+def test_what_one_call_gathers_the_next_one_awaits(scope: Any) -> None:
+    """Also on the thread's own loop, which stands still between the two."""
+
+    async def gather() -> asyncio.Future[list[int]]:
+        return asyncio.gather(asyncio.sleep(0.001, 1), asyncio.sleep(0, 2))
+
+    with syncline.Bridge(scope=scope) as bridge:
+        assert bridge.run(bridge.run_sync(gather)) == [1, 2]

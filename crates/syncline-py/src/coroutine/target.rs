@@ -7,6 +7,7 @@ use super::returned::Returned;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::{Once, intern};
+use crate::python::residents;
 use crate::python::signals;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
@@ -445,8 +446,13 @@ fn refuse_generators(caller: &str, function: &Bound<'_, PyAny>, flags: u32) -> P
 /// Raises TypeError for what `asyncio.gather()` made while no loop ran: it belongs to a loop that nobody drives, and
 /// would never be done.
 fn refuse_unbound_gathering(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
-    if errors::type_name(awaitable) != "_GatheringFuture"
-        || awaitable.call_method0("get_loop")?.call_method0("is_running")?.is_truthy()?
+    if errors::type_name(awaitable) != "_GatheringFuture" {
+        return Ok(());
+    }
+    // A thread's own loop runs in its calls only, and has what one of them has made.
+    let (py, event_loop) = (awaitable.py(), awaitable.call_method0("get_loop")?);
+    if event_loop.call_method0("is_running")?.is_truthy()?
+        || residents::event_loops(py).iter().any(|it| it.is(&event_loop))
     {
         return Ok(());
     }
