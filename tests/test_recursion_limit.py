@@ -26,6 +26,17 @@ async def numbers():
 async def managed():
     yield 42
 
+async def in_worker():
+    return await syncline.to_thread(int, 42)
+
+async def in_caller():
+    await asyncio.sleep(0)
+    return await syncline.to_caller(int, 42)
+
+async def steps():
+    await asyncio.sleep(0)
+    yield 42
+
 async def nests(bridge):
     return bridge.run_sync(answer)
 
@@ -45,6 +56,9 @@ kinds = {
     "submit": lambda bridge: bridge.submit(answer).result(20),
     "iterate": lambda bridge: list(bridge.iterate(numbers()))[0],
     "enter": entered,
+    "to_thread": lambda bridge: bridge.run_sync(in_worker),
+    "to_caller": lambda bridge: bridge.run_sync(in_caller),
+    "steps": lambda bridge: list(bridge.iterate(steps()))[0],
     "nested": lambda bridge: bridge.run_sync(nests, bridge),
 }
 sys.unraisablehook = lambda what: None  # destructors are at the limit, too

@@ -45,6 +45,11 @@ pub fn keep(py: Python<'_>, error: PyErr) -> bool {
     true
 }
 
+/// For a step of ours that Python's stack had no room for: the operation under way in this thread raises that.
+pub fn keep_no_room(error: PyErr) {
+    drop(KEPT.with(|kept| kept.replace(Some(error))));
+}
+
 /// For an error out of code that may raise an `Exception` by itself: that is reported. Any other error
 /// (KeyboardInterrupt, SystemExit) is taken for a handler's, and kept.
 pub fn keep_unless_exception(py: Python<'_>, error: PyErr) {

@@ -21,7 +21,7 @@ use crate::python::signals;
 use crate::python::surroundings::is_in_trio_task;
 use crate::task::cancelling::is_repeated;
 use crate::task::idle;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
 use std::sync::Arc;
@@ -53,8 +53,13 @@ impl Waker {
         if let Some(waker) = self.take()
             && let Err(error) = idle::wake(py, &waker)
         {
-            // A signal handler's exception, in the loop's own code, is for whoever drives the loop.
-            signals::keep_unless_exception(py, error);
+            // Python's stack is used up, and the task has lost its step by that: whoever drives the loop has to know. So does
+            // he of a signal handler's exception, in the loop's own code.
+            if error.is_instance_of::<PyRecursionError>(py) {
+                signals::keep_no_room(error);
+            } else {
+                signals::keep_unless_exception(py, error);
+            }
         }
     }
 }
