@@ -145,6 +145,7 @@ impl Runner {
         };
         // Tried again if a signal handler raised in the middle: the mailbox told this sender alone to wake the loop.
         let told = signals::through(py, || match scheduled() {
+            Err(error) if error.is_instance_of::<PyRecursionError>(py) => Ok(false),
             Err(error)
                 if self.attached.is_some() && error.is_instance_of::<PyException>(py) && self.is_loop_closed(py) =>
             {
@@ -158,7 +159,6 @@ impl Runner {
                 }
                 Ok(true)
             }
-            Err(error) if error.is_instance_of::<PyRecursionError>(py) => Ok(false),
             Err(error) if error.is_instance_of::<PyException>(py) && !signals::are_handlers(py, &error) => {
                 // Before calls are taken out: one that comes later is told of again.
                 self.mailbox.wake_failed();
