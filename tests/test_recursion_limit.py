@@ -11,12 +11,17 @@ pytestmark = pytest.mark.timeout(240)
 SCRIPT = """
 import asyncio, contextlib, sys, threading
 import syncline
+if PLACE == "trio":
+    import trio
 
 async def answer():
     return 42
 
+async def turn():
+    await (trio.lowlevel.checkpoint() if PLACE == "trio" else asyncio.sleep(0))
+
 async def suspends():
-    await asyncio.sleep(0)
+    await turn()
     return 42
 
 async def numbers():
@@ -30,11 +35,11 @@ async def in_worker():
     return await syncline.to_thread(int, 42)
 
 async def in_caller():
-    await asyncio.sleep(0)
+    await turn()
     return await syncline.to_caller(int, 42)
 
 async def steps():
-    await asyncio.sleep(0)
+    await turn()
     yield 42
 
 async def nests(bridge):
@@ -64,7 +69,7 @@ kinds = {
 sys.unraisablehook = lambda what: None  # destructors are at the limit, too
 loops = {"caller on uvloop": ("caller", True), "process on uvloop": ("process", True)}
 scope, on_uvloop = loops.get(PLACE, (PLACE, False))
-options = {"scope": scope}
+options = {"scope": scope} if scope != "trio" else {"backend": "trio"}
 if on_uvloop:
     import uvloop
     options["loop_factory"] = uvloop.new_event_loop
@@ -104,10 +109,45 @@ check()
 """
 
 
-@pytest.mark.parametrize("place", ["process", "thread", "caller", "process on uvloop"])
+@pytest.mark.parametrize("place", ["process", "thread", "caller", "process on uvloop", "trio"])
 def test_a_call_at_the_recursion_limit_fails_or_works_and_the_next_one_works(place: str) -> None:
     """Each kind of call, as a bridge's first one and later, begun 1 to 12 frames below the limit; and closing there."""
     # The recursion limit makes asyncio's and our own code fail at each of its lines in turn.
     # Its thousand calls take some seconds of the processor: a busy machine needs more than a hang is else given.
     end = run_script(f"PLACE = {place!r}\n{SCRIPT}", limit=200)
     assert end.status == 0, f"{end.out}\n{end.err}"
+
+
+HERE_AND_AGAIN = """
+import sys
+import syncline
+
+bridge = syncline.Bridge(backend=BACKEND)
+
+async def in_caller():
+    return await syncline.to_caller(int)
+
+def below(frames):
+    return below(frames) if depth() < sys.getrecursionlimit() - frames else bridge.run_sync(in_caller)
+
+def depth():
+    frame, count = sys._getframe(), 0
+    while frame is not None:
+        frame, count = frame.f_back, count + 1
+    return count
+
+bridge.run_sync(in_caller)
+sys.setrecursionlimit(300)
+for frames in range(1, 30):
+    try:
+        below(frames)
+    except RecursionError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_answer_from_the_recursion_limit_reaches_the_loop(backend: str) -> None:
+    """What is called back there ends, and the loop hears of it, though the caller's thread has no stack left to tell it."""
+    end = run_script(f"BACKEND = {backend!r}\n{HERE_AND_AGAIN}", limit=60)
+    assert end.status == 0, end.err[-2000:]

@@ -118,6 +118,20 @@ pub fn step_inside() -> Inside {
     Inside(epoch())
 }
 
+/// Has a thread of its own do what this one can't, at its recursion limit; without the interpreter where that is gone.
+/// False if there is no thread to be had.
+pub fn in_another_thread(act: impl FnOnce(Option<Python<'_>>) + Send + 'static) -> bool {
+    let inside = step_inside();
+    let run = move || {
+        let mut act = Some(act);
+        let mut once = |py: Option<Python<'_>>| _ = act.take().map(|act| act(py));
+        let _ = Python::try_attach(|py| once(Some(py)));
+        once(None);
+        drop(inside);
+    };
+    std::thread::Builder::new().spawn(run).is_ok()
+}
+
 /// Whether `LEFT` is set (see 3).
 pub fn has_left() -> bool {
     LEFT.load(SeqCst)

@@ -110,15 +110,13 @@ impl Runner {
             return;
         }
         // This thread is at its recursion limit. Another one isn't.
-        let (runner, inside) = (Arc::clone(self), process::step_inside());
-        let wake = move || {
-            let told = Python::try_attach(|py| runner.schedule_drain(py));
-            drop(inside);
-            if told != Some(true) {
+        let runner = Arc::clone(self);
+        let started = process::in_another_thread(move |py| {
+            if !py.is_some_and(|py| runner.schedule_drain(py)) {
                 runner.mailbox.wake_failed();
             }
-        };
-        if std::thread::Builder::new().spawn(wake).is_err() {
+        });
+        if !started {
             self.mailbox.wake_failed();
         }
     }

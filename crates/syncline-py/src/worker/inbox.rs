@@ -25,7 +25,7 @@ use crate::python::thread_end::Deferred;
 use crate::runner::arrival::Arrival;
 use crate::runner::nodes;
 use crate::runner::state::{Runner, current_runner};
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyRecursionError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use std::collections::VecDeque;
@@ -310,6 +310,10 @@ impl Inbox {
         }
     }
 
+    fn is_told_elsewhere(self: Arc<Self>) -> bool {
+        process::in_another_thread(|py| _ = py.map(|py| self.is_scheduled(py)))
+    }
+
     fn schedule(self: &Arc<Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
         let drain = Bound::new(py, Drain { inbox: Arc::clone(self), stays: false, ran: AtomicBool::new(false) })?;
@@ -427,6 +431,8 @@ impl Recipient for Inbox {
         }
         match self.event_loop(py).map(|event_loop| self.schedule(&event_loop)) {
             Some(Ok(())) => {}
+            // This thread is at its recursion limit. Another one isn't.
+            Some(Err(error)) if error.is_instance_of::<PyRecursionError>(py) && Arc::clone(&self).is_told_elsewhere() => {}
             // If the loop is closed, the callback, as it was dropped, has closed the inbox.
             Some(Err(error)) if !self.mail.is_closed() => {
                 let message = "the loop could not be told of a result, which waits for the next one";
