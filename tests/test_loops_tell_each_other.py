@@ -60,8 +60,8 @@ FACTORIES = pytest.mark.parametrize(
 def test_a_loop_whose_task_went_on_before_it_was_told_is_told_of_what_comes_later(
     make_bridge: Callable[..., syncline.Bridge], factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The outcome lies with the bridge's loop, which has not told the task's; the task is cancelled a second time, sees
-    that there is an outcome, and goes on. Nothing is told of that any more, but of the next result."""
+    """The outcome is there, and the task's loop, which stands still, has not heard of it; the task is cancelled again,
+    sees that there is an outcome, and goes on. The loop is told of the next result, too."""
     bridge, ending = make_bridge(), Ending()
 
     async def main() -> None:
@@ -86,7 +86,7 @@ def test_a_loop_whose_task_went_on_before_it_was_told_is_told_of_what_comes_late
 def test_a_loop_that_is_blocked_withholds_no_result_of_others(
     make_bridge: Callable[..., syncline.Bridge], factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """The bridge's loop has an outcome for a task, and is blocked before it tells so. A worker's result comes."""
+    """The bridge's loop has an outcome for a task, and is blocked next. A worker's result comes, and that outcome."""
     bridge, ending = make_bridge(), Ending()
 
     async def main() -> None:
@@ -96,10 +96,9 @@ def test_a_loop_that_is_blocked_withholds_no_result_of_others(
         try:
             async with asyncio.timeout(20):
                 assert await result_of_worker()
-            assert not task.done()
+                await task
         finally:
             ending.go_on.set()
-        await task
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())

@@ -311,10 +311,11 @@ def test_a_call_that_ends_just_while_the_loop_that_awaits_it_is_closed_hangs_nob
 def test_a_cancellation_between_an_end_and_its_notice_leaves_the_next_await_alone(
     run: Callable[..., object], make_bridge: Callable[..., syncline.Bridge]
 ) -> None:
-    """The task sees the end before the bridge's thread, which is busy then, tells its loop of it. The task goes on, but
-    the notice has to come: until then the loop is told of nothing else."""
+    """The task sees the end before its loop, which stands still then, has heard of it. The task goes on, and the loop
+    is told of what comes later."""
     bridge = make_bridge()
     is_busy, may_go_on = threading.Event(), threading.Event()
+    wakes_up: list[Callable[[], object]] = []
 
     def keep_busy() -> None:
         is_busy.set()
@@ -329,12 +330,14 @@ def test_a_cancellation_between_an_end_and_its_notice_leaves_the_next_await_alon
             future.set_result(None)
             loop.call_soon(keep_busy)  # in the same turn as the coroutine's end, after that
 
-        loop.call_soon(wake_up)
+        wakes_up.append(lambda: loop.call_soon_threadsafe(wake_up))
         await future
 
     async def main() -> int:
         task = asyncio.create_task(bridge.run_async(ends_before_others_run))
-        await until(is_busy.is_set)
+        await until(lambda: bool(wakes_up))
+        wakes_up[0]()
+        assert is_busy.wait(LIMIT)  # Interleaving: this loop stands still until the coroutine has ended.
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()

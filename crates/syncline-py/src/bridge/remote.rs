@@ -13,7 +13,7 @@ use super::shared::{Hold, InAsync, Shared};
 use crate::call::caller::expect_call;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
-use crate::call::taker::Receiver;
+use crate::call::taker::{Receiver, Taker};
 use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
@@ -133,7 +133,7 @@ impl Remote {
 
     fn wait_for(&self, py: Python<'_>, me: Arc<Self>, what: &dyn GoesOn) -> PyResult<Started> {
         let runner = what.runner()?;
-        let call = runner.new_call(runner.taker_for_task(me), &self.shared.terms.stats);
+        let call = runner.new_call(Taker::task(me), &self.shared.terms.stats);
         runner.tell_of_end(py, &call)?;
         self.note_call(py, &call, runner)?;
         if what.wait_by(py, &call) {
@@ -213,7 +213,7 @@ impl Operation for Remote {
         let Some(mut target) = take(&self.target) else { return Ok(Started::Waits) };
         loop {
             let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
-            let taker = runner.taker_for_task(Arc::<Self>::clone(&me));
+            let taker = Taker::task(Arc::<Self>::clone(&me));
             let call = runner.new_call(taker, &self.shared.terms.stats);
             let (ready, ()) = ready.with(py, runner.tell_of_end(py, &call))?;
             if self.shared.is_visible {

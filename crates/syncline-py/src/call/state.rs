@@ -292,10 +292,10 @@ impl Call {
                 self.settle_future(py, future, outcome);
                 return;
             }
-            Taker::Task { receiver, outbox } => {
+            Taker::Task(receiver) => {
                 if let Some(receiver) = take(receiver) {
                     Arc::clone(&receiver).receive(py, self.explained(py, outcome));
-                    outbox.add(receiver);
+                    receiver.publish();
                 }
                 return;
             }
@@ -313,7 +313,7 @@ impl Call {
             // either it finds the result by itself, or we see here that it waits.
             Taker::Sleeper { waits_long, .. } if waits_long.load(SeqCst) => self.slot.publish(),
             Taker::Sleeper { outbox, .. } => outbox.add(Arc::<Self>::clone(self)),
-            Taker::SleeperOfOthers | Taker::Future(_) | Taker::Task { .. } => self.slot.publish(),
+            Taker::SleeperOfOthers | Taker::Future(_) | Taker::Task(_) => self.slot.publish(),
             Taker::Driver { driven, .. } => {
                 if let Some(event_loop) = take(driven) {
                     taker::stop(event_loop.bind(py));
@@ -351,7 +351,7 @@ impl Call {
         self.abandon(py);
         match &self.taker {
             Taker::Future(future) => self.settle_future(py, future, Outcome::Raised(error)),
-            Taker::Task { receiver, .. } => {
+            Taker::Task(receiver) => {
                 let Some(receiver) = take(receiver) else { return false };
                 Arc::clone(&receiver).receive(py, Outcome::Raised(error));
                 receiver.publish();
@@ -385,7 +385,7 @@ impl Call {
 
     /// The same for a call that a task awaits.
     pub fn lose_receiver(&self) {
-        if let Taker::Task { receiver, .. } = &self.taker {
+        if let Taker::Task(receiver) = &self.taker {
             drop(take(receiver));
         }
     }
@@ -469,7 +469,7 @@ impl Call {
                     event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (stop,)).map(drop)
                 });
             }
-            Taker::Future(_) | Taker::Task { .. } => {}
+            Taker::Future(_) | Taker::Task(_) => {}
         }
     }
 

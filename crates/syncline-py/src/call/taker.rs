@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use syncline_core::outbox::Publish;
-use syncline_core::sync::{Mutex, lock};
+use syncline_core::sync::Mutex;
 
 pub type Published = Arc<dyn Publish + Send + Sync>;
 pub type Outbox = syncline_core::outbox::Outbox<Published>;
@@ -26,29 +26,15 @@ pub enum Taker {
     Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant>, thread: u64 },
     /// A future, of `submit`.
     Future(Mutex<Option<Promised>>),
-    /// A task of another loop, until it is told or stops waiting. It is told when the loop's thread lets go of the
-    /// interpreter.
-    Task { receiver: Mutex<Option<Arc<dyn Receiver>>>, outbox: Arc<Outbox> },
+    /// A task of another loop, until it is told or stops waiting. It is told at once: the loop's thread may run sync code
+    /// in this turn that waits for that task.
+    Task(Mutex<Option<Arc<dyn Receiver>>>),
 }
 
 /// A task of another loop that awaits a call.
 pub trait Receiver: Publish + Send + Sync {
     /// The outcome is there. What is left to do without the interpreter, to tell the task's loop, follows by `publish`.
     fn receive(self: Arc<Self>, py: Python<'_>, outcome: Outcome);
-}
-
-/// One that hears of the outcome as soon as that is there.
-struct AtOnce(Arc<dyn Receiver>);
-
-impl Receiver for AtOnce {
-    fn receive(self: Arc<Self>, py: Python<'_>, outcome: Outcome) {
-        Arc::clone(&self.0).receive(py, outcome);
-        self.0.publish();
-    }
-}
-
-impl Publish for AtOnce {
-    fn publish(&self) {}
 }
 
 /// What a submitted call is to settle.
@@ -64,15 +50,15 @@ impl Taker {
         Self::Sleeper { outbox: Arc::clone(outbox), waits_long: AtomicBool::new(false) }
     }
 
-    pub fn task(receiver: Arc<dyn Receiver>, outbox: &Arc<Outbox>) -> Self {
-        Self::Task { receiver: Mutex::new(Some(receiver)), outbox: Arc::clone(outbox) }
+    pub fn task(receiver: Arc<dyn Receiver>) -> Self {
+        Self::Task(Mutex::new(Some(receiver)))
     }
 
     /// What sends a call that no thread waits for, in a user's word.
     pub fn sent_by(&self) -> Option<&'static str> {
         match self {
             Self::Future(_) => Some("submit"),
-            Self::Task { .. } => Some("run_async"),
+            Self::Task(_) => Some("run_async"),
             Self::Sleeper { .. } | Self::SleeperOfOthers | Self::Driver { .. } => None,
         }
     }
@@ -82,17 +68,9 @@ impl Taker {
         if let Self::Driver { deadline, .. } = self { *deadline } else { None }
     }
 
-    /// For a call that runs elsewhere now, where nobody flushes that outbox: a task is told at once.
-    pub fn tell_at_once(&self) {
-        if let Self::Task { receiver, .. } = self {
-            let mut receiver = lock(receiver);
-            *receiver = receiver.take().map(|told| Arc::new(AtOnce(told)) as Arc<dyn Receiver>);
-        }
-    }
-
     /// Whether a thread waits for the call: for a future, and for a task, none does.
     pub fn is_a_thread(&self) -> bool {
-        !matches!(self, Self::Future(_) | Self::Task { .. })
+        !matches!(self, Self::Future(_) | Self::Task(_))
     }
 }
 

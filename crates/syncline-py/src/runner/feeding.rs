@@ -6,7 +6,6 @@ use super::state::{Feeder, Job, Runner};
 use super::uv::Handles;
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
-use crate::call::taker::{Outbox, Receiver, Taker};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
@@ -35,13 +34,6 @@ impl Runner {
     #[cfg(unix)]
     pub fn take_handles(&self) -> Option<Handles> {
         take(&self.handles)
-    }
-
-    /// For a call that a task of another loop waits for. Its result is published at once where nothing of Python's may
-    /// be freed while results are published (uv_feeder.rs, by 2).
-    pub fn taker_for_task(&self, receiver: Arc<dyn Receiver>) -> Taker {
-        let at_once = (self.feeder() == Feeder::Handles).then(|| Arc::new(Outbox::new(false)));
-        Taker::task(receiver, at_once.as_ref().unwrap_or(&self.outbox))
     }
 
     /// Spins for mail, for a loop that is about to sleep; detached. `published` is how many callers were just told.

@@ -61,7 +61,6 @@ impl Origin {
             node.redirect(&from.node, &to.node);
         }
         call.extras().set_home(Home { name: Arc::clone(&to.name), closing: Arc::clone(&to.closing) });
-        call.taker.tell_at_once();
         if !call.taker.is_a_thread() {
             to.told_of_end.add(Arc::downgrade(call));
         }
