@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import pytest
@@ -353,3 +353,15 @@ def test_one_core_is_enough() -> None:
     ended = run_script(script)
     ended.assert_clean()
     assert ended.lines == ["done"] * 4
+
+
+@pytest.mark.timeout(20)
+def test_what_fetches_items_ahead_finds_no_caller() -> None:
+    """The consumer may be elsewhere, and never come back: no wait for it, but an error that says so."""
+
+    async def items() -> AsyncIterator[int]:
+        yield await syncline.to_caller(threading.get_ident)
+
+    with pytest.raises(RuntimeError, match="fetches items ahead"):
+        next(syncline.iterate(items(), prefetch=1))
+    assert next(syncline.iterate(items())) == threading.get_ident()

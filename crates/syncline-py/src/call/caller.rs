@@ -4,7 +4,7 @@
 //! variable says it. It is set in the call's context when the first of them is made, so that calls that start none pay
 //! nothing.
 
-use super::errands::{self, Errand};
+use super::errands::{self, Errand, Errands};
 use super::outcome::{Outcome, settle_future};
 use super::state::Call;
 use super::stepping::stepped_call;
@@ -125,7 +125,8 @@ pub fn find(py: Python<'_>) -> PyResult<Found> {
         return Ok(Found::Here);
     }
     if let Some(call) = stepped_call() {
-        return Ok(Found::Call(call));
+        let refuses = !call.is_settled() && !call.is_abandoned() && call.errands().is_some_and(Errands::is_closed);
+        return Ok(if refuses { Found::NoCall } else { Found::Call(call) });
     }
     let Some(value) = caller_variable(py)?.get()? else { return Ok(Found::NoCall) };
     let Ok(caller) = value.cast::<Caller>() else { return Ok(Found::NoCall) };

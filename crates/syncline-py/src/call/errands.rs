@@ -52,6 +52,10 @@ impl Errands {
         !state.is_closed
     }
 
+    pub fn is_closed(&self) -> bool {
+        lock(&self.0).is_closed
+    }
+
     pub fn are_there(&self) -> bool {
         !lock(&self.0).queue.is_empty()
     }

@@ -473,6 +473,11 @@ impl Call {
         }
     }
 
+    /// Nobody waits for it in the sense in which a caller does: no errand is ever run.
+    pub fn refuse_errands(&self, py: Python<'_>) {
+        self.errands.get_or_init(Errands::default).close(py);
+    }
+
     /// The thread that waited goes on: no errand is run any more.
     pub fn close_errands(&self, py: Python<'_>) {
         if let Some(errands) = self.errands() {

@@ -145,6 +145,7 @@ impl Buffer {
         let target = Target::Awaitable(Py::new(py, producer)?.into_any());
         let call = runner.new_call(Taker::sleeper(&runner.outbox), &Arc::default());
         let run_in = RunIn::Session { session: Arc::clone(&binding.session), is_last: false };
+        call.refuse_errands(py);
         binding.shared.note_origin(py, &call)?;
         match runner.post(py, Job::Start(Arc::clone(&call), target, run_in)) {
             Ok(()) => {

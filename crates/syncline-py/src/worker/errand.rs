@@ -84,8 +84,8 @@ pub fn errand(
 fn nobody_waits(name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "to_caller() runs a function in the thread that waits for this coroutine, and no sync code is known to wait for it: it \
-         was started by a loop, by submit(), or in a callback (start tasks by create_task() in the coroutine); call \
-         {name}(...) directly, or in a worker thread: await to_thread({name}, ...)"
+         was started by a loop, by submit(), or in a callback (start tasks by create_task() in the coroutine), or fetches \
+         items ahead, which nobody may wait for; call {name}(...) directly, or in a worker thread: await to_thread({name}, ...)"
     ))
 }
 
