@@ -192,9 +192,10 @@ def is_async(frame):
 
 def profile(frame, event, called):
     # Interleaving: after the block, the signal comes where Python looks for signals for the n-th time, as a function
-    # begins, or one in C has ended; not in the coroutine, which scope "caller" runs in this thread.
+    # begins, or one in C has ended; not in the coroutine, which scope "caller" runs in this thread, nor in the callback
+    # of a weak reference, where Python itself loses what a handler raises.
     global number
-    if event not in ("call", "c_return") or is_async(frame):
+    if event not in ("call", "c_return") or is_async(frame) or frame.f_code.co_name == "_remove":
         return
     number += 1
     if number == strikes_at:

@@ -66,6 +66,10 @@ kinds = {
     "steps": lambda bridge: list(bridge.iterate(steps()))[0],
     "nested": lambda bridge: bridge.run_sync(nests, bridge),
 }
+if PLACE == "caller" and sys.version_info < (3, 12):
+    # There C counts as frames, and asyncio loses the step of a task, as CONTRIBUTING says.
+    for name in ("to_thread", "to_caller", "steps"):
+        del kinds[name]
 sys.unraisablehook = lambda what: None  # destructors are at the limit, too
 loops = {"caller on uvloop": ("caller", True), "process on uvloop": ("process", True)}
 scope, on_uvloop = loops.get(PLACE, (PLACE, False))
@@ -148,6 +152,6 @@ for frames in range(1, 30):
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_an_answer_from_the_recursion_limit_reaches_the_loop(backend: str) -> None:
-    """What is called back there ends, and the loop hears of it, though the caller's thread has no stack left to tell it."""
+    """What is called back there ends, and the loop hears of it, though the caller's thread has no stack to tell it."""
     end = run_script(f"BACKEND = {backend!r}\n{HERE_AND_AGAIN}", limit=60)
     assert end.status == 0, end.err[-2000:]

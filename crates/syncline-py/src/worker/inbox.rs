@@ -432,7 +432,8 @@ impl Recipient for Inbox {
         match self.event_loop(py).map(|event_loop| self.schedule(&event_loop)) {
             Some(Ok(())) => {}
             // This thread is at its recursion limit. Another one isn't.
-            Some(Err(error)) if error.is_instance_of::<PyRecursionError>(py) && Arc::clone(&self).is_told_elsewhere() => {}
+            Some(Err(error))
+                if error.is_instance_of::<PyRecursionError>(py) && Arc::clone(&self).is_told_elsewhere() => {}
             // If the loop is closed, the callback, as it was dropped, has closed the inbox.
             Some(Err(error)) if !self.mail.is_closed() => {
                 let message = "the loop could not be told of a result, which waits for the next one";
