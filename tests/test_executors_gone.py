@@ -107,8 +107,21 @@ def use():
     except RuntimeError as error:
         print(got == [2 * number for number in range(len(got))], len(got) >= 4, str(error)[:33])
 
+class AllOut(ThreadPoolExecutor):
+    # Interleaving: no call ends before four were given out.
+    count, all_out = 0, threading.Event()
+    def submit(self, fn, *args):
+        def run():
+            assert self.all_out.wait(30)
+            return fn(*args)
+        future = super().submit(run)
+        self.count += 1
+        if self.count == 4:
+            self.all_out.set()
+        return future
+
 has_result = threading.Event()
-executor = ThreadPoolExecutor(2)
+executor = AllOut(2)
 threading.Thread(target=use).start()
 has_result.wait()
 """
