@@ -56,6 +56,7 @@ mod hand_over {
     }
 
     /// Wakes this thread's partner, and waits for it. Returns 0, or -1 where the system refuses.
+    // SAFETY: nothing else has this name.
     #[unsafe(no_mangle)]
     pub extern "C" fn syncline_hand_over() -> i32 {
         PARTNER.with(|partner| match partner.as_ref().map(Partner::ask) {

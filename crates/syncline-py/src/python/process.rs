@@ -118,15 +118,11 @@ pub fn step_inside() -> Inside {
     Inside(epoch())
 }
 
-/// Has a thread of its own do what this one can't, at its recursion limit; without the interpreter where that is gone.
-/// False if there is no thread to be had.
-pub fn in_another_thread(act: impl FnOnce(Option<Python<'_>>) + Send + 'static) -> bool {
+/// Has a thread of its own, detached, do what this one can't at its recursion limit. False if there is no thread to be had.
+pub fn in_another_thread(act: impl FnOnce() + Send + 'static) -> bool {
     let inside = step_inside();
     let run = move || {
-        let mut act = Some(act);
-        let mut once = |py: Option<Python<'_>>| _ = act.take().map(|act| act(py));
-        let _ = Python::try_attach(|py| once(Some(py)));
-        once(None);
+        act();
         drop(inside);
     };
     std::thread::Builder::new().spawn(run).is_ok()

@@ -103,8 +103,8 @@ impl Runner {
         }
         // This thread is at its recursion limit. Another one isn't.
         let runner = Arc::clone(self);
-        let started = process::in_another_thread(move |py| {
-            if !py.is_some_and(|py| runner.schedule_drain(py)) {
+        let started = process::in_another_thread(move || {
+            if Python::try_attach(|py| runner.schedule_drain(py)) != Some(true) {
                 runner.mailbox.wake_failed();
             }
         });

@@ -310,8 +310,23 @@ impl Inbox {
         }
     }
 
-    fn is_told_elsewhere(self: Arc<Self>) -> bool {
-        process::in_another_thread(|py| _ = py.map(|py| self.is_scheduled(py)))
+    /// Schedules the callback, and sees to what comes of that. Raises what it did not see to: this thread is at its recursion
+    /// limit.
+    fn tell(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        match self.event_loop(py).map(|event_loop| self.schedule(&event_loop)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) if error.is_instance_of::<PyRecursionError>(py) => return Err(error),
+            // If the loop is closed, the callback, as it was dropped, has closed the inbox.
+            Some(Err(error)) if !self.mail.is_closed() => self.note_untold(py, &error),
+            _ => self.close(py),
+        }
+        Ok(())
+    }
+
+    fn note_untold(&self, py: Python<'_>, error: &PyErr) {
+        let message = "the loop could not be told of a result, which waits for the next one";
+        signals::keep_or(py, error, |error| log::log(py, "error", message, Some(error)));
+        self.mail.wake_failed();
     }
 
     fn schedule(self: &Arc<Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -429,18 +444,14 @@ impl Recipient for Inbox {
         if !matches!(self.route, Route::Callback) {
             return false;
         }
-        match self.event_loop(py).map(|event_loop| self.schedule(&event_loop)) {
-            Some(Ok(())) => {}
-            // This thread is at its recursion limit. Another one isn't.
-            Some(Err(error))
-                if error.is_instance_of::<PyRecursionError>(py) && Arc::clone(&self).is_told_elsewhere() => {}
-            // If the loop is closed, the callback, as it was dropped, has closed the inbox.
-            Some(Err(error)) if !self.mail.is_closed() => {
-                let message = "the loop could not be told of a result, which waits for the next one";
-                signals::keep_or(py, &error, |error| log::log(py, "error", message, Some(error)));
-                self.mail.wake_failed();
-            }
-            _ => self.close(py),
+        let Err(error) = self.tell(py) else { return true };
+        // Another thread isn't at its limit. If it is, too, there is no third one.
+        let inbox = Arc::clone(&self);
+        let started = process::in_another_thread(move || {
+            let _ = Python::try_attach(|py| inbox.tell(py).unwrap_or_else(|error| inbox.note_untold(py, &error)));
+        });
+        if !started {
+            self.note_untold(py, &error);
         }
         true
     }
