@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
 import syncline
-from neutral import make_bridge_of, turn
+from failing_code import Way, by_group, by_map, fail_later
+from neutral import make_bridge_of
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -44,15 +45,7 @@ class StubbornError(Exception):
         raise ValueError
 
 
-Way = Callable[[syncline.Bridge, Exception], Any]
-
-
 def fail(error: Exception) -> NoReturn:
-    raise error
-
-
-async def fail_later(error: Exception) -> NoReturn:
-    await turn()
     raise error
 
 
@@ -125,18 +118,6 @@ def traceback_of_another() -> TracebackType | None:
 
 def by_gather(bridge: syncline.Bridge, error: Exception) -> None:
     bridge.run_sync(syncline.gather, lambda: fail_later(error), unwrap=True)
-
-
-def by_group(bridge: syncline.Bridge, error: Exception) -> None:
-    try:
-        with bridge.group() as group:
-            group.start(fail_later, error)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-def by_map(bridge: syncline.Bridge, error: Exception) -> None:
-    list(bridge.map(fail_later, [error]))
 
 
 WAYS = [

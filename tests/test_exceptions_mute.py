@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
 
 import syncline
+from failing_code import Way, by_group, by_map, fail_later
 from neutral import make_bridge_of, turn
 
 pytestmark = pytest.mark.timeout(30)
@@ -20,18 +20,9 @@ class MuteError(Exception):
         raise ValueError(name)
 
 
-async def fail_later(error: Exception) -> NoReturn:
-    await turn()
-    raise error
-
-
 async def give_later(value: object) -> object:
     await turn()
     return value
-
-
-def by_map(bridge: syncline.Bridge, error: Exception) -> None:
-    list(bridge.map(fail_later, [error]))
 
 
 def by_amap(bridge: syncline.Bridge, error: Exception) -> None:
@@ -40,17 +31,6 @@ def by_amap(bridge: syncline.Bridge, error: Exception) -> None:
             pass
 
     bridge.run_sync(main)
-
-
-def by_group(bridge: syncline.Bridge, error: Exception) -> None:
-    try:
-        with bridge.group() as group:
-            group.start(fail_later, error)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-
-
-Way = Callable[[syncline.Bridge, Exception], None]
 
 
 @pytest.mark.parametrize("way", [by_map, by_amap, by_group])
