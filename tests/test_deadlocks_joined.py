@@ -230,6 +230,22 @@ def test_a_coroutine_that_waits_for_a_queue_is_warned_of(scope: str, hop: Hop) -
     assert "in calls" in told.messages[0]
 
 
+@linux
+def test_each_sleep_is_warned_of_though_it_is_at_the_same_place(bridge: syncline.Bridge) -> None:
+    """Nobody looks between the two, so the second was taken for the first one, of which was told."""
+    items: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    async def takes() -> int:
+        # In one frame, at one instruction: the queue is written in C.
+        return sum([items.get() for _ in range(2)])
+
+    # Interleaving: each wait ends only once its warning is there.
+    with Told(lambda: items.put(21)) as told:
+        _, outcome = in_thread(lambda: bridge.run_sync(takes))
+        assert outcome.result(30) == 42
+    assert len(told.messages) == 2
+
+
 @hops
 def test_a_loop_that_is_in_a_long_call_itself_is_not_warned_of(
     bridge: syncline.Bridge, hop: Hop, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ import threading
 import time
 
 from .. import _core
-from .idle import is_asleep_for_good
+from .idle import is_asleep_for_good, times_slept
 from .stacks import stack_of
 from .suspicion import Suspicion
 
@@ -22,9 +22,9 @@ _LOOK_AGAIN_AFTER = 0.9
 class _Sleep(Suspicion):
     """What was seen of a thread."""
 
-    def __init__(self, place: tuple[int, int]) -> None:
+    def __init__(self, sleep: tuple[int, int, int]) -> None:
         super().__init__()
-        self.place = place
+        self.sleep = sleep
         self.looked = time.monotonic()
 
 
@@ -39,11 +39,11 @@ def sleeps_for_good(loop_thread: int) -> str | None:
     if known is not None and now - known.looked < _LOOK_AGAIN_AFTER:
         return None
     # One that waits in a call itself is seen to by that.
-    place = None if _core.long_wait_of(loop_thread) is not None else _place_of(loop_thread)
+    asleep = None if _core.long_wait_of(loop_thread) is not None else _sleep_of(loop_thread)
     _asleep.pop(loop_thread, None)
-    if place is None:
+    if asleep is None:
         return None
-    sleep = known if known is not None and known.place == place else _Sleep(place)
+    sleep = known if known is not None and known.sleep == asleep else _Sleep(asleep)
     for gone in [each for each in list(_asleep) if each not in sys._current_frames()]:
         _asleep.pop(gone, None)
     _asleep[loop_thread], sleep.looked = sleep, now
@@ -60,10 +60,12 @@ def sleeps_for_good(loop_thread: int) -> str | None:
     )
 
 
-def _place_of(thread: int) -> tuple[int, int] | None:
-    """Where a thread sleeps in Python code of somebody's; None if it does not."""
+def _sleep_of(thread: int) -> tuple[int, int, int] | None:
+    """The sleep of a thread in Python code of somebody's, equal as long as it is the same one; None if it does not
+    sleep. The same code may go to sleep again, and another thread get the same number, so the kernel is asked how
+    often the thread has gone to sleep."""
     frame = sys._current_frames().get(thread)
     native = next((each.native_id for each in threading.enumerate() if each.ident == thread), None)
     if frame is None or native is None or not is_asleep_for_good(native):
         return None
-    return id(frame), frame.f_lasti
+    return native, id(frame), times_slept(native)

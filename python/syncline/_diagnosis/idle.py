@@ -89,3 +89,12 @@ def is_asleep_for_good(task: int) -> bool:
         return False
     operation, limit = int(call[2], 16), int(call[4], 16)
     return operation & 0x7F in _FUTEX_WAITS and bool(operation & 0x80) and not limit
+
+
+def times_slept(task: int) -> int:
+    """How often a thread, by its native id, has gone to sleep; 0 if the kernel does not say."""
+    try:
+        lines = (_TASKS / str(task) / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:")), 0)

@@ -13,8 +13,9 @@ from .suspicion import Suspicion
 if TYPE_CHECKING:
     import asyncio
 
-_suspicions: dict[int, Suspicion] = {}
-"""One for each wait that is suspected, by the number that `long_waits` gives the wait."""
+_suspicions: dict[int, tuple[int, Suspicion]] = {}
+"""One for each wait that is suspected, by the number that `long_waits` gives the wait; and the turn in which the
+coroutine's loop stood still: what was seen in an earlier one is no sign."""
 
 
 def blocked_loop_is_needed(
@@ -22,19 +23,23 @@ def blocked_loop_is_needed(
     has_mail: bool,
     runner_loop: asyncio.AbstractEventLoop,
     wait: int,
+    turn: int,
 ) -> str | None:
     """Says so, with both stacks, if only the loop that waits could let the coroutine go on that it waits for.
     `has_mail` says that a bridge has sent it something; of a loop that isn't asyncio's own nothing else is known.
+    `turn` is the number of the coroutine's loop's turn.
 
     That is certain if three things were seen twice: the coroutine's loop has nothing to do and nothing to
     wait for, the waiting loop has something to do, and no other thread can act. If others can, it is logged that
     this may be a deadlock.
     """
-    suspicion = _suspicions.pop(wait, None) or Suspicion()
+    seen_in, suspicion = _suspicions.pop(wait, (turn, None))
     if not (has_mail or _has_work(waiting_loop)) or not is_quiescent(runner_loop):
         return None
     _forget_ended_waits()
-    _suspicions[wait] = suspicion
+    if suspicion is None or seen_in != turn:
+        suspicion = Suspicion()
+    _suspicions[wait] = turn, suspicion
     return suspicion.look(
         "a coroutine waits for something that only this thread's event loop can do, while this thread waits for the "
         "coroutine and so its loop can't turn; await the coroutine instead of calling it from sync code",

@@ -145,7 +145,7 @@ impl Watch {
         if let Some(job) = waiter::here() {
             job.look_after(py, &mut self.seen_moves);
         }
-        match self.find_deadlock(py, runner, call, is_nested, now > since) {
+        match self.find_deadlock(py, runner, call, is_nested, (now > since).then_some(turns)) {
             Ok(None) => self.relieve(py, runner, is_nested),
             Ok(Some(report)) => return Err(errors::deadlock(py, report)),
             Err(error) => signals::keep_unless_exception(py, error),
@@ -173,15 +173,16 @@ impl Watch {
     }
 
     /// Looks whether the calling thread, which waits for a call on `runner`, can ever be woken. Returns the report if
-    /// not.
+    /// not. `stands_in_turn` is the loop's turn, if it has been in that one since an earlier look.
     fn find_deadlock(
         &mut self,
         py: Python<'_>,
         runner: &Arc<Runner>,
         call: &Arc<Call>,
         is_nested: bool,
-        has_stood_still: bool,
+        stands_in_turn: Option<u64>,
     ) -> PyResult<Option<String>> {
+        let has_stood_still = stands_in_turn.is_some();
         self.make_known(py, runner, call, is_nested);
         let Some(Known { wait, seat }) = &self.known else { return Ok(None) };
         if runner.feeder() != Feeder::Selector || (has_stood_still && !runner.is_asleep()) {
@@ -203,13 +204,11 @@ impl Watch {
                 return Ok(report);
             }
         }
-        if !has_stood_still || !runner.is_asleep() {
-            return Ok(None);
-        }
+        let Some(turn) = stands_in_turn.filter(|_| runner.is_asleep()) else { return Ok(None) };
         let has_mail = nodes::has_mail_here(py)?;
         match (names::running_loop(py)?, runner.event_loop(py), call.task(py)) {
             (waiting, Some(ours), _) if waiting.is_some() || has_mail => {
-                names::blocked_loop_is_needed(py)?.call1((waiting, has_mail, ours, wait.number))?.extract()
+                names::blocked_loop_is_needed(py)?.call1((waiting, has_mail, ours, wait.number, turn))?.extract()
             }
             (None, _, Some(task)) => names::own_executor_is_needed(py)?.call1((task,))?.extract(),
             _ => Ok(None),
