@@ -6,8 +6,10 @@ seen. It measures nothing.
 
 from __future__ import annotations
 
+import asyncio
+
 import syncline
-from syncline._bench.samples import answer, numbers, turn
+from syncline._bench.samples import Manager, answer, numbers, turn
 
 CALLS = 20_000
 TURNS = 5000
@@ -37,12 +39,38 @@ def items(bridge: syncline.Bridge) -> None:
         assert sum(1 for _ in bridge.iterate(numbers(CALLS), prefetch=prefetch)) == CALLS
 
 
+def managers(bridge: syncline.Bridge) -> None:
+    """Entered and left."""
+    for _ in range(TURNS):
+        with bridge.enter(Manager()):
+            pass
+
+
+def many(bridge: syncline.Bridge) -> None:
+    """Submitted, and by `map`."""
+    for future in [bridge.submit(turn) for _ in range(TURNS)]:
+        future.result()
+    assert sum(bridge.map(lambda _: answer(), range(CALLS))) == CALLS
+
+
+async def in_worker_threads() -> None:
+    """One at a time, and some."""
+    for _ in range(TURNS):
+        await syncline.to_thread(int)
+    for _ in range(TURNS // 10):
+        await asyncio.gather(*(syncline.to_thread(int) for _ in range(10)))
+
+
 def main() -> None:
     for scope in SCOPES:
         with syncline.Bridge(scope=scope) as bridge:
             calls(bridge)
             nested(bridge)
             items(bridge)
+            managers(bridge)
+            many(bridge)
+            bridge.run_sync(in_worker_threads)
+    asyncio.run(in_worker_threads())
 
 
 if __name__ == "__main__":
