@@ -18,7 +18,7 @@
 //! 7. On one core, a thread that has just called another one, for little work, may make way for it in the place of a
 //!    spin (`Spin::making_way`). Not every system runs a thread that wakes up before the one that has woken it, so the
 //!    two would go to sleep twice where once is enough. Where that took long, others want the core, and it is not done
-//!    for a while.
+//!    for a while. Once is no sign of that, either: it may have been the program's own code, after the last call.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -37,12 +37,12 @@ const PROBES_AT_ONCE: u32 = 2;
 pub const SLOW_ATTACH: Duration = Duration::from_micros(200);
 /// So many attempts are passed over after that, by 4: at the first, the second, and each further time.
 const TURNS_HELD_OFF: [u32; 3] = [2, 32, 256];
-/// So many quick turns make up for a slow one, by 4.
+/// So many quick turns make up for a slow one, by 4 and 7.
 const QUICK_FOR_SLOW: u32 = 16;
 /// So often a thread makes way, by 7: the other one may have to let a third one go first.
 const TIMES_TO_MAKE_WAY: u32 = 2;
-/// So many attempts are passed over, by 7, where others want the core.
-const TURNS_TO_KEEP: u32 = 4096;
+/// So many attempts are passed over after that took long, by 7: at the first, the second, and each further time.
+const TURNS_TO_KEEP: [u32; 3] = [32, 512, 4096];
 
 /// Stands for the core of a thread where it is not known.
 pub const UNKNOWN_CPU: u32 = u32::MAX;
@@ -71,6 +71,28 @@ pub struct Inclination {
     pub passes_over: u32,
 }
 
+/// How many quick turns are wanted to make up for the slow ones.
+#[derive(Debug, Default)]
+struct Owed(AtomicU32);
+
+impl Owed {
+    /// Notes a slow turn. Returns how many attempts are passed over for it.
+    fn slow(&self, held_off: &[u32; 3]) -> u32 {
+        let owed = self.0.load(Relaxed);
+        let most = QUICK_FOR_SLOW * held_off.len() as u32;
+        self.0.store((owed + QUICK_FOR_SLOW).min(most), Relaxed);
+        let times = owed.div_ceil(QUICK_FOR_SLOW) as usize;
+        held_off[times.min(held_off.len() - 1)]
+    }
+
+    fn quick(&self) {
+        let owed = self.0.load(Relaxed);
+        if owed > 0 {
+            self.0.store(owed - 1, Relaxed);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Spin {
     allowed: bool,
@@ -79,8 +101,10 @@ pub struct Spin {
     busy: AtomicBool,
     failures: AtomicU32,
     pass_over: AtomicU32,
-    /// How many quick turns are wanted to make up for the slow ones, by 4.
-    owed: AtomicU32,
+    /// For turns in which the interpreter was slow to come, by 4.
+    attaching: Owed,
+    /// For turns in which it took long to make way, by 7.
+    way: Owed,
     won: AtomicU64,
     lost: AtomicU64,
 }
@@ -93,7 +117,8 @@ impl Spin {
             busy: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             pass_over: AtomicU32::new(0),
-            owed: AtomicU32::new(0),
+            attaching: Owed::default(),
+            way: Owed::default(),
             won: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         }
@@ -138,17 +163,12 @@ impl Spin {
     /// Notes how long it took to get the interpreter back. Where other threads contend for it, a spin takes CPU time
     /// from them.
     pub fn note_attach(&self, took: Duration) {
-        let owed = self.owed.load(Relaxed);
-        if took > SLOW_ATTACH {
-            let last = TURNS_HELD_OFF.len() - 1;
-            let times = if self.makes_way { last } else { owed.div_ceil(QUICK_FOR_SLOW) as usize };
-            let held_off = TURNS_HELD_OFF[times.min(last)];
-            self.pass_over.fetch_max(held_off, Relaxed);
-            let most = QUICK_FOR_SLOW * TURNS_HELD_OFF.len() as u32;
-            self.owed.store((owed + QUICK_FOR_SLOW).min(most), Relaxed);
-        } else if owed > 0 {
-            self.owed.store(owed - 1, Relaxed);
+        if took <= SLOW_ATTACH {
+            return self.attaching.quick();
         }
+        let held_off = self.attaching.slow(&TURNS_HELD_OFF);
+        let held_off = if self.makes_way { TURNS_HELD_OFF[2] } else { held_off };
+        self.pass_over.fetch_max(held_off, Relaxed);
     }
 
     /// How many spins met what they waited for, and how many did not.
@@ -176,7 +196,9 @@ impl Spin {
             done()
         });
         if begun.elapsed() > SLOW_ATTACH {
-            self.pass_over.fetch_max(TURNS_TO_KEEP, Relaxed);
+            self.pass_over.fetch_max(self.way.slow(&TURNS_TO_KEEP), Relaxed);
+        } else {
+            self.way.quick();
         }
         won
     }
@@ -254,8 +276,24 @@ mod tests {
             true
         };
         let looks = Cell::new(0);
-        assert!(spin.attempt(ELSEWHERE, true, || looks.replace(looks.get() + 1) > 0 && long()));
-        assert_eq!(passed_over(&spin), TURNS_TO_KEEP);
+        let attempt = || {
+            looks.set(0);
+            assert!(spin.attempt(ELSEWHERE, true, || looks.replace(looks.get() + 1) > 0 && long()));
+        };
+        for held_off in TURNS_TO_KEEP {
+            attempt();
+            assert_eq!(spin.inclination().passes_over, held_off);
+            while spin.passes_over() {}
+        }
+    }
+
+    #[test]
+    fn quick_turns_make_up_for_a_slow_one() {
+        let owed = Owed::default();
+        for _ in 0..2 {
+            assert_eq!(owed.slow(&TURNS_TO_KEEP), TURNS_TO_KEEP[0]);
+            (0..QUICK_FOR_SLOW).for_each(|_| owed.quick());
+        }
     }
 
     #[test]
