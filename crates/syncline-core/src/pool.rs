@@ -189,7 +189,7 @@ impl<J> Pool<J> {
         let state = State { queue, idle, called: false, workers: 0, most_workers, closed: false };
         Self {
             state: Mutex::new(state),
-            spin: Spin::making_way(usable_cores),
+            spin: Spin::new(usable_cores),
             caller_cpu: AtomicU32::new(UNKNOWN_CPU),
             worker_cpu: AtomicU32::new(UNKNOWN_CPU),
         }

@@ -15,10 +15,10 @@
 //! 6. By 5 only where nobody else waits for the same thread. Else that thread has more to do than our call, and the
 //!    others need the core: a failed spin is followed by no probe, and attempts are passed over from the first
 //!    failure on.
-//! 7. On one core, a thread that has just called another one, for little work, may make way for it in the place of a
-//!    spin (`Spin::making_way`). Not every system runs a thread that wakes up before the one that has woken it, so the
-//!    two would go to sleep twice where once is enough. Where that took long, others want the core, and it is not done
-//!    for a while. Once is no sign of that, either: it may have been the program's own code, after the last call.
+//! 7. On one core, a thread that has just called another one, or done what it was called for, makes way for it in the
+//!    place of a spin. Not every system runs a thread that wakes up before the one that has woken it, so the two would
+//!    go to sleep twice where once is enough, or not at all is. Where that took long, others want the core, and it is
+//!    not done for a while. Once is no sign of that, either: it may have been the program's own code, after its call.
 
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -42,7 +42,7 @@ const QUICK_FOR_SLOW: u32 = 16;
 /// So often a thread makes way, by 7: the other one may have to let a third one go first.
 const TIMES_TO_MAKE_WAY: u32 = 2;
 /// So many attempts are passed over after that took long, by 7: at the first, the second, and each further time.
-const TURNS_TO_KEEP: [u32; 3] = [32, 512, 4096];
+const TURNS_TO_KEEP: [u32; 3] = [32, 512, 16384];
 
 /// Stands for the core of a thread where it is not known.
 pub const UNKNOWN_CPU: u32 = u32::MAX;
@@ -113,7 +113,8 @@ impl Spin {
     pub fn new(usable_cores: usize) -> Self {
         Self {
             allowed: usable_cores > 1,
-            makes_way: false,
+            // Not in loom's models: how long it takes decides what comes next, and they have no clock.
+            makes_way: usable_cores == 1 && !cfg!(loom),
             busy: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             pass_over: AtomicU32::new(0),
@@ -122,12 +123,6 @@ impl Spin {
             won: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         }
-    }
-
-    /// One that makes way for the other thread where there is one core (by 7).
-    pub fn making_way(usable_cores: usize) -> Self {
-        // Not in loom's models: how long it takes decides what comes next, and they have no clock.
-        Self { makes_way: usable_cores == 1 && !cfg!(loom), ..Self::new(usable_cores) }
     }
 
     /// Polls `done` for a short while, if that can pay; returns whether it was true. `other_cpu` is the core on which
@@ -252,7 +247,7 @@ mod tests {
             polls.set(polls.get() + 1);
             false
         }));
-        assert_eq!(polls.get(), 1);
+        assert_eq!(polls.get(), 1 + TIMES_TO_MAKE_WAY);
     }
 
     #[test]
@@ -261,7 +256,7 @@ mod tests {
         let spin = Spin::new(1);
         assert!(spin.gives_way());
         spin.note_attach(SLOW_ATTACH * 2);
-        for _ in 0..TURNS_HELD_OFF[0] {
+        for _ in 0..TURNS_HELD_OFF[2] {
             assert!(!spin.gives_way());
         }
         assert!(spin.gives_way());
@@ -269,8 +264,8 @@ mod tests {
 
     #[test]
     fn on_one_core_a_thread_makes_way_unless_that_takes_long() {
-        assert!(Spin::making_way(1).attempt(ELSEWHERE, true, yes_at_second_look()));
-        let spin = Spin::making_way(1);
+        assert!(Spin::new(1).attempt(ELSEWHERE, true, yes_at_second_look()));
+        let spin = Spin::new(1);
         let long = || {
             std::thread::sleep(SLOW_ATTACH * 2);
             true

@@ -159,7 +159,7 @@ impl Inbox {
             mail,
             told_of_end: WeakList::default(),
             anyio_token: OnceLock::new(),
-            spin: Spin::making_way(usable_cores()),
+            spin: Spin::new(usable_cores()),
         }))
     }
 
