@@ -193,7 +193,7 @@ impl CallerLoop {
         let taker = Taker::Driver { driven: Mutex::new(None), deadline: wait.deadline(), thread: thread_key() };
         let call = Call::new(taker, &self.name, &self.closing, stats);
         let _under_way = UnderWay(stats);
-        let _waiting = Waiting::begin(&call, None);
+        let _waiting = Waiting::begin(py, &call, None);
         let started = self.first_step(py, &event_loop, &call, target, run_in);
         let result = started.and_then(|()| self.run_to_the_end(py, &event_loop, &call, wait));
         Heard { result, has_ended: call.is_settled() }

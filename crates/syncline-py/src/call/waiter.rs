@@ -12,7 +12,7 @@ use syncline_core::waits::Node;
 
 pub trait Waiter: Any + Send + Sync {
     /// The function begins to wait for that call, on the loop of that node, if it has one.
-    fn begin_waiting(&self, call: &Arc<Call>, node: Option<&Arc<Node>>);
+    fn begin_waiting(&self, py: Python<'_>, call: &Arc<Call>, node: Option<&Arc<Node>>);
     fn end_waiting(&self);
     /// Called now and then during a wait: sees to it that jobs go on for which no worker is free, since all wait as
     /// this one does. `seen` keeps what it saw the last time.
@@ -37,10 +37,10 @@ pub fn enter(job: Option<Arc<dyn Waiter>>) -> Option<Arc<dyn Waiter>> {
 pub struct Waiting(Option<Arc<dyn Waiter>>);
 
 impl Waiting {
-    pub fn begin(call: &Arc<Call>, node: Option<&Arc<Node>>) -> Self {
+    pub fn begin(py: Python<'_>, call: &Arc<Call>, node: Option<&Arc<Node>>) -> Self {
         let job = here();
         if let Some(job) = &job {
-            job.begin_waiting(call, node);
+            job.begin_waiting(py, call, node);
         }
         Self(job)
     }

@@ -44,11 +44,8 @@ impl Runner {
     /// A runner onto that loop.
     pub fn attach(py: Python<'_>, plan: &Plan, event_loop: Bound<'_, PyAny>, anchor: &Anchor) -> PyResult<Arc<Self>> {
         // Where it does not run here, an asyncio loop that runs knows its thread; else the first mail will tell.
-        let thread_id = if anchor.runs_here(py) {
-            names::thread_ident(py)?
-        } else {
-            event_loop.getattr("_thread_id").and_then(|id| id.extract()).unwrap_or(0)
-        };
+        let thread_id =
+            if anchor.runs_here(py) { names::thread_ident(py)? } else { thread_of(&event_loop).unwrap_or(0) };
         let attached = Attached {
             anchor: anchor.object.clone_ref(py),
             calls: WeakList::default(),
@@ -56,7 +53,7 @@ impl Runner {
             sessions: WeakList::default(),
             stands_since: Mutex::default(),
         };
-        let runner = Self::make(py, plan, &nodes::of_loop(&anchor.object), Some(Feeder::Callback), Some(attached))?;
+        let runner = Self::make(py, plan, &nodes::of_loop(py, &anchor.object), Some(Feeder::Callback), Some(attached))?;
         runner.thread_id.store(thread_id, Relaxed);
         runner.event_loop.set(py, event_loop.unbind());
         runner.note_begun();
@@ -66,6 +63,25 @@ impl Runner {
         nodes::remember_attached(&runner);
         watched::watch(py, &runner, plan.stall_after)?;
         Ok(runner)
+    }
+
+    /// Whether it is onto the loop with that anchor.
+    pub fn is_onto(&self, anchor: &Bound<'_, PyAny>) -> bool {
+        self.attached.as_ref().is_some_and(|known| known.anchor.is(anchor))
+    }
+
+    /// For one who waits: which thread runs the loop now. That of somebody else's may be another one than before, and the
+    /// earlier one may wait for just this thread.
+    pub fn find_thread(&self, py: Python<'_>) {
+        if self.attached.is_none() {
+            return;
+        }
+        if let Some(thread) = self.event_loop(py).and_then(thread_of) {
+            self.thread_id.store(thread, Relaxed);
+        } else if !self.is_loop_running(py) {
+            // Its next mail tells.
+            self.thread_id.store(0, Relaxed);
+        }
     }
 
     /// For the loop's thread: notes what begins there.
@@ -78,9 +94,7 @@ impl Runner {
             stalls::stir(py);
         }
         let Some(attached) = &self.attached else { return Ok(()) };
-        if self.thread_id() == 0 {
-            self.thread_id.store(names::thread_ident(py)?, Relaxed);
-        }
+        self.thread_id.store(names::thread_ident(py)?, Relaxed);
         if let Job::Start(call, _, run_in) = job {
             attached.calls.add(Arc::downgrade(call));
             if let RunIn::Session { session, is_last: false } = run_in {
@@ -218,6 +232,17 @@ impl Runner {
         let again = PyCFunction::new_closure(py, Some(c"syncline_detach"), None, again)?;
         event_loop.call_method1(intern!(py, "call_later"), (LOOK_AGAIN.as_secs_f64(), again)).map(drop)
     }
+}
+
+/// The identifier of the thread that runs a loop, if the loop tells, as asyncio's do.
+pub fn thread_of(event_loop: &Bound<'_, PyAny>) -> Option<u64> {
+    event_loop.getattr_opt(intern!(event_loop.py(), "_thread_id")).ok().flatten()?.extract().ok()
+}
+
+/// The same for a loop that may have another thread than the one that was `known`; 0 if it says that none runs it.
+pub fn thread_now(event_loop: &Bound<'_, PyAny>, known: u64) -> u64 {
+    let told = event_loop.getattr_opt(intern!(event_loop.py(), "_thread_id")).ok().flatten();
+    told.map_or(known, |told| told.extract().unwrap_or(0))
 }
 
 /// A loop of somebody else's, as _standing.py looks at it.

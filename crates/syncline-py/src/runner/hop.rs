@@ -59,7 +59,7 @@ pub fn hop(
     if LOOK_AROUND.is_due(py) {
         look_at_loop_here(py, runner, &call);
     }
-    let _waiting = Waiting::begin(&call, Some(&runner.node));
+    let _waiting = Waiting::begin(py, &call, Some(&runner.node));
     let mut wait = Wait::begin(patience);
     let job = Job::Start(Arc::clone(&call), target, run_in);
     let sent = if runner.feeder().spins() {
@@ -112,7 +112,7 @@ fn wait_by(
     mut wait: Wait,
 ) -> PyResult<Py<PyAny>> {
     let _masked = Masked::new();
-    let _waiting = Waiting::begin(call, Some(&runner.node));
+    let _waiting = Waiting::begin(py, call, Some(&runner.node));
     let _ = first_sleep(py, runner, call, patience, || Ok(()));
     to_the_end(py, &mut wait, runner, call, patience, None)
 }

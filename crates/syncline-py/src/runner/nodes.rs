@@ -2,6 +2,9 @@
 //!
 //! A loop of somebody else's has one if a bridge is onto it: only then can a call be sent there, and be waited for. All bridges
 //! that are onto the same loop have the same node.
+//!
+//! Such a loop is known by its anchor. A thread's identifier is no name for it: one thread runs a loop after another, and
+//! its identifier is used again.
 
 use super::state::{Runner, current_runner};
 use crate::python::names;
@@ -36,16 +39,31 @@ pub fn remember_attached(runner: &Arc<Runner>) {
 }
 
 /// The node for a loop that a bridge is about to be onto, by its anchor.
-pub fn of_loop(anchor: &Py<PyAny>) -> Arc<Node> {
-    find_attached(|runner| runner.attached.as_ref().is_some_and(|known| known.anchor.is(anchor))).unwrap_or_default()
+pub fn of_loop(py: Python<'_>, anchor: &Py<PyAny>) -> Arc<Node> {
+    find_attached(|runner| runner.is_onto(anchor.bind(py))).unwrap_or_default()
 }
 
-/// The node of the loop of somebody else's that runs in that thread.
-pub fn of_attached_thread(thread: u64) -> Option<Arc<Node>> {
-    if thread == 0 || !ANY_ATTACHED.load(Relaxed) {
+/// The node of a loop of somebody else's, by its anchor.
+pub fn of_anchor(anchor: &Bound<'_, PyAny>) -> Option<Arc<Node>> {
+    if !ANY_ATTACHED.load(Relaxed) {
         return None;
     }
-    find_attached(|runner| runner.thread_id() == thread)
+    find_attached(|runner| runner.is_onto(anchor))
+}
+
+/// The same for the loop that runs in this thread, if it is as asked; for an outer one, which that blocks, if no bridge is
+/// onto it.
+fn find_here(py: Python<'_>, is_it: impl Fn(&Runner) -> bool) -> PyResult<Option<Arc<Node>>> {
+    let mut anchors = [names::running_loop(py)?, None];
+    if surroundings::runs_trio(py)? {
+        anchors[1] = Some(names::trio_token(py)?.call0()?);
+    }
+    let is_here = |runner: &Runner| anchors.iter().flatten().any(|anchor| runner.is_onto(anchor));
+    if let Some(found) = find_attached(|runner| is_here(runner) && is_it(runner)) {
+        return Ok(Some(found));
+    }
+    let thread = names::thread_ident(py)?;
+    Ok(find_attached(|runner| runner.thread_id() == thread && runner.is_loop_running(py) && is_it(runner)))
 }
 
 /// Whether something lies in the mailbox of the loop that runs in this thread.
@@ -56,8 +74,7 @@ pub fn has_mail_here(py: Python<'_>) -> PyResult<bool> {
     if !ANY_ATTACHED.load(Relaxed) {
         return Ok(false);
     }
-    let thread = names::thread_ident(py)?;
-    Ok(find_attached(|runner| runner.thread_id() == thread && runner.mailbox.has_mail()).is_some())
+    Ok(find_here(py, |runner| runner.mailbox.has_mail())?.is_some())
 }
 
 /// The node of the loop that runs in this thread.
@@ -73,5 +90,5 @@ pub fn attached_here(py: Python<'_>) -> PyResult<Option<Arc<Node>>> {
     if !ANY_ATTACHED.load(Relaxed) || !surroundings::in_event_loop(py)? {
         return Ok(None);
     }
-    Ok(of_attached_thread(names::thread_ident(py)?))
+    find_here(py, |_| true)
 }

@@ -29,7 +29,7 @@ impl Behind {
         if let Some(current) = current_runner() {
             return Ok(Self([Some(Arc::clone(&current.node)), None]));
         }
-        Ok(Self([nodes::attached_here(py)?, sender().and_then(|(_, inbox)| inbox.node())]))
+        Ok(Self([nodes::attached_here(py)?, sender().and_then(|(_, inbox)| inbox.node(py))]))
     }
 
     fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {

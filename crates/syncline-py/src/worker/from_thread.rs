@@ -29,6 +29,7 @@ use crate::python::spans::Span;
 use crate::python::surroundings::ANYIO;
 use crate::python::{recording, tracing};
 use crate::runner::arrival::Arrival;
+use crate::runner::attached::thread_now;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -140,7 +141,7 @@ pub fn run_there(
     let inbox = &sender.inbox;
     let call = Call::new(Taker::SleeperOfOthers, &"the loop of a worker thread".into(), &Arc::default(), stats);
     let _under_way = UnderWay(stats);
-    let waiting = sender.work.as_ref().map(|work| WaitingHere::begin(work, &call));
+    let waiting = sender.work.as_ref().map(|work| WaitingHere::begin(py, work, &call));
     inbox.deliver(
         py,
         Arc::new(SentCall {
@@ -177,8 +178,8 @@ pub fn run_there(
 struct WaitingHere<'a>(&'a Work);
 
 impl<'a> WaitingHere<'a> {
-    fn begin(work: &'a Work, call: &Arc<Call>) -> Self {
-        if !work.begin_waiting_for(call, OnCancel::End, None) {
+    fn begin(py: Python<'_>, work: &'a Work, call: &Arc<Call>) -> Self {
+        if !work.begin_waiting_for(py, call, OnCancel::End, None) {
             call.begin_cancelling();
         }
         Self(work)
@@ -293,9 +294,11 @@ struct SendersCall<'a> {
 
 impl SendersCall<'_> {
     fn make_known(&mut self, py: Python<'_>) {
-        if self.examined.is_none() {
+        let known = self.inbox.thread_id;
+        let thread = self.inbox.event_loop(py).map_or(known, |event_loop| thread_now(&event_loop, known));
+        if self.examined.as_ref().is_none_or(|known| !known.is_for(thread)) {
             let subject: Arc<Call> = Arc::clone(self.call);
-            self.examined = LongWait::begin(py, self.inbox.thread_id, self.begun, subject).ok();
+            self.examined = LongWait::begin(py, thread, self.begun, subject).ok();
         }
     }
 

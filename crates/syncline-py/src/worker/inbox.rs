@@ -23,6 +23,7 @@ use crate::python::process;
 use crate::python::signals;
 use crate::python::thread_end::Deferred;
 use crate::runner::arrival::Arrival;
+use crate::runner::attached::thread_of;
 use crate::runner::nodes;
 use crate::runner::state::{Runner, current_runner};
 use pyo3::exceptions::{PyException, PyRecursionError, PyRuntimeError};
@@ -132,9 +133,8 @@ impl Inbox {
 
     /// The inbox of a loop that runs in another thread, for one who is not sent by us: anyio's worker.
     pub fn of_other_thread(anchor: &Bound<'_, PyAny>, in_trio: bool) -> PyResult<Arc<Self>> {
-        let py = anchor.py();
         // asyncio's loops tell; of others it is not known, and nobody is looked for in that thread then.
-        let thread_id = anchor.getattr_opt(intern!(py, "_thread_id"))?.and_then(|id| id.extract().ok()).unwrap_or(0);
+        let thread_id = thread_of(anchor).unwrap_or(0);
         let host = if in_trio { Self::trio_host(anchor)? } else { Host::Asyncio };
         Self::of_thread(anchor, host, Route::Callback, thread_id, None)
     }
@@ -238,10 +238,10 @@ impl Inbox {
     }
 
     /// The node of its loop, in the graph of who waits for whom.
-    pub fn node(&self) -> Option<Arc<Node>> {
+    pub fn node(&self, py: Python<'_>) -> Option<Arc<Node>> {
         match self.runner() {
             Some(runner) => Some(Arc::clone(&runner.node)),
-            None => nodes::of_attached_thread(self.thread_id),
+            None => nodes::of_anchor(&self.anchor.bind(py).upgrade()?),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::inbox::Inbox;
 use crate::call::state::Call;
+use pyo3::prelude::*;
 use std::sync::Arc;
 use syncline_core::sync::{Mutex, lock};
 use syncline_core::waits::{Awaiting, Node};
@@ -26,8 +27,15 @@ pub struct Waits(Mutex<Vec<WaitsFor>>);
 
 impl Waits {
     /// Adds a call on the loop of that node, which the loop that sent the thread waits for, too, if only in a task.
-    pub fn add(&self, call: &Arc<Call>, on_cancel: OnCancel, sender: Option<&Arc<Inbox>>, node: Option<&Arc<Node>>) {
-        let sender = node.and_then(|_| sender?.node());
+    pub fn add(
+        &self,
+        py: Python<'_>,
+        call: &Arc<Call>,
+        on_cancel: OnCancel,
+        sender: Option<&Arc<Inbox>>,
+        node: Option<&Arc<Node>>,
+    ) {
+        let sender = node.and_then(|_| sender?.node(py));
         let awaiting = sender.zip(node).map(|(sender, node)| sender.awaits(node));
         lock(&self.0).push(WaitsFor { call: Arc::clone(call), on_cancel, _awaiting: awaiting });
     }

@@ -241,10 +241,16 @@ impl Work {
     }
 
     /// The function begins to wait for a call. False if the task has stopped waiting for the function.
-    pub fn begin_waiting_for(&self, call: &Arc<Call>, on_cancel: OnCancel, node: Option<&Arc<Node>>) -> bool {
+    pub fn begin_waiting_for(
+        &self,
+        py: Python<'_>,
+        call: &Arc<Call>,
+        on_cancel: OnCancel,
+        node: Option<&Arc<Node>>,
+    ) -> bool {
         let me: Weak<Self> = Weak::clone(&self.me);
         call.set_waiter(me);
-        self.waits_for.add(call, on_cancel, self.inbox(), node);
+        self.waits_for.add(py, call, on_cancel, self.inbox(), node);
         !self.is_given_up()
     }
 
@@ -310,8 +316,8 @@ pub fn current() -> Option<Arc<Work>> {
 }
 
 impl Waiter for Work {
-    fn begin_waiting(&self, call: &Arc<Call>, node: Option<&Arc<Node>>) {
-        self.begin_waiting_for(call, OnCancel::GoOn, node);
+    fn begin_waiting(&self, py: Python<'_>, call: &Arc<Call>, node: Option<&Arc<Node>>) {
+        self.begin_waiting_for(py, call, OnCancel::GoOn, node);
     }
 
     fn end_waiting(&self) {
