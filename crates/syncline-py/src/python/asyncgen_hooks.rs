@@ -32,8 +32,8 @@ impl Fields {
     }
 }
 
-/// Where the fields lie. `None` if that could not be found out.
-fn place(py: Python<'_>) -> PyResult<Option<usize>> {
+/// Where the fields lie, in words. `None` if that could not be found out.
+pub(super) fn place(py: Python<'_>) -> PyResult<Option<usize>> {
     static PLACE: Once<Option<usize>> = Once::new();
     PLACE.get_or_try_init(py, || find(py)).copied()
 }

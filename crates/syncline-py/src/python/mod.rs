@@ -6,6 +6,7 @@ pub mod asyncgen_hooks;
 pub mod attribute;
 pub mod collected;
 pub mod collecting;
+pub mod compiled;
 pub mod condition;
 pub mod context;
 pub mod errors;

@@ -6,8 +6,10 @@
 //! 1. A greenlet is switched to, or thrown into, by its own thread only.
 //! 2. What is handed over in a switch lies on the heap. Pointers into the stack that is left are no good: greenlet
 //!    may move that stack away until it is switched to again.
+//! 3. Whoever switches holds the compiled code into which its stack returns (`compiled.rs`).
 
 use crate::python::attribute::Attribute;
+use crate::python::compiled;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::once::{Once, intern};
@@ -38,6 +40,7 @@ pub struct Api {
     is_main: unsafe extern "C" fn(Object) -> c_int,
     parent: unsafe extern "C" fn(Object) -> Object,
     context: Option<Attribute>,
+    compiled: compiled::ExecutorField,
     exit: Py<PyAny>,
     /// Whether a reference count of 1 means that nobody else has the greenlet: not so in a free-threaded build.
     pub counts_are_exact: bool,
@@ -100,6 +103,7 @@ pub fn load(py: Python<'_>) -> PyResult<&Api> {
                 std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Object) -> Object>(entry(GET_PARENT))
             },
             context: Attribute::of(&module.getattr("greenlet")?.cast_into::<PyType>()?, c"gr_context"),
+            compiled: compiled::ExecutorField::find(py)?,
             counts_are_exact,
             exit: module.getattr("GreenletExit")?.unbind(),
             nothing: PyTuple::empty(py).unbind(),
@@ -223,6 +227,7 @@ impl Api {
     /// As `switch`, without a `PyResult`: for a carrier at rest, whose frames have to stay small. False if it failed,
     /// with the exception set.
     pub fn switch_only(&self, to: &Bound<'_, PyAny>) -> bool {
+        let _held = self.compiled.hold(to.py());
         // SAFETY: as in `switch_with`.
         let result = unsafe { (self.switch)(to.as_ptr(), self.nothing.as_ptr(), null_mut()) };
         // SAFETY: a reference of our own, or null.
@@ -232,6 +237,7 @@ impl Api {
 
     fn switch_with(&self, to: &Bound<'_, PyAny>, args: Object) -> PyResult<()> {
         let py = to.py();
+        let _held = self.compiled.hold(py);
         // SAFETY: attached, in the greenlet's own thread (by 1), and `args` is a tuple that the caller keeps.
         let result = unsafe { (self.switch)(to.as_ptr(), args, null_mut()) };
         // SAFETY: a new reference, or null with an exception set.
