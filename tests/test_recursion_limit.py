@@ -45,8 +45,26 @@ async def steps():
 async def nests(bridge):
     return bridge.run_sync(answer)
 
-def entered(bridge):
-    with bridge.enter(managed()) as value:
+async def in_executor():
+    return await asyncio.get_running_loop().run_in_executor(None, int, 42)
+
+async def answer_later(_):
+    await turn()
+    return 42
+
+async def in_tasks():
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(suspends()) for _ in range(2)]
+    return (await asyncio.gather(asyncio.wait_for(tasks[0], 20), tasks[1]))[0]
+
+@contextlib.asynccontextmanager
+async def suspending():
+    await turn()
+    yield 42
+    await turn()
+
+def entered(bridge, manager=None):
+    with bridge.enter(manager or managed()) as value:
         return value
 
 def closed(bridge):
@@ -64,12 +82,17 @@ kinds = {
     "to_thread": lambda bridge: bridge.run_sync(in_worker),
     "to_caller": lambda bridge: bridge.run_sync(in_caller),
     "steps": lambda bridge: list(bridge.iterate(steps()))[0],
+    "map": lambda bridge: min(bridge.map(answer_later, range(3))),
+    "left": lambda bridge: entered(bridge, suspending()),
     "nested": lambda bridge: bridge.run_sync(nests, bridge),
 }
-if PLACE == "caller" and sys.version_info < (3, 12):
-    # There C counts as frames, and asyncio loses the step of a task, as CONTRIBUTING says.
-    for name in ("to_thread", "to_caller", "steps"):
-        del kinds[name]
+if PLACE != "trio":
+    kinds |= {
+        "tasks": lambda bridge: bridge.run_sync(in_tasks),
+        "executor": lambda bridge: bridge.run_sync(in_executor),
+    }
+# There C counts as frames, and a loop that turns in this thread needs more of them.
+FURTHEST = 36 if PLACE.startswith("caller") and sys.version_info < (3, 12) else 12
 sys.unraisablehook = lambda what: None  # destructors are at the limit, too
 loops = {"caller on uvloop": ("caller", True), "process on uvloop": ("process", True)}
 scope, on_uvloop = loops.get(PLACE, (PLACE, False))
@@ -91,7 +114,7 @@ def below(frames, call, bridge):
 
 def check():
     for is_first in (True, False):
-        for frames in range(1, 13):
+        for frames in range(1, FURTHEST + 1):
             bridge = syncline.Bridge(**options)
             for name, call in kinds.items():
                 if not is_first:
@@ -113,9 +136,11 @@ check()
 """
 
 
-@pytest.mark.parametrize("place", ["process", "thread", "caller", "process on uvloop", "trio"])
+@pytest.mark.parametrize(
+    "place", ["process", "thread", "caller", "process on uvloop", "caller on uvloop", "trio"]
+)
 def test_a_call_at_the_recursion_limit_fails_or_works_and_the_next_one_works(place: str) -> None:
-    """Each kind of call, as a bridge's first one and later, begun 1 to 12 frames below the limit; and closing there."""
+    """Each kind of call, as a first one and later, begun 1 to 12 (36) frames below the limit; and closing there."""
     # The recursion limit makes asyncio's and our own code fail at each of its lines in turn.
     # Its thousand calls take some seconds of the processor: a busy machine needs more than a hang is else given.
     end = run_script(f"PLACE = {place!r}\n{SCRIPT}", limit=200)

@@ -28,6 +28,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::residents::{self, Resident, Shown};
+use crate::python::room;
 use crate::python::signals;
 use crate::python::threads::thread_key;
 use crate::runner::stalls::{self, Glance, Watched};
@@ -36,7 +37,7 @@ use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
 use crate::task::loops::{self, Stepping, stop_after, turns_once};
-use crate::task::new_loop;
+use crate::task::new_loop::{self, Turner};
 use crate::task::revival::revive_if_lost;
 use crate::task::spare::SpareTask;
 use crate::task::start::{RunIn, start_call, start_call_with_step};
@@ -89,10 +90,8 @@ impl CallerLoop {
         is_visible: bool,
         stall_after: Option<Duration>,
     ) -> PyResult<Arc<Self>> {
-        let event_loop = new_loop::make(match factory {
-            Some(factory) => factory,
-            None => names::caller_loop(py)?,
-        })?;
+        let make = factory.map_or_else(|| names::caller_loop(py), Ok)?;
+        let event_loop = new_loop::make(make, Turner::Caller)?;
         let event_loop = loops::shown(is_visible, event_loop)?;
         let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
         let event_loop = nestable::nests(nests, event_loop)?;
@@ -182,11 +181,12 @@ impl CallerLoop {
             target.discard(py);
             return Heard::refused(errors::bridge_closed(py, &self.name));
         };
-        let _inside = match process::enter(py) {
+        let inside = process::enter(py).and_then(|inside| room::check_for_loop(py).map(|()| inside));
+        let _inside = match inside {
             Ok(inside) => inside,
-            Err(exiting) => {
+            Err(refusal) => {
                 target.discard(py);
-                return Heard::refused(exiting);
+                return Heard::refused(refusal);
             }
         };
         let wait = Wait::begin(patience);

@@ -23,6 +23,7 @@ pub mod recorded_names;
 pub mod recording;
 pub mod references;
 pub mod residents;
+pub mod room;
 pub mod signals;
 pub mod spans;
 pub mod surroundings;

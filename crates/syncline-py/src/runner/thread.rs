@@ -27,7 +27,7 @@ use crate::switch::carrier;
 use crate::switch::nest::{self, Driving};
 use crate::switch::nestable;
 use crate::task::loops;
-use crate::task::new_loop;
+use crate::task::new_loop::{self, Turner};
 use crate::task::spare::SpareTask;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -245,10 +245,10 @@ fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResul
     match &plan.loop_factory {
         _ if runner.backend == Backend::Trio => {
             let factory = (names::trio_loop(py)?, runner.cleanup.as_secs_f64(), runner.switches);
-            new_loop::make(&names::partial(py)?.call1(factory)?)
+            new_loop::make(&names::partial(py)?.call1(factory)?, Turner::Runner)
         }
         Some(factory) => {
-            let event_loop = loops::shown(plan.is_visible, new_loop::make(factory.bind(py))?)?;
+            let event_loop = loops::shown(plan.is_visible, new_loop::make(factory.bind(py), Turner::Runner)?)?;
             nestable::nests(runner.switches, event_loop)
         }
         #[cfg(target_os = "linux")]
@@ -256,10 +256,10 @@ fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResul
             let class = selector::runner_loop(py)?;
             let selector = Bound::new(py, selector::Selector::new(py, runner)?)?;
             let factory = names::partial(py)?.call1((class, selector))?;
-            loops::shown(plan.is_visible, new_loop::make(&factory)?)
+            loops::shown(plan.is_visible, new_loop::make(&factory, Turner::Runner)?)
         }
         #[cfg(not(target_os = "linux"))]
-        None => loops::shown(plan.is_visible, new_loop::make(names::caller_loop(py)?)?),
+        None => loops::shown(plan.is_visible, new_loop::make(names::caller_loop(py)?, Turner::Runner)?),
     }
 }
 

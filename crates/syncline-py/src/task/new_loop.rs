@@ -10,17 +10,27 @@ use crate::python::log;
 use crate::python::main_end;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::room;
 use crate::python::signals;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
 
+/// Who turns a loop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Turner {
+    /// A thread that does nothing else.
+    Runner,
+    /// Whoever waits, from wherever that is.
+    Caller,
+}
+
 /// Asks the factory for a new loop. It logs unhandled errors to our logger, unless the factory has set a handler for
 /// them.
-pub fn make<'py>(factory: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+pub fn make<'py>(factory: &Bound<'py, PyAny>, turner: Turner) -> PyResult<Bound<'py, PyAny>> {
     let py = factory.py();
     // First, as this fails late in the interpreter's end: there must be no loop by then that nobody would close.
-    let handler = exception_handler(py)?;
+    let handler = exception_handler(py, turner)?;
     let event_loop = factory.call0()?;
     if let Ok(class) = event_loop.cast::<PyType>() {
         let name = errors::name_of(class);
@@ -67,13 +77,13 @@ fn prepare<'py>(event_loop: &Bound<'py, PyAny>, handler: &Bound<'py, PyAny>) -> 
 }
 
 /// The loops' exception handler: logs to "syncline".
-fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+fn exception_handler(py: Python<'_>, turner: Turner) -> PyResult<Bound<'_, PyAny>> {
     let logger = log::logger(py)?.unbind();
     let is_finalizing = py.import("sys")?.getattr("is_finalizing")?.unbind();
     let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         let py = args.py();
         let what = args.get_item(1)?;
-        if is_for_the_driver(&args.get_item(0)?, &what)? || is_known_to_a_caller(&what)? {
+        if is_for_the_driver(&args.get_item(0)?, &what, turner)? || is_known_to_a_caller(&what)? {
             return Ok(());
         }
         let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
@@ -102,15 +112,26 @@ fn exception_handler(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// Whether a signal handler raised the error, in the main thread, which drives the loop: asyncio takes it for an error
-/// of the callback that it interrupts. It is kept, and the loop stopped, so that the wait raises it.
-fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>) -> PyResult<bool> {
+/// of the callback that it interrupts. Or a thread that turns its own loop is so near its recursion limit that the callback could not
+/// be made to its end, and what waits for it would wait for ever. The error is kept, and the loop stopped, so that the wait raises it.
+fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>, turner: Turner) -> PyResult<bool> {
     let py = what.py();
     let get = |key: &str| what.call_method1(intern!(py, "get"), (key,));
-    let error = get("exception")?;
-    if error.is_none() || get("handle")?.is_none() || !signals::are_handlers(py, &PyErr::from_value(error.clone())) {
+    let (error, handle) = (get("exception")?, get("handle")?);
+    if error.is_none() || handle.is_none() {
         return Ok(false);
     }
-    let _ = signals::keep(py, PyErr::from_value(error));
+    let error = PyErr::from_value(error);
+    if signals::are_handlers(py, &error) {
+        let _ = signals::keep(py, error);
+    } else if turner == Turner::Caller && room::is_loops(py, &error) {
+        if settle_lost_step(&handle, &error)? {
+            return Ok(true);
+        }
+        signals::keep_no_room(error);
+    } else {
+        return Ok(false);
+    }
     revive_lost(event_loop);
     event_loop.call_method0(intern!(py, "stop"))?;
     Ok(true)
