@@ -145,3 +145,31 @@ def test_a_result_that_the_loop_was_not_told_of_comes_with_the_next_one(
     assert loop.run_until_complete(main()) == [True, True]
     loop.close()
     assert ["could not be told of a result" in record.getMessage() for record in told] == [True]
+
+
+class Dead(Watchless):
+    """Says that it is closed, as trio's runs do that have died."""
+
+    def is_closed(self) -> bool:
+        """Whether it takes nothing."""
+        return self.is_broken or super().is_closed()
+
+
+def test_a_result_for_a_loop_that_is_gone_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Though the error of the loop, by its traceback, keeps the callback whose drop says so."""
+    loop, worker, goes_on = Dead(), syncline.Worker(), threading.Event()
+
+    async def main() -> None:
+        task = asyncio.create_task(worker.to_thread(goes_on.wait))
+        await asyncio.sleep(0)
+        loop.is_broken = True
+        goes_on.set()
+        # Interleaving: the worker's next job ends after the first one's result was refused; this thread waits.
+        assert in_thread(lambda: asyncio.run(worker.to_thread(int))) == 0
+        loop.is_broken = False
+        task.cancel()
+
+    loop.run_until_complete(main())
+    worker.close()
+    loop.close()
+    assert caplog.messages == []

@@ -310,13 +310,11 @@ impl Inbox {
         }
     }
 
-    /// Schedules the callback, and sees to what comes of that. Raises what it did not see to: this thread is at its recursion
-    /// limit.
+    /// Schedules the callback, and sees to what comes of that, unless this thread is at its recursion limit: that is raised.
     fn tell(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         match self.event_loop(py).map(|event_loop| self.schedule(&event_loop)) {
             Some(Ok(())) => {}
             Some(Err(error)) if error.is_instance_of::<PyRecursionError>(py) => return Err(error),
-            // If the loop is closed, the callback, as it was dropped, has closed the inbox.
             Some(Err(error)) if !self.mail.is_closed() => self.note_untold(py, &error),
             _ => self.close(py),
         }
@@ -333,9 +331,13 @@ impl Inbox {
         let py = event_loop.py();
         let drain = Bound::new(py, Drain { inbox: Arc::clone(self), stays: false, ran: AtomicBool::new(false) })?;
         let told = event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (&drain,));
-        if told.is_err() && !signals::ask(py, || event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()) {
-            // It runs on, though it was not told.
-            drain.get().ran.store(true, Relaxed);
+        if told.is_err() {
+            // If it runs on, though it was not told, the callback's drop is no sign. Else that may be kept, by a traceback.
+            let runs_on = !signals::ask(py, || event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy());
+            drain.get().ran.store(runs_on, Relaxed);
+            if !runs_on {
+                self.close(py);
+            }
         }
         told.map(drop)
     }
