@@ -109,6 +109,26 @@ def test_iterate_takes_what_nobody_decorated(each_bridge: syncline.Bridge, insid
     assert inside(body) == [[0, 1], [1, 0], [2, 1, 0], [2, 1, 0]]
 
 
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_what_iterates_over_nothing_is_refused_as_by_async_for(
+    each_bridge: syncline.Bridge, run_async: RunAsync, prefetch: int
+) -> None:
+    class Wrong:
+        def __aiter__(self) -> Any:
+            return [1, 2]
+
+    async def in_async_code() -> None:
+        async for _ in each_bridge.iterate(Wrong(), prefetch=prefetch):
+            pass
+
+    for made in (
+        lambda: list(each_bridge.iterate(Wrong(), prefetch=prefetch)),
+        lambda: run_async(in_async_code),
+    ):
+        with pytest.raises(TypeError, match="__anext__"):
+            made()
+
+
 def test_a_finished_one_stays_finished(each_bridge: syncline.Bridge) -> None:
     """`next` raises StopIteration again and again, as a generator does; `for` ends at once."""
     it = each_bridge.iterate(Countdown(1))

@@ -58,6 +58,11 @@ impl Items {
             Some(iterator) => iterator,
             None => {
                 let iterator = source.call_method0(intern!(py, "__aiter__"))?;
+                if !iterator.hasattr(intern!(py, "__anext__"))? {
+                    let what = iterator.get_type().qualname()?;
+                    let message = format!("an object of {what}, which `__aiter__` has returned, has no `__anext__`");
+                    return Err(PyTypeError::new_err(message));
+                }
                 let iterator = (!iterator.is(source)).then(|| iterator.unbind());
                 self.iterator.get_or_init(|| iterator)
             }
