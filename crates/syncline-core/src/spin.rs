@@ -137,6 +137,9 @@ impl Spin {
         let probes = is_alone && self.failures.load(Relaxed) > 0;
         let won = if self.makes_way { self.make_way(done) } else { poll(if probes { PROBE } else { BUDGET }, done) };
         self.record(won, is_alone);
+        if !self.makes_way {
+            (if won { &self.won } else { &self.lost }).fetch_add(1, Relaxed);
+        }
         self.busy.store(false, Release);
         won
     }
@@ -166,7 +169,7 @@ impl Spin {
         self.pass_over.fetch_max(held_off, Relaxed);
     }
 
-    /// How many spins met what they waited for, and how many did not.
+    /// How many spins met what they waited for, and how many did not. A thread that makes way does not spin.
     pub fn counts(&self) -> (u64, u64) {
         (self.won.load(Relaxed), self.lost.load(Relaxed))
     }
@@ -204,11 +207,9 @@ impl Spin {
 
     fn record(&self, won: bool, is_alone: bool) {
         if won {
-            self.won.fetch_add(1, Relaxed);
             self.failures.store(0, Relaxed);
             return;
         }
-        self.lost.fetch_add(1, Relaxed);
         let failures = self.failures.fetch_add(1, Relaxed);
         let tries = if is_alone { PROBES_AT_ONCE } else { 0 };
         if let Some(in_vain) = failures.checked_sub(tries) {
