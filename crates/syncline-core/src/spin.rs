@@ -135,11 +135,9 @@ impl Spin {
             return false;
         }
         let probes = is_alone && self.failures.load(Relaxed) > 0;
-        let won = if self.makes_way { self.make_way(done) } else { poll(if probes { PROBE } else { BUDGET }, done) };
+        let longest = if probes { PROBE } else { BUDGET };
+        let won = if self.makes_way { self.make_way(done) } else { self.spin(longest, done) };
         self.record(won, is_alone);
-        if !self.makes_way {
-            (if won { &self.won } else { &self.lost }).fetch_add(1, Relaxed);
-        }
         self.busy.store(false, Release);
         won
     }
@@ -185,6 +183,12 @@ impl Spin {
     fn may_start(&self, other_cpu: u32) -> bool {
         let can = self.makes_way || (self.allowed && other_cpu != current_cpu());
         can && !self.passes_over() && !self.busy.swap(true, Acquire)
+    }
+
+    fn spin(&self, longest: Duration, done: impl Fn() -> bool) -> bool {
+        let won = poll(longest, done);
+        (if won { &self.won } else { &self.lost }).fetch_add(1, Relaxed);
+        won
     }
 
     fn make_way(&self, done: impl Fn() -> bool) -> bool {

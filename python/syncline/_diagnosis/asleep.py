@@ -22,9 +22,8 @@ _LOOK_AGAIN_AFTER = 0.9
 class _Sleep(Suspicion):
     """What was seen of a thread."""
 
-    def __init__(self, sleep: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.sleep = sleep
+    def __init__(self, of: tuple[int, int]) -> None:
+        super().__init__(of)
         self.looked = time.monotonic()
 
 
@@ -43,7 +42,7 @@ def sleeps_for_good(loop_thread: int) -> str | None:
     _asleep.pop(loop_thread, None)
     if asleep is None:
         return None
-    sleep = known if known is not None and known.sleep == asleep else _Sleep(asleep)
+    sleep = known if known is not None and known.of == asleep else _Sleep(asleep)
     for gone in [each for each in list(_asleep) if each not in sys._current_frames()]:
         _asleep.pop(gone, None)
     _asleep[loop_thread], sleep.looked = sleep, now
@@ -60,12 +59,11 @@ def sleeps_for_good(loop_thread: int) -> str | None:
     )
 
 
-def _sleep_of(thread: int) -> tuple[int, int, int] | None:
+def _sleep_of(thread: int) -> tuple[int, int] | None:
     """The sleep of a thread in Python code of somebody's, equal as long as it is the same one; None if it does not
     sleep. The same code may go to sleep again, and another thread get the same number, so the kernel is asked how
     often the thread has gone to sleep."""
-    frame = sys._current_frames().get(thread)
     native = next((each.native_id for each in threading.enumerate() if each.ident == thread), None)
-    if frame is None or native is None or not is_asleep_for_good(native):
+    if native is None or thread not in sys._current_frames() or not is_asleep_for_good(native):
         return None
-    return native, id(frame), times_slept(native)
+    return native, times_slept(native)

@@ -13,9 +13,9 @@ from .suspicion import Suspicion
 if TYPE_CHECKING:
     import asyncio
 
-_suspicions: dict[int, tuple[int, Suspicion]] = {}
-"""One for each wait that is suspected, by the number that `long_waits` gives the wait; and the turn in which the
-coroutine's loop stood still: what was seen in an earlier one is no sign."""
+_suspicions: dict[int, Suspicion] = {}
+"""One for each wait that is suspected, by the number that `long_waits` gives the wait: of the turn in which the
+coroutine's loop stands still, as what was seen in an earlier one is no sign."""
 
 
 def blocked_loop_is_needed(
@@ -33,13 +33,13 @@ def blocked_loop_is_needed(
     wait for, the waiting loop has something to do, and no other thread can act. If others can, it is logged that
     this may be a deadlock.
     """
-    seen_in, suspicion = _suspicions.pop(wait, (turn, None))
+    suspicion = _suspicions.pop(wait, None)
     if not (has_mail or _has_work(waiting_loop)) or not is_quiescent(runner_loop):
         return None
     _forget_ended_waits()
-    if suspicion is None or seen_in != turn:
-        suspicion = Suspicion()
-    _suspicions[wait] = turn, suspicion
+    if suspicion is None or suspicion.of != turn:
+        suspicion = Suspicion(turn)
+    _suspicions[wait] = suspicion
     return suspicion.look(
         "a coroutine waits for something that only this thread's event loop can do, while this thread waits for the "
         "coroutine and so its loop can't turn; await the coroutine instead of calling it from sync code",

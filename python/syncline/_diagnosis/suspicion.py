@@ -18,7 +18,9 @@ _MOST_NAMES = 5
 class Suspicion:
     """What was seen of a wait when it was last looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: object) -> None:
+        """`of` is equal as long as it is the same that is suspected."""
+        self.of = of
         self._since = time.monotonic()
         self._nobody_could_act = False
         self._is_told = False

@@ -59,8 +59,8 @@ impl Items {
             None => {
                 let iterator = source.call_method0(intern!(py, "__aiter__"))?;
                 if !iterator.hasattr(intern!(py, "__anext__"))? {
-                    let what = iterator.get_type().qualname()?;
-                    let message = format!("an object of {what}, which `__aiter__` has returned, has no `__anext__`");
+                    let what = errors::type_name(&iterator);
+                    let message = format!("{what}, which `__aiter__` has returned, has no `__anext__`");
                     return Err(PyTypeError::new_err(message));
                 }
                 let iterator = (!iterator.is(source)).then(|| iterator.unbind());

@@ -53,7 +53,13 @@ impl Runner {
             sessions: WeakList::default(),
             stands_since: Mutex::default(),
         };
-        let runner = Self::make(py, plan, &nodes::of_loop(py, &anchor.object), Some(Feeder::Callback), Some(attached))?;
+        let runner = Self::make(
+            py,
+            plan,
+            &nodes::of_loop(anchor.object.bind(py)).unwrap_or_default(),
+            Some(Feeder::Callback),
+            Some(attached),
+        )?;
         runner.thread_id.store(thread_id, Relaxed);
         runner.event_loop.set(py, event_loop.unbind());
         runner.note_begun();
@@ -234,15 +240,10 @@ impl Runner {
     }
 }
 
-/// The identifier of the thread that runs a loop, if the loop tells, as asyncio's do.
+/// The identifier of the thread that runs a loop, 0 if none does. `None` if the loop doesn't tell; asyncio's do.
 pub fn thread_of(event_loop: &Bound<'_, PyAny>) -> Option<u64> {
-    event_loop.getattr_opt(intern!(event_loop.py(), "_thread_id")).ok().flatten()?.extract().ok()
-}
-
-/// The same for a loop that may have another thread than the one that was `known`; 0 if it says that none runs it.
-pub fn thread_now(event_loop: &Bound<'_, PyAny>, known: u64) -> u64 {
-    let told = event_loop.getattr_opt(intern!(event_loop.py(), "_thread_id")).ok().flatten();
-    told.map_or(known, |told| told.extract().unwrap_or(0))
+    let told = event_loop.getattr_opt(intern!(event_loop.py(), "_thread_id")).ok().flatten()?;
+    Some(told.extract().unwrap_or(0))
 }
 
 /// A loop of somebody else's, as _standing.py looks at it.

@@ -38,13 +38,8 @@ pub fn remember_attached(runner: &Arc<Runner>) {
     lock(attached()).add(Arc::downgrade(runner));
 }
 
-/// The node for a loop that a bridge is about to be onto, by its anchor.
-pub fn of_loop(py: Python<'_>, anchor: &Py<PyAny>) -> Arc<Node> {
-    find_attached(|runner| runner.is_onto(anchor.bind(py))).unwrap_or_default()
-}
-
 /// The node of a loop of somebody else's, by its anchor.
-pub fn of_anchor(anchor: &Bound<'_, PyAny>) -> Option<Arc<Node>> {
+pub fn of_loop(anchor: &Bound<'_, PyAny>) -> Option<Arc<Node>> {
     if !ANY_ATTACHED.load(Relaxed) {
         return None;
     }

@@ -29,7 +29,7 @@ use crate::python::spans::Span;
 use crate::python::surroundings::ANYIO;
 use crate::python::{recording, tracing};
 use crate::runner::arrival::Arrival;
-use crate::runner::attached::thread_now;
+use crate::runner::attached::thread_of;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -294,8 +294,8 @@ struct SendersCall<'a> {
 
 impl SendersCall<'_> {
     fn make_known(&mut self, py: Python<'_>) {
-        let known = self.inbox.thread_id;
-        let thread = self.inbox.event_loop(py).map_or(known, |event_loop| thread_now(&event_loop, known));
+        let told = self.inbox.event_loop(py).and_then(|event_loop| thread_of(&event_loop));
+        let thread = told.unwrap_or(self.inbox.thread_id);
         if self.examined.as_ref().is_none_or(|known| !known.is_for(thread)) {
             let subject: Arc<Call> = Arc::clone(self.call);
             self.examined = LongWait::begin(py, thread, self.begun, subject).ok();

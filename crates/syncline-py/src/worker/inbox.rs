@@ -241,7 +241,7 @@ impl Inbox {
     pub fn node(&self, py: Python<'_>) -> Option<Arc<Node>> {
         match self.runner() {
             Some(runner) => Some(Arc::clone(&runner.node)),
-            None => nodes::of_anchor(&self.anchor.bind(py).upgrade()?),
+            None => nodes::of_loop(&self.anchor.bind(py).upgrade()?),
         }
     }
 
