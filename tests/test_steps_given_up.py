@@ -12,17 +12,25 @@ pytestmark = pytest.mark.timeout(60)
 scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller", "trio"])
 
 HELD = """
-go, ended = False, []
+import contextlib
+
+go, ended = [], []
+
+async def until_told():
+    # Sleeps on end: in scope "caller" a signal that meets code of the coroutine is raised there.
+    library = sys.modules["trio"] if in_trio() else asyncio
+    go.append(library.Event())
+    with library.CancelScope(shield=True) if in_trio() else contextlib.nullcontext():
+        await go[-1].wait()
 
 async def held():
-    # Cleans up for as long as `go` is false.
+    # Cleans up until `end`.
     try:
         ready(still=True)
         await sleep(3600)
     finally:
         ready("cleans up")
-        while not go:
-            await cleanup()
+        await until_told()
         print("cleaned up", flush=True)
 
 async def items(last=held):
@@ -40,12 +48,11 @@ async def call(_):
         ended.append("call")
 
 async def until_ended():
+    go[-1].set()
     while not ended:
         await sleep(0.001)
 
 def end():
-    global go
-    go = True
     bridge.run_sync(until_ended)
     bridge.close()
     print(*ended, flush=True)
