@@ -10,6 +10,7 @@
 
 use crate::python::asyncgen_hooks;
 use crate::python::once::intern;
+use crate::python::version;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr::null_mut;
@@ -32,9 +33,9 @@ impl ExecutorField {
         if !compiler.call_method0(intern!(py, "is_enabled"))?.is_truthy()? {
             return Ok(Self(None));
         }
-        let behind = match py.version_info() {
-            version if (version.major, version.minor) == (3, 14) => 10,
-            version if (version.major, version.minor) == (3, 15) => 11,
+        let behind = match version::minor() {
+            14 => 10,
+            15 => 11,
             _ => return Ok(Self(None)),
         };
         Ok(Self(asyncgen_hooks::place(py)?.map(|hooks| hooks + behind)))

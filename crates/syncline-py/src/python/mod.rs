@@ -31,3 +31,4 @@ pub mod thread_end;
 pub mod threads;
 pub mod tracing;
 pub mod trio_run;
+pub mod version;

@@ -6,6 +6,7 @@
 //! waits for ever. So nothing is begun on a loop that has no room to turn.
 
 use crate::python::once::Once;
+use crate::python::version;
 use pyo3::exceptions::PyRecursionError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -17,7 +18,7 @@ const OF_A_LOOP: usize = 32;
 
 /// Raises RecursionError if a loop could not turn here.
 pub fn check_for_loop(py: Python<'_>) -> PyResult<()> {
-    if py.version_info() >= (3, 12) {
+    if version::minor() >= 12 {
         return Ok(());
     }
     let mut entered = 0;

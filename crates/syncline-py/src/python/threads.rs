@@ -5,6 +5,7 @@ use crate::python::condition::Condition;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
+use crate::python::version;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -54,7 +55,7 @@ pub fn start(
     options.set_item("args", args)?;
     options.set_item("name", name)?;
     options.set_item("daemon", true)?;
-    if py.version_info() >= (3, 14) {
+    if version::minor() >= 14 {
         // In some builds threads inherit the context of the thread that starts them. Ours live long, and would keep
         // alive what is in it.
         options.set_item("context", names::context(py)?.call0()?)?;

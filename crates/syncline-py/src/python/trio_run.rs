@@ -7,6 +7,7 @@
 
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::version;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -26,7 +27,7 @@ pub fn tell_trio(
     let all = PyTuple::new(py, [callback])?.as_sequence().concat(given)?.to_tuple()?;
     let tell = || token.call_method(intern!(py, "run_sync_soon"), all, Some(&options)).map(drop);
     // No handler runs in other threads, and before that version none at that moment.
-    if py.version_info() < (3, 14) || !process::is_main_thread(py) {
+    if version::minor() < 14 || !process::is_main_thread(py) {
         return tell();
     }
     let Some(lock) = lock_of(token) else { return tell() };

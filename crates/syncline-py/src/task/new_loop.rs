@@ -12,6 +12,7 @@ use crate::python::once::intern;
 use crate::python::process;
 use crate::python::room;
 use crate::python::signals;
+use crate::python::version;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
@@ -95,11 +96,11 @@ fn exception_handler(py: Python<'_>, turner: Turner) -> PyResult<Bound<'_, PyAny
         // At the interpreter's end two things don't work. Python 3.11 may crash in the repr of a task: it frees what
         // the repr calls before it frees tasks. From 3.13 on no traceback can be formatted, as that imports modules.
         let is_late = is_finalizing.call0(py)?.is_truthy(py)?;
-        let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || py.version_info() >= (3, 12));
+        let details = ["task", "future", "handle"].into_iter().filter(|_| !is_late || version::minor() >= 12);
         let details = details.filter_map(|key| what.get_item(key).ok());
         let mut message = details.fold(message, |message, detail| format!("{message}: {}", signals::repr_of(&detail)));
         if is_late
-            && py.version_info() >= (3, 13)
+            && version::minor() >= 13
             && let Some(error) = error.take()
         {
             let error = error.value(py);

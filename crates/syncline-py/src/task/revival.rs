@@ -15,6 +15,7 @@ use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
+use crate::python::version;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -36,7 +37,7 @@ pub fn revive_lost(event_loop: &Bound<'_, PyAny>) {
 }
 
 fn can_step_again(task: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(task.py().version_info() < (3, 15) && task.is_instance(names::task(task.py())?)?)
+    Ok(version::minor() < 15 && task.is_instance(names::task(task.py())?)?)
 }
 
 /// Has the loop make a step of a task that has lost it. asyncio's tasks ask for one when they are initialized.

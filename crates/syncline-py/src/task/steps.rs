@@ -10,6 +10,7 @@ use crate::coroutine::driven::{self, Thrown};
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::signals;
+use crate::python::version;
 use crate::switch::kinds;
 use crate::switch::parked::LayerView;
 use pyo3::exceptions::PyStopIteration;
@@ -182,7 +183,7 @@ pub fn make_task<'py>(coroutine: &Bound<'py, PyAny>, options: &Bound<'py, PyDict
         options.set_item(intern!(py, "name"), name)?;
     }
     let shown_task = names::shown_task(py)?;
-    if py.version_info() < (3, 14) {
+    if version::minor() < 14 {
         return shown_task.call((coroutine,), Some(options));
     }
     let steps = Bound::new(py, Steps::of(coroutine.clone().unbind()))?;
