@@ -3,10 +3,12 @@
 1. A context is a dict. Who shares a context has the same dict, who gets a copy has a copy.
 2. Bodies that run at the same time note into lists of their own, which are put together in the bodies' order.
 3. What would wait for ever raises Doom, as a cancellation goes.
+4. Of bodies that run at the same time no two may have their loops wait for each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 from .known import is_known
@@ -73,6 +75,8 @@ def changed(before: Context, now: Context) -> Context:
 class Model:
     def __init__(self, program: Program) -> None:
         self.bridges = program.bridges
+        self.waits: set[tuple[int, int]] = set()
+        """Which bridge's loop stands still until something on which other's has gone on."""
 
     def run(self, block: Block, place: Place, context: Context, notes: Notes) -> None:
         for op in block:
@@ -81,6 +85,8 @@ class Model:
                 raise Meaningless(f"{op.kind} in the wrong code")
             if is_known(op, place, self.bridges):
                 raise Meaningless("known to fail")
+            if isinstance(place.loop, int):
+                self.waits |= {(still, place.loop) for still in place.still}
             getattr(self, op.kind)(op, place, context, notes)
 
     def attempted(self, block: Block, place: Place, context: Context, notes: Notes) -> None:
@@ -179,10 +185,23 @@ class Model:
         if any(blocking) and any(others):
             raise Meaningless("a time limit may pass while another one blocks the loop")
 
+    def beside(self, op: Op) -> Iterator[Block]:
+        """The bodies of an operation that run at the same time (by 4). Where the loops are the bridges' own, calls
+        move to others instead."""
+        around, before = self.waits, set[tuple[int, int]]()
+        for body in op.bodies:
+            self.waits = set()
+            yield body
+            for one, other in self.waits:
+                if (other, one) in before and "onto" in (self.bridges[one].scope, self.bridges[other].scope):
+                    raise Meaningless("two loops may wait for each other")
+            before |= self.waits
+        self.waits = around | before
+
     def gather(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         self.at_once(op, in_child(place))
         doomed = 0
-        for body in op.bodies:
+        for body in self.beside(op):
             try:
                 self.attempted(body, in_child(place), dict(context), notes)
             except Doom:
@@ -194,12 +213,13 @@ class Model:
     def gather_fails(self, op: Op, place: Place, context: Context, notes: Notes) -> None:
         inside = in_child(place)
         self.at_once(op, inside)
+        bodies = self.beside(op)
         try:
-            self.calm(op.bodies[0], inside, dict(context), notes)
+            self.calm(next(bodies), inside, dict(context), notes)
             raise Meaningless("it doesn't fail")
         except Raised as error:
             failed = error
-        for body in op.bodies[1:]:
+        for body in bodies:
             self.doomed(body, inside, dict(context), notes)
         notes.append(f"group of {failed}")
 
@@ -389,7 +409,7 @@ class Model:
         if place.is_doomed and op.how != "group" and op.number < len(op.bodies):
             raise Meaningless("not all of them begin")
         doomed = 0
-        for body in op.bodies:
+        for body in self.beside(op):
             try:
                 self.attempted(body, inside, dict(context), notes)
             except Doom:
