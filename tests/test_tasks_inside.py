@@ -142,16 +142,19 @@ def test_a_failing_child_ends_its_task_group_only() -> None:
 
 
 def test_a_caller_that_is_cancelled_as_the_result_lands_is_cancelled() -> None:
-    """And the inner call has settled (case 52). Cancelling before the loop sees the result forces the order."""
-    done = threading.Event()
+    """And the inner call has settled (case 52). Cancelling before the loop sees the result forces the order; on Python
+    3.14 and later one that is there when `to_thread` has begun is seen at once."""
+    begun, done = threading.Event(), threading.Event()
 
     async def inner() -> int:
+        begun.wait(10)
         done.set()
         return 1
 
     async def main() -> None:
         task = asyncio.create_task(asyncio.to_thread(syncline.run_sync, inner))
         await asyncio.sleep(0)
+        begun.set()
         done.wait(10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
