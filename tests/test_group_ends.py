@@ -6,14 +6,22 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 import uvloop
 
 import syncline
+from child import eventually
+from hosts import Theirs, stopping
 from places import OPTIONS, in_thread
+from syncline import _standing
+
+new_loops = pytest.mark.parametrize(
+    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -106,9 +114,7 @@ def test_a_task_ends_with_the_loop_of_its_thread(make_bridge: Callable[..., sync
             task.result()
 
 
-@pytest.mark.parametrize(
-    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
-)
+@new_loops
 def test_a_task_ends_with_somebody_elses_loop(new_loop: Callable[[], Any]) -> None:
     """Also one which that loop has never begun, as it was started while nobody ran it."""
     group = syncline.group()
@@ -126,3 +132,65 @@ def test_a_task_ends_with_somebody_elses_loop(new_loop: Callable[[], Any]) -> No
     for task in tasks:
         with pytest.raises(syncline.RunnerClosedError, match="group's loop"):
             task.result()
+
+
+@contextmanager
+def on_a_loop_that_stops(
+    new_loop: Callable[[], Any],
+) -> Iterator[tuple[Theirs, syncline.GroupTask[None], list[str]]]:
+    """A task of a group that a task has entered on a program's own loop, which can be stopped; and what happened."""
+    seen: list[str] = []
+    made: Future[syncline.GroupTask[None]] = Future()
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("was cancelled")
+
+    async def opens() -> None:
+        async with syncline.group() as group:
+            made.set_result(group.start(waits))
+        seen.append("ended")
+
+    with stopping(new_loop) as theirs:
+        opening = asyncio.run_coroutine_threadsafe(opens(), theirs.loop)
+        yield theirs, made.result(10), seen
+        opening.result(10)
+
+
+@new_loops
+@pytest.mark.parametrize("is_stopped_before", [True, False])
+def test_who_waits_for_a_task_on_a_loop_that_was_stopped_is_freed(
+    new_loop: Callable[[], Any], is_stopped_before: bool
+) -> None:
+    """As from a call of a `Bridge(loop=...)`. Its call is cancelled, and ends if somebody runs the loop again."""
+    with on_a_loop_that_stops(new_loop) as (theirs, task, seen):
+        if is_stopped_before:
+            theirs.stop()
+        with ThreadPoolExecutor() as pool:
+            asked = [pool.submit(task.result), pool.submit(lambda: raised(task.exception()))]
+            if not is_stopped_before:
+                assert eventually(lambda: len(_standing._watched) >= 2)
+                theirs.stop()
+            for one in asked:
+                with pytest.raises(syncline.RunnerClosedError, match="nobody has run it"):
+                    one.result(20)
+        assert seen == []
+        theirs.run()
+    assert seen == ["was cancelled", "ended"]
+
+
+@new_loops
+def test_a_task_outlives_a_short_stop_of_its_loop(new_loop: Callable[[], Any]) -> None:
+    """As between two `run_until_complete`; and who gives up waiting leaves it alone."""
+    with on_a_loop_that_stops(new_loop) as (theirs, task, seen):
+        theirs.stop()
+        with pytest.raises(TimeoutError):
+            task.result(0.3)  # three looks
+        theirs.run()
+        with pytest.raises(TimeoutError):
+            task.result(1.5)
+        assert seen == []
+        task.cancel()
+    assert seen == ["was cancelled", "ended"]

@@ -129,6 +129,11 @@ class LoopEnd:
     must not refer to whoever has this object."""
 
     def __new__(cls, tell: Callable[[], object], /) -> Self: ...
+    @property
+    def is_of_others(self) -> bool:
+        """Whether the loop is somebody else's, who may stop it and leave it so."""
+    def stands(self) -> bool:
+        """Whether nobody runs such a loop at the moment, and it is open."""
 
 def made_nestable(coroutine: Coroutine[Any, Any, _R], /) -> Coroutine[Any, Any, _R]:
     """A coroutine that awaits nested calls in place, if this one does not yet."""

@@ -1,5 +1,6 @@
-"""Who notices that nobody runs a loop of somebody else's any more (`Bridge(loop=...)`), for futures and for tasks of
-other loops that wait for it. Threads that wait look by themselves.
+"""Who notices that nobody runs a loop of somebody else's any more: for futures and for tasks of other loops that wait
+for one of a `Bridge(loop=...)`, and for who waits for a task of a group that is on one. Threads that wait for a call
+look by themselves.
 
 1. There is a thread only while such calls are under way.
 2. No lock: a forked child could find it held. Two threads may look at once, which does no harm.
@@ -13,6 +14,9 @@ from typing import Any
 
 LOOKS = 0.1
 """Seconds between two looks."""
+LONGEST_STAND = 1.0
+"""Seconds that a loop may stand before who waits for it gives up, as in `attached.rs`: somebody may be about to run
+it."""
 
 _watched: dict[Any, None] = {}
 _threads: list[threading.Thread] = []

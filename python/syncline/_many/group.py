@@ -7,13 +7,15 @@ breaks off cleanup.
 1. Only the loop's thread touches the children. Sync code, in whatever thread, tells the loop what to do, and waits for
    a future if it has to.
 2. Each child's future is settled when the child ends, however that is; that of one which never began is cancelled.
-   Where the loop ends first, RunnerClosedError settles it.
+   Where the loop ends first, RunnerClosedError settles it; so it does where nobody runs somebody else's loop any more
+   while a thread waits.
 3. A child is cancelled once.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, InvalidStateError
 from contextlib import suppress
@@ -29,6 +31,7 @@ from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
 from .._groups import check_function, name_of
 from .._raised import is_a
+from .._standing import LONGEST_STAND, watch
 from .tasks import Task, error_of, here
 from .watched import watching
 
@@ -175,7 +178,8 @@ class Group(DualContextManager["Group"]):
     def _wait(self, future: SafeFuture[Any], timeout: float | None) -> None:
         if not future.done():
             self._check_process()
-            self.bridge._run_at_home(arrival(future), timeout)
+            with StandingLoop(self):
+                self.bridge._run_at_home(arrival(future), timeout)
 
     # On the loop
 
@@ -309,14 +313,55 @@ class Group(DualContextManager["Group"]):
         return True
 
 
+class StandingLoop:
+    """While a thread waits in its block, the group's loop is looked at: where somebody else has stopped it, and runs it
+    no more, the group's calls are cancelled, which they learn if it is run again, and who waits for them is freed (by
+    2)."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._stands_since: float | None = None
+        self._is_over = False
+
+    def __enter__(self) -> None:
+        end = self._group._loop_end
+        if end is not None and end.is_of_others:
+            with suppress(
+                RuntimeError
+            ):  # at the exit no thread starts any more, which the wait finds as well
+                watch(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+
+    def look(self) -> bool:
+        """Called from time to time, in another thread. False once there is nothing more to look for."""
+        end = self._group._loop_end
+        if self._is_over or end is None:
+            return False
+        if not end.stands():
+            self._stands_since = None
+            return True
+        now = time.monotonic()
+        if self._stands_since is None:
+            self._stands_since = now
+        if now - self._stands_since < LONGEST_STAND:
+            return True
+        with suppress(RunnerClosedError):
+            self._group._tell(self._group._cancel)
+        _lose(ref(self._group))
+        return False
+
+
 def _lose(known: ref[Group]) -> None:
     """The group's loop is gone: frees whoever waits for what it has not ended (by 2). In whichever thread."""
     group = known()
-    for task in () if group is None else (*group._unbegun, *group._children.values()):
+    for task in () if group is None else (*tuple(group._unbegun), *tuple(group._children.values())):
         with suppress(InvalidStateError):
             task._future.set_exception(
                 RunnerClosedError(
-                    "the group's loop was closed, or stopped, before the call ended; the coroutine was cancelled"
+                    "the group's loop was closed or stopped before the call ended, or nobody has run it; the coroutine "
+                    "was cancelled"
                 )
             )
 

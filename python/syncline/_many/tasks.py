@@ -84,7 +84,7 @@ class Tasks(Protocol):
         """On the loop. Returns a function that keeps it from being called."""
         ...
 
-    def tell_of_end(self, tell: Callable[[], object]) -> object:
+    def tell_of_end(self, tell: Callable[[], object]) -> _core.LoopEnd | None:
         """On the loop. As long as what this returns is there, `tell` is called, maybe more than once, when the loop is
         gone, with what it has not ended."""
         ...
@@ -170,7 +170,7 @@ class OnAsyncio:
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Callable[[], object]:
         return self._loop.call_later(seconds, callback).cancel
 
-    def tell_of_end(self, tell: Callable[[], object]) -> object:
+    def tell_of_end(self, tell: Callable[[], object]) -> _core.LoopEnd | None:
         return _core.LoopEnd(tell)
 
     def new_bell(self) -> Bell:

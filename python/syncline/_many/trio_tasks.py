@@ -34,7 +34,7 @@ class OnTrio:
 
         return TrioTask(wait(), copy_context()).cancel
 
-    def tell_of_end(self, tell: Callable[[], object]) -> object:
+    def tell_of_end(self, tell: Callable[[], object]) -> None:
         return None  # a run does not end before its tasks have
 
     def new_bell(self) -> TrioBell:

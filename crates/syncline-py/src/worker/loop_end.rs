@@ -1,9 +1,10 @@
 //! Telling Python code that a loop is gone, with what it has not ended: whoever waits for that in another thread sees
 //! nothing of the kind.
 
-use super::inbox;
+use super::inbox::{self, Health, Inbox};
 use crate::python::signals;
 use crate::runner::arrival::Arrival;
+use crate::switch::nest::{self, Driving};
 use pyo3::prelude::*;
 use std::sync::{Arc, Weak};
 
@@ -23,6 +24,9 @@ impl Arrival for WhenGone {
 #[pyclass(frozen, module = "syncline._core")]
 pub struct LoopEnd {
     _told: Arc<WhenGone>,
+    /// Of a loop that somebody else runs. One of ours is never left standing: a caller's own goes on with its thread's next
+    /// call.
+    of_others: Option<Arc<Inbox>>,
 }
 
 #[pymethods]
@@ -32,7 +36,21 @@ impl LoopEnd {
     fn new(py: Python<'_>, tell: Py<PyAny>) -> PyResult<Self> {
         let told = Arc::new(WhenGone(tell));
         let known: Weak<WhenGone> = Arc::downgrade(&told);
-        inbox::here(py, false)?.tell_of_end(known);
-        Ok(Self { _told: told })
+        let inbox = inbox::here(py, false)?;
+        inbox.tell_of_end(known);
+        let of_others = (nest::driving() == Driving::Foreign).then_some(inbox);
+        Ok(Self { _told: told, of_others })
+    }
+
+    /// Whether the loop is somebody else's, who may stop it and leave it so.
+    #[getter]
+    fn is_of_others(&self) -> bool {
+        self.of_others.is_some()
+    }
+
+    /// Whether nobody runs such a loop at the moment, and it is open.
+    fn stands(&self, py: Python<'_>) -> bool {
+        let health = self.of_others.as_ref().map(|inbox| signals::through(py, || inbox.health(py)));
+        health.flatten() == Some(Health::Stands)
     }
 }
