@@ -21,6 +21,9 @@ makers = pytest.mark.parametrize(
 )
 
 
+kept: list[asyncio.Task[None]] = []
+
+
 async def answer() -> int:
     return 42
 
@@ -133,12 +136,13 @@ def test_a_loop_is_not_looked_for_in_a_thread_that_has_left_it(
         moving.end()
 
 
+@makers
 def test_a_worker_does_not_look_for_its_loop_in_a_thread_that_has_left_it(
-    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for sync code that calls back to the loop that has sent it."""
     looks, lock = Looks(monkeypatch), threading.Lock()
-    moving = Moving(asyncio.new_event_loop, lock)
+    moving = Moving(make, lock)
     sent, is_moved = threading.Event(), threading.Event()
 
     def calls_back() -> int:
@@ -160,11 +164,14 @@ def test_a_worker_does_not_look_for_its_loop_in_a_thread_that_has_left_it(
         moving.end()
 
 
-def test_a_call_that_waits_for_a_loop_follows_it_to_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It began to wait while the first thread ran the loop. Not so on uvloop, whose loops don't tell who runs them."""
+@makers
+@pytest.mark.parametrize("way", ["directly", "below a call"])
+def test_a_call_that_waits_for_a_loop_follows_it_to_another_thread(
+    make: Callable[[], Any], way: str, monkeypatch: pytest.MonkeyPatch, make_bridge: Callable[..., Bridge]
+) -> None:
+    """It began to wait while the first thread ran the loop. uvloop's loops don't tell who runs them."""
     looks, lock = Looks(monkeypatch), threading.Lock()
-    moving = Moving(asyncio.new_event_loop, lock)
-    caller = threading.get_ident()
+    moving = Moving(make, lock)
     bridge = Bridge(loop=moving.loop, name="moves")
     mover_failed: list[BaseException] = []
 
@@ -175,8 +182,8 @@ def test_a_call_that_waits_for_a_loop_follows_it_to_another_thread(monkeypatch: 
             mover_failed.append(error)
 
     async def slow() -> int:
-        # Interleaving: the caller sleeps already, and is known to, when the loop moves.
-        while not any(waiter == caller for waiter, *_ in _core.waiting_threads()):
+        # Interleaving: who calls sleeps already, and is known to, when the loop moves.
+        while len(_core.waiting_threads()) < (1 if way == "directly" else 2):
             await asyncio.sleep(0.01)
         mover = threading.Thread(target=move)
         mover.start()
@@ -184,9 +191,43 @@ def test_a_call_that_waits_for_a_loop_follows_it_to_another_thread(monkeypatch: 
         mover.join(10)
         return done
 
+    async def blocks() -> int:
+        return bridge.run_sync(slow)
+
     try:
         with lock:
-            assert bridge.run_sync(slow) == 42
+            if way == "directly":
+                assert bridge.run_sync(slow) == 42
+            else:
+                assert make_bridge(nested="thread").run_sync(blocks) == 42
     finally:
         moving.end()
     assert not mover_failed
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_loop_of_uvloops_that_is_blocked_is_seen_to_be(moves: bool) -> None:
+    """By a step of its task, in the thread in which it took its last mail or in another one."""
+    lock, begun = threading.Lock(), threading.Event()
+    moving = Moving(uvloop.new_event_loop, lock)
+    bridge = Bridge(loop=moving.loop, name="blocked")
+
+    async def takes_the_lock() -> None:
+        begun.set()
+        with lock:
+            pass
+
+    assert bridge.run_sync(answer) == 42
+    try:
+        with lock:
+            if moves:
+                moving.move()
+                # Interleaving: no mail has come there before the loop is blocked.
+                moving.loop.call_soon_threadsafe(
+                    lambda: kept.append(moving.loop.create_task(takes_the_lock()))
+                )
+                assert begun.wait(10)
+            with pytest.raises(syncline.DeadlockError, match="the thread that waits for the coroutine holds"):
+                bridge.run_sync(answer if moves else takes_the_lock)
+    finally:
+        moving.end()

@@ -347,7 +347,8 @@ def long_waits() -> dict[int, tuple[int, int]]:
     """Maps each thread that has waited for a while for another thread's loop to the wait's number and that thread."""
 
 def long_wait_of(thread: int, /) -> tuple[int, int] | None:
-    """The wait's number and that thread, for one thread; None if it has not waited for a while."""
+    """The wait's number and that thread, 0 where it is not certain, for one thread; None if it has not waited for a
+    while."""
 
 def waiting_threads() -> list[tuple[int, int, str, float, Any]]:
     """All waits that have gone on for a while, those that began first first."""

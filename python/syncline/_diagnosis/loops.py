@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
+from .chains import frames_of
 from .idle import is_quiescent
 from .stacks import stack_of, stacks_of_tasks
 from .suspicion import Suspicion
 
 if TYPE_CHECKING:
-    import asyncio
+    from types import FrameType
 
 _suspicions: dict[int, Suspicion] = {}
 """One for each wait that is suspected, by the number that `long_waits` gives the wait: of the turn in which the
@@ -50,6 +53,22 @@ def blocked_loop_is_needed(
             f"this thread:\n{stack_of(threading.get_ident())}\nthe coroutine:\n{stacks_of_tasks(runner_loop)}"
         ),
     )
+
+
+def seen_running(loop: Any) -> int | None:
+    """The thread that runs a loop which does not tell who does, if it is in the middle of a step of the loop's task. Of
+    a callback it can't be told."""
+    task: Any = asyncio.current_task(loop)
+    if task is None:
+        return None
+    of_task = set(frames_of(task))
+    for thread, innermost in sys._current_frames().items():
+        frame: FrameType | None = innermost
+        while frame is not None:
+            if frame in of_task:
+                return thread
+            frame = frame.f_back
+    return None
 
 
 def _forget_ended_waits() -> None:

@@ -7,6 +7,8 @@
 //! Invariants:
 //! 1. The list is locked only while attached. So what Python code reads there stays true until another thread runs.
 //! 2. No object is dropped under the lock.
+//! 3. The thread of a loop that does not tell who runs it, as uvloop's don't, is the last that was known to. What is
+//!    concluded from that is checked: the loop may go on in another thread by now.
 
 use crate::python::names;
 use crate::python::per_process::PerProcess;
@@ -27,10 +29,21 @@ pub trait Subject: Send + Sync {
     fn suspended_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
 }
 
+/// A loop that does not tell which thread runs it (3).
+pub struct Silent(pub Py<PyAny>);
+
+impl Silent {
+    /// The thread that is seen to run it.
+    pub fn thread(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        names::seen_running(py)?.call1((&self.0,))?.extract()
+    }
+}
+
 #[derive(Clone)]
 struct Going {
     waiter: u64,
     loop_thread: u64,
+    silent: Option<Arc<Silent>>,
     begun: Instant,
     subject: Arc<dyn Subject>,
 }
@@ -44,23 +57,31 @@ pub struct LongWait {
     pub number: u64,
     pub waiter: u64,
     loop_thread: u64,
+    silent: Option<Arc<Silent>>,
 }
 
 impl LongWait {
-    pub fn begin(py: Python<'_>, loop_thread: u64, begun: Instant, subject: Arc<dyn Subject>) -> PyResult<Self> {
-        Ok(Self::of(names::thread_ident(py)?, loop_thread, begun, subject))
+    pub fn begin(
+        py: Python<'_>,
+        loop_thread: u64,
+        silent: Option<Silent>,
+        begun: Instant,
+        subject: Arc<dyn Subject>,
+    ) -> PyResult<Self> {
+        Ok(Self::of(names::thread_ident(py)?, loop_thread, silent, begun, subject))
     }
 
     /// The same for a wait of this thread, `thread`, which runs the loop itself.
     pub fn begin_driving(_py: Python<'_>, thread: u64, begun: Instant, subject: Arc<dyn Subject>) -> Self {
-        Self::of(thread, thread, begun, subject)
+        Self::of(thread, thread, None, begun, subject)
     }
 
-    fn of(waiter: u64, loop_thread: u64, begun: Instant, subject: Arc<dyn Subject>) -> Self {
+    fn of(waiter: u64, loop_thread: u64, silent: Option<Silent>, begun: Instant, subject: Arc<dyn Subject>) -> Self {
+        let silent = silent.map(Arc::new);
         let mut all = all();
         let number = NEXT.fetch_add(1, Relaxed);
-        all.add(number, Going { waiter, loop_thread, begun, subject });
-        Self { number, waiter, loop_thread }
+        all.add(number, Going { waiter, loop_thread, silent: silent.clone(), begun, subject });
+        Self { number, waiter, loop_thread, silent }
     }
 
     pub fn is_for(&self, loop_thread: u64) -> bool {
@@ -69,7 +90,11 @@ impl LongWait {
 
     /// If the loop's thread can't go on before the waiting one does, says why.
     pub fn is_blocked(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        names::blocked_on_lock(py)?.call1((self.loop_thread, self.waiter))?.extract()
+        let report: Option<String> = names::blocked_on_lock(py)?.call1((self.loop_thread, self.waiter))?.extract()?;
+        match &self.silent {
+            Some(silent) if report.is_some() && silent.thread(py)? != Some(self.loop_thread) => Ok(None),
+            _ => Ok(report),
+        }
     }
 
     /// If the loop's thread may be in a circle of threads that wait for each other, or wait for one, these threads.
@@ -100,13 +125,18 @@ pub fn long_waits(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(waits)
 }
 
-/// The wait's number and that thread, for one thread; `None` if it has not waited for a while.
+/// The wait's number and that thread, 0 if it is not certain (3), for one thread; `None` if it has not waited for a while.
 #[pyfunction]
 #[pyo3(signature = (thread, /))]
-pub fn long_wait_of(thread: u64) -> Option<(u64, u64)> {
-    let all = all();
-    let own = all.iter().filter(|(_, entry)| entry.waiter == thread && entry.loop_thread != thread);
-    own.last().map(|(number, entry)| (number, entry.loop_thread))
+pub fn long_wait_of(py: Python<'_>, thread: u64) -> PyResult<Option<(u64, u64)>> {
+    let found = {
+        let all = all();
+        let own = all.iter().filter(|(_, entry)| entry.waiter == thread && entry.loop_thread != thread);
+        own.last().map(|(number, entry)| (number, entry.loop_thread, entry.silent.clone()))
+    };
+    let Some((number, loop_thread, silent)) = found else { return Ok(None) };
+    let seen = silent.map_or(Ok(Some(loop_thread)), |silent| silent.thread(py))?;
+    Ok(Some((number, seen.unwrap_or(0))))
 }
 
 /// A wait as Python code sees it: the waiting thread, the loop's thread and name, for how many seconds, and the task
@@ -117,7 +147,7 @@ type SeenWait<'py> = (u64, u64, String, f64, Option<Bound<'py, PyAny>>);
 #[pyfunction]
 pub fn waiting_threads(py: Python<'_>) -> Vec<SeenWait<'_>> {
     let entries: Vec<_> = all().iter().map(|(_, entry)| entry.clone()).collect();
-    let seen = entries.iter().map(|Going { waiter, loop_thread, begun, subject }| {
+    let seen = entries.iter().map(|Going { waiter, loop_thread, begun, subject, .. }| {
         (
             *waiter,
             *loop_thread,

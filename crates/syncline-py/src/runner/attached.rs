@@ -17,11 +17,13 @@ use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::python::errors;
 use crate::python::log;
+use crate::python::long_waits::Silent;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::residents;
-use crate::python::surroundings::Anchor;
+use crate::python::signals;
+use crate::python::surroundings::{Anchor, Backend};
 use crate::task::session::Session;
 use crate::task::start::RunIn;
 use pyo3::prelude::*;
@@ -87,7 +89,15 @@ impl Runner {
         } else if !self.is_loop_running(py) {
             // Its next mail tells.
             self.thread_id.store(0, Relaxed);
+        } else if let Some(thread) = self.silent(py).and_then(|silent| signals::through(py, || silent.thread(py))?) {
+            self.thread_id.store(thread, Relaxed);
         }
+    }
+
+    /// The loop, if it does not tell which thread runs it. A trio run never leaves its thread.
+    pub fn silent(&self, py: Python<'_>) -> Option<Silent> {
+        self.attached.as_ref().filter(|_| self.backend == Backend::Asyncio)?;
+        silent(self.event_loop(py)?)
     }
 
     /// For the loop's thread: notes what begins there.
@@ -244,6 +254,11 @@ impl Runner {
 pub fn thread_of(event_loop: &Bound<'_, PyAny>) -> Option<u64> {
     let told = event_loop.getattr_opt(intern!(event_loop.py(), "_thread_id")).ok().flatten()?;
     Some(told.extract().unwrap_or(0))
+}
+
+/// A loop of asyncio's kind, if it does not tell which thread runs it.
+pub fn silent(event_loop: &Bound<'_, PyAny>) -> Option<Silent> {
+    thread_of(event_loop).is_none().then(|| Silent(event_loop.clone().unbind()))
 }
 
 /// A loop of somebody else's, as _standing.py looks at it.

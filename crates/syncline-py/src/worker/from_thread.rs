@@ -29,7 +29,7 @@ use crate::python::spans::Span;
 use crate::python::surroundings::ANYIO;
 use crate::python::{recording, tracing};
 use crate::runner::arrival::Arrival;
-use crate::runner::attached::thread_of;
+use crate::runner::attached::{silent, thread_of};
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -294,11 +294,14 @@ struct SendersCall<'a> {
 
 impl SendersCall<'_> {
     fn make_known(&mut self, py: Python<'_>) {
-        let told = self.inbox.event_loop(py).and_then(|event_loop| thread_of(&event_loop));
-        let thread = told.unwrap_or(self.inbox.thread_id);
+        let event_loop = self.inbox.event_loop(py);
+        let may_move = self.inbox.runner().is_none() && !self.inbox.is_in_trio();
+        let silent = event_loop.as_ref().filter(|_| may_move).and_then(silent);
+        let seen = silent.as_ref().and_then(|silent| signals::through(py, || silent.thread(py))?);
+        let thread = event_loop.as_ref().and_then(thread_of).or(seen).unwrap_or(self.inbox.thread_id);
         if self.examined.as_ref().is_none_or(|known| !known.is_for(thread)) {
             let subject: Arc<Call> = Arc::clone(self.call);
-            self.examined = LongWait::begin(py, thread, self.begun, subject).ok();
+            self.examined = LongWait::begin(py, thread, silent, self.begun, subject).ok();
         }
     }
 
