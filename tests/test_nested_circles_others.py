@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+from child import run_script
 from circle_code import (
     Ask,
     Function,
@@ -21,9 +25,10 @@ from circle_code import (
     by_worker,
 )
 from hosts import KINDS, Host
-from syncline import Bridge
+from syncline import Bridge, DeadlockError
 
 pytestmark = pytest.mark.timeout(60)
+eager = pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks can't start eagerly")
 
 
 async def by_blocking(bridge: Bridge, fn: Function) -> int:
@@ -116,3 +121,74 @@ def test_bridges_onto_the_same_loop_know_of_each_other(host: Host, bridges: list
             return second.run_sync(goes_on)
 
         assert blocked.run_sync(blocks) == 42
+
+
+@pytest.mark.parametrize("way", [by_blocking, by_run_async, by_iterator_at_home])
+def test_a_coroutine_that_calls_the_loop_whose_thread_waits_for_it_is_told_at_once(
+    host: Host, bridges: list[Bridge], way: Ask
+) -> None:
+    """It awaits that loop, or is parked meanwhile: it hung, and was warned of."""
+    _, onto, other = bridges
+
+    async def comes_back() -> int:
+        with pytest.raises(DeadlockError, match="that loop's thread waits for this very coroutine"):
+            await way(onto, answer)
+        return 42
+
+    async def main() -> int:
+        return other.run_sync(comes_back)
+
+    assert host.run(main) == 42
+
+
+@pytest.mark.parametrize("is_eager", [False, pytest.param(True, marks=eager)])
+def test_a_task_that_it_has_only_started_may_call_that_loop(
+    host: Host, bridges: list[Bridge], is_eager: bool
+) -> None:
+    """Nobody waits for it before the loop's thread goes on."""
+    _, onto, other = bridges
+    started: list[asyncio.Task[int]] = []
+    options: dict[str, Any] = {"eager_start": True} if is_eager else {}
+
+    async def calls() -> int:
+        return await onto.run_async(answer)
+
+    async def starts() -> None:
+        started.append(asyncio.Task(calls(), loop=asyncio.get_running_loop(), **options))
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        other.run_sync(starts)
+
+    async def waits() -> int:
+        return await started[0]
+
+    host.run(main)
+    assert other.run_sync(waits) == 42
+
+
+def test_a_circle_through_a_task_that_it_waits_for_is_seen_beside_threads_of_ours() -> None:
+    """Those that look at loops end no such wait: with one of them the circle was warned of, and went on."""
+    run_script("""
+        import asyncio, syncline
+
+        elsewhere = syncline.Bridge(stall_after=60)
+
+        async def answer():
+            return 42
+
+        async def main():
+            onto = syncline.Bridge(loop=asyncio.get_running_loop())
+
+            async def comes_back():
+                await asyncio.gather(onto.run_async(answer))
+
+            try:
+                elsewhere.run_sync(comes_back)
+            except syncline.DeadlockError as error:
+                assert "only this thread's event loop can do" in str(error), error
+            else:
+                raise AssertionError("that can't end")
+
+        asyncio.run(main())
+        """).assert_clean()

@@ -8,7 +8,7 @@ when it is certain. A stall may be one or may not, so it is only described.
 from .asleep import sleeps_for_good
 from .executors import own_executor_is_needed
 from .locks import blocked_on_lock, way_into_a_circle
-from .loops import blocked_loop_is_needed, seen_running
+from .loops import blocked_loop_is_needed, thread_of_loop
 from .mixups import explain_loop_mixup
 from .patches import explain_patched_threads
 from .stacks import stack_of
@@ -21,7 +21,7 @@ __all__ = [
     "explain_patched_threads",
     "own_executor_is_needed",
     "own_stall_report",
-    "seen_running",
+    "thread_of_loop",
     "sleeps_for_good",
     "stack_of",
     "stall_report",

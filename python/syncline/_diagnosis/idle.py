@@ -25,6 +25,8 @@ operation; the eighth says that only threads of this process can wake the sleepe
 # FUTEX_WAIT and FUTEX_WAIT_BITSET.
 _FUTEX_WAITS = (0, 9)
 _WORKERS_FILE = str(Path(__file__).parents[1] / "_workers.py")
+_LOOKERS = {str(Path(__file__).parents[1] / name) for name in ("_standing.py", "_watcher.py")}
+"""Whose threads look at loops, and end no wait for one that runs."""
 
 
 def threads_that_may_act() -> list[str]:
@@ -57,9 +59,11 @@ def is_idle(frame: FrameType) -> bool:
         return True
     if name == "work" and file == _WORKERS_FILE:
         return "job" not in frame.f_locals
-    if name not in ("select", "_run_once", "run_forever"):
-        return False
     outer: FrameType | None = frame
+    if name not in ("select", "_run_once", "run_forever"):
+        while outer is not None and outer.f_code.co_filename not in _LOOKERS:
+            outer = outer.f_back
+        return outer is not None
     while outer is not None and outer.f_code.co_name != "run_forever":
         outer = outer.f_back
     return outer is not None and is_quiescent(outer.f_locals.get("self"))

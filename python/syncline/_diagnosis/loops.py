@@ -55,9 +55,12 @@ def blocked_loop_is_needed(
     )
 
 
-def seen_running(loop: Any) -> int | None:
-    """The thread that runs a loop which does not tell who does, if it is in the middle of a step of the loop's task. Of
-    a callback it can't be told."""
+def thread_of_loop(loop: Any) -> int | None:
+    """The thread that runs a loop. Of one that doesn't tell, as uvloop's don't, only if it is in the middle of a step of
+    the loop's task."""
+    told: int | None = getattr(loop, "_thread_id", 0)
+    if told != 0:
+        return told
     task: Any = asyncio.current_task(loop)
     if task is None:
         return None

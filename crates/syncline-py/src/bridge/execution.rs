@@ -14,9 +14,10 @@ use crate::python::errors;
 use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
-use crate::runner::hop::hop;
+use crate::runner::hop::{Note, hop};
 use crate::runner::moving;
 use crate::runner::nodes;
+use crate::runner::state::current_runner;
 use crate::switch::nest;
 use crate::task::start::RunIn;
 use crate::worker::from_thread;
@@ -168,7 +169,8 @@ impl Shared {
                     }
                     Ok(())
                 };
-                hop(py, runner, target, run_in, patience, &self.terms.stats, &note)
+                let note = Note { note: &note, at_once: here.is_some() && current_runner().is_none() };
+                hop(py, runner, target, run_in, patience, &self.terms.stats, note)
             }
             Place::Own(own) if own.epoch == process::epoch() => {
                 let heard = own.run(py, target, run_in, patience, &self.terms.stats);

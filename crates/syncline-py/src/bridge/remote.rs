@@ -13,6 +13,7 @@ use super::shared::{Hold, InAsync, Shared};
 use crate::call::caller::expect_call;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::state::Call;
+use crate::call::stepping::stepped_call;
 use crate::call::taker::{Receiver, Taker};
 use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
@@ -22,8 +23,10 @@ use crate::python::names;
 use crate::python::signals;
 use crate::python::surroundings::{Backend, is_in_trio_task};
 use crate::runner::arrival::Arrival;
-use crate::runner::moving::{home_of, moved_to};
+use crate::runner::moving::{home_of, is_blocking, moved_to};
 use crate::runner::state::{Job, Runner, current_runner};
+use crate::switch::stepper::current_task;
+use crate::task::loop_cleanup::call_of;
 use crate::task::session::Session;
 use crate::task::start::RunIn;
 use crate::worker::awaiting::{Operation, Pending, SeenOperation, Started, Waker};
@@ -213,6 +216,7 @@ impl Operation for Remote {
         let Some(mut target) = take(&self.target) else { return Ok(Started::Waits) };
         loop {
             let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
+            let (ready, ()) = ready.with(py, refuse_if_it_waits_for_this(py, &runner))?;
             let taker = Taker::task(Arc::<Self>::clone(&me));
             let call = runner.new_call(taker, &self.shared.terms.stats);
             let (ready, ()) = ready.with(py, runner.tell_of_end(py, &call))?;
@@ -308,6 +312,26 @@ impl Remote {
     fn call_under_way(&self) -> Option<(Arc<Call>, Arc<Runner>)> {
         lock(&self.under_way).as_ref().map(|under_way| (Arc::clone(&under_way.call), Arc::clone(&under_way.runner)))
     }
+}
+
+/// Raises DeadlockError if the thread of that loop, which is somebody else's, waits for the very task that would wait for
+/// the loop. What that task has only started is not judged: it may be able to wait.
+fn refuse_if_it_waits_for_this(py: Python<'_>, runner: &Runner) -> PyResult<()> {
+    if runner.attached.is_none() {
+        return Ok(());
+    }
+    let Some(call) = stepped_call().filter(|call| is_blocking(call, &runner.node)) else { return Ok(()) };
+    let is_its_own = current_task(py).and_then(|task| call_of(&task)).is_some_and(|own| Arc::ptr_eq(&own, &call));
+    if !is_its_own {
+        return Ok(());
+    }
+    let stack: String = names::stack_of(py)?.call1((runner.thread_id(),))?.extract()?;
+    let message = format!(
+        "a coroutine calls the loop that the bridge {:?} is onto, and that loop's thread waits for this very coroutine; \
+         await the coroutine there, instead of calling it from sync code\nthe loop's thread:\n{stack}",
+        &*runner.name
+    );
+    Err(errors::deadlock(py, message))
 }
 
 impl Receiver for Remote {

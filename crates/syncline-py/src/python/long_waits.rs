@@ -7,8 +7,8 @@
 //! Invariants:
 //! 1. The list is locked only while attached. So what Python code reads there stays true until another thread runs.
 //! 2. No object is dropped under the lock.
-//! 3. The thread of a loop that does not tell who runs it, as uvloop's don't, is the last that was known to. What is
-//!    concluded from that is checked: the loop may go on in another thread by now.
+//! 3. The thread of a loop that somebody else runs is the last that was known to. Nothing is concluded from that before it
+//!    is asked for again: the loop may go on in another thread by now.
 
 use crate::python::names;
 use crate::python::per_process::PerProcess;
@@ -29,13 +29,13 @@ pub trait Subject: Send + Sync {
     fn suspended_task<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
 }
 
-/// A loop that does not tell which thread runs it (3).
-pub struct Silent(pub Py<PyAny>);
+/// A loop that may go on in another thread (3).
+pub struct Movable(pub Py<PyAny>);
 
-impl Silent {
-    /// The thread that is seen to run it.
+impl Movable {
+    /// The thread that runs it, as far as it tells or can be seen.
     pub fn thread(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        names::seen_running(py)?.call1((&self.0,))?.extract()
+        names::thread_of_loop(py)?.call1((&self.0,))?.extract()
     }
 }
 
@@ -43,7 +43,7 @@ impl Silent {
 struct Going {
     waiter: u64,
     loop_thread: u64,
-    silent: Option<Arc<Silent>>,
+    movable: Option<Arc<Movable>>,
     begun: Instant,
     subject: Arc<dyn Subject>,
 }
@@ -57,18 +57,18 @@ pub struct LongWait {
     pub number: u64,
     pub waiter: u64,
     loop_thread: u64,
-    silent: Option<Arc<Silent>>,
+    movable: Option<Arc<Movable>>,
 }
 
 impl LongWait {
     pub fn begin(
         py: Python<'_>,
         loop_thread: u64,
-        silent: Option<Silent>,
+        movable: Option<Movable>,
         begun: Instant,
         subject: Arc<dyn Subject>,
     ) -> PyResult<Self> {
-        Ok(Self::of(names::thread_ident(py)?, loop_thread, silent, begun, subject))
+        Ok(Self::of(names::thread_ident(py)?, loop_thread, movable, begun, subject))
     }
 
     /// The same for a wait of this thread, `thread`, which runs the loop itself.
@@ -76,12 +76,12 @@ impl LongWait {
         Self::of(thread, thread, None, begun, subject)
     }
 
-    fn of(waiter: u64, loop_thread: u64, silent: Option<Silent>, begun: Instant, subject: Arc<dyn Subject>) -> Self {
-        let silent = silent.map(Arc::new);
+    fn of(waiter: u64, loop_thread: u64, movable: Option<Movable>, begun: Instant, subject: Arc<dyn Subject>) -> Self {
+        let movable = movable.map(Arc::new);
         let mut all = all();
         let number = NEXT.fetch_add(1, Relaxed);
-        all.add(number, Going { waiter, loop_thread, silent: silent.clone(), begun, subject });
-        Self { number, waiter, loop_thread, silent }
+        all.add(number, Going { waiter, loop_thread, movable: movable.clone(), begun, subject });
+        Self { number, waiter, loop_thread, movable }
     }
 
     pub fn is_for(&self, loop_thread: u64) -> bool {
@@ -91,8 +91,8 @@ impl LongWait {
     /// If the loop's thread can't go on before the waiting one does, says why.
     pub fn is_blocked(&self, py: Python<'_>) -> PyResult<Option<String>> {
         let report: Option<String> = names::blocked_on_lock(py)?.call1((self.loop_thread, self.waiter))?.extract()?;
-        match &self.silent {
-            Some(silent) if report.is_some() && silent.thread(py)? != Some(self.loop_thread) => Ok(None),
+        match &self.movable {
+            Some(movable) if report.is_some() && movable.thread(py)? != Some(self.loop_thread) => Ok(None),
             _ => Ok(report),
         }
     }
@@ -132,10 +132,10 @@ pub fn long_wait_of(py: Python<'_>, thread: u64) -> PyResult<Option<(u64, u64)>>
     let found = {
         let all = all();
         let own = all.iter().filter(|(_, entry)| entry.waiter == thread && entry.loop_thread != thread);
-        own.last().map(|(number, entry)| (number, entry.loop_thread, entry.silent.clone()))
+        own.last().map(|(number, entry)| (number, entry.loop_thread, entry.movable.clone()))
     };
-    let Some((number, loop_thread, silent)) = found else { return Ok(None) };
-    let seen = silent.map_or(Ok(Some(loop_thread)), |silent| silent.thread(py))?;
+    let Some((number, loop_thread, movable)) = found else { return Ok(None) };
+    let seen = movable.map_or(Ok(Some(loop_thread)), |movable| movable.thread(py))?;
     Ok(Some((number, seen.unwrap_or(0))))
 }
 

@@ -82,7 +82,7 @@ lazy! {
     way_into_a_circle = "syncline._diagnosis"."way_into_a_circle";
     is_only_worker = "syncline._pools"."is_only_worker";
     blocked_loop_is_needed = "syncline._diagnosis"."blocked_loop_is_needed";
-    seen_running = "syncline._diagnosis"."seen_running";
+    thread_of_loop = "syncline._diagnosis"."thread_of_loop";
     sleeps_for_good = "syncline._diagnosis"."sleeps_for_good";
     own_executor_is_needed = "syncline._diagnosis"."own_executor_is_needed";
     own_stall_report = "syncline._diagnosis"."own_stall_report";

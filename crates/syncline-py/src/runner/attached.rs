@@ -17,7 +17,7 @@ use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::python::errors;
 use crate::python::log;
-use crate::python::long_waits::Silent;
+use crate::python::long_waits::Movable;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
@@ -89,15 +89,15 @@ impl Runner {
         } else if !self.is_loop_running(py) {
             // Its next mail tells.
             self.thread_id.store(0, Relaxed);
-        } else if let Some(thread) = self.silent(py).and_then(|silent| signals::through(py, || silent.thread(py))?) {
+        } else if let Some(thread) = self.movable(py).and_then(|movable| signals::through(py, || movable.thread(py))?) {
             self.thread_id.store(thread, Relaxed);
         }
     }
 
-    /// The loop, if it does not tell which thread runs it. A trio run never leaves its thread.
-    pub fn silent(&self, py: Python<'_>) -> Option<Silent> {
+    /// The loop, if it may go on in another thread. A trio run never leaves its own.
+    pub fn movable(&self, py: Python<'_>) -> Option<Movable> {
         self.attached.as_ref().filter(|_| self.backend == Backend::Asyncio)?;
-        silent(self.event_loop(py)?)
+        Some(Movable(self.event_loop(py)?.clone().unbind()))
     }
 
     /// For the loop's thread: notes what begins there.
@@ -254,11 +254,6 @@ impl Runner {
 pub fn thread_of(event_loop: &Bound<'_, PyAny>) -> Option<u64> {
     let told = event_loop.getattr_opt(intern!(event_loop.py(), "_thread_id")).ok().flatten()?;
     Some(told.extract().unwrap_or(0))
-}
-
-/// A loop of asyncio's kind, if it does not tell which thread runs it.
-pub fn silent(event_loop: &Bound<'_, PyAny>) -> Option<Silent> {
-    thread_of(event_loop).is_none().then(|| Silent(event_loop.clone().unbind()))
 }
 
 /// A loop of somebody else's, as _standing.py looks at it.

@@ -39,8 +39,12 @@ const LONGEST_TICK: Duration = Duration::from_millis(100);
 /// How long the second sleep lasts, where nothing but the result is looked for.
 const SECOND_TICK: Duration = Duration::from_millis(45);
 
-/// Notes whose code has sent a call, before its thread sleeps for long.
-pub type Note<'a> = &'a dyn Fn(Python<'_>, &Call) -> PyResult<()>;
+/// Notes whose code has sent a call: before its thread sleeps for long, or `at_once`, before the call is sent, where the
+/// coroutine may ask for the very loop that the thread runs.
+pub struct Note<'a> {
+    pub note: &'a dyn Fn(Python<'_>, &Call) -> PyResult<()>,
+    pub at_once: bool,
+}
 
 /// Hands the target to the runner and waits for its result. Gives target and `run_in` back if the runner takes no more
 /// calls.
@@ -61,6 +65,12 @@ pub fn hop(
     }
     let _waiting = Waiting::begin(py, &call, Some(&runner.node));
     let mut wait = Wait::begin(patience);
+    if note.at_once
+        && let Err(error) = (note.note)(py, &call)
+    {
+        target.discard(py);
+        return Ok(Heard::refused(error));
+    }
     let job = Job::Start(Arc::clone(&call), target, run_in);
     let sent = if runner.feeder().spins() {
         first_sleep(py, runner, &call, patience, || {
@@ -211,7 +221,7 @@ impl<'a> RunnerCall<'a> {
         let mut moved = || -> PyResult<usize> {
             let here = current_runner().map_or(Ok(0), |here| here.move_calls(py))?;
             let Some(note) = self.note.take() else { return Ok(here) };
-            note(py, self.call)?;
+            (note.note)(py, self.call)?;
             Ok(here + self.runner.move_calls(py)?)
         };
         let moved = moved().unwrap_or_else(|error| {

@@ -103,6 +103,13 @@ pub fn note_blocking(call: &Call, here: &Arc<Node>, at: &Runner) {
     }
 }
 
+/// Whether the thread of that node's loop waits for the call.
+pub fn is_blocking(call: &Call, node: &Arc<Node>) -> bool {
+    let blocked =
+        origin_of(call).filter(|origin| origin.blocks.load(SeqCst)).and_then(|origin| origin.nodes[0].as_ref());
+    blocked.is_some_and(|blocked| Arc::ptr_eq(blocked, node)) && !call.is_abandoned()
+}
+
 /// It waits no more, though the call may not have ended.
 pub fn note_unblocked(call: &Call) {
     origin_of(call).into_iter().for_each(|origin| origin.blocks.store(false, SeqCst));

@@ -110,7 +110,7 @@ impl Watch {
             return;
         }
         let subject: Arc<Call> = Arc::clone(call);
-        let Ok(wait) = LongWait::begin(py, loop_thread, runner.silent(py), self.begun, subject) else { return };
+        let Ok(wait) = LongWait::begin(py, loop_thread, runner.movable(py), self.begun, subject) else { return };
         match &mut self.known {
             Some(known) => known.wait = wait,
             None => {

@@ -398,7 +398,7 @@ impl Awaited for Turns<'_, '_> {
 }
 
 /// The call whose coroutine a task of ours runs at the moment.
-fn call_of(task: &Bound<'_, PyAny>) -> Option<Arc<Call>> {
+pub fn call_of(task: &Bound<'_, PyAny>) -> Option<Arc<Call>> {
     if let Some(session) = session_of(task) {
         return session.current_call();
     }

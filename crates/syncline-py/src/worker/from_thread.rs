@@ -21,7 +21,7 @@ use crate::call::waiter::Waiter;
 use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
-use crate::python::long_waits::LongWait;
+use crate::python::long_waits::{LongWait, Movable};
 use crate::python::names;
 use crate::python::process;
 use crate::python::signals;
@@ -29,7 +29,6 @@ use crate::python::spans::Span;
 use crate::python::surroundings::ANYIO;
 use crate::python::{recording, tracing};
 use crate::runner::arrival::Arrival;
-use crate::runner::attached::{silent, thread_of};
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -294,14 +293,14 @@ struct SendersCall<'a> {
 
 impl SendersCall<'_> {
     fn make_known(&mut self, py: Python<'_>) {
-        let event_loop = self.inbox.event_loop(py);
         let may_move = self.inbox.runner().is_none() && !self.inbox.is_in_trio();
-        let silent = event_loop.as_ref().filter(|_| may_move).and_then(silent);
-        let seen = silent.as_ref().and_then(|silent| signals::through(py, || silent.thread(py))?);
-        let thread = event_loop.as_ref().and_then(thread_of).or(seen).unwrap_or(self.inbox.thread_id);
+        let event_loop = self.inbox.event_loop(py).filter(|_| may_move);
+        let movable = event_loop.map(|event_loop| Movable(event_loop.unbind()));
+        let found = movable.as_ref().and_then(|movable| signals::through(py, || movable.thread(py))?);
+        let thread = found.unwrap_or(self.inbox.thread_id);
         if self.examined.as_ref().is_none_or(|known| !known.is_for(thread)) {
             let subject: Arc<Call> = Arc::clone(self.call);
-            self.examined = LongWait::begin(py, thread, silent, self.begun, subject).ok();
+            self.examined = LongWait::begin(py, thread, movable, self.begun, subject).ok();
         }
     }
 
