@@ -254,7 +254,7 @@ def test_a_program_that_ends_ends_every_wait(host: Host) -> None:
     assert future.done()
     assert "RunnerClosedError" in told
     assert len(told) == 2
-    with pytest.raises(syncline.RunnerClosedError, match="stopped or closed"):
+    with pytest.raises(syncline.RunnerClosedError, match="before the call ended"):
         bridge.run_sync(answer)
     with pytest.raises(syncline.RunnerClosedError):
         bridge.submit(answer)
@@ -276,7 +276,9 @@ def test_a_loop_that_is_stopped_in_the_middle_frees_its_callers(
     cleaning, told = Cleaning(0), threading.Event()
 
     def wait() -> None:
-        with pytest.raises(syncline.RunnerClosedError, match="stopped or closed"):
+        with pytest.raises(
+            syncline.RunnerClosedError, match=f"was {'closed' if closes else 'stopped'} before"
+        ):
             bridge.run_sync(cleaning)
         told.set()
 

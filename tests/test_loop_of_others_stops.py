@@ -17,7 +17,7 @@ from child import FORKS, eventually, run_script
 from hosts import Theirs, stopping
 from remote_code import Anywhere, until
 
-RAN = "was stopped or closed before the call ended, or nobody has run it"
+RAN = "is onto was stopped before the call ended, and nobody runs it"
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -277,15 +277,22 @@ impl Call {
 
     /// The call has ended, with this outcome. Any thread may say so.
     pub fn settle(self: &Arc<Self>, py: Python<'_>, outcome: Outcome) {
+        self.end(py, outcome, true);
+    }
+
+    /// The call was lost before any of its code ran. Whoever waits is told, and nobody else.
+    pub fn lose(self: &Arc<Self>, py: Python<'_>, error: PyErr) {
+        self.end(py, Outcome::Raised(error), false);
+    }
+
+    fn end(self: &Arc<Self>, py: Python<'_>, outcome: Outcome, has_run: bool) {
         match self.progress.swap(SETTLED, Relaxed) {
             OPEN => {}
             SETTLED => return,
             _ => self.observed().into_iter().for_each(|observed| observed.end(py, outcome.as_result())),
         }
         drop(take(&self.task));
-        if let Outcome::Raised(error) = &outcome {
-            self.look_at_error(py, error);
-        }
+        self.look_at_error(py, has_run.then_some(&outcome));
         match &self.taker {
             Taker::Future(future) => {
                 let outcome = self.explained(py, outcome);
@@ -322,7 +329,8 @@ impl Call {
         }
     }
 
-    fn look_at_error(&self, py: Python<'_>, error: &PyErr) {
+    fn look_at_error(&self, py: Python<'_>, outcome: Option<&Outcome>) {
+        let Some(Outcome::Raised(error)) = outcome else { return };
         if error.is_instance_of::<PyRuntimeError>(py) {
             explain_loop_mixup(errors::object(py, error).as_any(), None);
         }

@@ -13,7 +13,6 @@ use super::nodes;
 use super::stalls;
 use super::state::{Attached, Feeder, Job, Plan, Runner};
 use super::watched;
-use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::python::errors;
 use crate::python::log;
@@ -53,6 +52,7 @@ impl Runner {
             calls: WeakList::default(),
             is_watched: AtomicBool::new(false),
             sessions: WeakList::default(),
+            has_run: AtomicBool::new(thread_id != 0),
             stands_since: Mutex::default(),
         };
         let runner = Self::make(
@@ -111,6 +111,7 @@ impl Runner {
         }
         let Some(attached) = &self.attached else { return Ok(()) };
         self.thread_id.store(names::thread_ident(py)?, Relaxed);
+        attached.has_run.store(true, Relaxed);
         if let Job::Start(call, _, run_in) = job {
             attached.calls.add(Arc::downgrade(call));
             if let RunIn::Session { session, is_last: false } = run_in {
@@ -134,6 +135,7 @@ impl Runner {
         let runs = self.is_loop_running(py);
         let mut since = lock(&attached.stands_since);
         if runs {
+            attached.has_run.store(true, Relaxed);
             *since = None;
             return false;
         }
@@ -178,15 +180,24 @@ impl Runner {
         }
         let is_detached = self.is_closing() && !self.is_loop_closed(py);
         if self.attached.is_some() && !is_detached {
-            return errors::runner_closed(
-                py,
-                format!(
-                    "the loop that the bridge {:?} is onto was stopped or closed before the call ended, or nobody has run it",
-                    &*self.name
-                ),
-            );
+            return errors::runner_closed(py, self.why_gone(py));
         }
         errors::closed_meanwhile(py, &self.name)
+    }
+
+    fn why_gone(&self, py: Python<'_>) -> String {
+        let the_loop = format!("the loop that the bridge {:?} is onto", &*self.name);
+        let has_run = self.attached.as_ref().is_some_and(|known| known.has_run.load(Relaxed));
+        if self.is_loop_closed(py) {
+            format!("{the_loop} was closed before the call ended")
+        } else if has_run {
+            format!("{the_loop} was stopped before the call ended, and nobody runs it")
+        } else {
+            format!(
+                "nobody runs {the_loop}, so the call has not begun; run it in another thread, as by \
+                 threading.Thread(target=loop.run_forever).start(), or leave out `loop`: a bridge without it runs one of its own"
+            )
+        }
     }
 
     /// The loop is gone (by 1).
@@ -195,7 +206,7 @@ impl Runner {
             match job {
                 Job::Start(call, target, _) => {
                     target.discard(py);
-                    call.settle(py, Outcome::Raised(self.gone(py)));
+                    call.lose(py, self.gone(py));
                 }
                 Job::Arrival(arrival) => arrival.be_lost(py),
                 Job::Cancel(_) | Job::Do(_) | Job::Stop => {}

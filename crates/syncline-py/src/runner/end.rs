@@ -5,7 +5,6 @@
 //!    a task that awaits `run_async`, see nothing of the kind, so whoever closes the runner tells them.
 
 use super::state::{Feeder, Job, Runner};
-use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::wait::{Patience, Wait};
 use crate::python::errors;
@@ -49,7 +48,7 @@ impl Runner {
             match job {
                 Job::Start(call, target, _) => {
                     target.discard(py);
-                    call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &self.name)));
+                    call.lose(py, errors::closed_meanwhile(py, &self.name));
                 }
                 // Tasks that still have to clean up may wait for it.
                 Job::Arrival(arrival) => arrival.arrive(py),

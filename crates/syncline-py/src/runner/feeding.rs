@@ -4,7 +4,6 @@ use super::moving;
 use super::state::{Feeder, Job, Runner};
 #[cfg(unix)]
 use super::uv::Handles;
-use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::python::errors;
 use crate::python::log;
@@ -176,7 +175,7 @@ impl Runner {
             let Job::Start(call, target, _) = job else { continue };
             target.discard(py);
             let refused = errors::unheard(py, &self.name, self.event_loop(py));
-            call.settle(py, Outcome::Raised(errors::from_cause(py, refused, error.clone_ref(py))));
+            call.lose(py, errors::from_cause(py, refused, error.clone_ref(py)));
             call.slot.publish();
         }
         self.flush_soon(py);

@@ -12,7 +12,6 @@
 
 use super::state::{Job, Runner};
 use crate::call::home::Home;
-use crate::call::outcome::Outcome;
 use crate::call::state::Call;
 use crate::call::taker::Taker;
 use crate::python::errors;
@@ -182,7 +181,7 @@ impl Runner {
         }
         if let Err(SendError(Job::Start(call, target, _))) = to.post(py, job) {
             target.discard(py);
-            call.settle(py, Outcome::Raised(errors::closed_meanwhile(py, &to.name)));
+            call.lose(py, errors::closed_meanwhile(py, &to.name));
         }
         // By 3.
         if call.is_to_be_cancelled(Instant::now()) {

@@ -99,6 +99,8 @@ pub struct Attached {
     /// Whether _standing.py looks at the loop.
     pub is_watched: AtomicBool,
     pub sessions: WeakList<Session>,
+    /// Whether it was ever seen to run.
+    pub has_run: AtomicBool,
     /// Since when a waiting thread has seen that nobody runs the loop.
     pub stands_since: Mutex<Option<Instant>>,
 }

@@ -219,7 +219,7 @@ impl Arrival for SentCall {
         };
         if let Some(error) = refused {
             target.discard(py);
-            self.call.settle(py, Outcome::Raised(error));
+            self.call.lose(py, error);
         } else if let Some(event_loop) = event_loop {
             start_call(&event_loop, &self.call, target, RunIn::Task(context), false);
             // The first step may itself have cancelled the task that waits for the worker, when this call had no task
@@ -231,7 +231,7 @@ impl Arrival for SentCall {
     fn be_lost(&self, py: Python<'_>) {
         if let Some((target, _)) = take(&self.todo) {
             target.discard(py);
-            self.call.settle(py, Outcome::Raised(loop_is_gone(py)));
+            self.call.lose(py, loop_is_gone(py));
         }
     }
 }
