@@ -99,9 +99,11 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
         if self._is_retrieved or not self.done() or self.cancelled():
             return
         error = super().exception()
-        # An error without a traceback was never raised. It says that the bridge was closed, which its user
-        # knows.
-        if error is not None and _raised.traceback_of(error) is not None:
+        if error is None:
+            return
+        # Such an error without a traceback was never raised. It says that the bridge was closed, which its user knows.
+        says_closed = _raised.traceback_of(error) is None and _raised.is_a(error, RuntimeError)
+        if not says_closed:
             logging.getLogger("syncline").error(
                 "an error of submit() was never retrieved: nobody called result() or exception() of its future",
                 exc_info=_raised.exc_info(error),
