@@ -346,7 +346,9 @@ def test_sync_functions_are_refused(run: Run[Any]) -> None:
 
     async def main() -> None:
         wrong: Any = load
-        with pytest.raises(TypeError, match=r"sync function 'load' returned int.*to_thread, load\)"):
+        with pytest.raises(
+            TypeError, match=r"sync function 'load' has run and returned int.*to_thread, load\)"
+        ):
             await syncline.gather(wrong, unwrap=True)
         with pytest.raises(TypeError, match="not int"):
             await syncline.gather(5)

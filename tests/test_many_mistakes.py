@@ -33,7 +33,7 @@ def test_mistakes_with_a_group_are_named() -> None:
         pass
     with pytest.raises(ExceptionGroup) as raised, syncline.group() as group:
         group.start(sync)
-    assert "the sync function 'load' returned int" in str(raised.value.exceptions[0])
+    assert "the sync function 'load' has run and returned int" in str(raised.value.exceptions[0])
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "an async generator for run": (lambda: made.run(client.items()), "for item in iterate(items(...))"),
     "an async generator for submit": (
         lambda: made.submit(client.items()),
-        "submit() got the async generator",
+        "submit() got an async generator, which has no one result",
     ),
     "a coroutine for submit": (
         lambda: made.submit(client.get("k")),

@@ -215,6 +215,8 @@ class Bridge(ManyCalls, _core.Bridge):
         The loop is the one that a call from here gets: started now, if it does not run yet. A forked child does none of
         its parent's. Raises TypeError for what can't be referred to weakly, or would be kept alive by `afn`.
         """
+        if (mistake := _finalizing.mistake(owner, afn, args, kwargs)) is not None:
+            raise TypeError(mistake)
         made: Finalizer[R] = _finalizing.finalize(self, self._drives_here(), owner, afn, args, kwargs)
         return made
 

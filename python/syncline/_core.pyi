@@ -149,6 +149,7 @@ class Bridge:
         the loop or the bridge ends before the call does; DeadlockError where the wait could never end.
         """
     def _run_synced(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def _run_alone(self, fn: Callable[_P, Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     def run(self, awaitable: Awaitable[_R], *, timeout: float | None = None) -> _R:
         """Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
 

@@ -58,6 +58,8 @@ def finalize(
     """
     from . import _finalizing
 
+    if (mistake := _finalizing.mistake(owner, afn, args, kwargs)) is not None:
+        raise TypeError(mistake)
     made: Finalizer[R] = _finalizing.finalize(_default, in_event_loop(), owner, afn, args, kwargs)
     return made
 

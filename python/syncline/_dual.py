@@ -7,7 +7,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 from . import _core
-from ._kinds import inside, is_async_manager
+from ._kinds import closed_if_coroutine, inside, is_async_manager, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,7 +195,12 @@ def decorated(
 
 
 def _returned(decorator: str, fn: Any, result: Any) -> str:
-    name = getattr(fn, "__name__", type(fn).__name__)
+    name = name_of(fn)
+    if closed_if_coroutine(result):
+        return (
+            f"{decorator}() got {name!r}, whose call returned a coroutine (nothing of it has run); use "
+            "syncline.coroutine"
+        )
     if decorator == "contextmanager" and is_async_manager(result):
         return (
             f"contextmanager() takes an async generator function, and {name!r} makes a context manager already: take "

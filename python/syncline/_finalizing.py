@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
-import inspect
 import itertools
 import os
 import time
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from ._core import Collected, DeadlockError, RunnerClosedError, await_here, can_await_here
 from ._homes import AsyncioHome, Home, made_by
-from ._kinds import trio_here
+from ._kinds import closed_if_coroutine, trio_here
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -202,15 +201,12 @@ def finalize(
     kwargs: dict[str, Any],
 ) -> Finalizer[R]:
     """As `Bridge.finalize`; if `is_at_home`, for the running loop."""
-    if (mistake := _mistake(owner, afn, args, kwargs)) is not None:
-        raise TypeError(mistake)
     home = _home_here() if is_at_home else bridge.run_sync(_home_there)
     return Finalizer(bridge, home, owner, afn, args, kwargs)
 
 
-def _mistake(owner: object, afn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    if inspect.iscoroutine(afn):
-        afn.close()
+def mistake(owner: object, afn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    if closed_if_coroutine(afn):
         return f"finalize() got a coroutine; give it the function: finalize(owner, {afn.__name__}, ...)"
     if not callable(afn):
         return f"finalize() takes an object and an async function, not {type(afn).__name__}"

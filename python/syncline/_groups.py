@@ -15,6 +15,7 @@ from __future__ import annotations
 from math import inf
 
 from . import _raised
+from ._kinds import closed_if_coroutine, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ class GatherTaskGroup:
         if not inspect.isawaitable(result):
             name = name_of(func)
             raise TypeError(
-                f"a group runs async functions, and the sync function {name!r} returned {type(result).__name__}; call "
-                f"it directly, or in a worker thread: group.start_soon(syncline.to_thread, {name})"
+                f"a group runs async functions, and the sync function {name!r} has run and returned "
+                f"{type(result).__name__}; call it directly, or in a worker thread: "
+                f"group.start_soon(syncline.to_thread, {name})"
             )
         self._results[key] = (await result,)
 
@@ -238,7 +240,7 @@ async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> li
             check_function("gather", call)
     except TypeError:
         for call in calls:
-            _close(call)
+            closed_if_coroutine(call)
         raise
     group = GatherTaskGroup(_anyio("gather").create_task_group(), unwrap=unwrap)
     async with group:
@@ -271,26 +273,12 @@ def check_function(who: str, func: Any) -> None:
     if callable(func):
         return
     name = name_of(func)
-    _close(func)
-    if hasattr(func, "__await__"):
+    if closed_if_coroutine(func) or hasattr(func, "__await__"):
         raise TypeError(
             f"{who}() takes async functions, and got what a call of {name!r} returned; give it the function: "
             f"{who}({name}, ...)" + (" or lambda: ..." if who == "gather" else "")
         )
     raise TypeError(f"{who}() takes async functions, not {type(func).__name__}")
-
-
-def _close(unwanted: Any) -> None:
-    """Closes what was refused, if it is a coroutine (by 3)."""
-    import inspect
-
-    if inspect.iscoroutine(unwanted):
-        unwanted.close()
-
-
-def name_of(func: Any) -> str:
-    func = getattr(func, "func", func)  # of a partial
-    return str(getattr(func, "__name__", type(func).__name__))
 
 
 def _only_error(group: BaseExceptionGroup[Any]) -> BaseException | None:

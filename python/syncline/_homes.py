@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _raised
 from ._core import BridgeLoop
+from ._kinds import named
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
@@ -208,4 +209,4 @@ def made_by(call: Call) -> Awaitable[Any]:
 
 
 def _name(function: object) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
+    return str(named(function).__qualname__)

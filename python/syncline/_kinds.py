@@ -32,6 +32,21 @@ def named(thing: Any, /) -> Any:
     return thing
 
 
+def name_of(thing: Any, /) -> str:
+    """What messages call it."""
+    return str(named(thing).__name__)
+
+
+def closed_if_coroutine(given: Any, /) -> bool:
+    """Whether it is a coroutine. That is closed: Python would warn that one which is refused was never awaited."""
+    from collections.abc import Coroutine
+
+    if not isinstance(given, Coroutine):
+        return False
+    given.close()
+    return True
+
+
 def is_async_manager(given: object, /) -> bool:
     """Whether it is an async context manager, as `async with` asks: by its class."""
     return hasattr(type(given), "__aenter__")

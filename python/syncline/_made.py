@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ._kinds import is_async_manager, type_of
+from ._kinds import is_async_manager, name_of, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Made:
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._call = fn, args, kwargs
-        self.__name__ = getattr(fn, "__name__", type_of(fn).__name__)
+        self.__name__ = name_of(fn)
 
     async def __aenter__(self) -> Any:
         fn, args, kwargs = self._call

@@ -6,22 +6,39 @@ error itself, so that the traceback shows no other frame of ours.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from typing import Any
+from typing import Any, Final
 
-from ._kinds import inside, is_async_fn, is_async_gen_fn
+from ._dual import DualContextManager
+from ._kinds import closed_if_coroutine, inside, is_async_fn, is_async_gen_fn, name_of, type_of
+
+_MADE_BY_CONTEXTLIB: Final = contextlib.asynccontextmanager(lambda: None).__code__  # type: ignore[arg-type, return-value]
+_dual: Any = DualContextManager
+_DECORATING: Final = (
+    contextlib.ContextDecorator.__call__,
+    contextlib.AsyncContextDecorator.__call__,
+    _dual.__call__,
+)
 
 
 def decorating(decorator: str, fn: Any) -> str | None:
     """What is wrong with decorating `fn` with one of the bridge's decorators."""
     inner = inside(fn)
-    name = getattr(inner, "__name__", type(inner).__name__)
+    name = name_of(inner)
+    if (mistake := _made_already(decorator, inner, name)) is not None:
+        return mistake
     if not callable(inner):
         return f"{decorator}() takes an async function, not {type(fn).__name__}"
+    if decorator != "contextmanager" and getattr(inner, "__code__", None) is _MADE_BY_CONTEXTLIB:
+        return (
+            f"{decorator}() got {name!r}, which makes an async context manager; use @syncline.contextmanager in the "
+            f"place of @asynccontextmanager, or enter what it makes: with enter({name}(...)) as value"
+        )
     if isinstance(inner, type) and (
         _makes_plain_objects(inner) or (decorator == "synced" and _is_client(inner))
     ):
-        return f"{decorator}() got the class {name!r}; {_for_a_class(decorator, inner)}"
+        return f"{decorator}() got the class {name!r}{_for_a_class(decorator, inner)}"
     if (
         decorator == "synced"
         and inspect.isroutine(aio := getattr(inner, "aio", None))
@@ -42,10 +59,34 @@ def decorating(decorator: str, fn: Any) -> str | None:
     return f"{decorator}() got {name!r}, which is {what}; use {right}" if what else None
 
 
+def _made_already(decorator: str, given: Any, name: str) -> str | None:
+    """What is wrong with what a call of the function has made, in the place of the function."""
+    if closed_if_coroutine(given):
+        return f"{decorator}() got a coroutine; give it the async function itself: {decorator}({name})"
+    if inspect.isasyncgen(given):
+        return (
+            f"{decorator}() got an async generator; give it the function that makes it: {decorator}({name})"
+        )
+    return f"{decorator}() got {_a_manager(given)}" if _only_decorates(given) else None
+
+
+def _only_decorates(given: Any) -> bool:
+    """Whether it is a context manager that can be called, but only to decorate a function."""
+    return getattr(type_of(given), "__call__", None) in _DECORATING  # noqa: B004 -- the method is wanted
+
+
+def _a_manager(given: Any) -> str:
+    if hasattr(type_of(given), "__enter__"):
+        return "a context manager; enter it as it is, by `with`"
+    return f"an async context manager; enter it: with enter({name_of(getattr(given, 'func', given))}(...)) as value"
+
+
 def _for_a_class(decorator: str, cls: type) -> str:
-    if decorator == "synced" and _has_async_members(cls):
-        return f"for a class with the same methods, sync: blocking({cls.__name__})"
-    return "decorate its async methods, one by one"
+    if not _has_async_members(cls):
+        return f", which has nothing async; call it as it is: {cls.__name__}(...)"
+    if decorator == "synced":
+        return f"; for a class with the same methods, sync: blocking({cls.__name__})"
+    return "; decorate its async methods, one by one"
 
 
 def _has_async_members(cls: type) -> bool:
@@ -74,8 +115,10 @@ def making_a_twin(
         return mistake
     cls: type = of if isinstance(of, type) else type(of)
     if inspect.isroutine(of) or inspect.iscoroutine(of):
-        name = getattr(of, "__name__", cls.__name__)
-        right = "run(...)" if inspect.iscoroutine(of) else f"synced({name})"
+        name = name_of(of)
+        is_manager = getattr(of, "__code__", None) is _MADE_BY_CONTEXTLIB
+        right = f"enter({name}, ...)" if is_manager else f"synced({name})"
+        right = "run(...)" if closed_if_coroutine(of) else right
         return f"blocking() takes a class, not the {cls.__name__} {name!r}; use {right}"
     if cls is not of and (said := "name" if name else "names" if names else "direct" if direct else ""):
         return f"{said} is said of a class: blocking({cls.__name__}, {said}=...); then blocking() of the object alone"
@@ -108,14 +151,36 @@ def _sync_compatible(name: str, fn: Any) -> str | None:
 def _makes_plain_objects(cls: type) -> bool:
     """Whether what the class makes is surely nothing to await or to iterate over in async code."""
     call: Any = type(cls).__call__
-    new: Any = cls.__new__
-    is_usual = call is type.__call__ and new is object.__new__
+    # That of `object`, or of another class that is written in C: it makes objects of the class.
+    is_usual = call is type.__call__ and inspect.isbuiltin(cls.__new__)
     return is_usual and not (hasattr(cls, "__await__") or hasattr(cls, "__aiter__"))
+
+
+def opting_in(fn: Any, made: Any) -> str:
+    """What is wrong with `nestable(fn)`, whose call returned `made`, which can't be awaited."""
+    name = name_of(fn)
+    if inspect.isgenerator(made) or inspect.isasyncgen(made):
+        return f"nestable() takes an async function, and {name!r} is a generator function, whose code has not run"
+    return (
+        f"nestable() takes an async function, and {name!r} is none: this call of it has run, and returned "
+        f"{type_of(made).__name__}; for sync code: await run_nestable({name}, ...)"
+    )
+
+
+def no_function(caller: str, fn: Any, right: str) -> str:
+    """What is wrong with giving `fn`, which can't be called, to `nestable` and the like. `right` is what to do with a
+    coroutine."""
+    if closed_if_coroutine(fn):
+        name = name_of(fn)
+        return f"{caller}() got a coroutine; {right.format(name=name)}"
+    return f"{caller}() takes a function, not {type_of(fn).__name__}"
 
 
 def running_in_threads(fn: Any) -> str | None:
     """What is wrong with giving `fn` to `threaded`."""
-    name = getattr(fn, "__name__", type(fn).__name__)
+    if not callable(fn):
+        return no_function("threaded", fn, "use it as it is: await {name}(...)")
+    name = name_of(fn)
     if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
         return f"threaded() takes sync functions, and {name!r} is async; call it as it is"
     return None
@@ -123,12 +188,14 @@ def running_in_threads(fn: Any) -> str | None:
 
 def making_a_resource(fn: Any) -> str | None:
     """What is wrong with making a resource of `fn`."""
-    if not callable(fn):
+    if closed_if_coroutine(fn):
+        return f"resource() got a coroutine; give it the async function: resource({name_of(fn)})"
+    if not callable(fn) or _only_decorates(fn):
         return (
             f"resource() takes the function that makes the object, not the {type(fn).__name__} itself, so that it is "
             "made where it is used: resource(lambda: ...)"
         )
-    name = getattr(fn, "__name__", type(fn).__name__)
+    name = name_of(fn)
     if inspect.isgeneratorfunction(fn):
         return f"resource() got the sync generator function {name!r}; make it `async def`"
     try:
@@ -140,17 +207,6 @@ def making_a_resource(fn: Any) -> str | None:
     except ValueError:  # a function written in C may have no signature
         pass
     return None
-
-
-def running_alone(given: Any) -> str:
-    """What is wrong with giving `run_in_new_loop` something that can't be called."""
-    if not inspect.iscoroutine(given):
-        return f"run_in_new_loop() takes an async function and its arguments, not {type(given).__name__}"
-    given.close()
-    return (
-        "run_in_new_loop() got a coroutine; give it the async function and its arguments: "
-        f"run_in_new_loop({given.__name__}, ...)"
-    )
 
 
 def making_a_bridge(args: tuple[Any, ...]) -> str:

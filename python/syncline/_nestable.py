@@ -37,12 +37,28 @@ def nestable(fn: AsyncFunction, /) -> AsyncFunction:
     """
 
     import functools
+    import inspect
+    from collections.abc import Coroutine
+
+    from . import _mistakes
+
+    if not callable(fn):
+        raise TypeError(_mistakes.no_function("nestable", fn, "give it the async function: nestable({name})"))
 
     @functools.wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return await _nests(fn(*args, **kwargs))
+        made: Any = fn(*args, **kwargs)
+        if issubclass(type(made), Coroutine):
+            return await _nests(made)
+        if not inspect.isawaitable(made):
+            raise TypeError(_mistakes.opting_in(fn, made))
+        return await _nests(_awaited(made))
 
     return wrapper  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+async def _awaited(made: Awaitable[R]) -> R:
+    return await made
 
 
 def _nests(coroutine: Coroutine[Any, Any, R]) -> Awaitable[R]:
@@ -60,6 +76,14 @@ async def run_nestable(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs
 async def run_nestable(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 async def run_nestable(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Runs `fn`, sync or async, so that calls of a bridge below sync code in it await in place; returns its result."""
+    if not callable(fn):
+        from . import _mistakes
+
+        raise TypeError(
+            _mistakes.no_function(
+                "run_nestable", fn, "give it the function and its arguments: run_nestable({name}, ...)"
+            )
+        )
     return await _nests(_call(fn, args, kwargs))
 
 

@@ -22,10 +22,6 @@ def run_in_new_loop(fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P
 
     Raises what the function raises, and TypeError for a sync function.
     """
-    if not callable(fn):
-        from . import _mistakes
-
-        raise TypeError(_mistakes.running_alone(fn))
     # Scope "caller" does just that: the thread's own loop, or inside a running loop one on another thread.
     with Bridge(scope="caller", name="new loop") as bridge:
-        return bridge.run_sync(fn, *args, **kwargs)
+        return bridge._run_alone(fn, *args, **kwargs)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _core
+from ._kinds import closed_if_coroutine, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -327,7 +328,10 @@ def iterating(name: str, iterable: Any, prefetch: Any) -> str | None:
     if hasattr(iterable, "__aiter__"):
         return f"{name}() takes a sync iterable, and this {kind} is async: use `async for` on it as it is"
     if not (hasattr(iterable, "__iter__") or hasattr(iterable, "__getitem__")):
-        called = f"; call it: {name}({iterable.__name__}(...))" if callable(iterable) else ""
+        if closed_if_coroutine(iterable):
+            called = f"; await it, and iterate over its result: {name}(await {name_of(iterable)}(...))"
+        else:
+            called = f"; call it: {name}({name_of(iterable)}(...))" if callable(iterable) else ""
         return f"{name}() takes an iterable, not {kind}{called}"
     if not isinstance(prefetch, int) or isinstance(prefetch, bool):
         return f"prefetch must be an int, not {type(prefetch).__name__}"
@@ -345,4 +349,7 @@ def entering(manager: Any) -> str | None:
         return None
     if hasattr(made_by, "__aenter__"):
         return f"aenter() takes a sync context manager, and this {kind} is async: use `async with` on it as it is"
-    return f"aenter() takes a context manager, not {kind}"
+    if closed_if_coroutine(manager):
+        return f"aenter() takes a sync context manager, not {kind}; await it: aenter(await {name_of(manager)}(...))"
+    called = f"; call it: aenter({name_of(manager)}(...))" if callable(manager) else ""
+    return f"aenter() takes a context manager, not {kind}{called}"

@@ -289,8 +289,8 @@ class Engine:
             who, name = self._options.who, self._options.name
             instead = f"{who}({name}.aio, ...)" if hasattr(self._options.fn, "aio") else "the builtin map()"
             raise TypeError(
-                f"{who}() got the sync function {name!r}, which returned {type(made).__name__}; use {instead}, or "
-                f"call it in worker threads: {who}(syncline.threaded({name}), ...)"
+                f"{who}() got the sync function {name!r}, which has run and returned {type(made).__name__}; use "
+                f"{instead}, or call it in worker threads: {who}(syncline.threaded({name}), ...)"
             )
         coroutine: Any = _awaited(made, self._options.timeout)
         coroutine.__qualname__ = self._options.name  # for what shows tasks

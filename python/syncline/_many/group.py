@@ -29,7 +29,8 @@ from weakref import ref
 from .._core import Bridge, RunnerClosedError, is_of_handler
 from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
-from .._groups import check_function, name_of
+from .._groups import check_function
+from .._kinds import name_of
 from .._raised import is_a
 from .._standing import LONGEST_STAND, watch
 from .tasks import Task, error_of, here
@@ -395,6 +396,6 @@ async def arrival(future: SafeFuture[Any]) -> None:
 def _sync_function(fn: Any, made: object) -> str:
     name = name_of(fn)
     return (
-        f"a group runs async functions, and the sync function {name!r} returned {type(made).__name__}; call it "
-        f"directly, or in a worker thread: group.start(syncline.to_thread, {name})"
+        f"a group runs async functions, and the sync function {name!r} has run and returned {type(made).__name__}; "
+        f"call it directly, or in a worker thread: group.start(syncline.to_thread, {name})"
     )

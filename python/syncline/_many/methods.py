@@ -158,20 +158,23 @@ class ManyCalls:
         from .options import Options
         from .results import mapped
 
-        options = Options(
-            "map",
-            fn,
-            iterables,
-            limit,
-            ordered,
-            timeout,
-            return_exceptions,
-            with_input,
-            progress,
-            executor,
-            chunk,
-            worker_retries,
-        )
+        try:
+            options = Options(
+                "map",
+                fn,
+                iterables,
+                limit,
+                ordered,
+                timeout,
+                return_exceptions,
+                with_input,
+                progress,
+                executor,
+                chunk,
+                worker_retries,
+            )
+        except (TypeError, ValueError) as mistake:
+            raise mistake.with_traceback(None) from None
         bridge: Bridge = self  # type: ignore[assignment]
         if executor is not None:
             from .executors import sent_out
@@ -276,20 +279,23 @@ class ManyCalls:
         from .options import Options
         from .results import amapped
 
-        options = Options(
-            "amap",
-            fn,
-            iterables,
-            limit,
-            ordered,
-            timeout,
-            return_exceptions,
-            with_input,
-            progress,
-            executor,
-            chunk,
-            worker_retries,
-        )
+        try:
+            options = Options(
+                "amap",
+                fn,
+                iterables,
+                limit,
+                ordered,
+                timeout,
+                return_exceptions,
+                with_input,
+                progress,
+                executor,
+                chunk,
+                worker_retries,
+            )
+        except (TypeError, ValueError) as mistake:
+            raise mistake.with_traceback(None) from None
         bridge: Any = self
         # The default bridge has no home.
         home = bridge if bridge._found_by is None else None

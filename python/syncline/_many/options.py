@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from .._kinds import closed_if_coroutine, name_of, type_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -35,12 +36,11 @@ class Options:
     worker_retries: int = 0
 
     def __post_init__(self) -> None:
-        who, name = self.who, self.name
+        who, name, kind = self.who, self.name, type_of(self.fn).__name__
         if not callable(self.fn):
-            if inspect.iscoroutine(self.fn):
-                self.fn.close()
+            if closed_if_coroutine(self.fn):
                 raise TypeError(f"{who}() got a coroutine; give it the async function: {who}({name}, ...)")
-            raise TypeError(f"{who}() takes an async function and items to call it with, not {name}")
+            raise TypeError(f"{who}() takes an async function and items to call it with, not {kind}")
         if not self.iterables:
             raise TypeError(f"{who}() needs items to call {name!r} with: {who}({name}, items)")
         for iterable in self.iterables:
@@ -69,7 +69,7 @@ class Options:
     @property
     def name(self) -> str:
         """The function's, or its type's."""
-        return str(getattr(self.fn, "__name__", type(self.fn).__name__))
+        return name_of(self.fn)
 
     def _check_executor(self) -> None:
         kind = type(self.executor).__name__

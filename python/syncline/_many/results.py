@@ -29,7 +29,9 @@ def mapped(bridge: Bridge, options: Options) -> MapIterator[Any]:
 def amapped(options: Options, run: Callable[..., Any] | None = None) -> AsyncGenerator[Any, None]:
     """What `amap` returns. `run` makes each call where a bridge has its loop; by default they run here."""
     if run is not None:
-        options = replace(options, fn=partial(run, options.fn))
+        call = partial(run, options.fn)
+        vars(call).update(__name__=options.name, __qualname__=options.name)
+        options = replace(options, fn=call)
     return _results(options, *_source_of(options))
 
 

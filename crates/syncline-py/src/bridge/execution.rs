@@ -8,7 +8,8 @@ use crate::call::caller::expect_call;
 use crate::call::heard::Heard;
 use crate::call::state::Call;
 use crate::call::wait::{Patience, seconds};
-use crate::coroutine::target::{Target, refuse_all_but_sync};
+use crate::coroutine::refused;
+use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
 use crate::python::names;
@@ -73,7 +74,7 @@ impl Shared {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let py = function.py();
-        refuse_all_but_sync(function)?;
+        refused::all_but_sync(function)?;
         if self.runs_here(py)? {
             return nest::call_plain(&self.terms, function, args, kwargs);
         }

@@ -1,11 +1,13 @@
 //! The class `Bridge` that users see. It checks its options; its methods leave the work to placement.rs and
 //! execution.rs.
 
+use super::choices::{check_trio, choose};
 use super::observing;
 use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Loops, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
 use crate::call::wait::{FOR_EVER, seconds};
+use crate::coroutine::refused;
 use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::surroundings::{Anchor, Backend, LOOK_AROUND, LOOK_AT_TASK};
@@ -17,20 +19,12 @@ use crate::switch::greenlets;
 use crate::switch::nest::{self, Driving, Terms};
 use crate::task::loops;
 use crate::worker::inbox;
-use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-
-fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
-    let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
-    found.ok_or_else(|| {
-        let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-        PyValueError::new_err(format!("{name} must be one of {}, not {value:?}", words.join(", ")))
-    })
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nested {
@@ -39,28 +33,6 @@ enum Nested {
     Switch,
     Thread,
     Error,
-}
-
-/// Refuses options that don't go with backend="trio", and a program without trio.
-fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<()> {
-    if has_loop_factory {
-        return Err(PyTypeError::new_err("loop_factory is for asyncio's loops; backend=\"trio\" makes none"));
-    }
-    if scope == "caller" {
-        return Err(PyValueError::new_err(
-            "backend=\"trio\" has no scope \"caller\", since a trio run can't be left and entered again; use scope \
-             \"process\" or \"thread\"",
-        ));
-    }
-    py.import("trio").map_err(|error| {
-        if errors::is_interpreter_gone() {
-            return errors::shutting_down();
-        }
-        let missing = PyImportError::new_err("backend=\"trio\" needs trio: pip install \"syncline[trio]\"");
-        errors::from_cause(py, missing, error)
-    })?;
-    HAS_TRIO.store(true, Relaxed);
-    Ok(())
 }
 
 /// Whether bridges are visible that do not say so: the environment decides, or else whether Python runs in its
@@ -139,7 +111,7 @@ impl Bridge {
     ) -> PyResult<Py<PyAny>> {
         let py = function.py();
         // First of all, so that no loop is started for a call that can't be made.
-        Target::refuse_uncallable(caller, function)?;
+        refused::uncallable(caller, function)?;
         let shared = self.used();
         if !shared.is_plain() {
             shared.refuse_if_closed(py)?;
@@ -317,6 +289,17 @@ impl Bridge {
         self.run_function("synced", r#fn, args, kwargs)
     }
 
+    /// The same for `run_in_new_loop`.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn _run_alone(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.run_function("run_in_new_loop", r#fn, args, kwargs)
+    }
+
     /// Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
     ///
     ///     page = syncline.run(client.get(url), timeout=5)
@@ -333,7 +316,7 @@ impl Bridge {
     ) -> PyResult<Py<PyAny>> {
         let target = Target::from_awaitable(awaitable)?;
         if !more.is_empty() {
-            return Err(target.refuse_more(awaitable, more)?);
+            return Err(refused::more_than_one(awaitable, more)?);
         }
         self.used().run(py, target, timeout)
     }

@@ -1,7 +1,8 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
 use super::wrapped::{self, Wrapped, bridge_of, goes_home, not_defined, not_wrapping, redefines, run_at_home};
-use crate::coroutine::target::{Target, is_coroutine};
+use crate::coroutine::kinds::is_coroutine;
+use crate::coroutine::target::Target;
 use crate::python::collecting::look;
 use crate::python::errors;
 use crate::python::names;

@@ -3,7 +3,8 @@
 
 use crate::bridge::options::Bridge;
 use crate::bridge::shared::{ANY_BRINGS_HOME, Shared};
-use crate::coroutine::target::{Target, is_coroutine};
+use crate::coroutine::kinds::is_coroutine;
+use crate::coroutine::target::Target;
 use crate::python::errors;
 use crate::python::once::intern;
 use pyo3::PyTypeInfo;

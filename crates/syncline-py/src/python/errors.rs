@@ -1,5 +1,6 @@
 //! The exceptions that syncline raises, and the one place that words its errors.
 
+use crate::python::names;
 use crate::python::once::{Once, intern};
 #[cfg(target_os = "linux")]
 use pyo3::exceptions::PyOSError;
@@ -128,7 +129,13 @@ pub fn are_of_exit(py: Python<'_>, error: &PyErr) -> bool {
 pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyAny>) -> PyErr {
     let (name, kind) = (name_of(function), type_name(made));
     let has = |method: &str| made.hasattr(method).unwrap_or(false);
-    PyTypeError::new_err(if has("__anext__") || has("__aiter__") {
+    PyTypeError::new_err(if only_decorates(function) {
+        a_manager(caller, function)
+    } else if has("__anext__") && has("__next__") {
+        format!(
+            "{caller}() got {name:?}, of which nothing has run; sync code iterates as it is: for item in {name}(...)"
+        )
+    } else if has("__anext__") || has("__aiter__") {
         no_one_result(caller, &name)
     } else if has("__aenter__") {
         format!("{caller}() got {name:?}, which makes a context manager; enter it: with enter({name}(...)) as value")
@@ -140,6 +147,33 @@ pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyA
              returns had to be seen, and was no awaitable but {kind}. Where it needs the bridge's loop: call({name}, ...)"
         )
     })
+}
+
+/// For an error that came of calling `function`. A context manager of contextlib's, or of ours, can be called, but only to
+/// decorate a function: then the error says so. Any other one is returned as it is.
+#[cold]
+pub fn of_a_manager(caller: &str, function: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    if error.is_instance_of::<PyTypeError>(function.py()) && only_decorates(function) {
+        return PyTypeError::new_err(a_manager(caller, function));
+    }
+    error
+}
+
+/// Whether it is a context manager that a call makes a decorator of, and nothing else.
+pub fn only_decorates(given: &Bound<'_, PyAny>) -> bool {
+    let py = given.py();
+    let Ok(call) = given.get_type().getattr(intern!(py, "__call__")) else { return false };
+    let of = [names::context_decorator, names::async_context_decorator, names::dual_decorator];
+    of.iter().any(|known| known(py).is_ok_and(|known| call.is(known)))
+}
+
+/// The message for a context manager in the place of a function or of a coroutine.
+pub fn a_manager(caller: &str, manager: &Bound<'_, PyAny>) -> String {
+    let class = manager.get_type();
+    if class.hasattr(intern!(manager.py(), "__enter__")).unwrap_or(false) {
+        return format!("{caller}() got a context manager; enter it as it is, by `with`");
+    }
+    format!("{caller}() got an async context manager; {}", to_be_entered(manager))
 }
 
 /// For an async function that was given to `call`.
@@ -218,8 +252,13 @@ pub fn not_a_task(made: &Bound<'_, PyAny>) -> PyErr {
 
 /// What to call a function in a message.
 pub fn name_of(function: &Bound<'_, PyAny>) -> String {
-    let named = function.getattr("__name__").and_then(|name| name.extract::<String>());
-    named.unwrap_or_else(|_| type_name(function))
+    let py = function.py();
+    if let Ok(name) = function.getattr(intern!(py, "__name__")).and_then(|name| name.extract::<String>()) {
+        return name;
+    }
+    let is_partial = names::partial(py).and_then(|partial| function.is_instance(partial)).unwrap_or(false);
+    let inner = if is_partial { function.getattr(intern!(py, "func")).ok() } else { None };
+    inner.map_or_else(|| type_name(function), |inner| name_of(&inner))
 }
 
 /// What to do with an async context manager.

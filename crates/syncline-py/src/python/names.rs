@@ -129,6 +129,9 @@ lazy! {
     modules = "sys"."modules";
     getframe = "sys"."_getframe";
     partial = "functools"."partial";
+    context_decorator = "contextlib"."ContextDecorator.__call__";
+    async_context_decorator = "contextlib"."AsyncContextDecorator.__call__";
+    dual_decorator = "syncline._dual"."DualContextManager.__call__";
     method_type = "types"."MethodType";
     generic_alias = "types"."GenericAlias";
     async_generator_type = "types"."AsyncGeneratorType";

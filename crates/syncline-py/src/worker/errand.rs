@@ -12,7 +12,7 @@ use crate::call::caller::{self, Found};
 use crate::call::errands;
 use crate::call::outcome::Outcome;
 use crate::call::state::Call;
-use crate::coroutine::target::refuse_async;
+use crate::coroutine::refused;
 use crate::python::context::{self, Carried};
 use crate::python::errors;
 use crate::python::once::intern;
@@ -58,7 +58,7 @@ pub fn errand(
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
 ) -> PyResult<Option<Pending>> {
-    refuse_async("to_caller", r#fn)?;
+    refused::async_in_a_thread("to_caller", r#fn)?;
     let call = match caller::find(py)? {
         Found::Call(call) if call.has_a_thread() => call,
         Found::Here => return Ok(None),

@@ -3,7 +3,7 @@
 use super::awaiting::Pending;
 use super::limits::{Borrower, Limits, Turn, current_borrower, holds_one_already, key_of, serve};
 use super::work::Work;
-use crate::coroutine::target::refuse_async;
+use crate::coroutine::refused;
 use crate::python::errors;
 use crate::python::names;
 use crate::python::surroundings::is_in_trio_task;
@@ -173,6 +173,6 @@ pub fn in_worker(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Pending> {
-    refuse_async("to_thread", function)?;
+    refused::async_in_a_thread("to_thread", function)?;
     Ok(Pending::new(Work::new(limits, function, args, kwargs)))
 }
