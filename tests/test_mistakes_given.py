@@ -290,6 +290,60 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
+OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
+    **{
+        f"{option} of {value!r}": (
+            lambda option=option, value=value: made.Bridge(**{option: value}),
+            f"{option} must be one of {choices}, not {value!r}",
+        )
+        for option, choices in {
+            "scope": '"process", "thread", "caller"',
+            "nested": '"switch", "thread", "error"',
+            "context": '"share", "copy"',
+            "backend": '"asyncio", "trio"',
+            "in_worker": '"own", "sender"',
+            "in_loop": '"block", "warn", "error"',
+            "in_async": '"task", "home"',
+        }.items()
+        for value in ([None, 5, ["thread"]] if option != "nested" else [5])
+    },
+    "name": (lambda: made.Bridge(name=5), "name must be a string, not 5"),
+    "cleanup_timeout": (
+        lambda: made.Bridge(cleanup_timeout="1"),
+        "cleanup_timeout must be a number of seconds or None, not '1'",
+    ),
+    "stall_after": (
+        lambda: made.Bridge(stall_after=True),
+        "stall_after must be a number of seconds or None, not True",
+    ),
+    "timeout of run": (
+        lambda: made.run(fetch(), timeout="5"),
+        "timeout must be a number of seconds or None, not '5'",
+    ),
+    "a flag as timeout of run": (lambda: made.run(fetch(), timeout=True), "or None, not True"),
+    "timeout of a dual coroutine": (lambda: dual().run(timeout=[]), "or None, not []"),
+    "timeout of group": (lambda: made.group(timeout="5"), "the seconds that its block may take, not '5'"),
+    "a number as limiter": (
+        lambda: made.threaded(load, limiter=4),
+        (
+            "limiter of threaded() is a ThreadLimiter or a Worker, not 4; for so many threads at a time: "
+            "threaded(limiter=ThreadLimiter(4))"
+        ),
+    ),
+    "no number as limiter": (lambda: made.threaded(load, limiter=0), "is a ThreadLimiter or a Worker, not 0"),
+    "a flag for direct": (lambda: made.blocking(Client, direct=True), "direct=['close'], not True"),
+    "a number for related": (lambda: made.blocking(Client, related=5), "related=['httpx'], not 5"),
+    "no names": (lambda: made.blocking(Client, names=True), "names of blocking() maps names of the class"),
+    "a name of a twin": (lambda: made.blocking(Client, name=1.5), "name of blocking() is a string, not 1.5"),
+}
+
+
+@pytest.mark.parametrize(("mistake", "words"), OPTIONS.values(), ids=OPTIONS)
+def test_the_message_says_which_option_may_be_what(mistake: Callable[[], object], words: str) -> None:
+    """In the message itself, not in a note; and no coroutine is left un-awaited."""
+    test_the_message_says_what_to_write(mistake, words)
+
+
 async def nested(call: Callable[[], Any]) -> Any:
     """In a task of ours, where the call awaits in place."""
     return call()

@@ -120,6 +120,15 @@ def making_a_twin(
         right = f"enter({name}, ...)" if is_manager else f"synced({name})"
         right = "run(...)" if closed_if_coroutine(of) else right
         return f"blocking() takes a class, not the {cls.__name__} {name!r}; use {right}"
+    if not isinstance(name, (str, type(None))):
+        return f"name of blocking() is a string, not {name!r}"
+    if not (names is None or hasattr(names, "keys")):
+        return (
+            f"names of blocking() maps names of the class to those of the twin, as a dict does, not {names!r}"
+        )
+    for option, value, example in (("direct", direct, "close"), ("related", related, "httpx")):
+        if not hasattr(value, "__iter__"):
+            return f"{option} of blocking() is names: {option}=[{example!r}], not {value!r}"
     if cls is not of and (said := "name" if name else "names" if names else "direct" if direct else ""):
         return f"{said} is said of a class: blocking({cls.__name__}, {said}=...); then blocking() of the object alone"
     if hasattr(cls, "_twin_family") or hasattr(cls, "__getattr__") or related or _has_async_members(cls):
@@ -176,8 +185,13 @@ def no_function(caller: str, fn: Any, right: str) -> str:
     return f"{caller}() takes a function, not {type_of(fn).__name__}"
 
 
-def running_in_threads(fn: Any) -> str | None:
-    """What is wrong with giving `fn` to `threaded`."""
+def running_in_threads(fn: Any, limiter: Any, kinds: tuple[type, ...]) -> str | None:
+    """What is wrong with `threaded(fn, limiter=limiter)`, which takes limiters of these kinds."""
+    if not (limiter is None or isinstance(limiter, kinds)):
+        return (
+            f"limiter of threaded() is a ThreadLimiter or a Worker, not {limiter!r}; for so many threads at a time: "
+            "threaded(limiter=ThreadLimiter(4))"
+        )
     if not callable(fn):
         return no_function("threaded", fn, "use it as it is: await {name}(...)")
     name = name_of(fn)

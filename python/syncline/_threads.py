@@ -194,7 +194,7 @@ def threaded(
 
     from ._mistakes import running_in_threads
 
-    if (mistake := running_in_threads(fn)) is not None:
+    if (mistake := running_in_threads(fn, limiter, (ThreadLimiter, Worker))) is not None:
         raise TypeError(mistake)
     function = fn
     if inspect.isgeneratorfunction(fn):
@@ -208,7 +208,7 @@ def threaded(
             return ThreadIterator(functools.partial(function, *args, **kwargs), **options)
 
         return iterated
-    call = (limiter or _limiter)._call
+    call = (_limiter if limiter is None else limiter)._call
 
     @functools.wraps(fn)
     async def in_thread(*args: Any, **kwargs: Any) -> Any:

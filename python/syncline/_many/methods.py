@@ -323,7 +323,10 @@ class ManyCalls:
         from .group import Group
         from .options import check_seconds
 
-        if timeout is not None:
-            check_seconds("timeout of group() is the seconds that its block may take", timeout)
+        try:
+            if timeout is not None:
+                check_seconds("timeout of group() is the seconds that its block may take", timeout)
+        except (TypeError, ValueError) as mistake:
+            raise mistake.with_traceback(None) from None
         bridge: Bridge = self  # type: ignore[assignment]
         return Group(bridge, timeout)

@@ -2,25 +2,68 @@
 
 use crate::call::outcome::HAS_TRIO;
 use crate::python::errors;
+use crate::python::signals;
 use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// What an option was given that is to be a word: whatever it is, so that the message can name the option.
+pub enum Word<'py> {
+    Default(&'static str),
+    Given(Bound<'py, PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Word<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self::Given(object.to_owned()))
+    }
+}
+
+impl Word<'_> {
+    /// The word; None if it is none.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Default(word) => Some(word),
+            Self::Given(given) => given.extract().ok(),
+        }
+    }
+
+    /// What it is, for a message.
+    fn described(&self) -> String {
+        match (self, self.text()) {
+            (_, Some(word)) => format!("{word:?}"),
+            (Self::Given(given), None) => signals::repr_of(given),
+            (Self::Default(_), None) => String::new(),
+        }
+    }
+}
+
 /// What the word stands for that an option was given.
-pub fn choose<T: Copy>(name: &str, value: &str, choices: &[(&str, T)]) -> PyResult<T> {
-    let found = choices.iter().find(|(word, _)| *word == value).map(|(_, choice)| *choice);
+pub fn choose<T: Copy>(name: &str, given: &Word<'_>, choices: &[(&str, T)]) -> PyResult<T> {
+    let value = given.text();
+    let found = choices.iter().find(|(word, _)| Some(*word) == value).map(|(_, choice)| *choice);
     found.ok_or_else(|| {
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-        PyValueError::new_err(format!("{name} must be one of {}, not {value:?}", words.join(", ")))
+        let message = format!("{name} must be one of {}, not {}", words.join(", "), given.described());
+        if value.is_some() { PyValueError::new_err(message) } else { PyTypeError::new_err(message) }
     })
 }
 
+/// The name that a bridge was given.
+pub fn name_given(given: Option<&Word<'_>>) -> PyResult<String> {
+    let Some(given) = given else { return Ok("syncline".to_owned()) };
+    let name = given.text().map(str::to_owned);
+    name.ok_or_else(|| PyTypeError::new_err(format!("name must be a string, not {}", given.described())))
+}
+
 /// Refuses options that don't go with backend="trio", and a program without trio.
-pub fn check_trio(py: Python<'_>, scope: &str, has_loop_factory: bool) -> PyResult<()> {
+pub fn check_trio(py: Python<'_>, scope: &Word<'_>, has_loop_factory: bool) -> PyResult<()> {
     if has_loop_factory {
         return Err(PyTypeError::new_err("loop_factory is for asyncio's loops; backend=\"trio\" makes none"));
     }
-    if scope == "caller" {
+    if scope.text() == Some("caller") {
         return Err(PyValueError::new_err(
             "backend=\"trio\" has no scope \"caller\", since a trio run can't be left and entered again; use scope \
              \"process\" or \"thread\"",

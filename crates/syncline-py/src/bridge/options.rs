@@ -1,12 +1,12 @@
 //! The class `Bridge` that users see. It checks its options; its methods leave the work to placement.rs and
 //! execution.rs.
 
-use super::choices::{check_trio, choose};
+use super::choices::{Word, check_trio, choose, name_given};
 use super::observing;
 use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Loops, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
-use crate::call::wait::{FOR_EVER, seconds};
+use crate::call::wait::{FOR_EVER, Seconds, number, seconds};
 use crate::coroutine::refused;
 use crate::coroutine::target::Target;
 use crate::python::errors;
@@ -132,22 +132,22 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope="process", nested=None, context="share", loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend="asyncio", in_worker="own", roams=false, r#loop=None, in_loop="block", in_async="task", timed=false, visible=None, _home_of=None), text_signature = "(*, scope='process', nested=None, context='share', loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend='asyncio', in_worker='own', roams=False, loop=None, in_loop='block', in_async='task', timed=False, visible=None)")]
+    #[pyo3(signature = (*, scope=Word::Default("process"), nested=None, context=Word::Default("share"), loop_factory=None, name=None, cleanup_timeout=Seconds::Default(5.0), stall_after=None, backend=Word::Default("asyncio"), in_worker=Word::Default("own"), roams=false, r#loop=None, in_loop=Word::Default("block"), in_async=Word::Default("task"), timed=false, visible=None, _home_of=None), text_signature = "(*, scope='process', nested=None, context='share', loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend='asyncio', in_worker='own', roams=False, loop=None, in_loop='block', in_async='task', timed=False, visible=None)")]
     fn new(
         py: Python<'_>,
-        scope: &str,
-        nested: Option<&str>,
-        context: &str,
+        scope: Word<'_>,
+        nested: Option<Word<'_>>,
+        context: Word<'_>,
         loop_factory: Option<Bound<'_, PyAny>>,
-        name: Option<String>,
-        cleanup_timeout: f64,
-        stall_after: Option<f64>,
-        backend: &str,
-        in_worker: &str,
+        name: Option<Word<'_>>,
+        cleanup_timeout: Seconds<'_>,
+        stall_after: Option<Seconds<'_>>,
+        backend: Word<'_>,
+        in_worker: Word<'_>,
         roams: bool,
         r#loop: Option<Bound<'_, PyAny>>,
-        in_loop: &str,
-        in_async: &str,
+        in_loop: Word<'_>,
+        in_async: Word<'_>,
         timed: bool,
         visible: Option<bool>,
         _home_of: Option<Bound<'_, Self>>,
@@ -155,7 +155,7 @@ impl Bridge {
         if let Some(roaming) = _home_of {
             return Ok(Self { hold: Arc::clone(&roaming.get().hold), stays_home: true });
         }
-        let backend = choose("backend", backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
+        let backend = choose("backend", &backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
             if factory.hasattr("run_forever")? {
                 return Err(PyTypeError::new_err(
@@ -169,7 +169,7 @@ impl Bridge {
             )));
         }
         let onto = r#loop.as_ref().map(Onto::resolve).transpose()?;
-        if onto.is_some() && (loop_factory.is_some() || scope != "process" || backend == Backend::Trio) {
+        if onto.is_some() && (loop_factory.is_some() || scope.text() != Some("process") || backend == Backend::Trio) {
             return Err(PyTypeError::new_err(
                 "loop= is a loop that somebody else runs, so scope, loop_factory and backend say nothing about it; leave \
                  them out",
@@ -177,18 +177,18 @@ impl Bridge {
         }
         let backend = onto.as_ref().map_or(backend, |onto| onto.anchor.backend);
         if backend == Backend::Trio && onto.is_none() {
-            check_trio(py, scope, loop_factory.is_some())?;
+            check_trio(py, &scope, loop_factory.is_some())?;
         }
         let modes = [("switch", Nested::Switch), ("thread", Nested::Thread), ("error", Nested::Error)];
         let nested = match nested {
-            Some(word) => choose("nested", word, &modes)?,
+            Some(word) => choose("nested", &word, &modes)?,
             None => Nested::Auto,
         };
         if nested == Nested::Switch {
             greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
         }
-        let name = name.unwrap_or_else(|| "syncline".to_owned());
-        let cleanup = seconds("cleanup_timeout", Some(cleanup_timeout))?.unwrap_or(FOR_EVER);
+        let name = name_given(name.as_ref())?;
+        let cleanup = seconds("cleanup_timeout", Some(cleanup_timeout.number("cleanup_timeout")?))?.unwrap_or(FOR_EVER);
         let switches = matches!(nested, Nested::Switch | Nested::Auto);
         let bridge = next_id();
         let is_visible = match (backend, visible) {
@@ -204,7 +204,7 @@ impl Bridge {
             LOOK_AROUND.ask_for();
             LOOK_AT_TASK.ask_for();
         }
-        let stall_after = seconds("stall_after", stall_after)?;
+        let stall_after = seconds("stall_after", number("stall_after", stall_after.as_ref())?)?;
         let (attached, onto) = match onto {
             Some(onto) => {
                 let plan = Plan {
@@ -229,7 +229,7 @@ impl Bridge {
         };
         let in_loops = [("block", InLoop::Block), ("warn", InLoop::Warn), ("error", InLoop::Error)];
         let in_asyncs = [("task", InAsync::Task), ("home", InAsync::Home)];
-        let in_async = choose("in_async", in_async, &in_asyncs)?;
+        let in_async = choose("in_async", &in_async, &in_asyncs)?;
         ANY_BRINGS_HOME.fetch_or(in_async == InAsync::Home, Relaxed);
         let scopes = [("process", Scope::Process), ("thread", Scope::Thread), ("caller", Scope::Caller)];
         let shared = Arc::new(Shared {
@@ -239,15 +239,15 @@ impl Bridge {
                 switches,
                 onto,
                 roams,
-                shares_context: choose("context", context, &[("share", true), ("copy", false)])?,
+                shares_context: choose("context", &context, &[("share", true), ("copy", false)])?,
                 stats: Arc::default(),
             },
             name,
-            scope: choose("scope", scope, &scopes)?,
+            scope: choose("scope", &scope, &scopes)?,
             nested_is_error: nested == Nested::Error,
-            in_loop: choose("in_loop", in_loop, &in_loops)?,
+            in_loop: choose("in_loop", &in_loop, &in_loops)?,
             in_async,
-            joins_sender: choose("in_worker", in_worker, &[("own", false), ("sender", true)])?,
+            joins_sender: choose("in_worker", &in_worker, &[("own", false), ("sender", true)])?,
             is_visible,
             loop_factory: loop_factory.map(Bound::unbind).map(Arc::new),
             attached,
@@ -312,12 +312,13 @@ impl Bridge {
         py: Python<'_>,
         awaitable: &Bound<'_, PyAny>,
         more: &Bound<'_, PyTuple>,
-        timeout: Option<f64>,
+        timeout: Option<Seconds<'_>>,
     ) -> PyResult<Py<PyAny>> {
         let target = Target::from_awaitable(awaitable)?;
         if !more.is_empty() {
             return Err(refused::more_than_one(awaitable, more)?);
         }
+        let (target, timeout) = target.with(py, number("timeout", timeout.as_ref()))?;
         self.used().run(py, target, timeout)
     }
 

@@ -21,8 +21,9 @@ use super::state::TIMER_SLACK;
 use crate::python::errors;
 use crate::python::process;
 use crate::python::signals;
-use pyo3::exceptions::{PySystemExit, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PySystemExit, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 use std::time::{Duration, Instant};
 
 /// How long a caller waits, and what it does then.
@@ -45,6 +46,39 @@ impl Patience {
 
 /// Some thirty years. A longer time counts as for ever, so that adding it to the clock's can't overflow.
 pub const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
+/// What was given as a number of seconds: whatever it is, so that the message can say of what.
+pub enum Seconds<'py> {
+    Default(f64),
+    Given(Bound<'py, PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Seconds<'py> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self::Given(object.to_owned()))
+    }
+}
+
+impl Seconds<'_> {
+    pub fn number(&self, name: &str) -> PyResult<f64> {
+        let given = match self {
+            Self::Default(number) => return Ok(*number),
+            Self::Given(given) => given,
+        };
+        let number = if given.is_instance_of::<PyBool>() { None } else { given.extract().ok() };
+        number.ok_or_else(|| {
+            let given = signals::repr_of(given);
+            PyTypeError::new_err(format!("{name} must be a number of seconds or None, not {given}"))
+        })
+    }
+}
+
+/// The same for what may be `None`.
+pub fn number(name: &str, given: Option<&Seconds<'_>>) -> PyResult<Option<f64>> {
+    given.map(|given| given.number(name)).transpose()
+}
 
 /// A number of seconds that a user gave. `None` is for ever.
 pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {

@@ -1,6 +1,7 @@
 //! Coroutines that serve both worlds: `await f()` and `f().run()`.
 
 use super::wrapped::{self, Wrapped, bridge_of, goes_home, not_defined, not_wrapping, redefines, run_at_home};
+use crate::call::wait::{Seconds, number};
 use crate::coroutine::kinds::is_coroutine;
 use crate::coroutine::target::Target;
 use crate::python::collecting::look;
@@ -98,13 +99,14 @@ impl CoroutineBase {
     /// Raises what it raises, TimeoutError after it was cancelled and has cleaned up, RunnerClosedError or
     /// DeadlockError.
     #[pyo3(signature = (timeout=None))]
-    fn run(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn run(slf: &Bound<'_, Self>, timeout: Option<Seconds<'_>>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let bridge = bridge_of(slf.as_any())?;
         let target = match slf.get().source.get() {
             Some(source) => Self::target(source.bind(py))?,
             None => Target::Awaitable(slf.as_any().clone().unbind()),
         };
+        let (target, timeout) = target.with(py, number("timeout", timeout.as_ref()))?;
         bridge.run(py, target, timeout)
     }
 
