@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from unittest import mock
 
 import pytest
+import trio
 
 import syncline
 from child import eventually
@@ -427,3 +428,22 @@ def test_the_end_of_a_loop_of_others_has_one_cause(caplog: pytest.LogCaptureFixt
             late.result()
     gc.collect()
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("backend", "wrong", "words"),
+    [
+        ("trio", asyncio.sleep, "this is asyncio's, and the call runs with trio; use trio's means"),
+        (
+            "asyncio",
+            trio.sleep,
+            "this is trio's, and the call runs with asyncio; use asyncio's means, or Bridge(",
+        ),
+    ],
+)
+def test_what_belongs_to_another_library_is_told_of(backend: Any, wrong: Any, words: str) -> None:
+    """In a note: the error is that library's own."""
+    with syncline.Bridge(backend=backend) as bridge, pytest.raises(RuntimeError) as caught:
+        bridge.run_sync(wrong, 0.1)
+    (note,) = caught.value.__notes__
+    assert note.startswith(words)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from .._kinds import trio_here
+
 _BEGINNING = "the object belongs to "
 _ADVICE = {
     "process": "use it in calls through the same bridge, from code that is not itself on one of its loops",
@@ -24,8 +26,10 @@ def explain_loop_mixup(
 
     `owners` has words for each loop of ours, and its scope, by the loop's id.
     """
-    if any(note.startswith(_BEGINNING) for note in getattr(error, "__notes__", ())):
+    if any(note.startswith((_BEGINNING, "this is ")) for note in getattr(error, "__notes__", ())):
         return None
+    if (other := _of_another_library(error)) is not None:
+        return other
     theirs = _loop_of(awaited) if awaited is not None else _loop_of_innermost(error)
     here: Any = asyncio.events._get_running_loop()
     if theirs is None or theirs is here:
@@ -33,6 +37,19 @@ def explain_loop_mixup(
     _, scope = owners.get(id(theirs), ("", "other"))
     advice = _ADVICE.get(scope, _ADVICE_FOR_OTHERS)
     return f"{_BEGINNING}{_describe(theirs, owners)}, and was used on {_describe(here, owners)}; {advice}"
+
+
+def _of_another_library(error: BaseException) -> str | None:
+    """The words for something of asyncio's in a run of trio's, and the other way round."""
+    is_of_asyncio, is_of_trio = ("no running event loop",), ("must be called from async context",)
+    runs_asyncio = asyncio.events._get_running_loop() is not None
+    if error.args == is_of_asyncio and not runs_asyncio and trio_here() is not None:
+        return "this is asyncio's, and the call runs with trio; use trio's means, or a bridge without backend=\"trio\""
+    if error.args == is_of_trio and runs_asyncio:
+        return (
+            "this is trio's, and the call runs with asyncio; use asyncio's means, or Bridge(backend=\"trio\")"
+        )
+    return None
 
 
 def _loop_of_innermost(error: BaseException) -> Any:

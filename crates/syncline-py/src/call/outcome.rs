@@ -148,9 +148,15 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
     .map(drop)
 }
 
-/// What asyncio's and aiohttp's errors about a wrong loop say.
-const MIXUPS: [&str; 4] =
-    ["different loop", "different event loop", "Event loop is closed", "should be used inside a task"];
+/// What asyncio's, aiohttp's and trio's errors about a wrong loop say.
+const MIXUPS: [&str; 6] = [
+    "different loop",
+    "different event loop",
+    "Event loop is closed",
+    "should be used inside a task",
+    "no running event loop",
+    "must be called from async context",
+];
 
 /// asyncio names a wrong loop by its address only; a note says which loop that is and what to do.
 pub fn explain_loop_mixup(error: &Bound<'_, PyAny>, awaited: Option<&Bound<'_, PyAny>>) {
