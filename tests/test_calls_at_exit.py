@@ -44,6 +44,43 @@ if {used}:
 
 
 @scopes
+@pytest.mark.parametrize("used", [False, True], ids=["first-call", "used-before"])
+@pytest.mark.parametrize("registered", ["before-import", "after-import"])
+def test_a_submitted_call_inside_atexit_runs(scope: str, used: bool, registered: str) -> None:
+    """Where no thread can have it any more it has come to its end when `submit` returns."""
+    script = f"""
+import atexit, sys
+
+def last():
+    answered, failed, forgotten = (bridge.submit(fn, 6) for fn in (answer, fails, fails))
+    print(answered.result(), answered.cancel(), repr(failed.exception()), syncline.submit(answer, 7).result())
+    syncline.submit(answer, 8).add_done_callback(lambda future: print(future.result(), flush=True))
+
+if {registered == "before-import"}:
+    atexit.register(last)
+import asyncio
+import syncline
+if {registered == "after-import"}:
+    atexit.register(last)
+
+async def answer(number):
+    await asyncio.sleep(0)
+    return number
+
+async def fails(number):
+    await asyncio.sleep(0)
+    raise ValueError(number)
+
+bridge = syncline.Bridge(scope="{scope}")
+if {used}:
+    bridge.submit(answer, 1).result()
+"""
+    end = run_script(script)
+    assert end.lines == ["6 False ValueError(6) 7", "8"], end.err
+    assert "an error of submit() was never retrieved" in end.err
+
+
+@scopes
 def test_a_call_inside_atexit_cleans_up_behind_itself(scope: str) -> None:
     """Tasks that a call in atexit leaves behind are cancelled too, and the loop is closed (cases 82, 84,
     87)."""

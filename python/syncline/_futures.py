@@ -43,8 +43,10 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
     # True until it is bound: if Ctrl-C comes before that, there is no call whose error could be lost.
     _is_retrieved = True
 
-    def bind(self, submitted: Submitted) -> None:
-        self._submitted = submitted
+    def bind(self, submitted: Submitted | None) -> None:
+        """None for a call that has ended."""
+        if submitted is not None:
+            self._submitted = submitted
         self._is_retrieved = False
 
     def cancel(self) -> bool:

@@ -189,7 +189,7 @@ impl Shared {
         }
     }
 
-    fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> Heard {
+    pub fn run_inline(&self, py: Python<'_>, target: Target, run_in: RunIn, patience: Patience) -> Heard {
         if let Err(exiting) = process::end_daemon_thread(py) {
             target.discard(py);
             return Heard::refused(exiting);

@@ -371,7 +371,7 @@ impl Bridge {
         r#fn: &Bound<'_, PyAny>,
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Submitted> {
+    ) -> PyResult<Option<Submitted>> {
         let target = Target::from_function("submit", r#fn, args, kwargs)?;
         self.used().submit(py, &self.hold, target, &future)
     }

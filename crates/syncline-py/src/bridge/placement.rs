@@ -161,28 +161,33 @@ impl Shared {
     /// calling thread's own loop would not turn by itself, and whoever waits for the call could wait in vain. So could
     /// they on a loop whose thread waits for the loop behind this code (1).
     pub fn runner_for_others(self: &Arc<Self>, py: Python<'_>) -> PyResult<Arc<Runner>> {
+        self.place_for_others(py)?.runner()
+    }
+
+    /// The same, or `Inline` where the process exits, for a call that may as well come to its end here and now.
+    pub fn place_for_others(self: &Arc<Self>, py: Python<'_>) -> PyResult<Place> {
         self.refuse_if_closed(py)?;
         if let Some(runner) = &self.attached {
-            return self.attached_runner(py, runner);
+            return self.attached_runner(py, runner).map(Place::Runner);
         }
         if process::is_exiting() {
-            return Err(errors::shutting_down());
+            return Ok(Place::inline());
         }
         let place = match (self.scope, current_runner()) {
             // This thread doesn't wait, so the call can run on the loop of this very thread.
-            (_, Some(current)) if current.bridge_id == self.terms.bridge => return Ok(current),
+            (_, Some(current)) if current.bridge_id == self.terms.bridge => return Ok(Place::Runner(current)),
             (Scope::Thread, _) => self.thread_runner(py, self.patience(None))?,
             (Scope::Process | Scope::Caller, _) => self.process_runner(py, self.patience(None))?,
         };
-        let runner = place.runner()?;
+        let Place::Runner(runner) = &place else { return Ok(place) };
         if !runner.node.is_waiting() {
-            return Ok(runner);
+            return Ok(place);
         }
         let behind = Behind::here(py)?;
-        if behind.is(&runner) || !behind.holds_up(&runner) {
-            return Ok(runner);
+        if behind.is(runner) || !behind.holds_up(runner) {
+            return Ok(place);
         }
-        self.level(py, runner.key.level_above(), self.patience(None), |runner| behind.holds_up(runner))?.runner()
+        self.level(py, runner.key.level_above(), self.patience(None), |runner| behind.holds_up(runner))
     }
 
     /// Whether a call that no thread waits for would have to start its runner first, which any thread can do for it.

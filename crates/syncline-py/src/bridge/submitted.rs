@@ -1,7 +1,10 @@
 //! `submit`: calls that are started and not waited for, and what their futures can do with them.
 
 use super::blocking::Blocking;
+use super::placement::Place;
 use super::shared::{Hold, Shared};
+use crate::call::heard::Heard;
+use crate::call::outcome::{Outcome, settle_future};
 use crate::call::state::Call;
 use crate::call::taker::{Promised, Taker};
 use crate::call::waiting_tasks;
@@ -193,20 +196,36 @@ impl Submitted {
     }
 }
 
+/// What a signal handler has raised, and what refuses the call, is raised here, as by a call that is waited for.
+fn settle(py: Python<'_>, future: &Py<PyAny>, heard: Heard) -> PyResult<()> {
+    let outcome = match heard.result {
+        Ok(value) => Outcome::Returned(value),
+        Err(error) if signals::are_handlers(py, &error) || errors::are_of_exit(py, &error) => return Err(error),
+        Err(error) => Outcome::Raised(error),
+    };
+    signals::unbroken(py, || settle_future(future.bind(py), &outcome))
+}
+
 impl Shared {
     /// Starts the call without waiting. Its result goes to `future`; until then the call keeps the bridge's loops
-    /// alive.
+    /// alive. `None` if it has ended by now, as the process exits.
     pub fn submit(
         self: &Arc<Self>,
         py: Python<'_>,
         hold: &Arc<Hold>,
         target: Target,
         future: &Py<PyAny>,
-    ) -> PyResult<Submitted> {
+    ) -> PyResult<Option<Submitted>> {
         let mut target = target;
         loop {
-            let found = self.runner_for_others(py).map_err(|error| process::refused(py, || error));
-            let (found, runner) = target.with(py, found)?;
+            let found = self.place_for_others(py).map_err(|error| process::refused(py, || error));
+            let (found, place) = target.with(py, found)?;
+            if matches!(place, Place::Inline(_)) {
+                let (found, context) = found.with(py, context::copy(py))?;
+                let heard = self.run_inline(py, found, RunIn::Task(context), self.patience(None));
+                return settle(py, future, heard).map(|()| None);
+            }
+            let (found, runner) = found.with(py, place.runner())?;
             target = found;
             let (found, awaiting) = target.with(py, behind::may_wait_for(py, &runner))?;
             target = found;
@@ -221,7 +240,7 @@ impl Shared {
                     if let Err(error) = runner.move_calls(py) {
                         signals::keep_unless_exception(py, error);
                     }
-                    return signals::check(py).map(|()| Submitted { call, runner, shared: Arc::clone(self) });
+                    return signals::check(py).map(|()| Some(Submitted { call, runner, shared: Arc::clone(self) }));
                 }
                 Err(error) => match error.0 {
                     Job::Start(_, returned, _) => target = returned,
