@@ -143,3 +143,35 @@ Last()
 """)
     assert finished.lines == ["42"]
     finished.assert_clean()
+
+
+@pytest.mark.parametrize("way", ["run_async", "steps", "again"])
+def test_a_task_in_a_daemon_threads_own_loop_ends_without_a_word(way: str) -> None:
+    """It awaits a call, or a step, that the exit cuts short; or begins one after another."""
+    run_script(f"""
+        import asyncio, threading, syncline
+
+        bridge = syncline.Bridge(in_async="home")
+        begun = threading.Event()
+
+        async def forever():
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def items():
+            yield await forever()
+
+        async def main():
+            if {way!r} == "run_async":
+                await bridge.run_async(forever)
+            elif {way!r} == "steps":
+                async for _ in bridge.iterate(items()):
+                    pass
+            else:
+                while True:
+                    await bridge.run_async(asyncio.sleep, 0)
+                    begun.set()
+
+        threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+        assert begun.wait(10)
+        """).assert_clean()

@@ -20,6 +20,7 @@ use crate::coroutine::target::Target;
 use crate::python::context::Carried;
 use crate::python::errors;
 use crate::python::names;
+use crate::python::process;
 use crate::python::signals;
 use crate::python::surroundings::{Backend, is_in_trio_task};
 use crate::runner::arrival::Arrival;
@@ -215,7 +216,8 @@ impl Operation for Remote {
         }
         let Some(mut target) = take(&self.target) else { return Ok(Started::Waits) };
         loop {
-            let (ready, (runner, carried, run_in)) = target.with(py, self.prepare(py))?;
+            let prepared = self.prepare(py).map_err(|error| of_exit(py, error));
+            let (ready, (runner, carried, run_in)) = target.with(py, prepared)?;
             let (ready, ()) = ready.with(py, refuse_if_it_waits_for_this(py, &runner))?;
             let taker = Taker::task(Arc::<Self>::clone(&me));
             let call = runner.new_call(taker, &self.shared.terms.stats);
@@ -253,7 +255,7 @@ impl Operation for Remote {
         self.leave();
         let carried = take(&self.carried).filter(|_| self.shared.terms.shares_context);
         carried.map_or(Ok(()), |carried| carried.write_back(py, false))?;
-        let result = outcome.arrive(py)?;
+        let result = outcome.arrive(py).map_err(|error| of_exit(py, error))?;
         if let RunsIn::GoesOn(what) = &self.runs_in { what.result(py) } else { Ok(result) }
     }
 
@@ -312,6 +314,11 @@ impl Remote {
     fn call_under_way(&self) -> Option<(Arc<Call>, Arc<Runner>)> {
         lock(&self.under_way).as_ref().map(|under_way| (Arc::clone(&under_way.call), Arc::clone(&under_way.runner)))
     }
+}
+
+/// What the exit refuses or cuts short ends a daemon thread quietly, as where it waits itself.
+fn of_exit(py: Python<'_>, error: PyErr) -> PyErr {
+    if process::has_refused(py, &error) { process::refused(py, || error) } else { error }
 }
 
 /// Raises DeadlockError if the thread of that loop, which is somebody else's, waits for the very task that would wait for
