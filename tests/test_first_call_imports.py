@@ -96,3 +96,42 @@ builtins.last = Last()
 """)
     assert end.out == "the interpreter is shutting down", end.err
     end.assert_clean()
+
+
+@pytest.mark.parametrize("line", [1, 5, 20, 100, 300, 600])
+def test_a_handlers_call_in_the_middle_of_asyncios_import_is_told_so(line: int) -> None:
+    """Scope "caller": it works, or DeadlockError names the module; it was an AttributeError of a module that is half
+    imported. The call after the import works."""
+    run_script(f"""
+        import os, signal, sys, syncline
+
+        bridge, seen = syncline.Bridge(scope="caller"), []
+
+        async def answer():
+            return 42
+
+        def handle(*_):
+            try:
+                seen.append(bridge.run_sync(answer))
+            except syncline.DeadlockError as error:
+                assert "'asyncio" in str(error) and "in the middle of its import" in str(error), error
+                seen.append(42)
+
+        lines = 0
+
+        def trace(frame, event, _):
+            global lines
+            if event == "line" and frame.f_globals["__name__"].startswith("asyncio"):
+                lines += 1
+                if lines == {line}:
+                    sys.settrace(None)
+                    os.kill(os.getpid(), signal.SIGUSR1)
+            return trace
+
+        signal.signal(signal.SIGUSR1, handle)
+        sys.settrace(trace)
+        import asyncio
+        assert seen == [42]
+        assert bridge.run_sync(answer) == 42
+        bridge.close()
+        """).assert_clean()

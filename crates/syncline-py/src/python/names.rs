@@ -1,6 +1,8 @@
 //! Python objects that the extension looks up, each once and at its first use, not at `import syncline`.
 
+use crate::python::errors;
 use crate::python::once::Once;
+use pyo3::exceptions::{PyAttributeError, PyImportError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -19,6 +21,31 @@ macro_rules! lazy {
 
 #[cold]
 fn find(py: Python<'_>, module: &str, attribute: &str) -> PyResult<Py<PyAny>> {
+    look_up(py, module, attribute).map_err(|error| half_imported(py, &error).unwrap_or(error))
+}
+
+/// What says more than that error of a module which this thread is in the middle of importing: a signal handler, or code
+/// that the import runs, makes a call that needs it.
+fn half_imported(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
+    let value = error.value(py);
+    let module = if error.is_instance_of::<PyAttributeError>(py) {
+        value.getattr("obj").ok()?
+    } else if error.is_instance_of::<PyImportError>(py) {
+        // Not by `find`, which at the interpreter's end would come here again.
+        py.import("sys").ok()?.getattr("modules").ok()?.get_item(value.getattr("name").ok()?).ok()?
+    } else {
+        return None;
+    };
+    let is_under_way = module.getattr("__spec__").ok()?.getattr("_initializing").ok()?.is_truthy().ok()?;
+    let name = module.getattr("__name__").ok().filter(|_| is_under_way)?;
+    let message = format!(
+        "a call needs the module '{name}', and comes in the middle of its import, which can't go on before the call has \
+         ended: by a signal handler, or by code that the import runs; make it after the import, or import {name} before"
+    );
+    Some(errors::from_cause(py, errors::deadlock(py, message), error.clone_ref(py)))
+}
+
+fn look_up(py: Python<'_>, module: &str, attribute: &str) -> PyResult<Py<PyAny>> {
     // First the package as a whole. While another thread imports that, each of the two would wait for a module that the
     // other one has begun, and Python ends such a circle by an error in one of them.
     if let Some((package, _)) = module.split_once('.') {
