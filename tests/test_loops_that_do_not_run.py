@@ -1,4 +1,4 @@
-"""Loops of a loop_factory that return from run_forever at once, as Qt's do outside of the main thread."""
+"""Loops that return from run_forever at once, as Qt's do outside of the main thread; loops that somebody has closed."""
 
 from __future__ import annotations
 
@@ -85,3 +85,38 @@ def test_a_program_that_ends_with_such_a_loop_ends() -> None:
             bridge.run_sync(asyncio.sleep, 0)
     assert len(made) == 3
     assert threads() == set()
+
+
+@pytest.mark.parametrize("closes", ["loop", "selector"])
+def test_a_loop_that_somebody_has_closed_is_replaced(
+    make_bridge: MakeBridge, closes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scope "caller": the call that finds it so raises, which is logged, once; the next one has a new loop."""
+    bridge = make_bridge(scope="caller")
+
+    async def its_loop() -> Any:
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop()
+
+    first = bridge.run_sync(its_loop)
+    (first if closes == "loop" else first._selector).close()
+    with pytest.raises((RuntimeError, ValueError), match="closed"):
+        bridge.run_sync(its_loop)
+    assert "was closed by somebody else" in caplog.text
+    assert bridge.run_sync(its_loop) is not first
+    bridge.close()
+    assert len(caplog.records) == 1
+    if closes == "selector":  # the loop, which can't be closed any more, is kept; what it has open is not
+        for each in (first._ssock, first._csock):
+            each.close()
+
+
+def test_a_bridge_whose_loop_somebody_has_closed_can_be_closed(make_bridge: MakeBridge) -> None:
+    """Scope "caller": close() raised that the loop is closed."""
+    bridge = make_bridge(scope="caller")
+
+    async def its_loop() -> Any:
+        return asyncio.get_running_loop()
+
+    bridge.run_sync(its_loop).close()
+    bridge.close()

@@ -21,9 +21,9 @@ __all__ = [
     "explain_patched_threads",
     "own_executor_is_needed",
     "own_stall_report",
-    "thread_of_loop",
     "sleeps_for_good",
     "stack_of",
     "stall_report",
+    "thread_of_loop",
     "way_into_a_circle",
 ]

@@ -56,8 +56,8 @@ def blocked_loop_is_needed(
 
 
 def thread_of_loop(loop: Any) -> int | None:
-    """The thread that runs a loop. Of one that doesn't tell, as uvloop's don't, only if it is in the middle of a step of
-    the loop's task."""
+    """The thread that runs a loop. Of one that doesn't tell, as uvloop's don't, only if it is in the middle of a step
+    of the loop's task."""
     told: int | None = getattr(loop, "_thread_id", 0)
     if told != 0:
         return told

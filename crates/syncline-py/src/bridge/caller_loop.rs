@@ -124,8 +124,8 @@ impl CallerLoop {
         signals::through(py, || {
             let stop = event_loop.getattr(intern!(py, "stop"))?;
             match event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (stop,)) {
-                // Its thread has closed it meanwhile.
-                Err(_) if !self.is_open() => Ok(()),
+                // Its thread has closed it meanwhile, or somebody else has.
+                Err(_) if !self.is_open() || new_loop::was_closed(&event_loop) => Ok(()),
                 told => told.map(drop),
             }
         });
@@ -265,6 +265,9 @@ impl CallerLoop {
         let Some(event_loop) = self.take_loop(py) else { return Ok(()) };
         let event_loop = event_loop.bind(py);
         let _ended = Ended(&self.ended);
+        if new_loop::was_closed(event_loop) {
+            return Ok(());
+        }
         let Ok(_inside) = process::enter(py) else {
             // This is a daemon thread, and the process exits: no cleanup runs any more.
             let _inside = process::step_inside();
@@ -288,9 +291,8 @@ impl CallerLoop {
         signal
     }
 
-    /// The loop takes itself for running: a signal handler has broken off how its run begins. So it can't be run any more, nor
-    /// closed, nor freed. It is forgotten as it is, and the thread's next call makes another one.
-    fn leave(&self, py: Python<'_>) {
+    /// The loop can't be run any more, nor closed, nor freed. It is forgotten, and the thread's next call makes another one.
+    pub fn leave(&self, py: Python<'_>) {
         std::mem::forget(self.take_loop(py));
         self.ended.open();
     }

@@ -175,6 +175,9 @@ impl Shared {
             }
             Place::Own(own) if own.epoch == process::epoch() => {
                 let heard = own.run(py, target, run_in, patience, &self.terms.stats);
+                if let Err(error) = &heard.result {
+                    loops_of_thread::leave_if_it_was_closed(py, own, error);
+                }
                 if self.is_closed()
                     && let Err(error) = loops_of_thread::close(py, self)
                 {

@@ -5,6 +5,7 @@ use super::caller_loop::CallerLoop;
 use super::shared::Shared;
 use crate::call::ends::wait_for_ends_quietly;
 use crate::python::leaky::Leaky;
+use crate::python::log;
 use crate::python::names;
 use crate::python::process;
 use crate::python::residents::Resident;
@@ -12,10 +13,30 @@ use crate::python::thread_end::Deferred;
 use crate::python::threads::thread_key;
 use crate::runner::key::RunnerKey;
 use crate::runner::state::Runner;
+use crate::task::new_loop;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
+
+/// After a call that raised: if somebody has closed its loop, or the loop's selector, nothing can run there any more, and the
+/// thread's next call makes another one.
+pub fn leave_if_it_was_closed(py: Python<'_>, own: &CallerLoop, error: &PyErr) {
+    let may_be = error.is_instance_of::<PyRuntimeError>(py)
+        || error.is_instance_of::<PyValueError>(py)
+        || error.is_instance_of::<PyOSError>(py);
+    let Some(event_loop) = Resident::event_loop(own, py).filter(|_| may_be) else { return };
+    if new_loop::was_closed(&event_loop) || new_loop::lost_its_selector(&event_loop) {
+        own.leave(py);
+        let message = format!(
+            "the loop of a thread, which belongs to the bridge {:?}, or its selector was closed by somebody else; what ran there \
+             is lost, and the thread's next call makes another one; leave that to the bridge's close()",
+            &*own.name
+        );
+        log::log(py, "error", &message, None);
+    }
+}
 
 /// What one bridge has for this thread.
 struct OfBridge {

@@ -164,3 +164,18 @@ fn is_known_to_a_caller(what: &Bound<'_, PyAny>) -> PyResult<bool> {
     let call = coroutine.cast::<BridgedCoroutine>().ok().and_then(|coroutine| coroutine.get().call());
     Ok(call.is_some_and(|call| call.is_settled()))
 }
+
+/// Whether somebody has closed the loop.
+pub fn was_closed(event_loop: &Bound<'_, PyAny>) -> bool {
+    let py = event_loop.py();
+    signals::ask(py, || event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy())
+}
+
+/// The same for the selector of one that has a selector, as asyncio's have: then it can neither turn nor be closed.
+pub fn lost_its_selector(event_loop: &Bound<'_, PyAny>) -> bool {
+    let py = event_loop.py();
+    signals::ask(py, || {
+        let selector = event_loop.getattr_opt(intern!(py, "_selector"))?;
+        selector.map_or(Ok(false), |selector| Ok(selector.call_method0(intern!(py, "get_map"))?.is_none()))
+    })
+}
