@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import aiosqlite
 import pytest
@@ -379,3 +379,49 @@ def test_what_is_said_of_a_class_is_refused_with_an_object(
     """Instead of being overlooked."""
     with pytest.raises(TypeError, match=r"names is said of a class: blocking\(Pool, names=...\)"):
         make_bridge().blocking(Pool(), names={"get": "fetch"})  # type: ignore[call-overload]
+
+
+class Asked(Protocol):
+    """A protocol that can't be asked what is one."""
+
+    async def ask(self) -> str: ...
+
+
+@runtime_checkable
+class Known(Protocol):
+    """Neither can one with attributes, though it says so."""
+
+    is_lent: bool
+
+
+class Enterable(Protocol):
+    """As aioftp's: what its `download_stream` returns is awaited for it, or entered."""
+
+    async def __aenter__(self) -> Lent: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+@pytest.mark.parametrize("protocol", [Asked, Known, Enterable])
+def test_an_await_may_give_what_a_protocol_describes(
+    make_bridge: Callable[..., syncline.Bridge], protocol: Any
+) -> None:
+    """It is entered, or awaited where that gives as much."""
+
+    class Waiting(Lending):
+        def __await__(self) -> Generator[Any, Any, Any]:
+            yield from turn().__await__()
+            return self
+
+    Waiting.__await__.__annotations__["return"] = Generator[Any, Any, protocol]
+
+    class Client:
+        def connect(self) -> Lending:
+            return Waiting()
+
+        async def close(self) -> None: ...
+
+    bridge = make_bridge()
+    bridge.blocking(Lent)
+    with bridge.blocking(Client)().connect() as lent:
+        assert lent.ask() == "answer"

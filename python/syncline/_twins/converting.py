@@ -20,7 +20,7 @@ from weakref import ref
 from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, enter_wholly, run_by
 from .._kinds import is_async_fn, is_async_gen_fn, type_of
 from .objects import AsyncSide, Quarters, Twin, is_a, taken, twin_of
-from .shapes import Shape, awaited, returned
+from .shapes import Shape, awaited, derives, returned
 from .surface import has_async_members, members
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def is_awaited_only(cls: type) -> bool:
 def _gives_as_much(cls: type) -> bool:
     """Whether awaiting an object gives another one that can be iterated over or entered as well."""
     result = awaited(cls).type
-    if not isinstance(result, type) or issubclass(cls, result):
+    if not isinstance(result, type) or derives(cls, result):
         return False
     return all(hasattr(result, name) for name in _USES if hasattr(cls, name))
 

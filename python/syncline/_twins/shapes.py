@@ -49,6 +49,14 @@ ShapeKind = Literal[
 ]
 
 
+def derives(cls: type, base: type) -> bool:
+    """Whether a class is one of `base`'s. A base that can't be asked, as most protocols, has those that name it."""
+    try:
+        return issubclass(cls, base)
+    except TypeError:
+        return base in cls.__mro__
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What is known of a value."""

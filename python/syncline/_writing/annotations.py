@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 from .._twins.converting import is_awaited_only
+from .._twins.shapes import derives
 from .conversions import CONTAINERS
 from .layout import flat, union_parts
 from .names import binding
@@ -146,7 +147,7 @@ def is_for_either(cls: object, scope: Scope) -> bool:
     found = there.meaning(result.value if isinstance(result, ast.Subscript) else result)
     if isinstance(found, typing.TypeVar):
         return found in variables_of(owner)
-    return found is not _SELF and not (isinstance(found, type) and issubclass(cls, found))
+    return found is not _SELF and not (isinstance(found, type) and derives(cls, found))
 
 
 def awaits(said: ast.expr | None, scope: Scope) -> bool:

@@ -15,6 +15,7 @@ import typing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .._twins.shapes import derives
 from .annotations import AWAITED, CALLABLE, callable_parts, taken
 from .layout import flat
 from .scope import Scope, every_part, imported, parts_of, standing_for, unquoted
@@ -86,7 +87,7 @@ def _solve(node: ast.expr, scope: Scope, given: ast.expr, there: Scope, solved: 
     )
     if origin in AWAITED and other in AWAITED and len(others) > AWAITED[other]:
         return _solve(parts[AWAITED[origin]], scope, others[AWAITED[other]], there, solved)
-    if not (isinstance(origin, type) and isinstance(other, type) and issubclass(other, origin)):
+    if not (isinstance(origin, type) and isinstance(other, type) and derives(other, origin)):
         return False
     return all(_solve(part, scope, each, there, solved) for part, each in zip(parts, others, strict=False))
 
