@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -273,3 +274,47 @@ def test_managers_that_are_open_at_the_close_leave_as_if_cancelled(caplog: pytes
     bridge.close()
     assert log == [trio.Cancelled]
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("ends", ["close", "bridge"])
+def test_a_producer_may_be_cancelled_in_the_turn_in_which_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, ends: str
+) -> None:
+    """It has found room as it began to wait for that, or has made a pause. trio takes what is due in any order, which
+    takes some tries."""
+    tell = trio.lowlevel.TrioToken.run_sync_soon
+    reached, told = threading.Event(), threading.Event()
+
+    def tells(*args: Any, **options: Any) -> None:
+        tell(*args, **options)
+        if reached.is_set():
+            told.set()
+
+    async def items(last: int) -> AsyncIterator[int]:
+        for number in range(1000):
+            if number == last:
+                # Interleaving: the consumer ends it during this fetch, after which it waits for room, or pauses.
+                reached.set()
+                assert told.wait(10)
+            yield number
+
+    monkeypatch.setattr(trio.lowlevel.TrioToken, "run_sync_soon", tells)
+    for _ in range(16):
+        reached.clear()
+        told.clear()
+        with syncline.Bridge(backend="trio") as bridge:
+            made = bridge.iterate(
+                items(1 if ends == "close" else 250), prefetch=1 if ends == "close" else 1000
+            )
+            if ends == "close":
+                assert next(made) == 0
+                assert reached.wait(10)
+                made.close()
+            else:
+                with ThreadPoolExecutor(1) as thread:
+                    waits = thread.submit(list, made)
+                    assert reached.wait(10)
+                    bridge.close()
+                    with pytest.raises(syncline.RunnerClosedError):
+                        waits.result()
+    assert not caplog.records

@@ -349,8 +349,7 @@ impl Producer {
             }
         }
         // A pause of one turn, for the loop's other tasks.
-        let (pause, awaited) = Idling::begin(self.event_loop(py)?, Cancellation::Ends)?;
-        idle::wake(py, &pause.waker(py))?;
+        let (pause, awaited) = Idling::begin_unless(self.event_loop(py)?, Cancellation::Ends, |_| true)?;
         drop(replace(&self.resting, Some(pause)));
         Ok(Some(awaited))
     }
@@ -381,23 +380,17 @@ impl Producer {
     }
 
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (resting, awaited) = Idling::begin(self.event_loop(py)?, Cancellation::Ends)?;
-        let waker = resting.waker(py);
+        let (resting, awaited) = Idling::begin_unless(self.event_loop(py)?, Cancellation::Ends, |waker| {
+            let mut state = lock(&self.buffer.state);
+            // The consumer was quicker: it has taken an item after this one found no room, and saw nobody to wake.
+            let is_over = state.items.len() < self.buffer.most || state.stopped;
+            if !is_over {
+                state.room = Some(waker.clone_ref(py));
+            }
+            is_over
+        })?;
         drop(replace(&self.resting, Some(resting)));
         self.remember_task(py);
-        let consumer_was_quicker = {
-            let mut state = lock(&self.buffer.state);
-            if state.items.len() < self.buffer.most || state.stopped {
-                true
-            } else {
-                state.room = Some(waker.clone_ref(py));
-                false
-            }
-        };
-        if consumer_was_quicker {
-            // It has taken an item after this one found no room, and before `room` was set: it saw nobody to wake.
-            idle::wake(py, &waker)?;
-        }
         Ok(awaited)
     }
 

@@ -42,21 +42,39 @@ pub enum Idled {
 impl Idling {
     /// Begins to wait; returns what the task is told.
     pub fn begin(event_loop: &Bound<'_, PyAny>, on_cancel: Cancellation) -> PyResult<(Self, Py<PyAny>)> {
+        Self::begin_unless(event_loop, on_cancel, |_| false)
+    }
+
+    /// As `begin`. `is_over` gets what wakes the task, and says whether there is nothing to wait for: then the task goes on
+    /// in its next turn. That has to be known before the wait begins: a task of trio's that is woken when it waits, but has
+    /// not told trio so, can't be cancelled, and trio's run ends where it tries.
+    pub fn begin_unless(
+        event_loop: &Bound<'_, PyAny>,
+        on_cancel: Cancellation,
+        is_over: impl FnOnce(&Py<PyAny>) -> bool,
+    ) -> PyResult<(Self, Py<PyAny>)> {
         let py = event_loop.py();
         if HAS_TRIO.load(Relaxed)
             && let Some(make) = event_loop.getattr_opt(intern!(py, "make_idle"))?
         {
-            let idle = make.call1((on_cancel == Cancellation::IsKept,))?;
-            let waiting = idle.call_method0(intern!(py, "__await__"))?;
-            let awaited = waiting.call_method1(intern!(py, "send"), (py.None(),))?.unbind();
-            return Ok((Self { idle: idle.unbind(), waiting: Some(waiting.unbind()) }, awaited));
+            let idle = make.call1((on_cancel == Cancellation::IsKept,))?.unbind();
+            if is_over(&idle) {
+                wake(py, &idle)?;
+            }
+            let waiting = idle.call_method0(py, intern!(py, "__await__"))?;
+            let awaited = waiting.call_method1(py, intern!(py, "send"), (py.None(),))?;
+            return Ok((Self { idle, waiting: Some(waiting) }, awaited));
         }
         let idle = match on_cancel {
             Cancellation::Ends => event_loop.call_method0(intern!(py, "create_future"))?,
             Cancellation::IsKept => Bound::new(py, Idle::new(event_loop))?.into_any(),
         };
+        let waker = idle.clone().unbind();
+        if is_over(&waker) {
+            wake(py, &waker)?;
+        }
         idle.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
-        Ok((Self { idle: idle.clone().unbind(), waiting: None }, idle.unbind()))
+        Ok((Self { idle: waker, waiting: None }, idle.unbind()))
     }
 
     /// What wakes the task, to be used on the loop's thread.
