@@ -38,9 +38,13 @@ import functools, itertools, multiprocessing, sys, threading
 sys.path.insert(0, {tests!r})
 import syncline
 import executor_code as code
+from child import eventually
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from syncline._many import chunks, executors
 
 if __name__ == "__main__":
+    # Often, so that one comes between the program's end and the process's.
+    chunks.LOOK_FOR_DEAD_EVERY = executors.LOOK_FOR_DEAD_EVERY = 0.005
     executor = {executor}
     stays = functools.partial(code.stays, {folder!r})
 
@@ -56,6 +60,8 @@ if __name__ == "__main__":
     if {thread}:
         threading.Thread(target=use, daemon=True).start()
         has_result.wait()
+        # Interleaving: the thread waits when the program ends.
+        assert not {waits} or eventually(lambda: syncline.default_bridge().stats()["active"])
     else:
         use()
 """

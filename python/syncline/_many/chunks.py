@@ -187,11 +187,14 @@ class Chunks:
 
     def next_news(self) -> SafeFuture[None] | None:
         """What to wait for until `take` may have something; None if it has."""
-        if self._first_done() is not None:
+        if self._has_news():
             return None
         news: SafeFuture[None] = SafeFuture()
         self._news = news
-        return news if self._first_done() is None else None
+        return None if self._has_news() else news
+
+    def _has_news(self) -> bool:
+        return self._first_done() is not None and not self._has_program_ended  # as in `_tell`
 
     def _first_done(self) -> Chunk | None:
         candidates = itertools.islice(self._out, 1) if self._options.ordered else self._out
@@ -200,7 +203,7 @@ class Chunks:
     def look_for_dead(self) -> None:
         """Now and then, sees to it that chunks end whose process is gone, where the executor doesn't: a pool waits for
         ever. Raises where none of them can end."""
-        if monotonic() - self._looked < LOOK_FOR_DEAD_EVERY:
+        if self._has_program_ended or monotonic() - self._looked < LOOK_FOR_DEAD_EVERY:
             return
         self._looked = monotonic()
         if not isinstance(self._executor, PoolExecutor):
