@@ -323,3 +323,43 @@ def test_cleanup_that_asks_for_its_thread_leaves_none_behind(scope: Literal["thr
         thread.join()
         assert len(asked) == 1
         assert threading.enumerate() == before
+
+
+class Calls:
+    """Something that a thread keeps for itself, and whose finalizer makes a call."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+
+    def __del__(self) -> None:
+        self.call()
+
+
+@own_loop_scopes
+@pytest.mark.parametrize("had_one", [False, True], ids=["its first call", "not its first call"])
+def test_a_call_at_the_very_end_of_a_thread_leaves_nothing(scope: Scope, had_one: bool) -> None:
+    """By then the thread can't close a loop any more: that one runs on the process runner (cases 34, 62)."""
+    names: list[str] = []
+    local = threading.local()
+
+    async def name() -> None:
+        names.append(threading.current_thread().name)
+
+    with syncline.Bridge(scope=scope, name="last") as bridge:
+
+        def work() -> None:
+            if had_one:
+                bridge.run_sync(own_loop)
+            local.kept = Calls(lambda: bridge.run_sync(name))
+
+        def in_a_thread() -> None:
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+
+        in_a_thread()
+        before = resources()
+        for _ in range(10):
+            in_a_thread()
+        assert names == ["last"] * 11
+        assert settles(before), (resources(), before)

@@ -168,6 +168,12 @@ pub fn note_runner(py: Python<'_>, shared: &Arc<Shared>, runner: &Arc<Runner>) -
     if is_known { Ok(()) } else { add(py, shared, Loop::Runner(Arc::downgrade(runner))) }
 }
 
+/// Whether the bridge has had a runner for this thread.
+pub fn has_runner(shared: &Shared) -> bool {
+    let is_its = |each: &OfBridge| each.bridge == shared.terms.bridge && matches!(each.what, Loop::Runner(_));
+    HERE.with(|here| here.with(|known| known.as_ref().is_some_and(|known| known.iter().any(is_its))))
+}
+
 /// The loop that the bridge has for this thread to drive.
 pub fn known(shared: &Shared) -> Option<Arc<CallerLoop>> {
     HERE.with(|here| {

@@ -16,6 +16,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process::{self, Inside};
 use crate::python::surroundings::{self, Backend};
+use crate::python::thread_end;
 use crate::python::threads::thread_key;
 use crate::runner::key::RunnerKey;
 use crate::runner::registry::Find;
@@ -298,6 +299,8 @@ impl Shared {
             Some(own) => Ok(Place::Own(own)),
             // What makes the loop makes a call, too: its loop_factory, or a signal handler in the middle of that.
             None if Making::is_under_way(self) => self.process_runner(py, patience),
+            // Nothing would end it.
+            None if thread_end::is_over(py)? => self.process_runner(py, patience),
             None => {
                 let _making = Making::begin(self);
                 // A finalizer's call may have made it since the last look.
@@ -332,6 +335,9 @@ impl Shared {
 
     fn thread_runner(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
         let key = RunnerKey::Thread(thread_key());
+        if !loops_of_thread::has_runner(self) && thread_end::is_over(py)? {
+            return self.process_runner(py, patience); // nothing would end its own
+        }
         let place = self.runner(py, &key, patience)?;
         if let Place::Runner(runner) = &place {
             loops_of_thread::note_runner(py, self, runner)?;

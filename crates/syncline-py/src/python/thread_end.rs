@@ -9,6 +9,8 @@
 //! 2. Nothing that was deferred is done in two cases: in a forked child, which clears the states of threads that only
 //!    its parent has; and once the exit has begun, when the interpreter may kill a thread wherever it is. Then what
 //!    was deferred is leaked, and so is what thread-locals hold (`Leaky`).
+//! 3. Nothing can be deferred once the dict is cleared: a new one that code makes then (the finalizer of a thread-local
+//!    value) is never cleared. `is_over` says so.
 
 use crate::python::names;
 use crate::python::once::intern;
@@ -24,7 +26,7 @@ type Deferral = Box<dyn FnOnce(Python<'_>) + Send>;
 #[pyclass(frozen, module = "syncline._core")]
 struct ThreadEnd {
     closers: Mutex<Vec<Deferral>>,
-    process: u32,
+    epoch: u32,
 }
 
 impl ThreadEnd {
@@ -44,7 +46,7 @@ impl ThreadEnd {
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        if self.process != std::process::id() || process::is_exiting() {
+        if self.epoch != process::epoch() || process::is_exiting() {
             // By 2: not even freed.
             std::mem::forget(take(&self.closers));
             return;
@@ -52,6 +54,7 @@ impl Drop for ThreadEnd {
         // Python drops us while it clears the thread's state, attached.
         Python::try_attach(|py| {
             self.run(py);
+            CLEARED.set(state_number());
             if let Err(error) = forget_ghost(py) {
                 error.write_unraisable(py, None);
             }
@@ -61,6 +64,38 @@ impl Drop for ThreadEnd {
 
 thread_local! {
     static IS_ENDING: Cell<bool> = const { Cell::new(false) };
+    /// The number of the state whose dict was cleared here last. C code may give its thread another one later on.
+    static CLEARED: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The number of this thread's state, which no other one has had. Attached only.
+fn state_number() -> i64 {
+    // SAFETY: attached, so there is a state.
+    let state = unsafe { ffi::PyThreadState_Get() };
+    // SAFETY: it is this thread's.
+    unsafe { ffi::PyThreadState_GetID(state) }
+}
+
+/// Whether nothing can be deferred any more (by 3). Where nothing was deferred before, this is seen by what runs: in a thread
+/// that `threading` does not know, or not any more, a finalizer that nothing has called.
+pub fn is_over(py: Python<'_>) -> PyResult<bool> {
+    if CLEARED.get() == state_number() {
+        return Ok(true);
+    }
+    let threading = py.import("threading")?;
+    let known = threading.getattr("_active")?.call_method1("get", (names::thread_ident(py)?,))?;
+    if !known.is_none() && !known.is_instance(&threading.getattr("_DummyThread")?)? {
+        return Ok(false);
+    }
+    let Ok(mut frame) = py.import("sys")?.call_method0("_getframe") else { return Ok(false) };
+    loop {
+        let back = frame.getattr("f_back")?;
+        if back.is_none() {
+            let code = frame.getattr("f_code")?;
+            return code.getattr("co_name")?.eq("__del__");
+        }
+        frame = back;
+    }
 }
 
 /// Whether this thread is at its end, and does what was deferred: nothing should be kept for later calls any more.
@@ -98,11 +133,11 @@ fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -> Py
     let Some(dict) = of_this_thread(py) else { return Ok(()) };
     let key = intern!(py, "syncline");
     let known = dict.get_item(key)?.and_then(|known| known.cast_into::<ThreadEnd>().ok());
-    let known = known.filter(|known| known.get().process == std::process::id());
+    let known = known.filter(|known| known.get().epoch == process::epoch());
     let end = match known {
         Some(end) => end,
         None => {
-            let end = Bound::new(py, ThreadEnd { closers: Mutex::default(), process: std::process::id() })?;
+            let end = Bound::new(py, ThreadEnd { closers: Mutex::default(), epoch: process::epoch() })?;
             dict.set_item(key, &end)?;
             end
         }
@@ -138,7 +173,7 @@ impl Deferred {
 pub fn run_now(py: Python<'_>) {
     let end = of_this_thread(py).and_then(|dict| dict.get_item(intern!(py, "syncline")).ok().flatten());
     if let Some(Ok(end)) = end.map(|end| end.cast_into::<ThreadEnd>())
-        && end.get().process == std::process::id()
+        && end.get().epoch == process::epoch()
     {
         end.get().run(py);
     }
