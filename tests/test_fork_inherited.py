@@ -153,3 +153,33 @@ except syncline.RunnerClosedError:
     )
     assert end.lines == ["child 0", "done"], end.err
     end.assert_clean()
+
+
+@scopes
+def test_a_child_with_its_parents_number_is_known_as_a_child(scope: str) -> None:
+    """In a namespace of its own it may have that; here Python says so. Its parent's group is not waited for."""
+    end = forking(
+        scope,
+        """
+number = os.getpid()
+group = bridge.group()
+group.__enter__()
+task = group.start(asyncio.sleep, 3600)
+child = os.fork()
+if child == 0:
+    os.getpid = lambda: number
+    status = 1
+    try:
+        task.result(10)
+    except syncline.RunnerClosedError:
+        status = 0
+    finally:
+        os._exit(status)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+group.cancel()
+group.__exit__(None, None, None)
+bridge.close()
+""",
+    )
+    assert end.lines == ["0"], end.err
+    end.assert_clean()

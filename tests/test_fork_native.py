@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
 import pytest
@@ -13,12 +14,16 @@ pytestmark = [
     pytest.mark.timeout(60),
     pytest.mark.skipif(sys.platform == "win32", reason="forks"),
 ]
+forks_unheard = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "_Fork"), reason="needs glibc 2.34"
+)
 scopes = pytest.mark.parametrize("scope", ["process", "thread", "caller"])
 
 NATIVE = """
 import ctypes
 
 libc, python = ctypes.CDLL(None), ctypes.PyDLL(None)
+unheard = getattr(python, "_Fork", None)  # it runs no handlers of C code either
 
 async def numbers():
     for number in range(3):
@@ -48,7 +53,11 @@ def status_of_child(fork):
 
 
 @scopes
-@pytest.mark.parametrize("fork", ["libc.fork", "python.fork"], ids=["without the lock", "with the lock"])
+@pytest.mark.parametrize(
+    "fork",
+    ["libc.fork", "python.fork", pytest.param("unheard", marks=forks_unheard)],
+    ids=["without the lock", "with the lock", "without handlers"],
+)
 def test_the_child_works_and_so_does_the_parent(scope: str, fork: str) -> None:
     """Calls, iteration and worker threads; nobody waits for a thread that only the parent has."""
     end = run_script(
@@ -129,4 +138,105 @@ libc["__cxa_atexit"](finalize, None, None)
 python.exit(0)
 """
     )
+    end.assert_clean()
+
+
+CIRCLES = {
+    "a lock": "with lock: bridge.run_sync(takes_the_lock)",
+    "a future": "bridge.run_sync(waits_for_its_loop)",
+    "an event": "bridge.run_sync(sleeps)",
+}
+
+
+@pytest.mark.parametrize("scope", ["process", "thread"])
+@pytest.mark.parametrize("circle", list(CIRCLES))
+@pytest.mark.parametrize("fork", ["python.fork", pytest.param("unheard", marks=forks_unheard)])
+def test_what_looks_at_all_threads_leaves_those_of_the_parent_alone(
+    scope: str, circle: str, fork: str
+) -> None:
+    """Python lists them still, and reads their stacks, which new threads have by now: it crashed. Deadlocks are found
+    all the same."""
+    end = run_script(
+        FORKING.format(scope=scope)
+        + NATIVE
+        + f"""
+lock, event = threading.Lock(), threading.Event()
+
+async def takes_the_lock():
+    with lock:
+        pass
+
+async def waits_for_its_loop():
+    bridge.submit(asyncio.sleep, 0).result()
+
+async def sleeps():
+    event.wait()
+
+def use_once_more():
+    use()
+    shown = syncline.dump()
+    assert "loop 'fork" in shown, shown
+    try:
+        {CIRCLES[circle]}
+    except syncline.DeadlockError:
+        return
+    raise AssertionError("it is a deadlock")
+
+use()
+child = {fork}()
+if child == 0:
+    status = 1
+    try:
+        use_once_more()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+bridge.close()
+""",
+        limit=50,
+    )
+    assert end.lines == ["0"], end.err
+
+
+@scopes
+@pytest.mark.parametrize("fork", ["python.fork", pytest.param("unheard", marks=forks_unheard)])
+def test_the_childs_loops_are_watched(scope: str, fork: str) -> None:
+    """The thread that watched the parent's is not there."""
+    end = run_script(
+        FORKING.format(scope=scope)
+        + NATIVE
+        + f"""
+import logging
+
+came = threading.Event()
+
+class Reports(logging.Handler):
+    def emit(self, record):
+        came.set()
+
+logging.getLogger("syncline").addHandler(Reports())
+watched = syncline.Bridge(scope={scope!r}, stall_after=0.1)
+
+async def blocks():
+    assert came.wait(15)
+
+watched.run_sync(asyncio.sleep, 0)
+child = {fork}()
+if child == 0:
+    status = 1
+    try:
+        watched.run_sync(blocks)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+watched.close()
+"""
+    )
+    assert end.lines == ["0"], end.err
     end.assert_clean()

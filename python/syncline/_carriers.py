@@ -10,6 +10,8 @@ import os
 from _thread import get_ident
 from _weakref import ref
 
+from ._core import epoch
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,12 @@ _carriers: dict[ref[Any], int] = {}
 """The greenlets that tasks run in, and each one's thread: for reports."""
 
 
+_epoch = [epoch()]
+"""In which process the greenlets are, as long as nobody asks in another one."""
+
+
 def _note_carrier(carrier: Any) -> None:
+    _leave_parents()
     _carriers[ref(carrier, _forget_carrier)] = get_ident()
 
 
@@ -37,7 +44,21 @@ def _forget_carrier(gone: ref[Any]) -> None:
     _carriers.pop(gone, None)
 
 
+def forget_thread() -> None:
+    """The calling thread ends, and another one may get its number. What is parked here stays so."""
+    for carrier in [carrier for carrier, thread in _carriers.items() if thread == get_ident()]:
+        _carriers.pop(carrier, None)
+
+
+def _leave_parents() -> None:
+    """Where C code has forked, the numbers of the parent's threads mean nothing."""
+    if _epoch[0] != epoch():
+        _epoch[0] = epoch()
+        _carriers.clear()
+
+
 def _forget_other_threads() -> None:
+    _epoch[0] = epoch()
     for carrier in [carrier for carrier, thread in _carriers.items() if thread != get_ident()]:
         _carriers.pop(carrier, None)
 
@@ -48,6 +69,7 @@ if hasattr(os, "register_at_fork"):
 
 def carriers_by_thread() -> dict[int, list[Any]]:
     """Each thread's greenlets that tasks run in, whether they do just now or not, in the order of their making."""
+    _leave_parents()
     found: dict[int, list[Any]] = {}
     for known, thread in list(_carriers.items()):
         carrier = known()

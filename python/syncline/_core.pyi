@@ -7,6 +7,7 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from contextvars import Context
+from types import FrameType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 from weakref import WeakSet
 
@@ -68,7 +69,9 @@ __all__ = [
     "call_with_mark",
     "can_await_here",
     "check_cancelled",
+    "current_frames",
     "end_trace",
+    "epoch",
     "errand",
     "from_thread",
     "has_opted_in",
@@ -332,6 +335,8 @@ class WatchedCall:
     def end(self, error: BaseException | None) -> None:
         """In the call's own context, too."""
 
+def current_frames() -> dict[int, FrameType]: ...
+def epoch() -> int: ...
 def keep_for_ever(kept: Any, /) -> None:
     """Keeps an object alive for ever: for what a forked child has of its parent, and must not finalize."""
 

@@ -8,7 +8,8 @@ of them counts as blocked, and sleeps while none of them has anything to do.
    two rounds at least.
 3. A loop whose thread waits for another loop that does not turn has no report of its own, and the time counts for the
    other one only.
-4. No lock: a forked child could find it held. The child begins without a thread, and with loops of its own.
+4. No lock: a forked child could find it held. The child begins without a thread, and with loops of its own: at the
+   fork, or where C code has forked, when it is used first.
 5. It keeps no loop, and ends when none is left.
 6. What a signal handler raises in the middle of `stir` leaves no lock taken, and no thread half begun: whoever stirs
    may be the main thread, and tries again then.
@@ -23,9 +24,12 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Look = tuple[int, bool, int, Any, str]
 """How often the loop has turned, whether nothing of it runs, its thread, the loop, its name."""
@@ -38,6 +42,10 @@ class Subject(Protocol):
         """What is seen of it; None if it has ended."""
 
 
+def _nothing() -> None:
+    return None
+
+
 class _Watched:
     """A loop, and what was seen of it last."""
 
@@ -48,8 +56,10 @@ class _Watched:
         self.blocked_since = 0.0
         """As far as it is its own doing (by 3)."""
         self.is_reported = self.has_ended = self.has_work = self.rested = False
-        self.loop_id = self.thread = 0
+        self.thread = 0
         self.name = ""
+        self._loop: Callable[[], Any] = _nothing
+        """What gives the loop, while it is there (by 5)."""
 
     def look(self, now: float) -> None:
         seen = self.subject.look()
@@ -57,19 +67,24 @@ class _Watched:
             self.has_ended = True
             return
         turns, rests, self.thread, loop, self.name = seen
-        self.loop_id = id(loop)
+        if loop is not self._loop():
+            self._loop = _nothing if loop is None else weakref.ref(loop)
         has_turned = rests or self.rested or turns != self.turns
         self.rested = rests
         if has_turned:
             self.turns, self.since, self.blocked_since, self.is_reported = turns, now, now, False
         self.has_work = not has_turned or _has_work(loop)
 
+    def is_of(self, loop: Any) -> bool:
+        return loop is self._loop()
+
     def is_blocked(self, now: float) -> bool:
         return now - self.blocked_since >= self.span
 
 
 class Asked:
-    """A loop, or a trio run, that no bridge knows: it is asked to turn. Made in its thread."""
+    """A loop, or a trio run, that no bridge knows: it is asked to turn. Made in its thread, or before it has one;
+    another one may run it later on."""
 
     def __init__(self, anchor: Any, ask: str) -> None:
         self._anchor, self._ask = weakref.ref(anchor), ask
@@ -92,10 +107,13 @@ class Asked:
                 getattr(anchor, self._ask)(self._turned)
             except RuntimeError:  # it is closed
                 return None
-        return self._turns, rests, self._thread, anchor, self._name
+        # asyncio's own loops tell who runs them; of others it is known by their last turn.
+        told = getattr(anchor, "_thread_id", None)
+        return self._turns, rests, told or self._thread, anchor, self._name
 
     def _turned(self) -> None:
         self._turns += 1
+        self._thread = threading.get_ident()
 
 
 def _has_work(loop: Any) -> bool:
@@ -134,21 +152,25 @@ def _new_event() -> threading.Event:
 
 _stirred = _new_event()
 _ended = _new_event()
+_epoch = [_core.epoch()]
+"""In which process it looks."""
 
 
 def watch(subject: Subject, span: float) -> None:
     """Has stalls of the loop reported that last for `span` seconds."""
+    _leave_parents()
     _watched.append(_Watched(subject, span))
     stir()
 
 
 def watches(loop: Any) -> bool:
     """Whether stalls of that loop are reported here."""
-    return loop is not None and any(each.loop_id == id(loop) for each in list(_watched))
+    return loop is not None and any(each.is_of(loop) for each in list(_watched))
 
 
 def stir() -> None:
     """A loop that is watched has something to do."""
+    _leave_parents()
     if not _stirred.is_set():
         _stirred.set()
     _begin()
@@ -156,8 +178,14 @@ def stir() -> None:
 
 def leave() -> None:
     """A loop that is watched has ended."""
+    _leave_parents()
     _ended.set()
     _stirred.set()
+
+
+def _leave_parents() -> None:
+    if _epoch[0] != _core.epoch():
+        _forget()
 
 
 def _begin() -> None:
@@ -234,6 +262,7 @@ def _look_at_all(now: float) -> None:
 def _forget() -> None:
     global _stirred, _ended
     _stirred, _ended = _new_event(), _new_event()
+    _epoch[0] = _core.epoch()
     _begins.clear()
     # What the parent's loops hold is not freed here.
     for each in _watched:

@@ -48,11 +48,13 @@ mod _core {
     #[pymodule_export]
     use crate::python::condition::Condition;
     #[pymodule_export]
+    use crate::python::frames::{current_frames, serve};
+    #[pymodule_export]
     use crate::python::leaving::Leaving;
     #[pymodule_export]
     use crate::python::long_waits::{long_wait_of, long_waits, waiting_threads};
     #[pymodule_export]
-    use crate::python::process::{keep_for_ever, serve};
+    use crate::python::process::{epoch, keep_for_ever};
     #[pymodule_export]
     use crate::python::residents::loops;
     #[pymodule_export]

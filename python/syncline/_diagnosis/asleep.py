@@ -6,7 +6,6 @@ anybody.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 
@@ -43,7 +42,7 @@ def sleeps_for_good(loop_thread: int) -> str | None:
     if asleep is None:
         return None
     sleep = known if known is not None and known.of == asleep else _Sleep(asleep)
-    for gone in [each for each in list(_asleep) if each not in sys._current_frames()]:
+    for gone in [each for each in list(_asleep) if each not in _core.current_frames()]:
         _asleep.pop(gone, None)
     _asleep[loop_thread], sleep.looked = sleep, now
     return sleep.look(
@@ -64,6 +63,6 @@ def _sleep_of(thread: int) -> tuple[int, int] | None:
     sleep. The same code may go to sleep again, and another thread get the same number, so the kernel is asked how
     often the thread has gone to sleep."""
     native = next((each.native_id for each in threading.enumerate() if each.ident == thread), None)
-    if native is None or thread not in sys._current_frames() or not is_asleep_for_good(native):
+    if native is None or thread not in _core.current_frames() or not is_asleep_for_good(native):
         return None
     return native, times_slept(native)

@@ -10,10 +10,11 @@ result that is waited for.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .. import _core
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,7 +33,7 @@ _LOOKERS = {str(Path(__file__).parents[1] / name) for name in ("_standing.py", "
 def threads_that_may_act() -> list[str]:
     """The names of all threads, but for the calling one, of which it isn't certain that they do nothing by
     themselves."""
-    frames = sys._current_frames()
+    frames = _core.current_frames()
     known = {thread.native_id: thread for thread in threading.enumerate()}
     try:
         tasks = [int(task) for task in os.listdir(_TASKS)]

@@ -8,6 +8,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import _core
 from .executors import futures_in, is_alone
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _worker_for(future: Any) -> Joined | None:
         return None
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     run, worker = pools._WorkItem.run.__code__, pools._worker.__code__
-    for thread, innermost in sys._current_frames().items():
+    for thread, innermost in _core.current_frames().items():
         for frame, _ in traceback.walk_stack(innermost):
             if frame.f_code is run and getattr(frame.f_locals.get("self"), "future", None) is future:
                 return Joined(

@@ -13,7 +13,6 @@ goes for a circle further on, unless a call is part of it: then that call's call
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -114,7 +113,7 @@ def _step_from(thread: int) -> Step | None:
         return Step(
             (id(lock), importer), importer, f"the import of {name!r}, which another thread is importing"
         )
-    frame = sys._current_frames().get(thread)
+    frame = _core.current_frames().get(thread)
     if frame is None:
         return None
     joined = joined_by(frame)
@@ -131,7 +130,7 @@ def _step_from(thread: int) -> Step | None:
 def _holder(lock: Any, thread: int) -> int | None:
     """The thread that holds a plain lock, if it is certain: one stack surely holds it, and no other may."""
     holders: list[int] = []
-    for each, innermost in sys._current_frames().items():
+    for each, innermost in _core.current_frames().items():
         stacks = [innermost, *stacks_left(each)] if each == thread else [innermost]
         for stack in stacks:
             is_certain, may_be = _stack_holds(stack, lock)
@@ -160,7 +159,7 @@ def _stack_holds(innermost: FrameType, lock: Any) -> tuple[FrameType | None, boo
 def held_by_itself(thread: int) -> tuple[Any, FrameType, FrameType] | None:
     """A lock that a thread waits for and holds itself, further up, on a parked stack or in a suspended coroutine: the
     lock, the innermost frame of the stack in which it is held, and the frame that took it."""
-    frame = sys._current_frames().get(thread)
+    frame = _core.current_frames().get(thread)
     lock = None if frame is None else lock_waited_for(frame)
     if frame is None or lock is None or _holder(lock, thread) != thread:
         return None
@@ -201,7 +200,7 @@ def _report(way: list[tuple[int, Step]], waiter: int) -> str:
             whose = "the loop's thread" if index == 0 else "a thread that is waited for"
             parts.append(f"{whose}:\n{stack_of(each)}")
     held = held_by_itself(thread) if step.blocker == thread else None
-    if held is not None and held[1] is not sys._current_frames().get(thread):
+    if held is not None and held[1] is not _core.current_frames().get(thread):
         parts.append(f"the holder, which waits in between:\n{format_frame(held[1])}")
     parts.append(f"this thread:\n{stack_of(waiter)}")
     return "\n".join(parts)

@@ -6,13 +6,13 @@ import asyncio
 import concurrent.futures
 import os
 import selectors
-import sys
 import threading
 import traceback
 from collections import Counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .. import _core
 from .._carriers import carriers_of, carry
 from .chains import frames_of
 from .frames import static_attribute
@@ -36,7 +36,7 @@ _MOST_STACKS = 10
 
 def stack_of(thread_id: int) -> str:
     """The stack of a thread, innermost call last, without asyncio's frames and ours where the user has frames."""
-    frame = sys._current_frames().get(thread_id)
+    frame = _core.current_frames().get(thread_id)
     return "  (not running any Python code)" if frame is None else format_frame(frame)
 
 
@@ -84,7 +84,7 @@ def _suspended_frames(thread_id: int) -> Iterator[FrameType]:
 def _loops_in(thread_id: int) -> list[asyncio.AbstractEventLoop]:
     # Where a task runs in a greenlet, the loop's frames are in the stack of that greenlet's parent, the hub.
     hubs: list[Any] = list({id(each.parent): each.parent for each in carriers_of(thread_id)}.values())
-    stacks = [sys._current_frames().get(thread_id), *(hub.gr_frame for hub in hubs if hub is not None)]
+    stacks = [_core.current_frames().get(thread_id), *(hub.gr_frame for hub in hubs if hub is not None)]
     loops: dict[int, asyncio.AbstractEventLoop] = {}
     for stack in stacks:
         frame: FrameType | None = stack

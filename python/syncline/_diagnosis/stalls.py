@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def stall_report(loop_thread_id: int, loop_name: str, seconds: float) -> str:
     """Words for a loop that has not turned for a while: what blocks it, who waits, and what to do."""
-    frame = sys._current_frames().get(loop_thread_id)
+    frame = _core.current_frames().get(loop_thread_id)
     culprit = "unknown code" if frame is None else _culprit(frame)
     advice = _advice_about_lock(loop_thread_id) or (
         "run blocking code with `await asyncio.to_thread(...)`, or use an async API"

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from .. import _core
 from .._carriers import carriers_by_thread, carry
 from .._futures import SubmittedFuture
 from .._workers import work
@@ -20,7 +21,7 @@ class Threads:
     """All threads at one moment."""
 
     def __init__(self) -> None:
-        self.innermost = sys._current_frames()
+        self.innermost = _core.current_frames()
         self.names = {thread.ident: thread.name for thread in threading.enumerate()}
         self.jobs: dict[int, int] = {}
         """The threads of workers, by the number of what they do."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .._core import RunnerClosedError
+from .._core import RunnerClosedError, epoch
 from .._futures import SafeFuture
 from .._lost import WorkerDiedError
 from .._raised import add_note, is_a
@@ -83,7 +83,7 @@ class Chunks:
         self._executor: Any = None
         self._workers = 0
         self._job = dumped_job_of(options, bridge)
-        self._process = os.getpid()
+        self._epoch = epoch()
         self._numbers = itertools.count()
         self._out: deque[Chunk] = deque()
         """Chunks whose answers are not taken, in the order of their items."""
@@ -280,7 +280,7 @@ class Chunks:
         """Cancels what waits, and tells what runs to end (by 3). What waits and can't be cancelled does nothing when
         its turn comes."""
         program_end.leave(self)
-        if os.getpid() != self._process:  # a forked child's copy
+        if epoch() != self._epoch:  # a forked child's copy
             return
         running = [chunk.future for chunk in self._out if chunk.future is not None]
         self._out.clear()
@@ -298,12 +298,12 @@ class Chunks:
         goes_on = thread is not None and thread.is_alive() and not thread.daemon
         if goes_on and thread is not threading.main_thread():
             return
-        if os.getpid() == self._process and not isinstance(self._executor, PoolExecutor):
+        if epoch() == self._epoch and not isinstance(self._executor, PoolExecutor):
             self._tell_workers_to_end()
 
     def tidy_up(self) -> None:
         """As program_end.Ending has it."""
-        if os.getpid() == self._process:
+        if epoch() == self._epoch:
             self._tell_workers_to_end()
             self._remove_folder()
 
@@ -318,7 +318,7 @@ class Chunks:
 
     def still_running(self) -> int:
         """After `close`: how many chunks run. Dask's futures are cancelled while theirs do, so the marks count, too."""
-        if self._process != os.getpid():
+        if epoch() != self._epoch:
             return 0
         marks: list[Path] = []
         if self._folder is not None:
@@ -328,7 +328,7 @@ class Chunks:
 
     def end(self) -> None:
         """Shuts an executor down that was made here. After `close`, and the end of what ran."""
-        if os.getpid() != self._process:
+        if epoch() != self._epoch:
             return
         self._remove_folder()
         if self._makes is not None and self._executor is not None:

@@ -14,7 +14,6 @@ breaks off cleanup.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, InvalidStateError
@@ -26,7 +25,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, TypeVarTuple, overload
 from weakref import ref
 
-from .._core import Bridge, RunnerClosedError, is_of_handler
+from .._core import Bridge, RunnerClosedError, epoch, is_of_handler
 from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
 from .._groups import check_function
@@ -171,7 +170,7 @@ class Group(DualContextManager["Group"]):
             raise RunnerClosedError("the group's loop has ended") from None
 
     def _check_process(self) -> None:
-        if self._process != os.getpid():
+        if self._epoch != epoch():
             raise RunnerClosedError(
                 "the group is of the process that this one was forked from, whose loop has it; make a new one here"
             )
@@ -185,9 +184,9 @@ class Group(DualContextManager["Group"]):
     # On the loop
 
     async def __aenter__(self) -> Self:
-        if hasattr(self, "_process"):
+        if hasattr(self, "_epoch"):
             raise RuntimeError("a group is used once; make another one: syncline.group()")
-        self._process = os.getpid()
+        self._epoch = epoch()
         self._tasks = here()
         self._news = self._tasks.new_bell()
         if self._timeout is not None:

@@ -35,6 +35,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from syncline import Bridge
+from syncline._core import epoch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -133,17 +134,17 @@ class _Seat:
     def __init__(self, manager: _AsyncLoopManager) -> None:
         self._manager = weakref.ref(manager)
         # Kept here, as the globals of modules may be gone when `__del__` needs these.
-        self._getpid = os.getpid
+        self._epoch_now = epoch
         self._is_finalizing = sys.is_finalizing
-        self._pid = os.getpid()
-        self.key = manager._claim(f"{threading.current_thread().name}PID:{self._pid}")
+        self._epoch = epoch()
+        self.key = manager._claim(f"{threading.current_thread().name}PID:{os.getpid()}")
 
     def __del__(self) -> None:
         manager = self._manager()
         # Not in a forked child, which drops the thread-locals of its parent's other threads. Not at the
         # interpreter's end either: the exit hook has ended all runners by then, or has given up those that
         # are blocked.
-        if manager is not None and self._getpid() == self._pid and not self._is_finalizing():
+        if manager is not None and self._epoch_now() == self._epoch and not self._is_finalizing():
             manager._vacate(self.key)
 
 

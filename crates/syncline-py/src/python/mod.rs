@@ -10,6 +10,7 @@ pub mod compiled;
 pub mod condition;
 pub mod context;
 pub mod errors;
+pub mod frames;
 pub mod leaky;
 pub mod leaving;
 pub mod log;

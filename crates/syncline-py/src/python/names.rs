@@ -117,6 +117,7 @@ lazy! {
     explain_patched_threads = "syncline._diagnosis"."explain_patched_threads";
     blocks_loop = "syncline._in_loop"."blocks";
     carry = "syncline._nestable"."carry";
+    forget_carriers = "syncline._carriers"."forget_thread";
     limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
     watch_standing = "syncline._standing"."watch";

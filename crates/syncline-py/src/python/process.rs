@@ -8,6 +8,8 @@
 //! 3. Once `LEFT` is set, no thread attaches by `come_back` any more, as workers and sleeping callers do: the
 //!    interpreter may be gone.
 //! 4. Which thread is the main one is found out without running Python code, since a signal handler could run then.
+//! 5. C code may fork so that no handler runs (`_Fork`, the system call itself). The kernel tells of those, too: it
+//!    clears the mark (`marked`), and whoever asks for the epoch first begins the child's.
 
 use crate::python::errors;
 use crate::python::names;
@@ -15,11 +17,13 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 use syncline_core::sync::{Mutex, lock};
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
+/// The last epoch that Python knows of.
+static HEARD: AtomicU32 = AtomicU32::new(0);
 /// Python's identifier of the main thread (by 4).
 static MAIN: AtomicU64 = AtomicU64::new(0);
 /// How many threads are inside (see `Inside`).
@@ -36,8 +40,7 @@ thread_local! {
     static SERVES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says that this thread is one of ours: what runs here was sent by others, who are told how it ends.
-#[pyfunction]
+/// Notes that this thread is one of ours (`frames::serve`).
 pub fn serve() {
     SERVES.set(true);
 }
@@ -49,9 +52,18 @@ pub fn keep_for_ever(kept: Py<PyAny>) {
     std::mem::forget(kept);
 }
 
-/// How many forks lie between this process and the one that imported syncline.
+/// How many forks lie between this process and the one that imported syncline, or more.
+#[pyfunction]
 pub fn epoch() -> u32 {
+    if marked().load(Acquire) != MARKED {
+        begin_unheard_child();
+    }
     EPOCH.load(Acquire)
+}
+
+/// Whether C code has forked this process, and Python was not told.
+pub fn is_unheard_child() -> bool {
+    epoch() != HEARD.load(Acquire)
 }
 
 pub fn is_exiting() -> bool {
@@ -104,8 +116,7 @@ impl Drop for Inside {
 
 /// Counts the calling thread as inside. Raises in a daemon thread if the exit has begun: see `end_daemon_thread`.
 pub fn enter(py: Python<'_>) -> PyResult<Inside> {
-    INSIDE.fetch_add(1, SeqCst);
-    let inside = Inside(epoch());
+    let inside = step_inside();
     // Counted first: either the exit sees our count, or we see that it has begun.
     end_daemon_thread(py)?;
     Ok(inside)
@@ -114,8 +125,10 @@ pub fn enter(py: Python<'_>) -> PyResult<Inside> {
 /// As `enter`, for code that has to run to its end although the exit has begun: what a thread of ours has to hand
 /// over, a loop that its thread drives.
 pub fn step_inside() -> Inside {
+    // Asked first: a child that begins its epoch here sets the count to zero (by 5).
+    let inside = Inside(epoch());
     INSIDE.fetch_add(1, SeqCst);
-    Inside(epoch())
+    inside
 }
 
 /// Has a thread of its own, detached, do what this one can't at its recursion limit. False if there is no thread to be had.
@@ -207,6 +220,7 @@ pub fn find_main_thread(py: Python<'_>) -> PyResult<()> {
 /// For a forked child: the parent's other threads do not exist here, and the thread that forked is the main one.
 pub fn begin_child(py: Python<'_>) -> PyResult<()> {
     begin_epoch();
+    HEARD.store(epoch(), Release);
     MAIN.store(names::thread_ident(py)?, Relaxed);
     Ok(())
 }
@@ -214,6 +228,59 @@ pub fn begin_child(py: Python<'_>) -> PyResult<()> {
 fn begin_epoch() {
     INSIDE.store(0, SeqCst);
     EPOCH.fetch_add(1, Release);
+}
+
+const FORKED: u32 = 0;
+const MARKED: u32 = 1;
+const BEGINS: u32 = 2;
+
+/// Where the mark is, once there is memory that the kernel clears in a forked child (by 5).
+static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+
+fn marked() -> &'static AtomicU32 {
+    static ALWAYS: AtomicU32 = AtomicU32::new(MARKED);
+    // SAFETY: null, or memory that `make_mark` has got for such a word, and that nobody gives back.
+    unsafe { MARK.load(Acquire).as_ref() }.unwrap_or(&ALWAYS)
+}
+
+/// In a child that C code has forked without any handler, before anything of ours is used there. Of several threads that
+/// the child has by now one begins the epoch, and the others wait for that.
+#[cold]
+fn begin_unheard_child() {
+    if marked().compare_exchange(FORKED, BEGINS, SeqCst, SeqCst).is_err() {
+        while marked().load(Acquire) == BEGINS {
+            std::thread::yield_now();
+        }
+        return;
+    }
+    begin_epoch();
+    #[cfg(target_os = "linux")]
+    if rustix::thread::gettid() == rustix::process::getpid() {
+        MAIN.store(own_ident(), Relaxed);
+    }
+    marked().store(MARKED, Release);
+}
+
+/// Without such memory, which Linux has since 4.14, only forks that run their handlers are heard of.
+#[cfg(target_os = "linux")]
+fn make_mark() {
+    let size = size_of::<AtomicU32>(); // the kernel makes whole pages of it
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: new memory, wherever the kernel puts it.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return;
+    }
+    // SAFETY: the memory from above, of which nothing is in use.
+    if unsafe { libc::madvise(memory, size, libc::MADV_WIPEONFORK) } != 0 {
+        // SAFETY: as above.
+        let _ = unsafe { libc::munmap(memory, size) };
+        return;
+    }
+    let mark = memory.cast::<AtomicU32>();
+    // SAFETY: a page begins there, so the word is aligned, and zero is one of its values.
+    unsafe { &*mark }.store(MARKED, Relaxed);
+    MARK.store(mark, Release);
 }
 
 /// The identifier that Python has for this thread; without asking Python.
@@ -231,7 +298,10 @@ fn hear_of_forks() {
     extern "C" fn in_child() {
         begin_epoch();
         MAIN.store(own_ident(), Relaxed);
+        marked().store(MARKED, Release);
     }
+    #[cfg(target_os = "linux")]
+    make_mark();
     // SAFETY: the handler uses atomics only, which is allowed in the child of a process with threads.
     let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
 }

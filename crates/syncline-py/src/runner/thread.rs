@@ -15,6 +15,7 @@ use super::watched;
 use crate::call::outcome::{Outcome, cancelled_error};
 use crate::call::outer::Outer;
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
+use crate::python::frames;
 use crate::python::log;
 use crate::python::names;
 use crate::python::once::intern;
@@ -164,7 +165,7 @@ fn tell_nobody(py: Python<'_>, error: &PyErr) {
 
 /// The thread's main function.
 fn main(py: Python<'_>, runner: &Arc<Runner>, plan: Plan, duty: Start) {
-    process::serve();
+    frames::serve(py);
     // Held while the loop is made: until that is among the residents, nothing else makes the exit wait for this thread.
     let inside = process::step_inside();
     runner.note_begun();

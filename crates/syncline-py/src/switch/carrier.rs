@@ -14,8 +14,10 @@
 
 use super::greenlets::{self, Api};
 use crate::python::leaky::Leaky;
+use crate::python::names;
 use crate::python::once::intern;
 use crate::python::references;
+use crate::python::signals;
 use crate::python::thread_end::Deferred;
 use pyo3::Borrowed;
 use pyo3::exceptions::PyRuntimeError;
@@ -191,8 +193,9 @@ impl Carrier {
     }
 }
 
-/// Ends this thread's carriers that are at rest.
-pub fn end_all(_py: Python<'_>) {
+/// Ends this thread's carriers that are at rest, and forgets those that are parked: the thread ends.
+pub fn end_all(py: Python<'_>) {
     END.with(Deferred::forget);
     drop(AT_REST.with(Leaky::take));
+    signals::through(py, || names::forget_carriers(py)?.call0());
 }

@@ -16,6 +16,7 @@ use crate::call::outcome::Outcome;
 use crate::call::waiter;
 use crate::python::context;
 use crate::python::errors;
+use crate::python::frames;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::per_process::PerProcess;
@@ -223,7 +224,7 @@ impl Worker {
             std::mem::forget((take(&self.current), take(&self.outcome), waiter::enter(None)));
             return Ok(None);
         }
-        process::serve();
+        frames::serve(py);
         let mut inside = Some(process::step_inside());
         if process::has_left() {
             return Err(PySystemExit::new_err(()));
