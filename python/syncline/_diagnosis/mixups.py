@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import FrameType
 from typing import Any
 
 from .._kinds import trio_here
@@ -40,12 +41,20 @@ def explain_loop_mixup(
 
 
 def _of_another_library(error: BaseException) -> str | None:
-    """The words for something of asyncio's in a run of trio's, and the other way round."""
-    is_of_asyncio, is_of_trio = ("no running event loop",), ("must be called from async context",)
+    """The words for something of asyncio's in a run of trio's, and the other way round; None for what other code has
+    raised."""
+    frame = _innermost(error)
+    by = "" if frame is None else str(frame.f_globals.get("__name__")).partition(".")[0]
     runs_asyncio = asyncio.events._get_running_loop() is not None
-    if error.args == is_of_asyncio and not runs_asyncio and trio_here() is not None:
+    said = error.args[:1]
+    if (
+        by == "asyncio"
+        and said == ("no running event loop",)
+        and not runs_asyncio
+        and trio_here() is not None
+    ):
         return "this is asyncio's, and the call runs with trio; use trio's means, or a bridge without backend=\"trio\""
-    if error.args == is_of_trio and runs_asyncio:
+    if by == "trio" and said == ("must be called from async context",) and runs_asyncio:
         return (
             "this is trio's, and the call runs with asyncio; use asyncio's means, or Bridge(backend=\"trio\")"
         )
@@ -54,10 +63,15 @@ def _of_another_library(error: BaseException) -> str | None:
 
 def _loop_of_innermost(error: BaseException) -> Any:
     """The loop of the object whose method raised the error: a lock, a timer, or the loop itself."""
+    frame = _innermost(error)
+    return None if frame is None else _loop_of(frame.f_locals.get("self"))
+
+
+def _innermost(error: BaseException) -> FrameType | None:
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next
-    return None if tb is None else _loop_of(tb.tb_frame.f_locals.get("self"))
+    return None if tb is None else tb.tb_frame
 
 
 def _loop_of(thing: Any) -> Any:
