@@ -154,11 +154,11 @@ impl Runner {
     }
 
     /// Whether the cancellation of a call, which nobody has asked for, came from the end of its loop: whoever runs that
-    /// cancels all tasks first, and closes it soon. So does a trio run that fails, also one of ours.
+    /// cancels all tasks first, and closes it soon.
     pub fn is_about_to_be_gone(&self, py: Python<'_>) -> bool {
-        let looks = if self.attached.is_some() || self.backend == Backend::Trio { MOST_LOOKS } else { 0 };
+        let looks = if self.attached.is_some() { MOST_LOOKS } else { 0 };
         for _ in 0..looks {
-            if self.is_closing() || self.has_ended() || !self.is_loop_running(py) {
+            if !self.is_loop_running(py) {
                 return true;
             }
             process::sleep(py, || std::thread::sleep(LOOK_AGAIN));
