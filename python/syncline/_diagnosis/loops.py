@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ def thread_of_loop(loop: Any) -> int | None:
     if task is None:
         return None
     of_task = set(frames_of(task))
-    for thread, innermost in sys._current_frames().items():
+    for thread, innermost in _core.current_frames().items():
         frame: FrameType | None = innermost
         while frame is not None:
             if frame in of_task:
