@@ -323,8 +323,7 @@ def is_watched() -> bool:
 
 @final
 class WatchedCall:
-    """A call that no other thread has sent, of `map` or of a group, as those see it who look at calls: a trace that is
-    recorded, and who makes spans. python/syncline/_many/watched.py tells it of each step."""
+    """A call of `map` or of a group, as a recorded trace and who makes spans see it; `_many/watched.py` tells of it."""
 
     def __new__(cls, function: Any, kind: str) -> Self: ...
     def begin(self) -> None:
@@ -353,8 +352,7 @@ def long_waits() -> dict[int, tuple[int, int]]:
     """Maps each thread that has waited for a while for another thread's loop to the wait's number and that thread."""
 
 def long_wait_of(thread: int, /) -> tuple[int, int] | None:
-    """The wait's number and that thread, 0 where it is not certain, for one thread; None if it has not waited for a
-    while."""
+    """The wait's number and that thread (0: not certain), for one thread; None if it has not waited for a while."""
 
 def waiting_threads() -> list[tuple[int, int, str, float, Any]]:
     """All waits that have gone on for a while, those that began first first."""

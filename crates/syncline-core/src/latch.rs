@@ -36,6 +36,17 @@ pub struct Latch {
     sleepers: sleepers::Sleepers,
 }
 
+/// Opens the latch as it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Opening<'a>(&'a Latch);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 impl Latch {
     pub fn new() -> Self {
         Self::default()
@@ -50,6 +61,11 @@ impl Latch {
         if self.word.swap(OPEN, Release) == AWAITED {
             self.sleepers.wake_all(&self.word);
         }
+    }
+
+    /// Opens the latch as what this returns is dropped, however the code until then ends.
+    pub const fn open_at_the_end(&self) -> Opening<'_> {
+        Opening(self)
     }
 
     /// Whether a wait would come back at once: the latch is open, or its waiter was roused.

@@ -5,7 +5,7 @@
 //!    only while attached. A fork made by C code may find any lock taken; so its child never waits for a lock that
 //!    exists before the first use of a bridge.
 //! 2. At exit loops end in this order: those that daemon threads drive themselves, then runners, then what the main
-//!    thread has deferred to its end. After that no thread of ours attaches.
+//!    thread has deferred to its end. After that no thread of ours attaches, and those that still run are put to sleep.
 //! 3. When the main thread's program ends, Python ends its executors; from then on loops do without
 //!    (`outlive_executors`). If Python is going to wait for threads, the loop that the main thread drives itself ends
 //!    at once, since what is open there may own those threads. Other loops go on: functions registered with atexit may
@@ -14,6 +14,7 @@
 use crate::bridge::loops_of_thread;
 use crate::bridge::observing;
 use crate::call::ends::wait_for_ends;
+use crate::python::left_behind;
 use crate::python::main_end;
 use crate::python::names;
 use crate::python::process;
@@ -96,6 +97,7 @@ fn close_all(py: Python<'_>) -> PyResult<()> {
     recording::end_at_exit(py);
     process::leave();
     process::wait_until_none_is_inside(py, Duration::from_secs(1));
+    left_behind::put_to_sleep(py, residents::alive(py).iter().filter_map(|resident| resident.running_thread()));
     ended
 }
 

@@ -71,15 +71,6 @@ pub struct CallerLoop {
     turns: Arc<AtomicU64>,
 }
 
-/// Frees all who wait for the loop's end, however closing it went.
-struct Ended<'a>(&'a Latch);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.open();
-    }
-}
-
 impl CallerLoop {
     pub fn new(
         py: Python<'_>,
@@ -264,7 +255,7 @@ impl CallerLoop {
     pub fn close(&self, py: Python<'_>) -> PyResult<()> {
         let Some(event_loop) = self.take_loop(py) else { return Ok(()) };
         let event_loop = event_loop.bind(py);
-        let _ended = Ended(&self.ended);
+        let _ended = self.ended.open_at_the_end();
         if new_loop::was_closed(event_loop) {
             return Ok(());
         }
@@ -472,6 +463,10 @@ impl Resident for CallerLoop {
 
     fn own_thread(&self) -> Option<u64> {
         None
+    }
+
+    fn running_thread(&self) -> Option<u64> {
+        self.is_busy().then_some(self.thread)
     }
 
     fn shown(&self) -> Shown {

@@ -7,6 +7,7 @@
 //!    none lies here, and none comes any more.
 
 use super::outcome::Outcome;
+use crate::python::left_behind::BusyThread;
 use crate::python::signals;
 use pyo3::prelude::*;
 use std::collections::VecDeque;
@@ -67,7 +68,10 @@ impl Errands {
     /// Runs the next one. `None`: there is none.
     pub fn run_next(&self, py: Python<'_>) -> Option<PyResult<()>> {
         let errand = self.next()?;
-        let ran = errand.run(py);
+        let ran = {
+            let _busy = BusyThread::here(py);
+            errand.run(py)
+        };
         if ran.is_err() {
             lock(&self.0).broken_off.push(errand);
         }

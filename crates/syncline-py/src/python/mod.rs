@@ -13,6 +13,7 @@ pub mod errors;
 pub mod frames;
 pub mod leaky;
 pub mod leaving;
+pub mod left_behind;
 pub mod log;
 pub mod long_waits;
 pub mod main_end;

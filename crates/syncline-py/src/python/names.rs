@@ -1,6 +1,5 @@
 //! Python objects that the extension looks up, each once and at its first use, not at `import syncline`.
 
-use crate::python::errors;
 use crate::python::once::Once;
 use pyo3::exceptions::{PyAttributeError, PyImportError};
 use pyo3::ffi;
@@ -42,7 +41,10 @@ fn half_imported(py: Python<'_>, error: &PyErr) -> Option<PyErr> {
         "a call needs the module '{name}', and comes in the middle of its import, which can't go on before the call has \
          ended: by a signal handler, or by code that the import runs; make it after the import, or import {name} before"
     );
-    Some(errors::from_cause(py, errors::deadlock(py, message), error.clone_ref(py)))
+    let class = py.import("syncline._core").ok()?.getattr("DeadlockError").ok()?;
+    let explained = PyErr::from_value(class.call1((message,)).ok()?);
+    explained.set_cause(py, Some(error.clone_ref(py)));
+    Some(explained)
 }
 
 fn look_up(py: Python<'_>, module: &str, attribute: &str) -> PyResult<Py<PyAny>> {

@@ -82,9 +82,14 @@ pub fn is_main_thread(py: Python<'_>) -> bool {
     {
         return is_main;
     }
-    let is_main = names::thread_ident(py).is_ok_and(|ident| ident == MAIN.load(Relaxed));
+    let is_main = names::thread_ident(py).is_ok_and(self::is_main);
     IS_MAIN.set(Some((epoch(), is_main)));
     is_main
+}
+
+/// Whether that is the main thread's identifier.
+pub fn is_main(thread: u64) -> bool {
+    thread == MAIN.load(Relaxed)
 }
 
 /// The identifier of the main thread, found without importing `threading`, which takes long.
@@ -165,7 +170,7 @@ pub fn stays_for_ever(thread: u64) -> bool {
     has_left() && lock(&STAYING).contains(&thread)
 }
 
-fn stay_for_ever() -> ! {
+pub fn stay_for_ever() -> ! {
     #[cfg(unix)]
     lock(&STAYING).push(own_ident());
     loop {

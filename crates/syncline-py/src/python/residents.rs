@@ -31,6 +31,10 @@ pub trait Resident: Send + Sync {
     fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
     /// The identifier of the thread that does nothing but run the loop, if there is one (a runner's).
     fn own_thread(&self) -> Option<u64>;
+    /// That of the thread which runs it at the moment.
+    fn running_thread(&self) -> Option<u64> {
+        self.own_thread()
+    }
     fn shown(&self) -> Shown;
     /// The calls of `submit` that have not ended: of each one the task, while it is suspended.
     fn submitted<'py>(&self, py: Python<'py>) -> Vec<Option<Bound<'py, PyAny>>> {

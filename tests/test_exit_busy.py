@@ -1,0 +1,64 @@
+"""Code that never ends keeps a loop busy as the program ends: its thread is left behind; the process ends as any."""
+
+from __future__ import annotations
+
+import pytest
+
+from child import run_script
+
+pytestmark = pytest.mark.timeout(60)
+
+SCRIPT = """
+import asyncio
+import sys
+import threading
+
+import syncline
+
+begun = threading.Event()
+
+def spin():
+    begun.set()
+    while True:
+        pass
+
+async def first_step():
+    spin()
+
+async def cleanup():
+    begun.set()
+    try:
+        await asyncio.sleep(60)
+    finally:
+        spin()
+
+async def callback():
+    asyncio.get_running_loop().call_soon(spin)
+    await asyncio.sleep(60)
+
+async def nested():
+    bridge.run_sync(first_step)
+
+async def errand():
+    await syncline.to_caller(spin)
+
+bridge = syncline.Bridge(cleanup_timeout=0.2, scope={scope!r}, backend={backend!r})
+threading.Thread(target=bridge.run_sync, args=({what},), daemon=True).start()
+begun.wait()
+print("end")
+"""
+
+
+@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+@pytest.mark.parametrize("what", ["first_step", "cleanup", "callback", "nested", "errand"])
+def test_a_thread_that_is_left_behind_does_not_break_the_exit(scope: str, what: str) -> None:
+    """Where the interpreter kills threads, before Python 3.14, by unwinding them, that aborted. Interleaving: the
+    program ends once the code has begun that never does."""
+    end = run_script(SCRIPT.format(scope=scope, backend="asyncio", what=what), limit=30)
+    assert (end.status, end.lines) == (0, ["end"]), end.err
+
+
+@pytest.mark.parametrize("what", ["first_step", "nested", "errand"])
+def test_nor_does_one_of_trio(what: str) -> None:
+    end = run_script(SCRIPT.format(scope="process", backend="trio", what=what), limit=30)
+    assert (end.status, end.lines) == (0, ["end"]), end.err
