@@ -40,16 +40,22 @@ import trio
 
 bridge = syncline.Bridge(backend="trio", cleanup_timeout=60.0)
 number, strikes_at = 0, 0
-tell = trio.lowlevel.TrioToken.run_sync_soon
 
-def struck(*args, **options):
-    # Interleaving: the signal comes as the main thread has told trio something for the n-th time.
-    global number
-    told = tell(*args, **options)
-    number += 1
-    if number == strikes_at:
-        signal.raise_signal(signal.SIGUSR1)
-    return told
+class Striking:
+    def __init__(self, socket):
+        self.socket = socket
+
+    def __getattr__(self, name):
+        return getattr(self.socket, name)
+
+    def send(self, data):
+        # Interleaving: the signal comes as trio has been told something for the n-th time.
+        global number
+        sent = self.socket.send(data)
+        number += 1
+        if number == strikes_at:
+            signal.raise_signal(signal.SIGUSR1)
+        return sent
 
 async def items():
     with noted():
@@ -85,8 +91,11 @@ class Kinds:
         with bridge.enter(manager()):
             pass
 
-bridge.run_sync(trio.lowlevel.checkpoint)
-trio.lowlevel.TrioToken.run_sync_soon = struck
+async def strike():
+    wakeup = trio.lowlevel.current_trio_token()._reentry_queue.wakeup
+    wakeup.write_sock = Striking(wakeup.write_sock)
+
+bridge.run_sync(strike)
 faults, ended = [], False
 while not ended:
     strikes_at += 1
