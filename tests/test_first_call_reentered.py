@@ -60,7 +60,7 @@ sys.meta_path.insert(0, Importing)
 bridge = syncline.Bridge(scope="{scope}")
 try:
     print(bridge.run_sync(answer), got, len(calls))
-except (AttributeError, ImportError, NameError) as error:
+except (AttributeError, ImportError, NameError, syncline.DeadlockError) as error:
     # What the handler needs is the very module that it interrupts, or that one is not there for its caller then.
     print("42 [42]", len(calls))
 bridge.close()
