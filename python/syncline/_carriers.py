@@ -46,7 +46,8 @@ def _forget_carrier(gone: ref[Any]) -> None:
 
 def forget_thread() -> None:
     """The calling thread ends, and another one may get its number. What is parked here stays so."""
-    for carrier in [carrier for carrier, thread in _carriers.items() if thread == get_ident()]:
+    # A copy: other threads may add theirs meanwhile.
+    for carrier in [carrier for carrier, thread in list(_carriers.items()) if thread == get_ident()]:
         _carriers.pop(carrier, None)
 
 
