@@ -29,6 +29,7 @@ use crate::python::spans::Span;
 use crate::python::surroundings::ANYIO;
 use crate::python::{recording, tracing};
 use crate::runner::arrival::Arrival;
+use crate::runner::attached::thread_of;
 use crate::task::start::{RunIn, start_call};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -294,10 +295,10 @@ struct SendersCall<'a> {
 impl SendersCall<'_> {
     fn make_known(&mut self, py: Python<'_>) {
         let may_move = self.inbox.runner().is_none() && !self.inbox.is_in_trio();
-        let event_loop = self.inbox.event_loop(py).filter(|_| may_move);
-        let movable = event_loop.map(|event_loop| Movable(event_loop.unbind()));
-        let found = movable.as_ref().and_then(|movable| signals::through(py, || movable.thread(py))?);
-        let thread = found.unwrap_or(self.inbox.thread_id);
+        let event_loop = self.inbox.event_loop(py);
+        // Without Python code: the exit may come meanwhile.
+        let thread = event_loop.as_ref().and_then(thread_of).unwrap_or(self.inbox.thread_id);
+        let movable = event_loop.filter(|_| may_move).map(|event_loop| Movable(event_loop.unbind()));
         if self.examined.as_ref().is_none_or(|known| !known.is_for(thread)) {
             let subject: Arc<Call> = Arc::clone(self.call);
             self.examined = LongWait::begin(py, thread, movable, self.begun, subject).ok();
