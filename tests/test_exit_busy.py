@@ -62,3 +62,57 @@ def test_a_thread_that_is_left_behind_does_not_break_the_exit(scope: str, what: 
 def test_nor_does_one_of_trio(what: str) -> None:
     end = run_script(SCRIPT.format(scope="process", backend="trio", what=what), limit=30)
     assert (end.status, end.lines) == (0, ["end"]), end.err
+
+
+LOOKED_AT = """
+import asyncio
+import threading
+import time
+
+import syncline
+import syncline._diagnosis
+
+begun, looks = threading.Event(), threading.Event()
+
+def look():
+    # Interleaving: the program ends while a thread that waits is in here, which the exit has to wait for.
+    if threading.current_thread().name == "waits":
+        looks.set()
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            pass
+
+class Loop(asyncio.SelectorEventLoop):
+    def is_running(self):
+        look()
+        return super().is_running()
+
+def thread_of_loop(loop):
+    look()
+
+syncline._diagnosis.thread_of_loop = thread_of_loop
+loop = {loop}
+threading.Thread(target=loop.run_forever, daemon=True).start()
+bridge = syncline.Bridge(loop=loop)
+
+async def never():
+    begun.set()
+    await asyncio.sleep(60)
+
+threading.Thread(target=bridge.run_sync, args=(never,), daemon=True, name="waits").start()
+begun.wait()
+looks.wait()
+print("end")
+"""
+
+
+@pytest.mark.parametrize(
+    "loop", ["Loop()", "__import__('uvloop').new_event_loop()"], ids=["asyncio", "uvloop"]
+)
+def test_a_look_of_a_thread_that_waits_is_waited_for(loop: str) -> None:
+    """By what Python code it asks whether a loop of somebody else's runs, and, of uvloop's, in which thread. Before
+    Python 3.14 that crashed."""
+    if "uvloop" in loop:
+        pytest.importorskip("uvloop")
+    end = run_script(LOOKED_AT.format(loop=loop), limit=30)
+    assert (end.status, end.lines) == (0, ["end"]), end.err

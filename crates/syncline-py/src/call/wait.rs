@@ -370,7 +370,11 @@ impl Wait {
                 }
                 return self.end_with(py, outcome, awaited);
             }
-            let fate = awaited.fate(py);
+            let fate = {
+                // It may run Python code, as what follows: see there.
+                let _inside = process::step_inside();
+                awaited.fate(py)
+            };
             if fate == Fate::Gone {
                 if let Some(error) = raised {
                     let _ = self.on_signal(py, error);

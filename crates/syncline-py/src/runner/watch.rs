@@ -103,6 +103,8 @@ impl Watch {
 
     /// Makes the wait known to reports, before the thread sleeps for long.
     pub fn make_known(&mut self, py: Python<'_>, runner: &Arc<Runner>, call: &Arc<Call>, is_nested: bool) {
+        // It may run Python code, for which the exit has to wait.
+        let _inside = process::step_inside();
         runner.find_thread(py);
         let loop_thread = runner.thread_id();
         // The thread of a loop that somebody else runs may be known only when it has begun to run.
