@@ -37,7 +37,7 @@ def use():
     assert bridge.run_sync(syncline.to_thread, os.getpid) == os.getpid()
     assert bridge.run_sync(asyncio.to_thread, int) == 0
 
-def status_of_child(fork):
+def status_of_child(fork, use=use):
     child = fork()
     if child == 0:
         status = 1
@@ -183,17 +183,7 @@ def use_once_more():
     raise AssertionError("it is a deadlock")
 
 use()
-child = {fork}()
-if child == 0:
-    status = 1
-    try:
-        use_once_more()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+print(status_of_child({fork}, use_once_more), flush=True)
 bridge.close()
 """,
         limit=50,
@@ -224,17 +214,7 @@ async def blocks():
     assert came.wait(15)
 
 watched.run_sync(asyncio.sleep, 0)
-child = {fork}()
-if child == 0:
-    status = 1
-    try:
-        watched.run_sync(blocks)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+print(status_of_child({fork}, lambda: watched.run_sync(blocks)), flush=True)
 watched.close()
 """
     )

@@ -17,6 +17,10 @@ _ADVICE = {
         'share one bridge of scope "process"'
     ),
 }
+_ASYNCIOS = (
+    "this is asyncio's, and the call runs with trio; use trio's means, or a bridge without backend=\"trio\""
+)
+_TRIOS = "this is trio's, and the call runs with asyncio; use asyncio's means, or Bridge(backend=\"trio\")"
 _ADVICE_FOR_OTHERS = "make it, and use it, in calls of one and the same bridge"
 
 
@@ -27,7 +31,7 @@ def explain_loop_mixup(
 
     `owners` has words for each loop of ours, and its scope, by the loop's id.
     """
-    if any(note.startswith((_BEGINNING, "this is ")) for note in getattr(error, "__notes__", ())):
+    if any(note.startswith((_BEGINNING, _ASYNCIOS, _TRIOS)) for note in getattr(error, "__notes__", ())):
         return None
     if (other := _of_another_library(error)) is not None:
         return other
@@ -53,11 +57,9 @@ def _of_another_library(error: BaseException) -> str | None:
         and not runs_asyncio
         and trio_here() is not None
     ):
-        return "this is asyncio's, and the call runs with trio; use trio's means, or a bridge without backend=\"trio\""
+        return _ASYNCIOS
     if by == "trio" and said == ("must be called from async context",) and runs_asyncio:
-        return (
-            "this is trio's, and the call runs with asyncio; use asyncio's means, or Bridge(backend=\"trio\")"
-        )
+        return _TRIOS
     return None
 
 

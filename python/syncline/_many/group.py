@@ -326,9 +326,8 @@ class StandingLoop:
     def __enter__(self) -> None:
         end = self._group._loop_end
         if end is not None and end.is_of_others:
-            with suppress(
-                RuntimeError
-            ):  # at the exit no thread starts any more, which the wait finds as well
+            # At the exit no thread starts any more, which the wait finds as well.
+            with suppress(RuntimeError):
                 watch(self)
 
     def __exit__(self, *_: object) -> None:

@@ -2,24 +2,14 @@
 
 use crate::call::outcome::HAS_TRIO;
 use crate::python::errors;
+use crate::python::given::Given;
 use crate::python::signals;
 use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What an option was given that is to be a word: whatever it is, so that the message can name the option.
-pub enum Word<'py> {
-    Default(&'static str),
-    Given(Bound<'py, PyAny>),
-}
-
-impl<'py> FromPyObject<'_, 'py> for Word<'py> {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self::Given(object.to_owned()))
-    }
-}
+/// What an option was given that is to be a word.
+pub type Word<'py> = Given<'py, &'static str>;
 
 impl Word<'_> {
     /// The word; None if it is none.

@@ -292,7 +292,9 @@ impl Call {
             _ => self.observed().into_iter().for_each(|observed| observed.end(py, outcome.as_result())),
         }
         drop(take(&self.task));
-        self.look_at_error(py, has_run.then_some(&outcome));
+        if has_run && let Outcome::Raised(error) = &outcome {
+            self.look_at_error(py, error);
+        }
         match &self.taker {
             Taker::Future(future) => {
                 let outcome = self.explained(py, outcome);
@@ -329,8 +331,7 @@ impl Call {
         }
     }
 
-    fn look_at_error(&self, py: Python<'_>, outcome: Option<&Outcome>) {
-        let Some(Outcome::Raised(error)) = outcome else { return };
+    fn look_at_error(&self, py: Python<'_>, error: &PyErr) {
         if error.is_instance_of::<PyRuntimeError>(py) {
             explain_loop_mixup(errors::object(py, error).as_any(), None);
         }

@@ -19,6 +19,7 @@ use super::errands::Errands;
 use super::outcome::{Outcome, as_cancelled_here, cancelled_here, is_cancelled, is_ordinary, whatever_became};
 use super::state::TIMER_SLACK;
 use crate::python::errors;
+use crate::python::given::Given;
 use crate::python::process;
 use crate::python::signals;
 use pyo3::exceptions::{PySystemExit, PyTimeoutError, PyTypeError, PyValueError};
@@ -47,19 +48,8 @@ impl Patience {
 /// Some thirty years. A longer time counts as for ever, so that adding it to the clock's can't overflow.
 pub const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
-/// What was given as a number of seconds: whatever it is, so that the message can say of what.
-pub enum Seconds<'py> {
-    Default(f64),
-    Given(Bound<'py, PyAny>),
-}
-
-impl<'py> FromPyObject<'_, 'py> for Seconds<'py> {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self::Given(object.to_owned()))
-    }
-}
+/// What was given as a number of seconds.
+pub type Seconds<'py> = Given<'py, f64>;
 
 impl Seconds<'_> {
     pub fn number(&self, name: &str) -> PyResult<f64> {

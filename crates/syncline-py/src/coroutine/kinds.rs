@@ -49,11 +49,7 @@ pub fn flags_of(function: &Bound<'_, PyAny>) -> u32 {
     // Bound methods pass attribute access on to their function.
     match signals::unbroken(py, || function.getattr(intern!(py, "__code__"))) {
         Ok(code) => code.getattr(intern!(py, "co_flags")).and_then(|flags| flags.extract()).unwrap_or(0),
-        Err(_) => {
-            let is_partial = names::partial(py).and_then(|partial| function.is_instance(partial)).unwrap_or(false);
-            let inner = if is_partial { function.getattr(intern!(py, "func")).ok() } else { None };
-            inner.map_or(0, |inner| flags_of(&inner))
-        }
+        Err(_) => names::inside_partial(function).map_or(0, |inner| flags_of(&inner)),
     }
 }
 

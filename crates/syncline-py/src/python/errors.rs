@@ -256,9 +256,7 @@ pub fn name_of(function: &Bound<'_, PyAny>) -> String {
     if let Ok(name) = function.getattr(intern!(py, "__name__")).and_then(|name| name.extract::<String>()) {
         return name;
     }
-    let is_partial = names::partial(py).and_then(|partial| function.is_instance(partial)).unwrap_or(false);
-    let inner = if is_partial { function.getattr(intern!(py, "func")).ok() } else { None };
-    inner.map_or_else(|| type_name(function), |inner| name_of(&inner))
+    names::inside_partial(function).map_or_else(|| type_name(function), |inner| name_of(&inner))
 }
 
 /// What to do with an async context manager.

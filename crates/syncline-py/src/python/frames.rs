@@ -61,9 +61,8 @@ fn forget(_py: Python<'_>) {
 /// The innermost frame of each thread, by its identifier.
 #[pyfunction]
 pub fn current_frames(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let sys = py.import("sys")?;
     if !process::is_unheard_child() {
-        return Ok(sys.call_method0(intern!(py, "_current_frames"))?.cast_into()?);
+        return Ok(py.import("sys")?.call_method0(intern!(py, "_current_frames"))?.cast_into()?);
     }
     let frames = PyDict::new(py);
     let threads: Vec<_> = lock(SERVING.get(|_| Vec::new())).iter().map(|each| (each.0, each.1)).collect();
@@ -75,7 +74,7 @@ pub fn current_frames(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             frames.set_item(ident, frame)?;
         }
     }
-    if let Ok(frame) = sys.call_method0(intern!(py, "_getframe")) {
+    if let Ok(frame) = names::getframe(py)?.call0() {
         frames.set_item(names::thread_ident(py)?, frame)?;
     }
     Ok(frames)

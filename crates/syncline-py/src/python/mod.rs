@@ -11,6 +11,7 @@ pub mod condition;
 pub mod context;
 pub mod errors;
 pub mod frames;
+pub mod given;
 pub mod leaky;
 pub mod leaving;
 pub mod left_behind;

@@ -1,11 +1,10 @@
 //! Python objects that the extension looks up, each once and at its first use, not at `import syncline`.
 
-use crate::python::once::Once;
+use crate::python::once::{Once, intern};
+use crate::python::version;
 use pyo3::exceptions::{PyAttributeError, PyImportError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-use std::os::raw::c_ulong;
 
 macro_rules! lazy {
     ($($(#[$doc:meta])* $name:ident = $module:literal . $attribute:literal;)*) => {$(
@@ -170,9 +169,7 @@ lazy! {
 
 /// Whether tasks can start eagerly (Python 3.12 and later).
 pub fn has_eager_tasks(_py: Python<'_>) -> bool {
-    const PYTHON_3_12: c_ulong = 0x030C_0000;
-    // SAFETY: a constant of the interpreter's, which is never written.
-    unsafe { ffi::Py_Version >= PYTHON_3_12 }
+    version::minor() >= 12
 }
 
 /// The identifier of this thread, as `threading` gives it.
@@ -184,6 +181,13 @@ pub fn thread_ident(py: Python<'_>) -> PyResult<u64> {
 pub fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let running = get_running_loop(py)?.call0()?;
     Ok((!running.is_none()).then_some(running))
+}
+
+/// The function inside of a `functools.partial`; `None` for anything else.
+pub fn inside_partial<'py>(function: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let py = function.py();
+    let is_partial = partial(py).and_then(|partial| function.is_instance(partial)).unwrap_or(false);
+    if is_partial { function.getattr(intern!(py, "func")).ok() } else { None }
 }
 
 /// `cls[item]`, as annotations need it: an alias that makes instances of the same class.

@@ -82,12 +82,11 @@ pub fn is_over(py: Python<'_>) -> PyResult<bool> {
     if CLEARED.get() == state_number() {
         return Ok(true);
     }
-    let threading = py.import("threading")?;
-    let known = threading.getattr("_active")?.call_method1("get", (names::thread_ident(py)?,))?;
+    let (threading, known) = in_threading(py)?;
     if !known.is_none() && !known.is_instance(&threading.getattr("_DummyThread")?)? {
         return Ok(false);
     }
-    let Ok(mut frame) = py.import("sys")?.call_method0("_getframe") else { return Ok(false) };
+    let Ok(mut frame) = names::getframe(py)?.call0() else { return Ok(false) };
     loop {
         let back = frame.getattr("f_back")?;
         if back.is_none() {
@@ -107,17 +106,21 @@ pub fn is_ending() -> bool {
 /// `current_thread()`, as logging does, `threading` has listed a dummy thread for it, a ghost that nothing would
 /// remove. This removes it.
 fn forget_ghost(py: Python<'_>) -> PyResult<()> {
-    let threading = py.import("threading")?;
-    let active = threading.getattr("_active")?;
-    let ident = names::thread_ident(py)?;
-    let known = active.call_method1("get", (ident,))?;
+    let (threading, known) = in_threading(py)?;
     if !known.is_instance(&threading.getattr("_DummyThread")?)? {
         return Ok(());
     }
     // Newer versions of Python keep an object in a thread-local that removes the dummy when it is freed. It would be
     // freed too late, with the last of the thread's locals.
     let _ = threading.getattr("_thread_local_info").and_then(|info| info.delattr("_track_dummy_thread_ref"));
-    active.call_method1("pop", (ident, py.None())).map(drop)
+    threading.getattr("_active")?.call_method1("pop", (names::thread_ident(py)?, py.None())).map(drop)
+}
+
+/// `threading`, and what that knows of this thread: `None` or a dummy, where it has not begun it or has seen its end.
+fn in_threading(py: Python<'_>) -> PyResult<(Bound<'_, PyModule>, Bound<'_, PyAny>)> {
+    let threading = py.import("threading")?;
+    let known = threading.getattr("_active")?.call_method1("get", (names::thread_ident(py)?,))?;
+    Ok((threading, known))
 }
 
 fn of_this_thread(py: Python<'_>) -> Option<Bound<'_, PyDict>> {
