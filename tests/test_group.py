@@ -445,14 +445,20 @@ def test_a_closed_bridge_ends_the_group(make_bridge: Callable[..., syncline.Brid
 def test_a_forked_child_is_told_whose_the_group_is() -> None:
     """It is the parent's; the child's own groups work."""
     end = run_script("""
-import os, syncline, anyio
+import os, threading, syncline
 
 async def call():
-    await anyio.sleep(0.05)
     return 1
 
+def work():
+    begun.set()
+    released.wait()
+    return 1
+
+begun, released = threading.Event(), threading.Event()
 with syncline.group() as group:
-    task = group.start(call)
+    task = group.start(syncline.to_thread, work)
+    begun.wait()  # the loop's thread imports nothing any more, which would stay locked in the child
     process = os.fork()
     if not process:
         for attempt in (lambda: group.start(call), task.result, group.cancel):
@@ -466,6 +472,7 @@ with syncline.group() as group:
             assert own.start(call).result() == 1
         os._exit(0)
     assert os.waitpid(process, 0)[1] == 0
+    released.set()
 assert task.result() == 1
 """)
     assert end.status == 0, end.err

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import _core
 from ._many.methods import ManyCalls
+from ._raised import hide_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,9 +216,11 @@ class Bridge(ManyCalls, _core.Bridge):
         The loop is the one that a call from here gets: started now, if it does not run yet. A forked child does none of
         its parent's. Raises TypeError for what can't be referred to weakly, or would be kept alive by `afn`.
         """
-        if (mistake := _finalizing.mistake(owner, afn, args, kwargs)) is not None:
-            raise TypeError(mistake)
-        made: Finalizer[R] = _finalizing.finalize(self, self._drives_here(), owner, afn, args, kwargs)
+        try:
+            made: Finalizer[R] = _finalizing.finalize(self, self._drives_here(), owner, afn, args, kwargs)
+        except BaseException as error:
+            hide_ours(error)
+            raise
         return made
 
     # What is narrower comes first: class methods; an async generator is an async iterator, a coroutine an awaitable.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._bridge import Bridge
 from ._core import in_event_loop
 from ._dual import DualContextManager, DualCoroutine, DualIterator
+from ._raised import hide_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ def configure(**options: Unpack[BridgeOptions]) -> None:
     `Bridge` raises for bad options; then nothing has changed. May be called from any thread.
     """
     all_options: Any = {**_default._options, **options}
-    _default._configure(Bridge(**all_options))
+    try:
+        _default._configure(Bridge(**all_options))
+    except BaseException as error:
+        hide_ours(error)
+        raise
     _default._options = all_options
 
 
@@ -58,9 +63,11 @@ def finalize(
     """
     from . import _finalizing
 
-    if (mistake := _finalizing.mistake(owner, afn, args, kwargs)) is not None:
-        raise TypeError(mistake)
-    made: Finalizer[R] = _finalizing.finalize(_default, in_event_loop(), owner, afn, args, kwargs)
+    try:
+        made: Finalizer[R] = _finalizing.finalize(_default, in_event_loop(), owner, afn, args, kwargs)
+    except BaseException as error:
+        hide_ours(error)
+        raise
     return made
 
 

@@ -201,11 +201,13 @@ def finalize(
     kwargs: dict[str, Any],
 ) -> Finalizer[R]:
     """As `Bridge.finalize`; if `is_at_home`, for the running loop."""
+    if (mistake := _mistake(owner, afn, args, kwargs)) is not None:
+        raise TypeError(mistake)
     home = _home_here() if is_at_home else bridge.run_sync(_home_there)
     return Finalizer(bridge, home, owner, afn, args, kwargs)
 
 
-def mistake(owner: object, afn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+def _mistake(owner: object, afn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     if closed_if_coroutine(afn):
         return f"finalize() got a coroutine; give it the function: finalize(owner, {afn.__name__}, ...)"
     if not callable(afn):

@@ -114,7 +114,8 @@ class GatherTaskGroup:
 
         Raises TypeError for a coroutine, and RuntimeError outside of the `async with` block.
         """
-        check_function("start_soon", func)
+        if (mistake := no_function("start_soon", func)) is not None:
+            raise TypeError(mistake)
         name = name_of(func) if name is None else name
         key: GatherKey[R] = self._make_key(str(name))
         self._results[key] = None  # before the task is there: it may be done when start_soon returns
@@ -235,13 +236,11 @@ async def gather(*calls: Callable[[], Awaitable[R]], unwrap: bool = False) -> li
 
     Takes functions, not coroutines: `gather(first, lambda: second(1))`. Errors as those of `create_gather_task_group`.
     """
-    try:
-        for call in calls:
-            check_function("gather", call)
-    except TypeError:
-        for call in calls:
-            closed_if_coroutine(call)
-        raise
+    for call in calls:
+        if (mistake := no_function("gather", call)) is not None:
+            for each in calls:
+                closed_if_coroutine(each)
+            raise TypeError(mistake)
     group = GatherTaskGroup(_anyio("gather").create_task_group(), unwrap=unwrap)
     async with group:
         keys = [group.start_soon(call) for call in calls]
@@ -269,16 +268,17 @@ def _anyio(who: str) -> ModuleType:
     return anyio
 
 
-def check_function(who: str, func: Any) -> None:
+def no_function(who: str, func: Any) -> str | None:
+    """What to say of what was given for a function and is none; None where it is one."""
     if callable(func):
-        return
+        return None
     name = name_of(func)
     if closed_if_coroutine(func) or hasattr(func, "__await__"):
-        raise TypeError(
+        return (
             f"{who}() takes async functions, and got what a call of {name!r} returned; give it the function: "
             f"{who}({name}, ...)" + (" or lambda: ..." if who == "gather" else "")
         )
-    raise TypeError(f"{who}() takes async functions, not {type(func).__name__}")
+    return f"{who}() takes async functions, not {type(func).__name__}"
 
 
 def _only_error(group: BaseExceptionGroup[Any]) -> BaseException | None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
     from contextvars import Context
-    from types import TracebackType
     from typing import Protocol
 
     class Resource(Protocol):
@@ -183,7 +182,7 @@ class Keeper:
             if self._ended.is_set():
                 return  # who has made it knows
             if self._askers:
-                self._error = _raised.with_traceback(error, _of_users(_raised.traceback_of(error)))
+                self._error = _raised.with_traceback(error, _raised.of_users(_raised.traceback_of(error)))
             elif not _is_cancellation(error):
                 what = "failed" if self._settled.is_set() else "could not be opened"
                 logging.getLogger("syncline").error(
@@ -261,13 +260,6 @@ class Keeper:
             cancelled.__cause__ = error
             return cancelled
         return error
-
-
-def _of_users(traceback: TracebackType | None) -> TracebackType | None:
-    """A traceback without our frames at its beginning."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename in (__file__, contextlib.__file__):
-        traceback = traceback.tb_next
-    return traceback
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     E = TypeVar("E", bound=BaseException)
 
 _slots: Any = vars(BaseException)
+_PACKAGE = f"{__package__}."
 
 
 def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
@@ -37,6 +38,25 @@ def with_traceback(error: E, traceback: TracebackType | None) -> E:
     """`error.with_traceback(traceback)`."""
     BaseException.with_traceback(error, traceback)
     return error
+
+
+def hide_ours(error: BaseException) -> None:
+    """To be called where it was caught, by the function that its traceback is to show: of the frames below, those of
+    this package that come before any of the user's are no longer shown."""
+    caught = traceback_of(error)
+    if caught is not None:
+        caught.tb_next = of_users(caught.tb_next)
+
+
+def of_users(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this package, and of `contextlib`, at its beginning."""
+    while traceback is not None and _is_ours(traceback.tb_frame.f_globals.get("__name__")):
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _is_ours(module: object) -> bool:
+    return type(module) is str and (module.startswith(_PACKAGE) or module == "contextlib")
 
 
 def context_of(error: BaseException) -> BaseException | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ._raised import hide_ours
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,4 +63,8 @@ def dump_on(signum: int, /, file: str | PathLike[str] | Any = None) -> Callable[
     """
     from . import _dumping
 
-    return _dumping.dump_on(signum, file)
+    try:
+        return _dumping.dump_on(signum, file)
+    except BaseException as error:
+        hide_ours(error)
+        raise

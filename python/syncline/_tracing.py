@@ -7,6 +7,7 @@ import sys
 import time
 
 from . import _core
+from ._raised import hide_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,11 @@ class Trace:
                 self._lost = lost
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException as error:
+            hide_ours(error)
+            raise
         return self
 
     def __exit__(
@@ -99,4 +104,8 @@ def trace(path: str | os.PathLike[str], /) -> Trace:
     program was killed. A forked child goes on without; it may record a trace of its own, into another file. One trace
     can be recorded in a process at a time.
     """
-    return Trace(path)
+    try:
+        return Trace(path)
+    except BaseException as error:
+        hide_ours(error)
+        raise

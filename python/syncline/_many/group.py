@@ -28,7 +28,7 @@ from weakref import ref
 from .._core import Bridge, RunnerClosedError, epoch, is_of_handler
 from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
-from .._groups import check_function
+from .._groups import no_function
 from .._kinds import name_of
 from .._raised import is_a
 from .._standing import LONGEST_STAND, watch
@@ -141,7 +141,8 @@ class Group(DualContextManager["Group"]):
         Raises TypeError for what is no function, RuntimeError outside of the block, and with `wait_started` what `fn`
         raises before it has started.
         """
-        check_function("start", fn)
+        if (mistake := no_function("start", fn)) is not None:
+            raise TypeError(mistake)
         if not self._is_open:
             raise RuntimeError(
                 "start() works inside of the group's block: with syncline.group() as group: ..."

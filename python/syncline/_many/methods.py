@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .._raised import hide_ours
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
@@ -173,15 +175,16 @@ class ManyCalls:
                 chunk,
                 worker_retries,
             )
-        except (TypeError, ValueError) as mistake:
-            raise mistake.with_traceback(None) from None
-        bridge: Bridge = self  # type: ignore[assignment]
-        if executor is not None:
+            bridge: Bridge = self  # type: ignore[assignment]
+            if executor is None:
+                return mapped(bridge, options)
             from .executors import sent_out
 
             sent: MapIterator[Any] = sent_out(bridge, options)
             return sent
-        return mapped(bridge, options)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     @overload
     def amap(
@@ -294,16 +297,17 @@ class ManyCalls:
                 chunk,
                 worker_retries,
             )
-        except (TypeError, ValueError) as mistake:
-            raise mistake.with_traceback(None) from None
-        bridge: Any = self
-        # The default bridge has no home.
-        home = bridge if bridge._found_by is None else None
-        if executor is not None:
+            bridge: Any = self
+            # The default bridge has no home.
+            home = bridge if bridge._found_by is None else None
+            if executor is None:
+                return amapped(options, None if home is None else home.run_async)
             from .executors import sent_out_by_async_code
 
             return sent_out_by_async_code(options, home)
-        return amapped(options, None if home is None else home.run_async)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def group(self, *, timeout: float | None = None) -> Group:
         """Makes a group of calls that end together, for `with`:
@@ -326,7 +330,8 @@ class ManyCalls:
         try:
             if timeout is not None:
                 check_seconds("timeout of group() is the seconds that its block may take", timeout)
-        except (TypeError, ValueError) as mistake:
-            raise mistake.with_traceback(None) from None
+        except BaseException as error:
+            hide_ours(error)
+            raise
         bridge: Bridge = self  # type: ignore[assignment]
         return Group(bridge, timeout)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from .._dual import DualIterator, run_by
+from .._raised import hide_ours
 from .engine import Engine
 from .progress import Display, MapProgress, display
 from .source import Feed, async_source, total
@@ -62,7 +63,8 @@ class MapIterator(Iterator[R]):
             pass
         try:
             self._fetch()
-        except BaseException:
+        except BaseException as error:
+            hide_ours(error)
             self.close()
             raise
         return self._next()
@@ -115,13 +117,16 @@ async def _results(options: Options, engine: Engine, feed: Feed | None) -> Async
     batches = engine.batches()
     try:
         while True:
-            engine.use_up()
-            if feed is not None:
-                feed.feed()
             try:
+                engine.use_up()
+                if feed is not None:
+                    feed.feed()
                 batch = await anext(batches)
             except StopAsyncIteration:
                 return
+            except BaseException as error:
+                hide_ours(error)
+                raise
             if shown is not None:
                 shown.show()
             for result in batch:
