@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -420,3 +421,31 @@ def test_workers_that_wait_for_their_sender_cost_next_to_nothing() -> None:
         """
     )
     assert finished.lines == ["next to nothing"], finished
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's count of a thread's sleeps is Linux's")
+def test_a_thread_whose_calls_take_long_sleeps_once_for_each() -> None:
+    """Not a second time after five milliseconds, in which most calls end. The least of 30 calls counts, as the
+    interpreter's lock makes a thread sleep, too."""
+    finished = run_script(
+        """
+        import asyncio, threading, syncline
+
+        def sleeps():
+            with open("/proc/thread-self/status") as file:
+                return next(int(line.split()[1]) for line in file if line.startswith("voluntary"))
+
+        def calls():
+            for _ in range(30):
+                before = sleeps()
+                syncline.run_sync(asyncio.sleep, 0.02)
+                counts.append(sleeps() - before)
+
+        counts = []
+        thread = threading.Thread(target=calls)
+        thread.start()
+        thread.join()
+        print(min(counts))
+        """
+    )
+    assert finished.lines == ["1"], finished

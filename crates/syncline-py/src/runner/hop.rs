@@ -163,18 +163,33 @@ fn first_sleep(
     let is_patient = patience.timeout.is_none() && !process::is_main_thread(py) && !is_stepping();
     let (sent, detached_until) = process::sleep(py, || {
         runner.caller_cpu.store(current_cpu(), Relaxed);
+        // Waits resemble each other. After a long one this one sleeps through both ticks, and is told at once.
+        let expected_long = (is_patient && runner.waits_are_long.load(Relaxed)).then(Instant::now);
+        if expected_long.is_some() {
+            call.note_long_wait();
+        }
         if let Err(refused) = send() {
             return (Err(refused), Instant::now());
         }
         let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
         runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
-        if !call.slot.is_stirred() {
-            call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
-        }
-        if is_patient && !call.slot.is_stirred() {
-            call.note_long_wait();
+        if let Some(began) = expected_long {
             if !call.slot.is_filled() {
-                call.slot.wait(Some(SECOND_TICK));
+                call.slot.wait(Some(FIRST_TICK + SECOND_TICK));
+            }
+            if began.elapsed() < FIRST_TICK {
+                runner.waits_are_long.store(false, Relaxed);
+            }
+        } else {
+            if !call.slot.is_stirred() {
+                call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+            }
+            if is_patient && !call.slot.is_stirred() {
+                call.note_long_wait();
+                runner.waits_are_long.store(true, Relaxed);
+                if !call.slot.is_filled() {
+                    call.slot.wait(Some(SECOND_TICK));
+                }
             }
         }
         runner.callers.fetch_sub(1, Relaxed);

@@ -113,6 +113,8 @@ pub struct Runner {
     pub outbox: Arc<Outbox>,
     pub node: Arc<Node>,
     pub caller_spin: Spin,
+    /// Whether the last wait that could be a long one was.
+    pub waits_are_long: AtomicBool,
     pub loop_spin: Spin,
     pub caller_cpu: AtomicU32,
     /// How many callers are in their first sleep: one that is alone there may spin longer.
@@ -207,6 +209,7 @@ impl Runner {
             outbox: Arc::new(Outbox::new(feeder == Some(Feeder::Selector))),
             node: Arc::clone(node),
             caller_spin: Spin::new(cores),
+            waits_are_long: AtomicBool::new(false),
             loop_spin: Spin::new(cores),
             caller_cpu: AtomicU32::new(UNKNOWN_CPU),
             callers: AtomicU32::new(0),
