@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_the_graph_has_what_we_know_of() -> None:
         ("compat/flytekit.py", "__init__.py"),
         ("compat/prefect.py", "_groups.py"),
     } <= edges
+
+
+def test_the_table_of_the_package_names_each_file() -> None:
+    """docs/internals.md says where to begin."""
+    there = {path.stem for path in PACKAGE.glob("*.py")} | {
+        f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()
+    }
+    _, _, text = (ROOT / "docs" / "internals.md").read_text().partition("\n## The Python package\n")
+    rows = [line.split("|")[2] for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    named = [name for row in rows[1:] for name in re.findall(r"`(\w+/?)`", re.sub(r"\(.*?\)", "", row))]
+    assert sorted(named) == sorted(there)
 
 
 def package(root: Path, files: dict[str, str]) -> Path:
