@@ -251,14 +251,30 @@ def test_a_program_that_ends_ends_every_wait(host: Host) -> None:
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
-    assert future.done()
-    assert "RunnerClosedError" in told
-    assert len(told) == 2
+    assert told == ["RunnerClosedError"] * 2
+    with pytest.raises(syncline.RunnerClosedError):
+        future.result(10)
     with pytest.raises(syncline.RunnerClosedError, match="before the call ended"):
         bridge.run_sync(answer)
     with pytest.raises(syncline.RunnerClosedError):
         bridge.submit(answer)
     bridge.close()
+
+
+@pytest.mark.parametrize("host", ["asyncio", "uvloop"], indirect=True)
+def test_a_cancellation_by_the_program_itself_arrives_as_that(bridge: syncline.Bridge) -> None:
+    """The loop goes on, which is looked at first: its end would have cancelled as well."""
+
+    async def cancels_itself() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        bridge.run_sync(cancels_itself)
+    with pytest.raises(asyncio.CancelledError):
+        bridge.submit(cancels_itself).result(10)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(bridge.run_async(cancels_itself))
+    assert bridge.run_sync(answer) == 42
 
 
 @pytest.mark.parametrize("closes", [True, False], ids=["closed", "stopped"])

@@ -200,7 +200,7 @@ impl Submitted {
 fn settle(py: Python<'_>, future: &Py<PyAny>, heard: Heard) -> PyResult<()> {
     let outcome = match heard.result {
         Ok(value) => Outcome::Returned(value),
-        Err(error) if signals::are_handlers(py, &error) || errors::are_of_exit(py, &error) => return Err(error),
+        Err(error) if signals::are_handlers(py, &error) || errors::are_of_closing(py, &error) => return Err(error),
         Err(error) => Outcome::Raised(error),
     };
     signals::unbroken(py, || settle_future(future.bind(py), &outcome))

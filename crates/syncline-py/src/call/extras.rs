@@ -1,6 +1,6 @@
 //! What only some calls have.
 
-use super::home::Home;
+use super::home::{Home, LoopOfOthers};
 use super::observed::Observed;
 use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,13 +15,21 @@ pub struct Extras<C> {
     origin: OnceLock<Box<dyn Any + Send + Sync>>,
     /// Where it went, if it is not where it was sent.
     home: Mutex<Option<Home<C>>>,
+    /// The loop that runs it, if that is somebody else's.
+    host: OnceLock<Weak<dyn LoopOfOthers>>,
     /// There if a trace was recorded when it was made.
     observed: Option<Observed>,
 }
 
 impl<C> Default for Extras<C> {
     fn default() -> Self {
-        Self { waiter: OnceLock::new(), origin: OnceLock::new(), home: Mutex::new(None), observed: None }
+        Self {
+            waiter: OnceLock::new(),
+            origin: OnceLock::new(),
+            home: Mutex::new(None),
+            host: OnceLock::new(),
+            observed: None,
+        }
     }
 }
 
@@ -53,6 +61,14 @@ impl<C> Extras<C> {
 
     pub fn home(&self) -> Option<Home<C>> {
         lock(&self.home).clone()
+    }
+
+    pub fn set_host(&self, host: Weak<dyn LoopOfOthers>) {
+        let _ = self.host.set(host);
+    }
+
+    pub fn host(&self) -> Option<Arc<dyn LoopOfOthers>> {
+        self.host.get().and_then(Weak::upgrade)
     }
 
     pub fn of_observed(observed: Observed) -> Self {

@@ -1,5 +1,6 @@
 //! The runner that a call is for, as the call knows it.
 
+use pyo3::prelude::*;
 use std::sync::Arc;
 use syncline_core::closing::Closing;
 
@@ -15,4 +16,11 @@ impl<C> Clone for Home<C> {
     fn clone(&self) -> Self {
         Self { name: Arc::clone(&self.name), closing: Arc::clone(&self.closing) }
     }
+}
+
+/// A loop that somebody else runs.
+pub trait LoopOfOthers: Send + Sync {
+    fn runs(&self, py: Python<'_>) -> bool;
+    /// The error for a call that it has not ended.
+    fn gone(&self, py: Python<'_>) -> PyErr;
 }

@@ -5,6 +5,7 @@ pub mod caller;
 pub mod ends;
 pub mod errands;
 mod extras;
+mod handing;
 pub mod heard;
 pub mod home;
 pub mod observed;

@@ -62,6 +62,12 @@ pub fn is_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     names::cancelled_error(py).is_ok_and(|class| error.is_instance(py, class)) || is_trio_cancelled(py, error)
 }
 
+/// Whether an error is no news where nobody waits for it: a cancellation, or that with which a closing bridge, or the exit, ends
+/// calls. Whoever closes a bridge knows.
+pub fn is_no_news(py: Python<'_>, error: &PyErr) -> bool {
+    is_cancelled(py, error) || errors::are_of_closing(py, error)
+}
+
 /// Whether this is trio's `Cancelled`, or a group of nothing else, which is what a nursery raises.
 pub fn is_trio_cancelled(py: Python<'_>, error: &PyErr) -> bool {
     HAS_TRIO.load(Relaxed)

@@ -13,8 +13,8 @@ use super::errands::{Errand, Errands};
 use super::extras::Extras;
 use super::home::Home;
 use super::observed::Observed;
-use super::outcome::{Outcome, explain_loop_mixup, is_cancelled, settle_future};
-use super::taker::{self, Promised, Taker};
+use super::outcome::{Outcome, explain_loop_mixup, is_no_news};
+use super::taker::{self, Taker};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
@@ -152,7 +152,7 @@ impl Call {
         self.at_home(|home| Arc::clone(&home.name))
     }
 
-    fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         self.at_home(|home| home.closing.has_begun())
     }
 
@@ -295,20 +295,9 @@ impl Call {
         if has_run && let Outcome::Raised(error) = &outcome {
             self.look_at_error(py, error);
         }
-        match &self.taker {
-            Taker::Future(future) => {
-                let outcome = self.explained(py, outcome);
-                self.settle_future(py, future, outcome);
-                return;
-            }
-            Taker::Task(receiver) => {
-                if let Some(receiver) = take(receiver) {
-                    Arc::clone(&receiver).receive(py, self.explained(py, outcome));
-                    receiver.publish();
-                }
-                return;
-            }
-            Taker::Sleeper { .. } | Taker::SleeperOfOthers | Taker::Driver { .. } => {}
+        if !self.has_a_thread() {
+            self.hand_on(py, outcome);
+            return;
         }
         // By 1 there is nothing in the slot yet.
         let _ = self.slot.fill(outcome);
@@ -335,48 +324,10 @@ impl Call {
         if error.is_instance_of::<PyRuntimeError>(py) {
             explain_loop_mixup(errors::object(py, error).as_any(), None);
         }
-        if self.abandoned.load(Relaxed) && !is_cancelled(py, error) {
+        if self.abandoned.load(Relaxed) && !is_no_news(py, error) {
             signals::keep_or(py, error, |error| {
                 log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
             });
-        }
-    }
-
-    /// Settles the future of a submitted call. False if that was done before.
-    fn settle_future(&self, py: Python<'_>, promised: &Mutex<Option<Promised>>, outcome: Outcome) -> bool {
-        let Some(Promised { future, keeps }) = take(promised) else { return false };
-        self.stats.ended.add(1);
-        signals::through(py, || settle_future(future.bind(py), &outcome));
-        drop(keeps);
-        // Whoever waits for the future is no operation of this thread's.
-        signals::pass_on(py);
-        true
-    }
-
-    /// The loop of a call was closed, or is left behind as something blocks it, before the call has ended. Lets the
-    /// future, or the task, that waits for it raise that error. False if it was told before.
-    pub fn leave_behind(&self, py: Python<'_>, error: PyErr) -> bool {
-        // Before the taker is taken: a `settle` that comes after that finds none, and has to log an error.
-        self.abandon(py);
-        match &self.taker {
-            Taker::Future(future) => self.settle_future(py, future, Outcome::Raised(error)),
-            Taker::Task(receiver) => {
-                let Some(receiver) = take(receiver) else { return false };
-                Arc::clone(&receiver).receive(py, Outcome::Raised(error));
-                receiver.publish();
-                true
-            }
-            Taker::Sleeper { .. } | Taker::SleeperOfOthers | Taker::Driver { .. } => false,
-        }
-    }
-
-    /// If such a call was cancelled by the closing of its loop, an error that says so; else the outcome as it is.
-    fn explained(&self, py: Python<'_>, outcome: Outcome) -> Outcome {
-        match outcome {
-            Outcome::Raised(error) if self.is_closing() && is_cancelled(py, &error) => {
-                Outcome::Raised(errors::from_cause(py, errors::closed_meanwhile(py, &self.runner_name()), error))
-            }
-            outcome => outcome,
         }
     }
 

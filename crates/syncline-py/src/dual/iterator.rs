@@ -455,7 +455,7 @@ impl IteratorBase {
     fn _drop(slf: &Bound<'_, Self>) -> PyResult<()> {
         match signals::in_finalizer(slf.py(), || Self::end_dropped(slf)) {
             // Its loop has ended, or its session with the making of a task that was broken off: there is nothing to end.
-            Err(error) if errors::are_of_exit(slf.py(), &error) => Ok(()),
+            Err(error) if errors::are_of_closing(slf.py(), &error) => Ok(()),
             ended => ended,
         }
     }

@@ -119,8 +119,8 @@ pub fn shutting_down() -> PyErr {
     PyRuntimeError::new_err(SHUTTING_DOWN)
 }
 
-/// Whether this is what calls raise that the exit refuses or cuts short.
-pub fn are_of_exit(py: Python<'_>, error: &PyErr) -> bool {
+/// Whether this is what calls raise that a closing bridge, or the exit, refuses or cuts short.
+pub fn are_of_closing(py: Python<'_>, error: &PyErr) -> bool {
     runtime(py, &CLOSED).is_ok_and(|closed| error.is_instance(py, &closed))
         || is_runtime_error(py, error, SHUTTING_DOWN)
 }

@@ -72,7 +72,7 @@ pub fn is_exiting() -> bool {
 
 /// Whether this is what a call raised because the exit refused it or cut it short. Nobody is to be told of that.
 pub fn has_refused(py: Python<'_>, error: &PyErr) -> bool {
-    is_exiting() && errors::are_of_exit(py, error)
+    is_exiting() && errors::are_of_closing(py, error)
 }
 
 /// Whether this is the thread in which Python runs signal handlers.

@@ -13,6 +13,7 @@ use super::nodes;
 use super::stalls;
 use super::state::{Attached, Feeder, Job, Plan, Runner};
 use super::watched;
+use crate::call::home::LoopOfOthers;
 use crate::call::state::Call;
 use crate::python::errors;
 use crate::python::log;
@@ -142,6 +143,14 @@ impl Runner {
         since.get_or_insert_with(Instant::now).elapsed() > LONGEST_STAND
     }
 
+    /// For a call that no thread waits for: has it know the loop, which is somebody else's.
+    pub fn note_host(self: &Arc<Self>, call: &Call) {
+        if self.attached.is_some() {
+            let me: Weak<Self> = Arc::downgrade(self);
+            call.extras().set_host(me);
+        }
+    }
+
     /// Has the loop looked at from time to time, as long as there are calls that no thread waits for: who takes their
     /// results can't look by itself.
     pub fn watch_for_standing(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
@@ -258,6 +267,16 @@ impl Runner {
         };
         let again = PyCFunction::new_closure(py, Some(c"syncline_detach"), None, again)?;
         event_loop.call_method1(intern!(py, "call_later"), (LOOK_AGAIN.as_secs_f64(), again)).map(drop)
+    }
+}
+
+impl LoopOfOthers for Runner {
+    fn runs(&self, py: Python<'_>) -> bool {
+        self.is_loop_running(py)
+    }
+
+    fn gone(&self, py: Python<'_>) -> PyErr {
+        Self::gone(self, py)
     }
 }
 

@@ -29,6 +29,7 @@ impl Runner {
     /// Adds a call to those whose takers are told if the loop ends first (by 1).
     pub fn tell_of_end(self: &Arc<Self>, py: Python<'_>, call: &Arc<Call>) -> PyResult<()> {
         self.told_of_end.add(Arc::downgrade(call));
+        self.note_host(call);
         self.watch_for_standing(py)
     }
 

@@ -5,7 +5,7 @@ use super::limiter::in_worker;
 use super::limits::Limits;
 use super::notice::Notice;
 use super::workers::{self, Payload, WorkerJob, Works};
-use crate::call::outcome::Outcome;
+use crate::call::outcome::{Outcome, is_no_news};
 use crate::call::waiter;
 use crate::python::context;
 use crate::python::log;
@@ -92,7 +92,9 @@ impl WorkerJob for ForNobody {
     }
 
     fn finish(&self, py: Python<'_>, outcome: Option<Outcome>) -> (Option<Arc<dyn WorkerJob>>, Option<Notice>) {
-        if let Some(Outcome::Raised(error)) = &outcome {
+        if let Some(Outcome::Raised(error)) = &outcome
+            && !is_no_news(py, error)
+        {
             log::log(py, "error", "what a worker thread did for nobody raised", Some(error));
         }
         (None, None)

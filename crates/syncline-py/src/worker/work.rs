@@ -15,7 +15,7 @@ use super::notice::{Notice, Recipient};
 use super::waits::{OnCancel, Waits};
 use super::watched::Watching;
 use super::workers::{self, Payload, WorkerJob, Works};
-use crate::call::outcome::{Outcome, is_cancelled};
+use crate::call::outcome::{Outcome, is_no_news};
 use crate::call::state::Call;
 use crate::call::stepping::stepped_call;
 use crate::call::waiter::{self, Waiter};
@@ -230,9 +230,8 @@ impl Work {
     fn report(&self, py: Python<'_>) {
         let late = take(&self.outcome);
         // At exit, `SystemExit` is raised in daemon threads to end them.
-        let is_usual = |error: &PyErr| {
-            is_cancelled(py, error) || process::is_exiting() && error.is_instance_of::<PySystemExit>(py)
-        };
+        let is_usual =
+            |error: &PyErr| is_no_news(py, error) || process::is_exiting() && error.is_instance_of::<PySystemExit>(py);
         if let Some(Outcome::Raised(error)) = late
             && !is_usual(&error)
         {
