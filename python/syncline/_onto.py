@@ -2,9 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._kinds import loaded_trio
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Sessions(Protocol):
+    """Those that are open on a loop; of the core."""
+
+    def end(self) -> None:
+        """Has them do what is left to them, now or after their current step."""
+
+
+class Guard:
+    """Sees that the program that runs a loop is about to end it: that cancels all tasks first, also one of ours that
+    nobody else knows. It is there as long as sessions are open. All on the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sessions: Sessions) -> None:
+        self._loop = loop
+        self._sessions = sessions
+        self._open: set[Any] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """A session is open until its task ends."""
+        from asyncio import Task
+
+        self._open.add(task)
+        task.add_done_callback(self._ended, context=Context())
+        if self._task is None:
+            # Past the program's task factory, whose tasks these are not.
+            self._task = Task(
+                _wait(self._loop.create_future()), loop=self._loop, name="syncline-guard", context=Context()
+            )
+            self._task.add_done_callback(self._was_cancelled, context=Context())
+            # A loop may be closed without its tasks being cancelled. There is nothing to report then.
+            vars_of: Any = self._task
+            vars_of._log_destroy_pending = False
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._open.discard(task)
+        if not self._open and self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+
+    def _was_cancelled(self, task: asyncio.Task[None]) -> None:
+        if task is self._task:  # else by us
+            self._task = None
+            self._sessions.end()
+
+
+async def _wait(future: asyncio.Future[None]) -> None:
+    await future
 
 
 def resolve(given: Any) -> tuple[bool, Any, Any]:

@@ -272,6 +272,20 @@ class TrioGuest(TrioLoop):
     def is_running(self) -> bool:
         return not self.is_closed()
 
+    def create_task(self, coroutine: Awaitable[None], *, context: Context) -> Task:
+        task = super().create_task(coroutine, context=context)
+        if hasattr(coroutine, "end"):
+            trio.lowlevel.spawn_system_task(self._guard, task)
+        return task
+
+    async def _guard(self, task: Task) -> None:
+        """The session ends with the run. Its task is shielded from the run's end between two steps."""
+        try:
+            while task in self._tasks:
+                await self._changed.wait()
+        except trio.Cancelled:
+            _end_session(task)
+
 
 _CARRY = TrioLoop._carry.__code__
 

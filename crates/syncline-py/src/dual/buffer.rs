@@ -20,7 +20,7 @@ use crate::python::errors;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
-use crate::runner::hop::{explained, wait_for, wait_for_end};
+use crate::runner::hop::{explained, explained_to_thread, wait_for, wait_for_end};
 use crate::runner::moving;
 use crate::runner::state::{Job, Runner};
 use crate::task::idle::{self, Cancellation, Idled, Idling};
@@ -107,7 +107,7 @@ impl Buffer {
             match self.take(py, runner) {
                 // The producer may have been cancelled by the end of its loop.
                 Some(Err(error)) => {
-                    return Err(process::refused(py, || explained(py, runner, error)));
+                    return Err(process::refused(py, || explained_to_thread(py, runner, error)));
                 }
                 Some(taken) => return taken,
                 None => {}

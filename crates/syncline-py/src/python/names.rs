@@ -121,6 +121,7 @@ lazy! {
     forget_carriers = "syncline._carriers"."forget_thread";
     limiter_statistics = "syncline._limits"."ThreadLimiterStatistics";
     would_block = "syncline._threads"."WouldBlock";
+    guard = "syncline._onto"."Guard";
     watch_standing = "syncline._standing"."watch";
     watch_loop = "syncline._watcher"."watch";
     stir_watcher = "syncline._watcher"."stir";

@@ -19,7 +19,7 @@ use crate::python::errors;
 use crate::python::log;
 use crate::python::long_waits::Movable;
 use crate::python::names;
-use crate::python::once::intern;
+use crate::python::once::{Once, intern};
 use crate::python::process;
 use crate::python::residents;
 use crate::python::signals;
@@ -55,6 +55,7 @@ impl Runner {
             sessions: WeakList::default(),
             has_run: AtomicBool::new(thread_id != 0),
             stands_since: Mutex::default(),
+            guard: Once::new(),
         };
         let runner = Self::make(
             py,
@@ -120,6 +121,23 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// For a step: its session, if that is a new one on a loop of asyncio's that somebody else runs.
+    pub fn new_session_of_others(&self, run_in: &RunIn) -> Option<Arc<Session>> {
+        self.attached.as_ref().filter(|_| self.backend == Backend::Asyncio)?;
+        match run_in {
+            RunIn::Session { session, is_last: false } if session.is_new() => Some(Arc::clone(session)),
+            _ => None,
+        }
+    }
+
+    /// Has the session end with the program that runs the loop. That cancels all tasks first, and waits for them; the session's
+    /// refuses to be cancelled between two steps.
+    pub fn guard(self: &Arc<Self>, py: Python<'_>, event_loop: &Bound<'_, PyAny>, session: &Session) -> PyResult<()> {
+        let (Some(attached), Some(task)) = (&self.attached, session.known_task(py)) else { return Ok(()) };
+        let make = || names::guard(py)?.call1((event_loop, Sessions(Arc::downgrade(self)))).map(Bound::unbind);
+        attached.guard.get_or_try_init(py, make)?.call_method1(py, intern!(py, "add"), (task,)).map(drop)
     }
 
     /// Whether its loop can still end what runs there. For a loop of somebody else's, a look at it: one that is closed,
@@ -232,13 +250,7 @@ impl Runner {
     pub fn detach(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let Some(attached) = &self.attached else { return Ok(()) };
         let (calls, sessions) = (attached.calls.take(), attached.sessions.take());
-        for session in &sessions {
-            if session.is_idle() {
-                session.end_by_closer(py)?;
-            } else {
-                session.end_after_this_step();
-            }
-        }
+        end_sessions(py, &sessions)?;
         for call in calls.iter().filter(|call| !call.was_cancelled() && !call.knows_of_closing()) {
             if let Err(error) = call.cancel(py) {
                 log::log(py, "error", "a task could not be cancelled, as what it waits for raised this", Some(&error));
@@ -312,6 +324,32 @@ impl Standing {
         // If a later call has had the loop watched by now, its watcher looks on, and this one ends.
         !attached.is_watched.swap(true, SeqCst)
     }
+}
+
+/// The sessions on a loop of somebody else's, as _onto.py ends them.
+#[pyclass(frozen, module = "syncline._core")]
+struct Sessions(Weak<Runner>);
+
+#[pymethods]
+impl Sessions {
+    /// On the loop's thread.
+    fn end(&self, py: Python<'_>) -> PyResult<()> {
+        let runner = self.0.upgrade();
+        let attached = runner.as_ref().and_then(|runner| runner.attached.as_ref());
+        attached.map_or(Ok(()), |attached| end_sessions(py, &attached.sessions.alive()))
+    }
+}
+
+/// Those between two steps do what is left to them at once.
+fn end_sessions(py: Python<'_>, sessions: &[Arc<Session>]) -> PyResult<()> {
+    for session in sessions {
+        if session.is_idle() {
+            session.end_by_closer(py)?;
+        } else {
+            session.end_after_this_step();
+        }
+    }
+    Ok(())
 }
 
 /// Told by the inbox of its loop, when that is closed.

@@ -149,6 +149,14 @@ pub fn explained(py: Python<'_>, runner: &Runner, error: PyErr) -> PyErr {
     error
 }
 
+/// The same for a thread, which can wait for a moment to see whether whoever runs the loop is about to end it.
+pub fn explained_to_thread(py: Python<'_>, runner: &Runner, error: PyErr) -> PyErr {
+    if is_cancelled(py, &error) && !runner.is_closing() && runner.is_about_to_be_gone(py) {
+        return errors::from_cause(py, runner.gone(py), error);
+    }
+    explained(py, runner, error)
+}
+
 /// Sends, spins for a moment, and sleeps for the first ticks, without attaching in between. Nothing but a result is
 /// looked for meanwhile: where many threads wait for a busy loop, each one that attaches takes the interpreter from the
 /// loop.

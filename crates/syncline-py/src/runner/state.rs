@@ -103,6 +103,8 @@ pub struct Attached {
     pub has_run: AtomicBool,
     /// Since when a waiting thread has seen that nobody runs the loop.
     pub stands_since: Mutex<Option<Instant>>,
+    /// Sees that whoever runs the loop is about to end it (_onto.py). There once a session was.
+    pub guard: Once<Py<PyAny>>,
 }
 
 pub struct Runner {
@@ -354,11 +356,12 @@ impl Runner {
         self.note_job(py, &job)?;
         match job {
             Job::Start(call, target, run_in) => {
+                let session = self.new_session_of_others(&run_in);
                 match self.spare.get(py).filter(|_| names::has_eager_tasks(py)) {
                     Some(spare) => start_call_with_step(event_loop, &call, target, run_in, spare),
                     None => start_call(event_loop, &call, target, run_in, self.backend == Backend::Asyncio),
                 }
-                Ok(())
+                session.map_or(Ok(()), |session| self.guard(py, event_loop, &session))
             }
             Job::Cancel(call) => call.cancel_if_asked(py),
             Job::Arrival(arrival) => {
