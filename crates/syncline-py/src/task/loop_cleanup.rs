@@ -33,6 +33,9 @@ use std::time::{Duration, Instant};
 /// to.
 const LEAST_LEFT: Duration = Duration::from_millis(100);
 
+/// So many turns of the loop it takes at most until what a task was told reaches those that it has begun.
+const TURNS_TO_CANCEL: u32 = 2;
+
 /// So often at most what signals break off is begun.
 const MOST_RUNS: u32 = 4;
 
@@ -199,13 +202,20 @@ impl<'py> Cleanup<'_, 'py> {
         Ok(closing)
     }
 
-    /// Tells all other tasks to end, and adds them to `ending`. Returns those whose call was cancelled before, and
-    /// which are cleaning up by now. A second cancellation would break that off, so they have half of the time first.
-    fn meet(&self, ending: &Bound<'py, PySet>) -> PyResult<Bound<'py, PySet>> {
+    /// Tells all other tasks to end, and adds them to `ending`. Returns those that were cancelled before, and which are
+    /// cleaning up by now. A second cancellation would break that off, so they have half of the time first.
+    ///
+    /// First those of calls: what they have begun in a group, a map or a worker they cancel themselves.
+    fn meet(&mut self, ending: &Bound<'py, PySet>) -> PyResult<Bound<'py, PySet>> {
         let py = self.event_loop.py();
         let cleaning = PySet::empty(py)?;
+        let mut begun_by_others = Vec::new();
         for task in self.tasks()? {
             if self.known.contains(&task)? {
+                continue;
+            }
+            if session_of(&task).is_none() && call_of(&task).is_none_or(|call| call.waiter().is_some()) {
+                begun_by_others.push((cancellations(&task), task));
                 continue;
             }
             if let Some(session) = session_of(&task) {
@@ -226,7 +236,34 @@ impl<'py> Cleanup<'_, 'py> {
             self.known.add(&task)?;
             ending.add(task)?;
         }
+        let is_cancelled = |before: u64, task: &Bound<'py, PyAny>| cancellations(task) > before;
+        if !ending.is_empty() {
+            self.see_who_is_cancelled(|| {
+                begun_by_others.iter().filter(|(before, task)| is_cancelled(*before, task)).count()
+            })?;
+        }
+        for (before, task) in begun_by_others {
+            if is_cancelled(before, &task) {
+                cleaning.add(&task)?;
+            } else {
+                self.cancel(&task);
+            }
+            self.known.add(&task)?;
+            ending.add(task)?;
+        }
         Ok(cleaning)
+    }
+
+    /// Turns the loop as long as more tasks are cancelled by that.
+    fn see_who_is_cancelled(&mut self, count: impl Fn() -> usize) -> PyResult<()> {
+        let (mut known, mut turns_in_vain) = (0, 0);
+        while turns_in_vain < TURNS_TO_CANCEL {
+            self.run(|| names::asyncio_sleep(self.event_loop.py())?.call1((0,)))?;
+            let now = count();
+            turns_in_vain = if now > known { 0 } else { turns_in_vain + 1 };
+            known = now;
+        }
+        Ok(())
     }
 
     /// Reports the tasks that refuse to end. The loop is closed without them.
@@ -292,6 +329,12 @@ impl<'py> Cleanup<'_, 'py> {
 }
 
 type Tasks<'py> = Vec<Bound<'py, PyAny>>;
+
+/// How often the task was cancelled, less those that were taken back. Tasks of others' classes may not tell.
+fn cancellations(task: &Bound<'_, PyAny>) -> u64 {
+    let asked = signals::unbroken(task.py(), || task.call_method0(intern!(task.py(), "cancelling"))?.extract());
+    asked.unwrap_or(0)
+}
 
 /// Whether any resource was ever used.
 fn has_resources(py: Python<'_>) -> PyResult<bool> {
