@@ -47,6 +47,8 @@ def test_a_future_waited_for_on_its_own_loop_thread_raises(bridge: syncline.Brid
             getattr(future, method)()
         with pytest.raises(syncline.DeadlockError):
             getattr(future, method)(timeout=30)
+        with pytest.raises(TimeoutError):
+            getattr(future, method)(timeout=0)  # which is no wait
         value = await asyncio.wrap_future(future)
         assert future.result() == 42  # done: nothing to wait for
         return value

@@ -171,7 +171,8 @@ def test_objects_get_async_cleanups_by_code_of_that_loop(host: Host, bridge: syn
 
 
 def test_on_the_loops_own_thread_waiting_is_refused(host: Host, bridge: syncline.Bridge) -> None:
-    """In a task that has not opted in, with what to do; a plain function and `submit` need no wait."""
+    """In a task that has not opted in, with what to do, and also for a limited time; a plain function and `submit` need
+    no wait."""
 
     async def main() -> int:
         with pytest.raises(syncline.DeadlockError, match=r"run_nestable\(fn, \.\.\.\)"):
@@ -179,6 +180,13 @@ def test_on_the_loops_own_thread_waiting_is_refused(host: Host, bridge: syncline
         with pytest.raises(syncline.DeadlockError):
             bridge.run(answer())
         future = bridge.submit(answer)
+        for timeout in (None, 100):
+            with pytest.raises(
+                syncline.DeadlockError, match=r"await (asyncio\.wrap_future|bridge\.run_async)"
+            ):
+                future.result(timeout)
+        with pytest.raises(TimeoutError):
+            future.result(0)  # which is no wait
         while not future.done():
             await turn()
         assert await bridge.run_async(own_ident) == host.thread

@@ -15,6 +15,7 @@ use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
 use crate::python::signals;
+use crate::python::surroundings::Backend;
 use crate::runner::moving;
 use crate::runner::nodes;
 use crate::runner::state::{Job, Runner, current_runner};
@@ -69,7 +70,9 @@ impl Submitted {
                 "the call belongs to the process that this one was forked from; submit it again here".to_owned(),
             ));
         }
-        if timeout.is_none_or(|seconds| seconds > 0.0) {
+        // Else it is a look.
+        let is_a_wait = timeout.is_none_or(|seconds| seconds > 0.0);
+        if is_a_wait {
             self.shared.look_before_result(py)?;
         }
         let here = nodes::here(py)?;
@@ -83,9 +86,11 @@ impl Submitted {
             blocking = begin(&runner)?;
         }
         let circle = blocking.as_ref().is_some_and(Blocking::closes_circle);
-        // On a loop of somebody else's a wait that ends by itself may be part of how that is run.
-        let is_for_good = || timeout.is_none() || current_runner().is_some();
-        if circle && is_for_good() && !self.call.is_settled() {
+        // On a loop of somebody else's a wait that ends by itself may be part of how that is run: not if it stops the very loop
+        // that has the call.
+        let is_its_own = || here.as_ref().is_some_and(|here| Arc::ptr_eq(here, &runner.node));
+        let is_for_good = || timeout.is_none() || current_runner().is_some() || is_its_own();
+        if circle && is_a_wait && is_for_good() && !self.call.is_settled() {
             return Err(self.circle(py)?);
         }
         let _blocking = blocking.filter(|_| !circle);
@@ -184,11 +189,15 @@ impl Submitted {
         let stack_of = names::stack_of(py)?;
         let here: String = stack_of.call1((names::thread_ident(py)?,))?.extract()?;
         let there: String = stack_of.call1((self.runner.thread_id(),))?.extract()?;
+        let instead = match self.runner.backend {
+            Backend::Asyncio => "asyncio.wrap_future(future) instead of future.result()",
+            Backend::Trio => "bridge.run_async(fn, ...) instead of submit() and future.result()",
+        };
         Ok(errors::deadlock(
             py,
             format!(
                 "this thread waits for a call on the runner {name:?}, which can't run it while this thread waits; await \
-                 asyncio.wrap_future(future) instead of future.result()\nthis thread:\n{here}\nthe thread of the runner \
+                 {instead}\nthis thread:\n{here}\nthe thread of the runner \
                  {name:?}:\n{there}",
                 name = self.runner.name
             ),
