@@ -116,3 +116,55 @@ def test_a_look_of_a_thread_that_waits_is_waited_for(loop: str) -> None:
         pytest.importorskip("uvloop")
     end = run_script(LOOKED_AT.format(loop=loop), limit=30)
     assert (end.status, end.lines) == (0, ["end"]), end.err
+
+
+ASKED_AT_THE_END = """
+import asyncio
+import threading
+import time
+
+import anyio
+import syncline
+import syncline._trio
+
+begun = threading.Event()
+
+def look():
+    # Interleaving: the program ends while a worker whose call has ended is in here.
+    if threading.current_thread().name.startswith("syncline-worker"):
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            pass
+
+class Loop(asyncio.SelectorEventLoop):
+    def is_closed(self):
+        look()
+        return super().is_closed()
+
+class TrioLoop(syncline._trio.TrioLoop):
+    def is_closed(self):
+        look()
+        return super().is_closed()
+
+syncline._trio.TrioLoop = TrioLoop
+bridge = syncline.Bridge({options})
+
+async def never():
+    begun.set()
+    await anyio.sleep_forever()
+
+def wait():
+    bridge.run_sync(syncline.to_thread, bridge.run_sync, never)
+
+threading.Thread(target=wait, daemon=True).start()
+begun.wait()
+print("end")
+"""
+
+
+@pytest.mark.parametrize("options", ["backend='trio'", "loop_factory=Loop"])
+def test_a_worker_whose_call_the_exit_has_ended_asks_no_loop(options: str) -> None:
+    """For its error, it need not know whether its bridge's loop is closed. Before Python 3.14 the exit killed it there,
+    which crashed."""
+    end = run_script(ASKED_AT_THE_END.format(options=options), limit=30)
+    assert (end.status, end.lines) == (0, ["end"]), end.err

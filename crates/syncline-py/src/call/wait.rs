@@ -279,6 +279,8 @@ impl Wait {
 
     /// What the outcome means to the caller.
     fn decide<A: Awaited>(&self, py: Python<'_>, outcome: Outcome<A::Output>, awaited: &A) -> PyResult<A::Output> {
+        // Loops may be asked, as in `given_up`: that may be Python code, for which the exit has to wait.
+        let _inside = process::step_inside();
         match (self.reason(), outcome) {
             (Some(Reason::Signal(signal)), outcome) => {
                 Err(whatever_became(py, signal.clone_ref(py), outcome.as_result()))
@@ -316,6 +318,7 @@ impl Wait {
 
     /// The error with which the caller goes on without a result.
     fn given_up<A: Awaited>(&self, py: Python<'_>, awaited: &A) -> PyErr {
+        let _inside = process::step_inside();
         match self.reason() {
             Some(Reason::Signal(error)) => error.clone_ref(py),
             Some(Reason::Timeout) => timed_out(self.timeout),

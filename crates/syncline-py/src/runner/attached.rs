@@ -205,8 +205,9 @@ impl Runner {
         if process::has_left() {
             return errors::shutting_down();
         }
-        let is_detached = self.is_closing() && !self.is_loop_closed(py);
-        if self.attached.is_some() && !is_detached {
+        // A loop of the bridge's own is not asked: its thread may have gone on to the exit.
+        let is_detached = || self.is_closing() && !self.is_loop_closed(py);
+        if self.attached.is_some() && !is_detached() {
             return errors::runner_closed(py, self.why_gone(py));
         }
         errors::closed_meanwhile(py, &self.name)

@@ -381,8 +381,10 @@ fn new_wake_fd() -> PyResult<std::os::fd::OwnedFd> {
     eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(errors::from_errno)
 }
 
-/// What a method of the loop's says. A signal handler may raise in the middle of it.
+/// What a method of the loop's says. A signal handler may raise in the middle of it. It may be Python code, which the exit has
+/// to wait for: before Python 3.14 the interpreter kills a thread that is in there by unwinding it.
 fn says(event_loop: &Bound<'_, PyAny>, method: &Bound<'_, PyString>) -> bool {
+    let _inside = process::step_inside();
     signals::through(event_loop.py(), || event_loop.call_method0(method)?.is_truthy()).unwrap_or(false)
 }
 
