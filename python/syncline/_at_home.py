@@ -62,6 +62,10 @@ async def aenter(dual: Any) -> Any:
     try:
         result = await entering
         failed = False
+    except AttributeError as error:
+        if (mistake := dual._used_up(error)) is error:
+            raise
+        raise mistake from None
     finally:
         dual._end_step(failed)
     return result

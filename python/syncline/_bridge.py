@@ -6,7 +6,9 @@ Imports nothing heavy: `import syncline` has to be cheap, and asyncio comes with
 from __future__ import annotations
 
 from . import _core
+from ._kinds import REQUIRED
 from ._many.methods import ManyCalls
+from ._options import NAMES
 from ._raised import hide_ours
 
 TYPE_CHECKING = False
@@ -156,6 +158,8 @@ class Bridge(ManyCalls, _core.Bridge):
         def __new__(cls, /, *args, **options):
             if args:
                 raise TypeError(_mistakes.making_a_bridge(args))
+            if not NAMES.issuperset(options):
+                raise TypeError(_mistakes.unknown_option(options))
             made = super().__new__(cls, **options)
             made._options = options
             return made
@@ -456,6 +460,14 @@ class Bridge(ManyCalls, _core.Bridge):
         if (mistake := _mistakes.making_a_resource(fn)) is not None:
             raise TypeError(mistake)
         return _resources.Resource(self, fn, close)
+
+
+# Called with empty parentheses, as some decorators are, they say what to write. To type checkers that is an error.
+for _decorator in (
+    *(Bridge.synced, Bridge.sync_compatible, Bridge.coroutine, Bridge.iterator, Bridge.generator),
+    *(Bridge.contextmanager, Bridge.resource),
+):
+    _decorator.__defaults__ = (REQUIRED,)
 
 
 def _remade(kind: type[Bridge], options: dict[str, Any]) -> Bridge:

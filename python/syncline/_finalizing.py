@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from ._core import Collected, DeadlockError, RunnerClosedError, await_here, can_await_here
 from ._homes import AsyncioHome, Home, made_by
-from ._kinds import closed_if_coroutine, trio_here
+from ._kinds import closed_if_coroutine, trio_here, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -216,5 +216,12 @@ def _mistake(owner: object, afn: Any, args: tuple[Any, ...], kwargs: dict[str, A
         return (
             "finalize() got a function that keeps its object alive, as a method of it or by an argument, so that it "
             "would never be collected; give it what has to be closed: finalize(owner, owner.client.aclose)"
+        )
+    try:
+        weakref.ref(owner)
+    except TypeError:
+        return (
+            "finalize() keeps a weak reference to the object, and there can be none to one of the type "
+            f"{type_of(owner).__name__}; give it one of a class of yours (with __slots__: that has '__weakref__')"
         )
     return None

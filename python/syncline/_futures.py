@@ -61,7 +61,11 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
     def result(self, timeout: float | None = None) -> R:
         """Waits at most `timeout` seconds. Raises what the coroutine raised, TimeoutError, CancelledError
         or DeadlockError."""
-        self._wait(timeout)
+        try:
+            self._wait(timeout)
+        except BaseException as error:
+            _raised.hide_ours(error)
+            raise
         if self._exception is None:
             return super(SafeFuture, self).result()
         try:
@@ -71,7 +75,11 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `result`, but returns what the coroutine raised."""
-        self._wait(timeout)
+        try:
+            self._wait(timeout)
+        except BaseException as error:
+            _raised.hide_ours(error)
+            raise
         return super().exception()
 
     def _get_snapshot(self) -> Any:
@@ -83,7 +91,7 @@ class SubmittedFuture(FutureBase, SafeFuture[R]):
     def _wait(self, timeout: float | None) -> None:
         """Waits for at most `timeout` seconds, and raises TimeoutError if it is not done by then."""
         if not self.done() and self._submitted.wait(self._sleep, timeout) is None:
-            raise TimeoutError
+            raise TimeoutError(f"no result within {timeout} s; the call goes on, and cancel() ends it")
         self._is_retrieved = True
 
     def _sleep(self, seconds: float | None) -> bool | None:

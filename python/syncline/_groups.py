@@ -49,10 +49,13 @@ def create_task(coro: Coroutine[Any, Any, R], *, name: str | None = None) -> asy
     """As `asyncio.create_task`, for tasks that nobody else keeps: it is not lost before it is done.
 
     Its error, if nobody awaits the task, is logged as soon as it is done, by the loop it runs on. Raises RuntimeError
-    where no asyncio event loop runs.
+    where no asyncio event loop runs, TypeError for what is no coroutine.
     """
     import asyncio
+    import inspect
 
+    if not inspect.iscoroutine(coro) and (mistake := _no_coroutine(coro)) is not None:
+        raise TypeError(mistake)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -67,6 +70,22 @@ def create_task(coro: Coroutine[Any, Any, R], *, name: str | None = None) -> asy
     # asked for.
     task.add_done_callback(_running.discard)
     return task
+
+
+def _no_coroutine(given: Any) -> str | None:
+    """What is wrong with giving `create_task` this; None if asyncio takes it for a coroutine, as that of a compiler."""
+    import asyncio
+
+    if asyncio.iscoroutine(given):
+        return None
+    name, kind = name_of(given), type(given).__name__
+    if callable(given):
+        return (
+            f"create_task() takes a coroutine, not the function {name!r}; call it: create_task({name}(...))"
+        )
+    if hasattr(given, "__await__"):
+        return f"create_task() takes a coroutine, not {kind}, which can be awaited as it is"
+    return f"create_task() takes a coroutine, not {kind}: create_task(fetch(...))"
 
 
 class GatherKey(Generic[R_co]):

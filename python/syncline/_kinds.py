@@ -22,6 +22,16 @@ type_of: Callable[[object], Any] = type
 """`type`, of which checkers don't conclude anything."""
 
 
+class Required:
+    """Stands for an argument that was left out, where a message of ours says what it is."""
+
+    def __repr__(self) -> str:
+        return "<required>"
+
+
+REQUIRED = Required()
+
+
 def named(thing: Any, /) -> Any:
     """What has the name of that thing: itself, the function that a `functools.partial` calls, or an object's class."""
     import functools

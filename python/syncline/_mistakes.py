@@ -11,7 +11,7 @@ import inspect
 from typing import Any, Final
 
 from ._dual import DualContextManager
-from ._kinds import closed_if_coroutine, inside, is_async_fn, is_async_gen_fn, name_of, type_of
+from ._kinds import REQUIRED, closed_if_coroutine, inside, is_async_fn, is_async_gen_fn, name_of, type_of
 
 _MADE_BY_CONTEXTLIB: Final = contextlib.asynccontextmanager(lambda: None).__code__  # type: ignore[arg-type, return-value]
 _dual: Any = DualContextManager
@@ -24,11 +24,16 @@ _DECORATING: Final = (
 
 def decorating(decorator: str, fn: Any) -> str | None:
     """What is wrong with decorating `fn` with one of the bridge's decorators."""
+    if fn is REQUIRED:
+        return without_function(decorator)
     inner = inside(fn)
     name = name_of(inner)
     if (mistake := _made_already(decorator, inner, name)) is not None:
         return mistake
     if not callable(inner):
+        if hasattr(type_of(inner), "__get__"):  # a property, or one that keeps its value
+            kind = type_of(inner).__name__
+            return f"{decorator}() got a {kind}; decorate the function in it: @{kind} above @{decorator}"
         return f"{decorator}() takes an async function, not {type(fn).__name__}"
     if decorator != "contextmanager" and getattr(inner, "__code__", None) is _MADE_BY_CONTEXTLIB:
         return (
@@ -57,6 +62,13 @@ def decorating(decorator: str, fn: Any) -> str | None:
     elif decorator == "contextmanager" and inspect.iscoroutinefunction(inner):
         what, right = "a coroutine function", "`yield` in it"
     return f"{decorator}() got {name!r}, which is {what}; use {right}" if what else None
+
+
+def without_function(decorator: str) -> str:
+    """What is wrong with a decorator that was called without the function."""
+    return (
+        f"{decorator}() was given no function; write @{decorator}, without parentheses, or {decorator}(fetch)"
+    )
 
 
 def _made_already(decorator: str, given: Any, name: str) -> str | None:
@@ -179,10 +191,19 @@ def opting_in(fn: Any, made: Any) -> str:
 def no_function(caller: str, fn: Any, right: str) -> str:
     """What is wrong with giving `fn`, which can't be called, to `nestable` and the like. `right` is what to do with a
     coroutine."""
+    if fn is REQUIRED:
+        return without_function(caller)
     if closed_if_coroutine(fn):
         name = name_of(fn)
         return f"{caller}() got a coroutine; {right.format(name=name)}"
     return f"{caller}() takes a function, not {type_of(fn).__name__}"
+
+
+def no_loop(caller: str, given: Any) -> str:
+    """What is wrong with giving `install` this in the place of a loop."""
+    kind = type_of(given).__name__
+    closed_if_coroutine(given)
+    return f"{caller}() takes an event loop of asyncio's, such as asyncio.get_running_loop(), not {kind}"
 
 
 def running_in_threads(fn: Any, limiter: Any, kinds: tuple[type, ...]) -> str | None:
@@ -202,6 +223,11 @@ def running_in_threads(fn: Any, limiter: Any, kinds: tuple[type, ...]) -> str | 
 
 def making_a_resource(fn: Any) -> str | None:
     """What is wrong with making a resource of `fn`."""
+    if fn is REQUIRED:
+        return (
+            "resource() was given no function that opens the object; write resource(open_it, close=...), or "
+            "@resource without parentheses"
+        )
     if closed_if_coroutine(fn):
         return f"resource() got a coroutine; give it the async function: resource({name_of(fn)})"
     if not callable(fn) or _only_decorates(fn):
@@ -228,6 +254,21 @@ def making_a_bridge(args: tuple[Any, ...]) -> str:
     if len(args) == 1 and args[0] in ("process", "thread", "caller"):
         return f'Bridge() takes keywords only: Bridge(scope="{args[0]}")'
     return f'Bridge() takes keywords only, such as scope="thread"; {args[0]!r} has none'
+
+
+def unknown_option(options: dict[str, Any]) -> str:
+    """What is wrong with `Bridge(**options)`, of which one is no option of a bridge."""
+    import difflib
+
+    from ._options import NAMES
+
+    unknown = next(name for name in options if name not in NAMES)
+    names = sorted(name for name in NAMES if not name.startswith("_"))
+    if unknown == "timeout":
+        return "a bridge has no option 'timeout'; a time limit is that of a call: run(fetch(...), timeout=5)"
+    if near := difflib.get_close_matches(unknown, names, 1):
+        return f"a bridge has no option {unknown!r}; did you mean {near[0]!r}?"
+    return f"a bridge has no option {unknown!r}; it has {', '.join(names)}"
 
 
 def pickling_a_bridge(options: dict[str, Any]) -> str | None:

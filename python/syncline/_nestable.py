@@ -6,7 +6,7 @@ Imports nothing heavy, as `import syncline` imports it.
 from __future__ import annotations
 
 from . import _carriers, _core
-from ._kinds import loaded_trio, trio_here
+from ._kinds import REQUIRED, loaded_trio, trio_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def nestable(fn: AsyncFunction, /) -> AsyncFunction:
     return wrapper  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
+nestable.__defaults__ = (REQUIRED,)  # so that a call without it says what to write
+
+
 async def _awaited(made: Awaitable[R]) -> R:
     return await made
 
@@ -102,6 +105,8 @@ def install(
     It is a task factory, which makes tasks by the factory that was there before. Call it, and what it returns, in the
     loop's thread. In a trio run, `install()` adds an instrument to that run, which concerns the tasks that it spawns.
     When the loop has not turned for `stall_after` seconds, the logger "syncline" names what blocks it.
+
+    Raises RuntimeError where no loop runs and none is given, TypeError for what is no loop, ValueError for a time of 0.
     """
     import asyncio
     from weakref import WeakSet
@@ -120,6 +125,10 @@ def install(
             "install() is for the tasks of the loop that runs in this thread, and none does; call it in async code, or "
             "give it the loop: install(loop)"
         )
+    if not hasattr(target, "get_task_factory"):
+        from . import _mistakes
+
+        raise TypeError(_mistakes.no_loop("install", target))
     previous = target.get_task_factory()
     factory = _core.TaskFactory(previous, WeakSet(asyncio.all_tasks(target)))
     target.set_task_factory(factory)

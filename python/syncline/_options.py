@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+NAMES = frozenset(
+    (
+        *("scope", "nested", "context", "loop_factory", "name", "cleanup_timeout", "stall_after", "backend"),
+        *("in_worker", "roams", "loop", "in_loop", "in_async", "timed", "visible", "_home_of"),
+    )
+)
+"""All that the core's constructor takes."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -41,6 +41,9 @@ class ThreadLimiter(_core.LimiterBase):
     `total_tokens` can be set at any time; `math.inf` is no limit. Those that are borrowed beyond a lower total stay so.
     """
 
+    def __new__(cls, total_tokens: float) -> Self:  # its name is in the messages of the interpreter
+        return super().__new__(cls, total_tokens)
+
     def __reduce__(self) -> Any:
         # With its total only, as tokens are borrowed in this process. The default limiter arrives as the one
         # of the other process.
@@ -137,6 +140,9 @@ class Worker(_core.OwnThread):
 
     `threaded(fn, limiter=worker)` decorates functions for it, and `aiterate` and `aenter` take it as `worker`.
     """
+
+    def __new__(cls) -> Self:  # its name is in the messages of the interpreter
+        return super().__new__(cls)
 
     async def to_thread(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `syncline.to_thread`, in this thread."""

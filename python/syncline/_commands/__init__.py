@@ -11,6 +11,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from .. import _core
 from .errors import Error
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ COMMANDS = {
 def main(arguments: Sequence[str]) -> int:
     """Carries out a command line; returns the exit status: 2 for a mistake in it."""
     parser = argparse.ArgumentParser(prog="python -m syncline", description="Tools of syncline.")
+    parser.add_argument("--version", action="version", version=f"syncline {_core.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     asked = next((argument for argument in arguments if not argument.startswith("-")), "")
     for name, about in COMMANDS.items():
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str]) -> int:
         )
         if name == asked:
             importlib.import_module(f".{name}", __package__).add_arguments(added)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     parsed = parser.parse_args(arguments)
     command = importlib.import_module(f".{parsed.command}", __package__)
     try:

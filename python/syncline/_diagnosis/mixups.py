@@ -1,4 +1,4 @@
-"""Explains errors about objects of one loop that were used on another one."""
+"""Explains errors about objects of one loop that were used on another one, and about loops in loops."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from .._kinds import trio_here
+from .._raised import text_of
 
 _BEGINNING = "the object belongs to "
 _ADVICE = {
@@ -21,6 +22,15 @@ _ASYNCIOS = (
     "this is asyncio's, and the call runs with trio; use trio's means, or a bridge without backend=\"trio\""
 )
 _TRIOS = "this is trio's, and the call runs with asyncio; use asyncio's means, or Bridge(backend=\"trio\")"
+_NESTED = (
+    "a loop runs here already; sync code below a coroutine waits for another one by syncline.run_sync(fn, ...), or "
+    "run(fn(...)), in the place of asyncio.run and run_until_complete"
+)
+_OF_NESTED = (
+    "cannot be called from a running event loop",
+    "vent loop is already running",
+    "while another loop is running",
+)
 _ADVICE_FOR_OTHERS = "make it, and use it, in calls of one and the same bridge"
 
 
@@ -31,8 +41,12 @@ def explain_loop_mixup(
 
     `owners` has words for each loop of ours, and its scope, by the loop's id.
     """
-    if any(note.startswith((_BEGINNING, _ASYNCIOS, _TRIOS)) for note in getattr(error, "__notes__", ())):
+    if any(
+        note.startswith((_BEGINNING, _ASYNCIOS, _TRIOS, _NESTED)) for note in getattr(error, "__notes__", ())
+    ):
         return None
+    if any(words in text_of(error) for words in _OF_NESTED):
+        return _NESTED
     if (other := _of_another_library(error)) is not None:
         return other
     theirs = _loop_of(awaited) if awaited is not None else _loop_of_innermost(error)

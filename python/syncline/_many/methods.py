@@ -335,3 +335,8 @@ class ManyCalls:
             raise
         bridge: Bridge = self  # type: ignore[assignment]
         return Group(bridge, timeout)
+
+
+# As messages of the interpreter's name them.
+for _method in (ManyCalls.map, ManyCalls.amap, ManyCalls.group):
+    _method.__qualname__ = f"Bridge.{_method.__name__}"

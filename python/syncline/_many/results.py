@@ -148,6 +148,9 @@ class Counts(Protocol):
     def progress(self) -> MapProgress: ...
 
 
+_OfLoop.__name__ = MapIterator.__name__  # as messages of the interpreter's name it
+
+
 class Shown:
     """The progress of a map in a display, which is closed when this is dropped, if not before."""
 

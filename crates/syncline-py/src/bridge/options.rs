@@ -54,7 +54,8 @@ struct Onto<'py> {
 impl<'py> Onto<'py> {
     fn resolve(given: &Bound<'py, PyAny>) -> PyResult<Self> {
         let resolve = given.py().import("syncline._onto")?.getattr("resolve")?;
-        let (in_trio, event_loop, anchor): (bool, Bound<'py, PyAny>, Py<PyAny>) = resolve.call1((given,))?.extract()?;
+        let (in_trio, event_loop, anchor): (bool, Bound<'py, PyAny>, Py<PyAny>) =
+            resolve.call1((given,)).map_err(|error| errors::without_frames(given.py(), error))?.extract()?;
         HAS_TRIO.fetch_or(in_trio, Relaxed);
         let backend = if in_trio { Backend::Trio } else { Backend::Asyncio };
         Ok(Self { event_loop, anchor: Anchor { object: anchor, backend } })

@@ -7,6 +7,7 @@ use crate::call::heard::Heard;
 use crate::call::outcome::{Outcome, settle_future};
 use crate::call::state::Call;
 use crate::call::taker::{Promised, Taker};
+use crate::call::wait::{Seconds, number};
 use crate::call::waiting_tasks;
 use crate::coroutine::target::Target;
 use crate::python::context;
@@ -63,7 +64,8 @@ impl Submitted {
 
     /// Calls `wait(seconds)`, which waits for the future and returns whether it has a result, or None as long as it has
     /// neither that nor an error; unless the wait could never end.
-    fn wait(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Option<bool>> {
+    fn wait(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<Seconds<'_>>) -> PyResult<Option<bool>> {
+        let timeout = number("timeout", timeout.as_ref())?;
         if self.runner.epoch != process::epoch() {
             return Err(errors::runner_closed(
                 py,

@@ -154,8 +154,11 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
     .map(drop)
 }
 
-/// What asyncio's, aiohttp's and trio's errors about a wrong loop say.
-const MIXUPS: [&str; 6] = [
+/// What asyncio's, aiohttp's and trio's errors about a wrong loop say, or about one that runs already.
+const MIXUPS: [&str; 9] = [
+    "cannot be called from a running event loop",
+    "vent loop is already running",
+    "while another loop is running",
     "different loop",
     "different event loop",
     "Event loop is closed",

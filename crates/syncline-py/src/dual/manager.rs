@@ -10,7 +10,7 @@ use crate::python::once::intern;
 use crate::python::signals;
 use crate::task::closer::Closer;
 use crate::worker::awaiting::Pending;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -41,10 +41,7 @@ impl ManagerBase {
     fn check_single_use(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if this.was_used.swap(true, Relaxed) && this.is_single_use.load(Relaxed) {
-            return Err(PyRuntimeError::new_err(format!(
-                "{} was used already, and its generator is good for one `with`; call the function again",
-                Self::name(slf)
-            )));
+            return Err(Self::good_for_one_use(slf));
         }
         Ok(())
     }
@@ -107,6 +104,29 @@ impl ManagerBase {
             Self::check_single_use(slf)?;
         }
         source.bind(slf.py()).call_method1(name, args)
+    }
+
+    /// The words of contextlib's managers, as they are entered a second time, tell nobody what is wrong.
+    #[cold]
+    fn used_up(slf: &Bound<'_, Self>, error: PyErr) -> PyErr {
+        let py = slf.py();
+        let is_contextlibs = slf.get().source.get().is_some_and(|source| {
+            let source = source.bind(py);
+            source.hasattr(intern!(py, "gen")).unwrap_or(false) && !source.hasattr(intern!(py, "args")).unwrap_or(true)
+        });
+        let says_so =
+            || error.value(py).to_string() == "'_AsyncGeneratorContextManager' object has no attribute 'args'";
+        if is_contextlibs && error.is_instance_of::<PyAttributeError>(py) && says_so() {
+            return Self::good_for_one_use(slf);
+        }
+        error
+    }
+
+    fn good_for_one_use(slf: &Bound<'_, Self>) -> PyErr {
+        PyRuntimeError::new_err(format!(
+            "{} was used already, and its generator is good for one `with`; call the function again",
+            Self::name(slf)
+        ))
     }
 
     fn refuse_entered(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -212,7 +232,7 @@ impl ManagerBase {
                 binding.session.on_shutdown(Self::closer(slf));
                 binding.end_by_closer(py);
                 this.usage.reset();
-                signals::ended(py, Err(error))
+                signals::ended(py, Err(Self::used_up(slf, error)))
             }
         }
     }
@@ -259,7 +279,14 @@ impl ManagerBase {
         Self::twin(slf, "__aexit__", &(exc_type, exc_value, traceback).into_pyobject(slf.py())?)
     }
 
-    /// For _at_home.py, as all that follows: the step that enters it, to be awaited.
+    /// For _at_home.py, as all that follows: what its `async with` raises for an error of entering.
+    #[pyo3(name = "_used_up")]
+    fn why_used_up<'py>(slf: &Bound<'py, Self>, error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        let raised = Self::used_up(slf, PyErr::from_value(error.clone()));
+        errors::object(slf.py(), &raised).into_any()
+    }
+
+    /// The step that enters it, to be awaited.
     fn _enter_there(slf: &Bound<'_, Self>) -> PyResult<Pending> {
         let (py, this) = (slf.py(), slf.get());
         this.usage.begin_step(|| Self::name(slf))?;

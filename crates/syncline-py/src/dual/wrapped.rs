@@ -71,7 +71,12 @@ pub fn at_home<'py>(
 pub fn describe(object: &Bound<'_, PyAny>, wrapped: Option<&Py<PyAny>>) -> String {
     let kind = errors::type_name(object);
     match wrapped {
-        Some(wrapped) => format!("the {kind} of {:?}", errors::name_of(wrapped.bind(object.py()))),
+        Some(wrapped) => {
+            // That of contextlib's has no name of its own; its generator has the function's.
+            let wrapped = wrapped.bind(object.py());
+            let named = wrapped.getattr("gen").ok().filter(|generator| generator.hasattr("ag_code").unwrap_or(false));
+            format!("the {kind} of {:?}", errors::name_of(named.as_ref().unwrap_or(wrapped)))
+        }
         None => format!("the {kind}"),
     }
 }

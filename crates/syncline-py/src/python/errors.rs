@@ -2,9 +2,7 @@
 
 use crate::python::names;
 use crate::python::once::{Once, intern};
-#[cfg(target_os = "linux")]
-use pyo3::exceptions::PyOSError;
-use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyException, PyOSError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyTuple, PyType};
@@ -141,12 +139,24 @@ pub fn not_async(caller: &str, function: &Bound<'_, PyAny>, made: &Bound<'_, PyA
         format!("{caller}() got {name:?}, which makes a context manager; enter it: with enter({name}(...)) as value")
     } else if made.cast::<PyIterator>().is_ok() && has("gi_code") {
         sync_generator(caller, &name)
+    } else if is_async_function(made) {
+        let inner = name_of(made);
+        format!(
+            "{caller}() got the sync function {name:?}, which has run and returned the async function {inner:?} without \
+             calling it; use {caller}({inner}, ...)"
+        )
     } else {
         format!(
             "{caller}() got the sync function {name:?}; call it directly: {name}(...). This call of it has run: what it \
              returns had to be seen, and was no awaitable but {kind}. Where it needs the bridge's loop: call({name}, ...)"
         )
     })
+}
+
+fn is_async_function(made: &Bound<'_, PyAny>) -> bool {
+    let py = made.py();
+    let ask = || py.import("inspect")?.call_method1("iscoroutinefunction", (made,))?.extract();
+    ask().unwrap_or(false)
 }
 
 /// For an error that came of calling `function`. A context manager of contextlib's, or of ours, can be called, but only to
@@ -273,9 +283,19 @@ pub fn type_name(object: &Bound<'_, PyAny>) -> String {
 /// An OSError with its number, of which Python makes the right subclass.
 #[cfg(target_os = "linux")]
 pub fn from_errno(errno: rustix::io::Errno) -> PyErr {
-    let text = std::io::Error::from(errno).to_string();
-    let words = text.split(" (os error").next().unwrap_or_default().to_owned();
-    PyOSError::new_err((errno.raw_os_error(), words))
+    PyOSError::new_err((errno.raw_os_error(), words_of(&std::io::Error::from(errno))))
+}
+
+/// The same for a file, which the message names as that of `open` does.
+pub fn of_file(error: std::io::Error, path: &str) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, words_of(&error), path.to_owned())),
+        None => error.into(),
+    }
+}
+
+fn words_of(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// The exception object, with its traceback. Before Python 3.12 PyO3 keeps the traceback apart, and the object has none
@@ -322,6 +342,14 @@ pub fn traceback_of<'py>(error: &Bound<'py, PyBaseException>) -> Option<Bound<'p
     let traceback = unsafe { ffi::PyException_GetTraceback(error.as_ptr()) };
     // SAFETY: a new reference, or null, which is no error.
     unsafe { Bound::from_owned_ptr_or_opt(error.py(), traceback) }
+}
+
+/// An error that Python code of ours has raised about what a user gave, without the frames of that code.
+pub fn without_frames(py: Python<'_>, error: PyErr) -> PyErr {
+    let object = error.into_value(py).into_bound(py);
+    // What is refused is no traceback, and None is one.
+    let _ = set_traceback(&object, &py.None().into_bound(py));
+    PyErr::from_value(object.into_any())
 }
 
 /// Gives an exception another traceback. TypeError for what is none.

@@ -9,6 +9,7 @@
 //! 4. What each call notes takes no lock, and changes no word that another thread uses: a lock costs as much as a look at the
 //!    clock, and there are few of either.
 
+use super::errors;
 use super::names;
 use super::once::intern;
 use super::per_process::PerProcess;
@@ -204,7 +205,7 @@ pub fn begin(path: &str, process: &str, now: u64) -> PyResult<u64> {
             current.path
         )));
     }
-    let file = File::create(path)?;
+    let file = File::create(path).map_err(|error| errors::of_file(error, path))?;
     let number = LAST.fetch_add(1, Relaxed) + 1;
     #[cfg(unix)]
     let descriptor = std::os::fd::AsRawFd::as_raw_fd(&file);
