@@ -24,6 +24,7 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 
 import syncline
+from syncline._kinds import REQUIRED
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -97,6 +98,8 @@ def signature(
         of += [f"{base.__name__}.__init__" for base in obj.__mro__]
         known = [key for key in of if key in STUB and "_args" not in STUB[key][0]]
         return (STUB[known[0]][0], "") if is_ours and known else None
+    if arguments is not None and (stands_in := f" = {REQUIRED}") in arguments:
+        return arguments.replace(stands_in, ""), result or ""
     if (
         not inspect.isroutine(obj)
         or inspect.isfunction(obj)

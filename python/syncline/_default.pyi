@@ -236,6 +236,9 @@ def enter(acm: AbstractAsyncContextManager[Y, Any], /) -> DualContextManager[Y]:
     Given a function (or class) and its arguments, it calls that where the manager is entered, on the loop, for what
     can be made only there: `with bridge.enter(aiohttp.ClientSession) as session`. What it returns is awaited first
     if it is no manager itself: `with bridge.enter(asyncio.start_server, serve, "127.0.0.1", 0) as server`.
+
+    What it returns may be entered again once it was left, if the manager bears that; given a function, it makes one
+    for each `with`. Entering and leaving raise what the manager's methods raise; otherwise as `run_sync`.
     """
 
 @overload

@@ -73,6 +73,13 @@ print(tasks.limited.delay().get(timeout=40))
 """
 
 
+def test_the_page_has_all_that_the_program_imports(tmp_path: Path) -> None:
+    """Its configuration, too; a broker is asked for nothing yet."""
+    recipe_code.write(tmp_path, "recipes-workers.md", "Celery")
+    done = recipe_code.run(tmp_path, "-c", "import tasks; print(tasks.app.conf.broker_url)", UPSTREAM="")
+    assert (done.stdout, done.returncode) == ("redis://localhost\n", 0), done.stderr
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder with the recipe, the service that it asks, and a worker with two processes."""
