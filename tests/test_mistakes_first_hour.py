@@ -10,6 +10,7 @@ import gc
 import inspect
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,48 @@ def another_loop() -> str:
             return loop.run_until_complete(coroutine)
         finally:
             coroutine.close()
+
+
+class HeldUp(asyncio.SelectorEventLoop):
+    """A loop whose end another thread can get into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing, self.go_on = threading.Event(), threading.Event()
+
+    def close(self) -> None:
+        self.closing.set()
+        assert self.go_on.wait(20)
+        super().close()
+
+
+@pytest.mark.parametrize("scope", ["process", "thread", "caller"])
+def test_a_factory_that_returns_a_loop_twice_is_refused(scope: Any) -> None:
+    """Also while that loop is just being closed, by a thread of which nothing is seen any more: two threads would turn
+    and close it. The order forced here: the first loop's end begins, the second call comes, the end goes on."""
+    loop = HeldUp()
+    again = "returned one that it has returned before; it has to make one each time"
+    first = syncline.Bridge(loop_factory=lambda: loop, scope="process")
+    second = syncline.Bridge(loop_factory=lambda: loop, scope=scope, cleanup_timeout=0)
+    assert first.run_sync(fetch, "first") == "first"
+    closer = threading.Thread(target=first.close)
+    closer.start()
+    assert loop.closing.wait(10)
+    try:
+        with pytest.raises(TypeError, match=again) as caught:
+            second.run(fetch(), timeout=5)
+        assert not frames_of_ours(caught.value)
+    finally:
+        loop.go_on.set()
+        closer.join()
+    second.close()
+
+
+def test_loops_of_a_factory_that_are_gone_are_forgotten() -> None:
+    """A new loop may lie where another one has lain."""
+    for _ in range(20):
+        with syncline.Bridge(loop_factory=asyncio.new_event_loop, scope="caller") as bridge:
+            assert bridge.run_sync(fetch, "key") == "key"
 
 
 @pytest.fixture(params=["process", "thread", "caller"])

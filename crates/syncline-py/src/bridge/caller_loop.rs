@@ -81,8 +81,10 @@ impl CallerLoop {
         is_visible: bool,
         stall_after: Option<Duration>,
     ) -> PyResult<Arc<Self>> {
-        let make = factory.map_or_else(|| names::caller_loop(py), Ok)?;
-        let event_loop = new_loop::make(make, Turner::Caller)?;
+        let event_loop = match factory {
+            Some(factory) => new_loop::by_factory(factory, Turner::Caller)?,
+            None => new_loop::make(names::caller_loop(py)?, Turner::Caller)?,
+        };
         let event_loop = loops::shown(is_visible, event_loop)?;
         let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
         let event_loop = nestable::nests(nests, event_loop)?;

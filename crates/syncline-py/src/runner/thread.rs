@@ -249,7 +249,7 @@ fn make_loop<'py>(py: Python<'py>, runner: &Arc<Runner>, plan: &Plan) -> PyResul
             new_loop::make(&names::partial(py)?.call1(factory)?, Turner::Runner)
         }
         Some(factory) => {
-            let event_loop = loops::shown(plan.is_visible, new_loop::make(factory.bind(py), Turner::Runner)?)?;
+            let event_loop = loops::shown(plan.is_visible, new_loop::by_factory(factory.bind(py), Turner::Runner)?)?;
             nestable::nests(runner.switches, event_loop)
         }
         #[cfg(target_os = "linux")]

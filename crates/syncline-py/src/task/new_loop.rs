@@ -9,13 +9,15 @@ use crate::python::errors;
 use crate::python::log;
 use crate::python::main_end;
 use crate::python::once::intern;
+use crate::python::per_process::PerProcess;
 use crate::python::process;
 use crate::python::room;
 use crate::python::signals;
 use crate::python::version;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType};
+use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use syncline_core::sync::{Mutex, lock};
 
 /// Who turns a loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,9 +28,49 @@ pub enum Turner {
     Caller,
 }
 
+/// Those that factories of users have made, by weak references, until they are freed. Two threads that turn and close one
+/// loop would wait for each other's end for ever.
+static MADE: PerProcess<Vec<Py<PyWeakrefReference>>> = PerProcess::new();
+
+fn made() -> &'static Mutex<Vec<Py<PyWeakrefReference>>> {
+    MADE.get(|_| Vec::new())
+}
+
+/// Whether a factory has returned this loop before. The first of two threads that ask at a time is told that it has not.
+fn was_made_before(event_loop: &Bound<'_, PyAny>) -> bool {
+    let py = event_loop.py();
+    // One to which there can be no weak reference isn't asked for.
+    let Ok(reference) = PyWeakrefReference::new(event_loop) else { return false };
+    let before: Vec<_> = {
+        let mut made = lock(made());
+        let before = made.iter().map(|each| each.clone_ref(py)).collect();
+        made.push(reference.unbind());
+        before
+    };
+    let (alive, freed): (Vec<_>, Vec<_>) =
+        before.iter().map(|each| (each, each.bind(py).upgrade())).partition(|(_, found)| found.is_some());
+    let is_freed = |each: &Py<PyWeakrefReference>| freed.iter().any(|(known, _)| known.is(each));
+    // What is taken out is dropped without the lock.
+    let _gone: Vec<_> = lock(made()).extract_if(.., |each| is_freed(each)).collect();
+    alive.iter().any(|(_, found)| found.as_ref().is_some_and(|found| found.is(event_loop)))
+}
+
+/// Asks a user's factory for a new loop, as `make`.
+pub fn by_factory<'py>(factory: &Bound<'py, PyAny>, turner: Turner) -> PyResult<Bound<'py, PyAny>> {
+    finish(factory, turner, was_made_before)
+}
+
 /// Asks the factory for a new loop. It logs unhandled errors to our logger, unless the factory has set a handler for
 /// them.
 pub fn make<'py>(factory: &Bound<'py, PyAny>, turner: Turner) -> PyResult<Bound<'py, PyAny>> {
+    finish(factory, turner, |_| false)
+}
+
+fn finish<'py>(
+    factory: &Bound<'py, PyAny>,
+    turner: Turner,
+    is_known: impl FnOnce(&Bound<'py, PyAny>) -> bool,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = factory.py();
     // First, as this fails late in the interpreter's end: there must be no loop by then that nobody would close.
     let handler = exception_handler(py, turner)?;
@@ -57,6 +99,12 @@ pub fn make<'py>(factory: &Bound<'py, PyAny>, turner: Turner) -> PyResult<Bound<
         return Err(PyTypeError::new_err(
             "loop_factory must return a new event loop, and returned one that is closed; it has to make one each time \
              that it is called",
+        ));
+    }
+    if is_known(&event_loop) {
+        return Err(PyTypeError::new_err(
+            "loop_factory must return a new event loop, and returned one that it has returned before; it has to make one \
+             each time that it is called",
         ));
     }
     if let Err(error) = prepare(&event_loop, &handler) {
