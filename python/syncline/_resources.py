@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ._kinds import in_use
+from ._raised import hide_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ class Resource(Generic[T]):
         Raises what opening it raises, and the next use tries again; TimeoutError; RunnerClosedError where the bridge is
         closed.
         """
-        return self._bridge.run(self.aget(), timeout=timeout)
+        try:
+            return self._bridge.run(self.aget(), timeout=timeout)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     async def aget(self) -> T:
         """The object of the running loop, for async code; opens it if need be.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import _core
 from ._kinds import closed_if_coroutine, name_of
+from ._raised import hide_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -135,7 +136,11 @@ class ThreadIterator(AsyncIterator[Y]):
         if source.is_closed:
             raise StopAsyncIteration
         if not source.items:
-            await self._wait_for_item()
+            try:
+                await self._wait_for_item()
+            except BaseException as error:
+                hide_ours(error)
+                raise
             if not source.items:
                 raise StopAsyncIteration
         item = source.items.popleft()
@@ -276,6 +281,7 @@ class ThreadManager(Generic[Y]):
             # The task was cancelled, and the thread may enter all the same: it leaves again.
             worker._send(partial(self._run, self._leave, type(error), error, None))
             self._close()
+            hide_ours(error)
             raise
         return entered
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .._converted import standing_for
 from .._dual import DualContextManager, DualIterator
 from .._kinds import type_of
+from .._raised import hide_ours
 from .methods import Converting, called_as
 from .objects import AsyncSide, Twin, known_as, taken
 from .one_task import OneTask
@@ -257,6 +258,9 @@ class Items(AsyncGenerator[Any, Any]):
             return self._give(await self._task.do(step, *args))
         except StopAsyncIteration:
             self._end()
+            raise
+        except BaseException as error:
+            hide_ours(error)
             raise
 
     def _end(self) -> None:

@@ -19,6 +19,7 @@ from weakref import ref
 
 from .._dual import DualContextManager, DualCoroutine, DualGenerator, DualIterator, enter_wholly, run_by
 from .._kinds import is_async_fn, is_async_gen_fn, type_of
+from .._raised import hide_ours
 from .objects import AsyncSide, Quarters, Twin, is_a, taken, twin_of
 from .shapes import Shape, awaited, derives, returned
 from .surface import has_async_members, members
@@ -283,7 +284,11 @@ class TwinManager(DualContextManager[Any]):
 
     def __enter__(self) -> Any:
         owner, give = self._twin_items
-        return enter_wholly(self, super().__enter__, functools.partial(give, owner))
+        try:
+            return enter_wholly(self, super().__enter__, functools.partial(give, owner))
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
 
 def as_generator(items: Give | None, owner: Any, value: Any) -> Any:

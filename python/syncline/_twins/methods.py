@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .._converted import standing_for
 from .._dual import DualContextManager, enter_wholly, run_by
 from .._kinds import type_of
+from .._raised import hide_ours
 from .converting import called, giver, taker
 from .objects import Twin, known_as, set_entered, taken
 from .shapes import Shape, parameters, returned
@@ -209,7 +210,8 @@ def enter(
 
     try:
         return enter_wholly(entering, entering.__enter__, note)
-    except BaseException:
+    except BaseException as error:
+        hide_ours(error)
         set_entered(twin, tuple(each for each in getattr(twin, "_twin_entered", ()) if each is not entering))
         raise
 
@@ -331,7 +333,11 @@ def readable(member: Member, family: Family) -> property:
         return self._twin_home.bridge.run(found) if inspect.iscoroutine(found) else found
 
     def get(self: Twin) -> Any:
-        return converting.out(self, value(self))
+        try:
+            return converting.out(self, value(self))
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def set_(self: Twin, new: Any) -> None:
         setattr(self._twin_object, name, taken(new))

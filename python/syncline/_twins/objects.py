@@ -17,7 +17,7 @@ from weakref import KeyedRef
 
 from .. import _core, _kinds
 from .._mistakes import living_on
-from .._raised import add_note
+from .._raised import add_note, hide_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -266,7 +266,12 @@ def make(twin: Twin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Makes the twin's async object, on the loop."""
     kind = type(twin)
     home = kind._twin_family.home(kind._twin_bridge)
-    bound(twin, home.call(kind._twin_class, *args, **kwargs), home)
+    try:
+        of = home.call(kind._twin_class, *args, **kwargs)
+    except BaseException as error:
+        hide_ours(error)
+        raise
+    bound(twin, of, home)
 
 
 def taken(value: Any) -> Any:
