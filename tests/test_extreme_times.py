@@ -55,7 +55,8 @@ def test_options(place: str, option: str) -> None:
             with pytest.raises(TimeoutError):
                 bridge.run(anyio.sleep(3600), timeout=0.01)
             bridge.submit(anyio.sleep, 3600)
-    with pytest.raises(ValueError, match=f"{option} must be a number of seconds or None, not nan"):
+    what = " or None" if option == "stall_after" else r", or math\.inf for no limit"
+    with pytest.raises(ValueError, match=rf"{option} must be a number of seconds{what}, not nan"):
         syncline.Bridge(**{option: math.nan})
 
 

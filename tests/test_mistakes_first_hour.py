@@ -184,6 +184,19 @@ MISTAKES: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "install() takes an event loop of asyncio's, such as asyncio.get_running_loop(), not int",
     ),
     "a coroutine for install": (lambda: made.install(fetch()), TypeError, "not coroutine"),
+    "no time for cleanup": (
+        lambda: made.Bridge(cleanup_timeout=None),
+        TypeError,
+        "cleanup_timeout must be a number of seconds, or math.inf for no limit, not None",
+    ),
+    **{
+        f"a word for {option}": (
+            functools.partial(made.Bridge, **{option: "yes"}),
+            TypeError,
+            f"{option} must be True or False, not 'yes'",
+        )
+        for option in ("roams", "timed", "visible")
+    },
     "a number as loop": (lambda: made.Bridge(loop=5), TypeError, "loop must be an event loop, such as"),
     "words as the time for a future": (
         lambda: made.submit(asyncio.sleep, 0.01).result("5"),

@@ -311,7 +311,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
     "name": (lambda: made.Bridge(name=5), "name must be a string, not 5"),
     "cleanup_timeout": (
         lambda: made.Bridge(cleanup_timeout="1"),
-        "cleanup_timeout must be a number of seconds or None, not '1'",
+        "cleanup_timeout must be a number of seconds, or math.inf for no limit, not '1'",
     ),
     "stall_after": (
         lambda: made.Bridge(stall_after=True),

@@ -108,7 +108,7 @@ class Bridge(ManyCalls, _core.Bridge):
     name: for threads and messages; "syncline" by default.
     cleanup_timeout: seconds that a cancelled coroutine may take to clean up before its caller goes on without it, and a
         closing loop before it is closed all the same: once for its tasks, and once for its async generators. `close()`
-        takes twice that and a second at most.
+        takes twice that and a second at most. `math.inf`: without a limit.
     stall_after: seconds. When a loop of this bridge has not turned for that long, whoever waits for it, the logger
         "syncline" names what blocks it, and shows who waits and what is parked in nested calls; so it does when a call
         itself blocks a loop that is not a bridge's. A thread looks, one for the process. Off by default.

@@ -30,6 +30,22 @@ impl Word<'_> {
     }
 }
 
+/// What an option was given that is to be true or false.
+pub type Flag<'py> = Given<'py, bool>;
+
+impl Flag<'_> {
+    pub fn get(&self, name: &str) -> PyResult<bool> {
+        let given = match self {
+            Self::Default(flag) => return Ok(*flag),
+            Self::Given(given) => given,
+        };
+        given.extract().map_err(|_| {
+            let given = signals::repr_of(given);
+            PyTypeError::new_err(format!("{name} must be True or False, not {given}"))
+        })
+    }
+}
+
 /// What the word stands for that an option was given.
 pub fn choose<T: Copy>(name: &str, given: &Word<'_>, choices: &[(&str, T)]) -> PyResult<T> {
     let value = given.text();

@@ -1,12 +1,12 @@
 //! The class `Bridge` that users see. It checks its options; its methods leave the work to placement.rs and
 //! execution.rs.
 
-use super::choices::{Word, check_trio, choose, name_given};
+use super::choices::{Flag, Word, check_trio, choose, name_given};
 use super::observing;
 use super::shared::{ANY_BRINGS_HOME, Hold, InAsync, InLoop, Loops, Scope, Shared};
 use super::submitted::Submitted;
 use crate::call::outcome::HAS_TRIO;
-use crate::call::wait::{FOR_EVER, Seconds, number, seconds};
+use crate::call::wait::{Seconds, limit, number, seconds};
 use crate::coroutine::refused;
 use crate::coroutine::target::Target;
 use crate::python::errors;
@@ -133,7 +133,7 @@ impl Bridge {
 impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "each is a keyword argument of Python's constructor")]
     #[new]
-    #[pyo3(signature = (*, scope=Word::Default("process"), nested=None, context=Word::Default("share"), loop_factory=None, name=None, cleanup_timeout=Seconds::Default(5.0), stall_after=None, backend=Word::Default("asyncio"), in_worker=Word::Default("own"), roams=false, r#loop=None, in_loop=Word::Default("block"), in_async=Word::Default("task"), timed=false, visible=None, _home_of=None), text_signature = "(*, scope='process', nested=None, context='share', loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend='asyncio', in_worker='own', roams=False, loop=None, in_loop='block', in_async='task', timed=False, visible=None)")]
+    #[pyo3(signature = (*, scope=Word::Default("process"), nested=None, context=Word::Default("share"), loop_factory=None, name=None, cleanup_timeout=Seconds::Default(5.0), stall_after=None, backend=Word::Default("asyncio"), in_worker=Word::Default("own"), roams=Flag::Default(false), r#loop=None, in_loop=Word::Default("block"), in_async=Word::Default("task"), timed=Flag::Default(false), visible=None, _home_of=None), text_signature = "(*, scope='process', nested=None, context='share', loop_factory=None, name=None, cleanup_timeout=5.0, stall_after=None, backend='asyncio', in_worker='own', roams=False, loop=None, in_loop='block', in_async='task', timed=False, visible=None)")]
     fn new(
         py: Python<'_>,
         scope: Word<'_>,
@@ -145,17 +145,19 @@ impl Bridge {
         stall_after: Option<Seconds<'_>>,
         backend: Word<'_>,
         in_worker: Word<'_>,
-        roams: bool,
+        roams: Flag<'_>,
         r#loop: Option<Bound<'_, PyAny>>,
         in_loop: Word<'_>,
         in_async: Word<'_>,
-        timed: bool,
-        visible: Option<bool>,
+        timed: Flag<'_>,
+        visible: Option<Flag<'_>>,
         _home_of: Option<Bound<'_, Self>>,
     ) -> PyResult<Self> {
         if let Some(roaming) = _home_of {
             return Ok(Self { hold: Arc::clone(&roaming.get().hold), stays_home: true });
         }
+        let (roams, timed) = (roams.get("roams")?, timed.get("timed")?);
+        let visible = visible.map(|visible| visible.get("visible")).transpose()?;
         let backend = choose("backend", &backend, &[("asyncio", Backend::Asyncio), ("trio", Backend::Trio)])?;
         if let Some(factory) = loop_factory.as_ref().filter(|factory| !factory.is_callable()) {
             if factory.hasattr("run_forever")? {
@@ -189,7 +191,7 @@ impl Bridge {
             greenlets::load(py).map_err(|error| greenlets::missing(py, error))?;
         }
         let name = name_given(name.as_ref())?;
-        let cleanup = seconds("cleanup_timeout", Some(cleanup_timeout.number("cleanup_timeout")?))?.unwrap_or(FOR_EVER);
+        let cleanup = limit("cleanup_timeout", &cleanup_timeout)?;
         let switches = matches!(nested, Nested::Switch | Nested::Auto);
         let bridge = next_id();
         let is_visible = match (backend, visible) {

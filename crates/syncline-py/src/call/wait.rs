@@ -51,8 +51,12 @@ pub const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 /// What was given as a number of seconds.
 pub type Seconds<'py> = Given<'py, f64>;
 
+/// What such an option may be: one that has no limit if it is `None`, and one that always has a number.
+const OR_NONE: &str = "a number of seconds or None";
+const OR_INFINITE: &str = "a number of seconds, or math.inf for no limit";
+
 impl Seconds<'_> {
-    pub fn number(&self, name: &str) -> PyResult<f64> {
+    fn number(&self, name: &str, what: &str) -> PyResult<f64> {
         let given = match self {
             Self::Default(number) => return Ok(*number),
             Self::Given(given) => given,
@@ -60,28 +64,33 @@ impl Seconds<'_> {
         let number = if given.is_instance_of::<PyBool>() { None } else { given.extract().ok() };
         number.ok_or_else(|| {
             let given = signals::repr_of(given);
-            PyTypeError::new_err(format!("{name} must be a number of seconds or None, not {given}"))
+            PyTypeError::new_err(format!("{name} must be {what}, not {given}"))
         })
     }
 }
 
 /// The same for what may be `None`.
 pub fn number(name: &str, given: Option<&Seconds<'_>>) -> PyResult<Option<f64>> {
-    given.map(|given| given.number(name)).transpose()
+    given.map(|given| given.number(name, OR_NONE)).transpose()
 }
 
 /// A number of seconds that a user gave. `None` is for ever.
 pub fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
-    match value {
-        None => Ok(None),
-        Some(value) if value.is_nan() => {
-            Err(PyValueError::new_err(format!("{name} must be a number of seconds or None, not nan")))
-        }
-        Some(value) => {
-            let span = Duration::try_from_secs_f64(value.max(0.0)).ok();
-            Ok(span.filter(|span| *span < FOR_EVER))
-        }
+    value.map_or(Ok(None), |value| span(name, value, OR_NONE))
+}
+
+/// The same for what is always a number.
+pub fn limit(name: &str, given: &Seconds<'_>) -> PyResult<Duration> {
+    let value = given.number(name, OR_INFINITE)?;
+    Ok(span(name, value, OR_INFINITE)?.unwrap_or(FOR_EVER))
+}
+
+fn span(name: &str, value: f64, what: &str) -> PyResult<Option<Duration>> {
+    if value.is_nan() {
+        return Err(PyValueError::new_err(format!("{name} must be {what}, not nan")));
     }
+    let span = Duration::try_from_secs_f64(value.max(0.0)).ok();
+    Ok(span.filter(|span| *span < FOR_EVER))
 }
 
 /// Why the wait is to end before the result is there.
