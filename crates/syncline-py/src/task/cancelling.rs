@@ -1,6 +1,6 @@
 //! Cancellations that reach a session's task, and what they are handed on to.
 
-use crate::call::outcome::is_cancelled;
+use crate::call::outcome::{is_cancelled, is_trio_cancelled};
 use crate::python::once::intern;
 use crate::python::signals;
 use pyo3::prelude::*;
@@ -8,6 +8,11 @@ use pyo3::types::PyTuple;
 
 pub fn is_cancelled_error(error: &Bound<'_, PyAny>) -> bool {
     is_cancelled(error.py(), &PyErr::from_value(error.clone()))
+}
+
+/// Whether it is one of a task of asyncio's, which can keep it until it suspends.
+pub fn is_asyncios(error: &Bound<'_, PyAny>) -> bool {
+    is_cancelled_error(error) && !is_trio_cancelled(error.py(), &PyErr::from_value(error.clone()))
 }
 
 /// The message of a cancellation, if it has one.
@@ -36,4 +41,13 @@ pub fn cancels(awaited: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> bool {
     };
     // Where there is nothing to cancel, the caller throws the error into the step instead.
     signals::unbroken(py, cancel).unwrap_or(false)
+}
+
+/// Has the task, whose turn this is, keep a cancellation that it was just given.
+pub fn keep(task: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) {
+    let py = task.py();
+    // It counts as asked for once, as before.
+    if signals::unbroken(py, || task.call_method0(intern!(py, "uncancel"))).is_ok() {
+        cancels(task, error);
+    }
 }

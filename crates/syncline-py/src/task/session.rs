@@ -14,7 +14,7 @@
 //! 3. The task ends with the session, and never by an error: after the last step, or, if the loop ends first, after
 //!    what the session has left to be done in that case (its closer).
 
-use super::cancelling::{cancels, is_cancelled_error, is_repeated};
+use super::cancelling::{cancels, is_asyncios, is_cancelled_error, is_repeated, keep};
 use super::closer::Closer;
 use super::spare_sessions::{LentTask, SessionTask};
 use crate::call::outcome::{Outcome, cancelled_error, is_trio_cancelled};
@@ -302,6 +302,7 @@ impl Session {
         let py = event_loop.py();
         let mut input = input;
         let idle = lock(&self.state).idle.take();
+        let mut is_kept = idle.is_some() && matches!(&input, Input::Thrown(error) if is_asyncios(error));
         if let Some(idle) = idle {
             match idle.go_on(py, &mut input) {
                 Ok(Idled::Awaits(awaited)) => {
@@ -333,9 +334,15 @@ impl Session {
                 }
                 continue;
             };
-            let step = match (handed_over, std::mem::replace(&mut input, Input::Nothing)) {
+            // By 2, where a step begins in a turn of the task: this one has begun before it has the cancellation.
+            let begins = std::mem::take(&mut is_kept)
+                && handed_over.is_none()
+                && !execution.has_begun(py)
+                && !execution.call.was_cancelled();
+            let begun = if begins { Some(execution.send(py.None().bind(py))) } else { handed_over.map(Step::Awaits) };
+            let step = match (begun, std::mem::replace(&mut input, Input::Nothing)) {
                 // Cancelled before the task was told what to wait for. A task cancels what it waits for; so does this.
-                (Some(awaited), Input::Thrown(error)) if is_cancelled_error(error) => {
+                (Some(Step::Awaits(awaited)), Input::Thrown(error)) if is_cancelled_error(error) => {
                     let is_stale = is_repeated(error) || !self.is_cancelling(py);
                     if is_stale || cancels(awaited.bind(py), error) {
                         Step::Awaits(awaited)
@@ -343,8 +350,14 @@ impl Session {
                         execution.throw(error, None, None)
                     }
                 }
+                (Some(Step::Ended(outcome)), Input::Thrown(error)) => {
+                    if let Some(task) = self.known_task(py).filter(|_| self.is_cancelling(py) && !is_repeated(error)) {
+                        keep(task.bind(py), error);
+                    }
+                    Step::Ended(outcome)
+                }
                 (_, Input::Thrown(error)) => execution.throw(error, None, None),
-                (Some(awaited), _) => Step::Awaits(awaited),
+                (Some(awaits), _) => awaits,
                 (None, Input::Sent(value)) => execution.send(value),
                 (None, Input::Nothing) => execution.send(py.None().bind(py)),
             };
