@@ -37,9 +37,10 @@ const PROBES_AT_ONCE: u32 = 2;
 /// If it takes longer than that to get the interpreter, another thread hogs it. Without contention it takes well
 /// under a microsecond.
 pub const SLOW_ATTACH: Duration = Duration::from_micros(200);
-/// If it takes longer than that to make way, another thread has computed meanwhile. A hundred that only make calls need
-/// less. A thread that computes gets more, on Linux 0.7 ms at the least.
-const SLOW_WAY: Duration = Duration::from_micros(500);
+/// If it takes longer than that to make way, another thread has computed meanwhile: Linux gives it 0.7 ms or more, up to
+/// the next tick of its clock. A hundred threads that only make calls need less, also where one of them makes way and
+/// the others sleep, which go first as they wake up.
+const SLOW_WAY: Duration = Duration::from_millis(1);
 /// So many attempts are passed over after that, by 4: at the first, the second, and each further time.
 const TURNS_HELD_OFF: [u32; 3] = [2, 32, 256];
 /// So many quick turns make up for a slow one, by 4 and 7.
