@@ -131,3 +131,25 @@ def test_a_step_that_does_not_suspend_leaves_it_to_the_next_one(bridge: syncline
     bridge.run_sync(steps.cancel)
     assert list(found) == [2, 3]
     assert seen == [1, "kept"]
+
+
+def test_one_that_comes_before_the_tasks_first_turn_is_kept(bridge: syncline.Bridge) -> None:
+    """The first step is made before there is a turn of the task, and does not suspend."""
+    steps = Steps()
+    seen: list[object] = []
+
+    @asynccontextmanager
+    async def manager() -> AsyncIterator[None]:
+        steps.note()
+        await steps.cancel()
+        yield
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError as error:
+            seen.extend(error.args)
+            assert steps.task is not None
+            steps.task.uncancel()
+
+    with bridge.enter(manager()):
+        bridge.run_sync(asyncio.sleep, 0)
+    assert seen == ["kept"]

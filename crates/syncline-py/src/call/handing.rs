@@ -11,6 +11,7 @@ use super::state::Call;
 use super::taker::{Promised, Taker};
 use crate::python::errors;
 use crate::python::names;
+use crate::python::process;
 use crate::python::signals;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -97,6 +98,8 @@ struct HeldBack {
 impl HeldBack {
     /// Tells the taker, once it is known what. False if that is done.
     fn look(&self, py: Python<'_>) -> bool {
+        // It tells other loops, which is Python code of theirs: the exit waits for that.
+        let _inside = process::step_inside_unless_left(py);
         let runs = self.host.runs(py);
         if runs && self.since.elapsed() < HELD_BACK {
             return true;

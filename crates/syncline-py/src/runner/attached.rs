@@ -307,6 +307,7 @@ struct Standing(Arc<Runner>);
 impl Standing {
     /// Ends the calls of a loop that nobody runs any more. False if there are none left.
     fn look(&self, py: Python<'_>) -> bool {
+        let _inside = process::step_inside_unless_left(py);
         let (runner, Some(attached)) = (&self.0, &self.0.attached) else { return false };
         // Before the calls are looked at: a call that comes later has the loop watched anew.
         attached.is_watched.store(false, SeqCst);

@@ -323,7 +323,10 @@ impl Session {
                 (state.handed_over.take(), state.current.clone())
             };
             let Some(execution) = current else {
-                input = Input::Nothing;
+                // It came before the task's first turn.
+                if let Input::Thrown(error) = std::mem::replace(&mut input, Input::Nothing) {
+                    self.keep(py, error);
+                }
                 match self.next_of_its_own(py) {
                     Some(execution) => lock(&self.state).current = Some(Arc::new(execution)),
                     None if lock(&self.state).ended => {
@@ -351,9 +354,7 @@ impl Session {
                     }
                 }
                 (Some(Step::Ended(outcome)), Input::Thrown(error)) => {
-                    if let Some(task) = self.known_task(py).filter(|_| self.is_cancelling(py) && !is_repeated(error)) {
-                        keep(task.bind(py), error);
-                    }
+                    self.keep(py, error);
                     Step::Ended(outcome)
                 }
                 (_, Input::Thrown(error)) => execution.throw(error, None, None),
@@ -402,6 +403,16 @@ impl Session {
 
     /// Whether the task was cancelled and that has not been taken back by `uncancel`. Before Python 3.13 a task throws
     /// a cancellation even if it was taken back.
+    /// Has the task keep a cancellation that it was given in a turn without a step (2).
+    fn keep(&self, py: Python<'_>, error: &Bound<'_, PyAny>) {
+        if is_asyncios(error)
+            && !is_repeated(error)
+            && let Some(task) = self.known_task(py).filter(|_| self.is_cancelling(py))
+        {
+            keep(task.bind(py), error);
+        }
+    }
+
     pub fn is_cancelling(&self, py: Python<'_>) -> bool {
         let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
         // Our tasks in trio have no such method: there the answer is no.
