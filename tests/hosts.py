@@ -86,6 +86,15 @@ class Host:
         assert not self._thread.is_alive()
 
 
+@contextmanager
+def hosted(kind: str) -> Iterator[Host]:
+    """Such a program, which ends at the end unless the test has ended it."""
+    host = Host(kind)
+    yield host
+    if host._thread.is_alive():
+        host.end()
+
+
 class Theirs:
     """A loop that a thread runs, until it is stopped."""
 

@@ -14,7 +14,7 @@ import uvloop
 
 import syncline
 from child import FORKS, eventually, run_script
-from hosts import KINDS, Host
+from hosts import KINDS, Host, hosted
 from neutral import turn
 from places import in_thread
 from remote_code import Cleaning, answer
@@ -24,10 +24,8 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 @pytest.fixture(params=KINDS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    one = Host(request.param)
-    yield one
-    if one._thread.is_alive():
-        one.end()
+    with hosted(request.param) as one:
+        yield one
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import uvloop
 import syncline
 from child import eventually
 from closing import Caller, is_closed_error
-from hosts import KINDS, Host, stopping
+from hosts import KINDS, Host, hosted, stopping
 from neutral import CANCELLED, sleep_forever, turn
 
 Uses = Callable[[syncline.Bridge, "Left", Callable[[], None]], None]
@@ -25,10 +25,8 @@ Uses = Callable[[syncline.Bridge, "Left", Callable[[], None]], None]
 
 @pytest.fixture(params=KINDS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    one = Host(request.param)
-    yield one
-    if one._thread.is_alive():
-        one.end()
+    with hosted(request.param) as one:
+        yield one
 
 
 class Left:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 import syncline
-from hosts import KINDS, Host
+from hosts import KINDS, Host, hosted
 from neutral import turn
 
 pytestmark = pytest.mark.timeout(30)
@@ -48,9 +48,8 @@ def by_group(bridge: syncline.Bridge, suspends: bool) -> None:
 
 @pytest.fixture(params=KINDS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    one = Host(request.param)
-    yield one
-    one.end()
+    with hosted(request.param) as one:
+        yield one
 
 
 @pytest.mark.parametrize("suspends", [True, False])

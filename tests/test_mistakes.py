@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -305,13 +306,20 @@ def frames_of_ours(error: BaseException) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("mistake", "words"), MISTAKES.values(), ids=MISTAKES)
-def test_the_message_says_what_to_write(mistake: Callable[[], object], words: str) -> None:
-    """And the traceback shows one frame of ours at most."""
-    with pytest.raises((TypeError, NotImplementedError)) as caught:
+def check_message(mistake: Callable[[], object], kinds: Any, words: str) -> None:
+    """It says so, and the traceback shows one frame of ours at most. What is left un-awaited would be a warning, which
+    is an error."""
+    with pytest.raises(kinds) as caught:
         mistake()
     assert words in str(caught.value)
     assert len(frames_of_ours(caught.value)) <= 1
+    del caught
+    gc.collect()
+
+
+@pytest.mark.parametrize(("mistake", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_the_message_says_what_to_write(mistake: Callable[[], object], words: str) -> None:
+    check_message(mistake, (TypeError, NotImplementedError), words)
 
 
 def test_install_says_that_no_loop_runs() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import inspect
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import pytest
 import syncline
 from syncline import _core
 from syncline._options import NAMES
-from test_mistakes import frames_of_ours
+from test_mistakes import check_message, frames_of_ours
 
 made: Any = syncline  # without its types, which know the mistakes, too
 DECORATORS = ("synced", "sync_compatible", "coroutine", "iterator", "generator", "contextmanager", "nestable")
@@ -233,14 +232,7 @@ async def each_of(results: Any) -> None:
 
 @pytest.mark.parametrize(("mistake", "kind", "words"), MISTAKES.values(), ids=MISTAKES)
 def test_the_message_says_what_is_wrong(mistake: Callable[[], object], kind: Any, words: str) -> None:
-    """And the traceback shows one frame of ours at most. What is left un-awaited would be a warning, which is an
-    error."""
-    with pytest.raises(kind) as caught:
-        mistake()
-    assert words in str(caught.value)
-    assert len(frames_of_ours(caught.value)) <= 1
-    del caught
-    gc.collect()
+    check_message(mistake, kind, words)
 
 
 def test_all_options_of_a_bridge_are_known() -> None:

@@ -18,7 +18,7 @@ import trio
 
 import syncline
 from child import eventually
-from test_mistakes import frames_of_ours
+from test_mistakes import check_message, frames_of_ours
 
 made: Any = syncline  # without its types, which know the mistakes, too
 
@@ -352,14 +352,7 @@ async def nested(call: Callable[[], Any]) -> Any:
 
 @pytest.mark.parametrize(("mistake", "words"), MISTAKES.values(), ids=MISTAKES)
 def test_the_message_says_what_to_write(mistake: Callable[[], object], words: str) -> None:
-    """And the traceback shows one frame of ours at most. What is left un-awaited would be a warning, which is an
-    error."""
-    with pytest.raises(TypeError) as caught:
-        mistake()
-    assert words in str(caught.value)
-    assert len(frames_of_ours(caught.value)) <= 1
-    del caught
-    gc.collect()
+    check_message(mistake, TypeError, words)
 
 
 def test_whatever_can_be_awaited_can_be_made_nestable() -> None:

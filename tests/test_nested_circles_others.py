@@ -24,7 +24,7 @@ from circle_code import (
     by_run_async,
     by_worker,
 )
-from hosts import KINDS, Host
+from hosts import KINDS, Host, hosted
 from syncline import Bridge, DeadlockError
 
 pytestmark = pytest.mark.timeout(60)
@@ -57,9 +57,8 @@ async def answer() -> int:
 
 @pytest.fixture(params=KINDS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    one = Host(request.param)
-    yield one
-    one.end()
+    with hosted(request.param) as one:
+        yield one
 
 
 @pytest.fixture

@@ -76,31 +76,30 @@ def test_a_manager_is_left_whose_timeout_has_passed(bridge: syncline.Bridge) -> 
     assert left == ["begun"]
 
 
-def test_a_manager_is_left_whose_task_group_has_failed(bridge: syncline.Bridge) -> None:
+@asynccontextmanager
+async def with_child() -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fails())
+        yield
+
+
+@asynccontextmanager
+async def with_child_of_anyio() -> AsyncIterator[None]:
+    """It cancels its task again and again, and must be left by the one that has entered it."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(fails)
+        yield
+
+
+@pytest.mark.parametrize("grouped", [with_child, with_child_of_anyio])
+def test_a_manager_is_left_whose_group_has_failed(bridge: syncline.Bridge, grouped: Any) -> None:
     """The child's error comes out of it."""
     steps = Steps()
 
     @asynccontextmanager
     async def manager() -> AsyncIterator[None]:
         steps.note()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(fails())
-            yield
-
-    with pytest.raises(ExceptionGroup) as caught, bridge.enter(manager()):
-        bridge.run_sync(steps.until_cancelled)
-    assert [str(error) for error in caught.value.exceptions] == ["the child's"]
-
-
-def test_a_manager_is_left_whose_anyio_group_has_failed(bridge: syncline.Bridge) -> None:
-    """anyio cancels a group's task again and again. It must be left by the task that has entered it."""
-    steps = Steps()
-
-    @asynccontextmanager
-    async def manager() -> AsyncIterator[None]:
-        steps.note()
-        async with anyio.create_task_group() as group:
-            group.start_soon(fails)
+        async with grouped():
             yield
 
     with pytest.raises(ExceptionGroup) as caught, bridge.enter(manager()):

@@ -1,6 +1,6 @@
 """Who notices that nobody runs a loop of somebody else's any more: for futures and for tasks of other loops that wait
-for one of a `Bridge(loop=...)`, and for who waits for a task of a group that is on one. Threads that wait for a call
-look by themselves.
+for one of a `Bridge(loop=...)`, also whether a cancellation of theirs came of that, and for who waits for a task of a
+group that is on one. Threads that wait for a call look by themselves.
 
 1. There is a thread only while such calls are under way.
 2. No lock: a forked child could find it held. Two threads may look at once, which does no harm.

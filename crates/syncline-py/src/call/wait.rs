@@ -288,8 +288,8 @@ impl Wait {
 
     /// What the outcome means to the caller.
     fn decide<A: Awaited>(&self, py: Python<'_>, outcome: Outcome<A::Output>, awaited: &A) -> PyResult<A::Output> {
-        // Loops may be asked, as in `given_up`: that may be Python code, for which the exit has to wait.
-        let _inside = process::step_inside();
+        // For an error loops may be asked, as in `given_up`: that may be Python code, for which the exit has to wait.
+        let _inside = matches!(outcome, Outcome::Raised(_)).then(process::step_inside);
         match (self.reason(), outcome) {
             (Some(Reason::Signal(signal)), outcome) => {
                 Err(whatever_became(py, signal.clone_ref(py), outcome.as_result()))

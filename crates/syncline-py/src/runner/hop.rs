@@ -181,30 +181,39 @@ fn first_sleep(
         }
         let is_alone = runner.callers.fetch_add(1, Relaxed) == 0;
         runner.caller_spin.attempt(runner.loop_cpu.load(Relaxed), is_alone, || call.slot.is_stirred());
-        if let Some(began) = expected_long {
-            if !call.slot.is_filled() {
-                call.slot.wait(Some(FIRST_TICK + SECOND_TICK));
-            }
-            if began.elapsed() < FIRST_TICK {
-                runner.waits_are_long.store(false, Relaxed);
-            }
-        } else {
-            if !call.slot.is_stirred() {
-                call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
-            }
-            if is_patient && !call.slot.is_stirred() {
-                call.note_long_wait();
-                runner.waits_are_long.store(true, Relaxed);
-                if !call.slot.is_filled() {
-                    call.slot.wait(Some(SECOND_TICK));
-                }
-            }
+        match expected_long {
+            Some(began) => sleep_for_long(runner, call, began),
+            None => sleep_in_ticks(runner, call, patience, is_patient),
         }
         runner.callers.fetch_sub(1, Relaxed);
         (Ok(()), Instant::now())
     });
     runner.caller_spin.note_attach(detached_until.elapsed());
     sent
+}
+
+/// For a call that is told at once: both ticks in one.
+fn sleep_for_long(runner: &Runner, call: &Call, began: Instant) {
+    if !call.slot.is_filled() {
+        call.slot.wait(Some(FIRST_TICK + SECOND_TICK));
+    }
+    if began.elapsed() < FIRST_TICK {
+        runner.waits_are_long.store(false, Relaxed);
+    }
+}
+
+fn sleep_in_ticks(runner: &Runner, call: &Call, patience: Patience, is_patient: bool) {
+    if !call.slot.is_stirred() {
+        call.slot.wait(Some(patience.timeout.map_or(FIRST_TICK, |timeout| timeout.min(FIRST_TICK))));
+    }
+    if !is_patient || call.slot.is_stirred() {
+        return;
+    }
+    call.note_long_wait();
+    runner.waits_are_long.store(true, Relaxed);
+    if !call.slot.is_filled() {
+        call.slot.wait(Some(SECOND_TICK));
+    }
 }
 
 struct RunnerCall<'a> {

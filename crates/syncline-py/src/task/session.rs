@@ -302,7 +302,7 @@ impl Session {
         let py = event_loop.py();
         let mut input = input;
         let idle = lock(&self.state).idle.take();
-        let mut is_kept = idle.is_some() && matches!(&input, Input::Thrown(error) if is_asyncios(error));
+        let was_idle = idle.is_some();
         if let Some(idle) = idle {
             match idle.go_on(py, &mut input) {
                 Ok(Idled::Awaits(awaited)) => {
@@ -337,15 +337,20 @@ impl Session {
                 }
                 continue;
             };
-            // By 2, where a step begins in a turn of the task: this one has begun before it has the cancellation.
-            let begins = std::mem::take(&mut is_kept)
+            if let Input::Thrown(error) = &input
+                && was_idle
                 && handed_over.is_none()
+                && is_asyncios(error)
                 && !execution.has_begun(py)
-                && !execution.call.was_cancelled();
-            let begun = if begins { Some(execution.send(py.None().bind(py))) } else { handed_over.map(Step::Awaits) };
-            let step = match (begun, std::mem::replace(&mut input, Input::Nothing)) {
+                && !execution.call.was_cancelled()
+            {
+                // It came between two steps, and this one begins in a turn of the task.
+                self.keep(py, error);
+                input = Input::Nothing;
+            }
+            let step = match (handed_over, std::mem::replace(&mut input, Input::Nothing)) {
                 // Cancelled before the task was told what to wait for. A task cancels what it waits for; so does this.
-                (Some(Step::Awaits(awaited)), Input::Thrown(error)) if is_cancelled_error(error) => {
+                (Some(awaited), Input::Thrown(error)) if is_cancelled_error(error) => {
                     let is_stale = is_repeated(error) || !self.is_cancelling(py);
                     if is_stale || cancels(awaited.bind(py), error) {
                         Step::Awaits(awaited)
@@ -353,12 +358,8 @@ impl Session {
                         execution.throw(error, None, None)
                     }
                 }
-                (Some(Step::Ended(outcome)), Input::Thrown(error)) => {
-                    self.keep(py, error);
-                    Step::Ended(outcome)
-                }
                 (_, Input::Thrown(error)) => execution.throw(error, None, None),
-                (Some(awaits), _) => awaits,
+                (Some(awaited), _) => Step::Awaits(awaited),
                 (None, Input::Sent(value)) => execution.send(value),
                 (None, Input::Nothing) => execution.send(py.None().bind(py)),
             };
