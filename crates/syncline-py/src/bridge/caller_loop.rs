@@ -17,7 +17,8 @@ use crate::call::errands::Errands;
 use crate::call::heard::{Heard, UnderWay};
 use crate::call::outcome::Outcome;
 use crate::call::state::{Call, ClosingLoop, TIMER_SLACK};
-use crate::call::taker::Taker;
+use crate::call::stops::Stops;
+use crate::call::taker::{Driven, Taker};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;
@@ -36,7 +37,7 @@ use crate::runner::turns::{self, turn};
 use crate::switch::nest::Driving;
 use crate::switch::nestable;
 use crate::task::loop_cleanup::clean_up;
-use crate::task::loops::{self, Stepping, stop_after, turns_once};
+use crate::task::loops::{self, Stepping, turns_once};
 use crate::task::new_loop::{self, Turner};
 use crate::task::revival::revive_if_lost;
 use crate::task::spare::SpareTask;
@@ -61,6 +62,7 @@ pub struct CallerLoop {
     thread: u64,
     event_loop: Mutex<Option<Py<PyAny>>>,
     out_of_turn: Option<OutOfTurn>,
+    stops: Stops,
     pub spare: Arc<SpareTask>,
     busy: Busy,
     closing: Arc<ClosingLoop>,
@@ -81,9 +83,11 @@ impl CallerLoop {
         is_visible: bool,
         stall_after: Option<Duration>,
     ) -> PyResult<Arc<Self>> {
+        let stops = Stops::new(py)?;
+        let turner = Turner::Caller(stops.clone_ref(py));
         let event_loop = match factory {
-            Some(factory) => new_loop::by_factory(factory, Turner::Caller)?,
-            None => new_loop::make(names::caller_loop(py)?, Turner::Caller)?,
+            Some(factory) => new_loop::by_factory(factory, turner)?,
+            None => new_loop::make(names::caller_loop(py)?, turner)?,
         };
         let event_loop = loops::shown(is_visible, event_loop)?;
         let nests = factory.is_some() && matches!(driving, Driving::Ours { switches: true, .. });
@@ -96,6 +100,7 @@ impl CallerLoop {
             thread: names::thread_ident(py)?,
             event_loop: Mutex::new(Some(event_loop.unbind())),
             out_of_turn,
+            stops,
             spare: SpareTask::new(py)?,
             busy: Busy::new(driving),
             closing: Arc::default(),
@@ -209,7 +214,7 @@ impl CallerLoop {
             }
             return wait.end_with(py, outcome, &mut awaited);
         }
-        call.stop_when_settled(Some(event_loop.clone().unbind()));
+        call.stop_when_settled(Some(self.driven(event_loop)));
         let subject: Arc<Call> = Arc::clone(call);
         let known = LongWait::begin_driving(py, self.thread, wait.begun, subject);
         let result = wait.wait_for(py, &mut awaited);
@@ -217,6 +222,10 @@ impl CallerLoop {
         // If the call goes on without its caller, its end must not stop the loop for a later call.
         call.stop_when_settled(None);
         result
+    }
+
+    fn driven(&self, event_loop: &Bound<'_, PyAny>) -> Driven {
+        Driven { event_loop: event_loop.clone().unbind(), stops: self.stops.clone_ref(event_loop.py()) }
     }
 
     fn first_step(
@@ -238,10 +247,10 @@ impl CallerLoop {
         Ok(())
     }
 
-    /// Gives background tasks their turn after a call that did not suspend.
+    /// Gives background tasks their turn after a call that did not suspend. If it has stopped the loop, that ends with it.
     fn turn_if_needed(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         match &self.out_of_turn {
-            Some(out_of_turn) if !out_of_turn.is_idle(event_loop)? => {}
+            Some(out_of_turn) if loops::was_stopped(event_loop) || !out_of_turn.is_idle(event_loop)? => {}
             _ => return Ok(()),
         }
         event_loop.setattr(intern!(py, "_stopping"), true)?;
@@ -342,6 +351,14 @@ struct CallerCall<'a, 'py> {
     is_broken: bool,
 }
 
+impl<'py> CallerCall<'_, 'py> {
+    /// Has the loop stop in that time. Returns the timer.
+    fn stop_after(&self, time: Duration) -> PyResult<Bound<'py, PyAny>> {
+        let (py, stop) = (self.event_loop.py(), self.own.stops.callback(self.event_loop)?);
+        self.event_loop.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), stop))
+    }
+}
+
 impl Awaited for CallerCall<'_, '_> {
     type Output = Py<PyAny>;
 
@@ -371,7 +388,7 @@ impl Awaited for CallerCall<'_, '_> {
         let begun = Instant::now();
         // Nobody notices if the wait looks once in a while before it is due.
         let due = due.map(|at| at.min(begun + LONGEST_TURN));
-        let timer = due.map(|at| stop_after(self.event_loop, at.saturating_duration_since(begun))).transpose()?;
+        let timer = due.map(|at| self.stop_after(at.saturating_duration_since(begun))).transpose()?;
         let mut turned = turn(py, self.event_loop);
         if let Some(timer) = timer {
             signals::through(py, || timer.call_method0(intern!(py, "cancel")));
@@ -382,10 +399,12 @@ impl Awaited for CallerCall<'_, '_> {
             // The loop's timer may be early by a little. The wait decides by the clock, so sleep for the rest.
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
-        let is_roused = self.call.has_errands();
-        if turned.is_ok() && !is_due && !is_roused && !self.call.slot.is_filled() {
+        let is_ours = self.own.stops.have_come() || self.call.has_errands();
+        if turned.is_ok() && !is_due && !is_ours && !self.call.slot.is_filled() {
             self.stopped = true;
-            turned = turns_once(self.event_loop, || turn(py, self.event_loop)).map(|turns| self.is_broken |= !turns);
+            let stop = self.own.stops.callback(self.event_loop)?;
+            let turns = turns_once(self.event_loop, &stop, || turn(py, self.event_loop));
+            turned = turns.map(|turns| self.is_broken |= !turns);
         }
         if turned.as_ref().is_err_and(|error| self.has_raised && !signals::are_handlers(py, error)) {
             self.is_broken = true;
@@ -428,7 +447,7 @@ impl Awaited for CallerCall<'_, '_> {
         let result = run(self);
         drop(at_rest);
         if !self.call.is_settled() {
-            self.call.stop_when_settled(Some(self.event_loop.clone().unbind()));
+            self.call.stop_when_settled(Some(self.own.driven(self.event_loop)));
         }
         result
     }

@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod outer;
 pub mod state;
 pub mod stepping;
+pub mod stops;
 pub mod taker;
 mod views;
 pub mod wait;

@@ -14,7 +14,7 @@ use super::extras::Extras;
 use super::home::Home;
 use super::observed::Observed;
 use super::outcome::{Outcome, explain_loop_mixup, is_no_news};
-use super::taker::{self, Taker};
+use super::taker::{Driven, Taker};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
@@ -185,9 +185,9 @@ impl Call {
     }
 
     /// For the thread that drives the loop of a suspended call: settling the call stops this loop, or none.
-    pub fn stop_when_settled(&self, event_loop: Option<Py<PyAny>>) {
+    pub fn stop_when_settled(&self, stopped: Option<Driven>) {
         if let Taker::Driver { driven, .. } = &self.taker {
-            drop(replace(driven, event_loop));
+            drop(replace(driven, stopped));
         }
     }
 
@@ -313,8 +313,8 @@ impl Call {
             Taker::Sleeper { outbox, .. } => outbox.add(Arc::<Self>::clone(self)),
             Taker::SleeperOfOthers | Taker::Future(_) | Taker::Task(_) => self.slot.publish(),
             Taker::Driver { driven, .. } => {
-                if let Some(event_loop) = take(driven) {
-                    taker::stop(event_loop.bind(py));
+                if let Some(Driven { event_loop, stops }) = take(driven) {
+                    stops.finish(event_loop.bind(py));
                 }
             }
         }
@@ -418,14 +418,15 @@ impl Call {
         match &self.taker {
             Taker::Sleeper { .. } | Taker::SleeperOfOthers => self.slot.rouse(),
             Taker::Driver { driven, thread, .. } => {
-                let event_loop = lock(driven).as_ref().map(|event_loop| event_loop.bind(py).clone());
+                let driven = lock(driven).as_ref().map(|driven| driven.clone_ref(py));
                 // If there is none, its thread is not driving it, and looks for errands before it does.
-                let Some(event_loop) = event_loop else { return };
+                let Some(Driven { event_loop, stops }) = driven else { return };
+                let event_loop = event_loop.bind(py);
                 signals::through(py, || {
-                    let stop = event_loop.getattr(intern!(py, "stop"))?;
                     if *thread == thread_key() {
-                        return stop.call0().map(drop);
+                        return stops.stop(event_loop);
                     }
+                    let stop = stops.callback(event_loop)?;
                     event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (stop,)).map(drop)
                 });
             }

@@ -1,8 +1,7 @@
 //! Who waits for a call, and so gets its outcome.
 
 use super::outcome::Outcome;
-use crate::python::once::intern;
-use crate::python::signals;
+use super::stops::Stops;
 use pyo3::prelude::*;
 use std::any::Any;
 use std::sync::Arc;
@@ -23,12 +22,24 @@ pub enum Taker {
     SleeperOfOthers,
     /// The thread that drives the call's loop: `driven` is that loop, which is stopped. A nested call that blocks the
     /// loop also blocks this thread, which can't cancel the call in time then. So the call knows the deadline, too.
-    Driver { driven: Mutex<Option<Py<PyAny>>>, deadline: Option<Instant>, thread: u64 },
+    Driver { driven: Mutex<Option<Driven>>, deadline: Option<Instant>, thread: u64 },
     /// A future, of `submit`.
     Future(Mutex<Option<Promised>>),
     /// A task of another loop, until it is told or stops waiting. It is told at once: the loop's thread may run sync code
     /// in this turn that waits for that task.
     Task(Mutex<Option<Arc<dyn Receiver>>>),
+}
+
+/// A loop that a thread drives, and how it is stopped.
+pub struct Driven {
+    pub event_loop: Py<PyAny>,
+    pub stops: Stops,
+}
+
+impl Driven {
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { event_loop: self.event_loop.clone_ref(py), stops: self.stops.clone_ref(py) }
+    }
 }
 
 /// A task of another loop that awaits a call.
@@ -71,23 +82,5 @@ impl Taker {
     /// Whether a thread waits for the call: for a future, and for a task, none does.
     pub fn is_a_thread(&self) -> bool {
         !matches!(self, Self::Future(_) | Self::Task(_))
-    }
-}
-
-/// Has the thread that drives this loop go on. A loop of our own class (it has a `finish`) first runs the callbacks that
-/// are ready by now.
-pub fn stop(event_loop: &Bound<'_, PyAny>) {
-    let py = event_loop.py();
-    let stopped = signals::through(py, || {
-        let finish = match event_loop.getattr_opt(intern!(py, "finish"))? {
-            Some(finish) => finish,
-            None => event_loop.getattr(intern!(py, "stop"))?,
-        };
-        finish.call0().map(drop)
-    });
-    if stopped.is_none() {
-        // It failed, where Python's stack is used up, say. This is all that asyncio's `stop` does, and here it runs no
-        // Python code that could fail again.
-        let _ = event_loop.setattr(intern!(py, "_stopping"), true);
     }
 }

@@ -391,7 +391,8 @@ impl Awaited for Turns<'_, '_> {
         {
             // A `stop()` from before, or a loop that does not turn at all.
             let run = || self.event_loop.call_method0(intern!(py, "run_forever")).map(drop);
-            turned = match turns_once(self.event_loop, run) {
+            let stop = self.event_loop.getattr(intern!(py, "stop"));
+            turned = match stop.and_then(|stop| turns_once(self.event_loop, &stop, run)) {
                 Ok(false) => {
                     self.failure = turned.err();
                     return Ok(());

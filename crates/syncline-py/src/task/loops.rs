@@ -16,13 +16,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::time::Duration;
 
 /// The base class that the loops of bridges have besides asyncio's. It answers in Rust what asyncio asks for each task.
 #[pyclass(frozen, subclass, module = "syncline._core")]
 #[derive(Default)]
 pub struct BridgeLoop {
     is_stepping: AtomicBool,
+    /// Somebody has stopped it meanwhile.
+    is_stopped: AtomicBool,
     /// Who makes its tasks: a `Maker`.
     maker: AtomicU8,
     is_debugged: AtomicBool,
@@ -56,6 +57,13 @@ impl BridgeLoop {
         Ok(slf.get().is_stepping.load(Relaxed) || names::base_is_running(slf.py())?.call1((slf,))?.is_truthy()?)
     }
 
+    /// All that asyncio's does. Outside of a turn it is meant for the next one.
+    fn stop(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.is_stopped.store(this.is_stepping.load(Relaxed), Relaxed);
+        slf.setattr(intern!(slf.py(), "_stopping"), true)
+    }
+
     fn set_debug(slf: &Bound<'_, Self>, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
         slf.get().is_debugged.store(enabled.is_truthy()?, Relaxed);
         names::base_set_debug(slf.py())?.call1((slf, enabled)).map(drop)
@@ -66,18 +74,15 @@ impl BridgeLoop {
     }
 }
 
-/// Has the loop stop in that time. Returns the timer.
-pub fn stop_after<'py>(event_loop: &Bound<'py, PyAny>, time: Duration) -> PyResult<Bound<'py, PyAny>> {
-    let stop = event_loop.getattr(intern!(event_loop.py(), "stop"))?;
-    event_loop.call_method1(intern!(event_loop.py(), "call_later"), (time.as_secs_f64(), stop))
-}
-
-/// Has `run` turn the loop once, and returns whether it did. Some loops return at once.
-pub fn turns_once(event_loop: &Bound<'_, PyAny>, run: impl FnOnce() -> PyResult<()>) -> PyResult<bool> {
+/// Has `run` turn the loop once, until `stop` stops it, and returns whether it did. Some loops return at once.
+pub fn turns_once(
+    event_loop: &Bound<'_, PyAny>,
+    stop: &Bound<'_, PyAny>,
+    run: impl FnOnce() -> PyResult<()>,
+) -> PyResult<bool> {
     let py = event_loop.py();
     let seen = PyList::empty(py);
     event_loop.call_method1(intern!(py, "call_soon"), (seen.getattr(intern!(py, "append"))?, py.None()))?;
-    let stop = event_loop.getattr(intern!(py, "stop"))?;
     event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
     run()?;
     Ok(!seen.is_empty())
@@ -87,7 +92,8 @@ pub fn turns_once(event_loop: &Bound<'_, PyAny>, run: impl FnOnce() -> PyResult<
 /// `run_forever` returns at once.
 pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    let turned = turns_once(event_loop, || event_loop.call_method0(intern!(py, "run_forever")).map(drop));
+    let stop = event_loop.getattr(intern!(py, "stop"))?;
+    let turned = turns_once(event_loop, &stop, || event_loop.call_method0(intern!(py, "run_forever")).map(drop));
     if let Ok(true) = turned {
         return Ok(());
     }
@@ -103,6 +109,12 @@ pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(error) => errors::from_cause(py, closed, error),
         Ok(_) => closed,
     })
+}
+
+/// Whether somebody has stopped it in a first step since this was last asked.
+pub fn was_stopped(event_loop: &Bound<'_, PyAny>) -> bool {
+    let ours = event_loop.cast::<BridgeLoop>();
+    ours.is_ok_and(|ours| ours.get().is_stopped.load(Relaxed) && ours.get().is_stopped.swap(false, Relaxed))
 }
 
 /// While it lives, a loop of our class says that it is running (by 2).

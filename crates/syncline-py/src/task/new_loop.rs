@@ -5,6 +5,7 @@ use super::generators;
 use super::revival::{revive_lost, settle_lost_step};
 use super::session_task::SessionCoroutine;
 use super::starting;
+use crate::call::stops::Stops;
 use crate::python::errors;
 use crate::python::log;
 use crate::python::main_end;
@@ -20,12 +21,11 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple, PyType, PyWeakrefMethods, PyWeak
 use syncline_core::sync::{Mutex, lock};
 
 /// Who turns a loop.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Turner {
     /// A thread that does nothing else.
     Runner,
     /// Whoever waits, from wherever that is.
-    Caller,
+    Caller(Stops),
 }
 
 /// Those that factories of users have made, by weak references, until they are freed. Two threads that turn and close one
@@ -132,7 +132,7 @@ fn exception_handler(py: Python<'_>, turner: Turner) -> PyResult<Bound<'_, PyAny
     let handler = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
         let py = args.py();
         let what = args.get_item(1)?;
-        if is_for_the_driver(&args.get_item(0)?, &what, turner)? || is_known_to_a_caller(&what)? {
+        if is_for_the_driver(&args.get_item(0)?, &what, &turner)? || is_known_to_a_caller(&what)? {
             return Ok(());
         }
         let mut error = what.get_item("exception").ok().filter(|error| !error.is_none()).map(PyErr::from_value);
@@ -163,7 +163,7 @@ fn exception_handler(py: Python<'_>, turner: Turner) -> PyResult<Bound<'_, PyAny
 /// Whether a signal handler raised the error, in the main thread, which drives the loop: asyncio takes it for an error
 /// of the callback that it interrupts. Or a thread that turns its own loop is so near its recursion limit that the callback could not
 /// be made to its end, and what waits for it would wait for ever. The error is kept, and the loop stopped, so that the wait raises it.
-fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>, turner: Turner) -> PyResult<bool> {
+fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>, turner: &Turner) -> PyResult<bool> {
     let py = what.py();
     let get = |key: &str| what.call_method1(intern!(py, "get"), (key,));
     let (error, handle) = (get("exception")?, get("handle")?);
@@ -173,7 +173,7 @@ fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>, tur
     let error = PyErr::from_value(error);
     if signals::are_handlers(py, &error) {
         let _ = signals::keep(py, error);
-    } else if turner == Turner::Caller && room::is_loops(py, &error) {
+    } else if matches!(turner, Turner::Caller(_)) && room::is_loops(py, &error) {
         if settle_lost_step(&handle, &error)? {
             return Ok(true);
         }
@@ -182,7 +182,10 @@ fn is_for_the_driver(event_loop: &Bound<'_, PyAny>, what: &Bound<'_, PyAny>, tur
         return Ok(false);
     }
     revive_lost(event_loop);
-    event_loop.call_method0(intern!(py, "stop"))?;
+    match turner {
+        Turner::Caller(stops) => stops.stop(event_loop)?,
+        Turner::Runner => event_loop.call_method0(intern!(py, "stop")).map(drop)?,
+    }
     Ok(true)
 }
 
