@@ -28,11 +28,11 @@ use crate::python::long_waits::LongWait;
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
-use crate::python::residents::{self, Resident, Shown};
+use crate::python::residents;
 use crate::python::room;
 use crate::python::signals;
 use crate::python::threads::thread_key;
-use crate::runner::stalls::{self, Glance, Watched};
+use crate::runner::stalls::{self, Watched};
 use crate::runner::turns::{self, turn};
 use crate::switch::nest::Driving;
 use crate::switch::nestable;
@@ -43,9 +43,7 @@ use crate::task::revival::revive_if_lost;
 use crate::task::spare::SpareTask;
 use crate::task::start::{RunIn, start_call, start_call_with_step};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use syncline_core::latch::Latch;
@@ -59,18 +57,18 @@ pub struct CallerLoop {
     pub name: Arc<str>,
     pub epoch: u32,
     /// The identifier of its thread.
-    thread: u64,
+    pub(super) thread: u64,
     event_loop: Mutex<Option<Py<PyAny>>>,
     out_of_turn: Option<OutOfTurn>,
     stops: Stops,
     pub spare: Arc<SpareTask>,
     busy: Busy,
     closing: Arc<ClosingLoop>,
-    ended: Latch,
+    pub(super) ended: Latch,
     pub cleanup: Duration,
     is_watched: bool,
     /// How often it has turned because the watcher has asked it to.
-    turns: Arc<AtomicU64>,
+    pub(super) turns: Arc<AtomicU64>,
 }
 
 impl CallerLoop {
@@ -161,7 +159,7 @@ impl CallerLoop {
         self.busy.is_so()
     }
 
-    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         lock(&self.event_loop).as_ref().map(|event_loop| event_loop.bind(py).clone())
     }
 
@@ -318,26 +316,6 @@ impl CallerLoop {
     }
 }
 
-impl Watched for CallerLoop {
-    fn look<'py>(self: Arc<Self>, py: Python<'py>, asked: &AtomicU64) -> Option<Glance<'py>> {
-        let event_loop = self.event_loop(py).filter(|_| self.epoch == process::epoch())?;
-        let turns = self.turns.load(Relaxed);
-        let rests = !self.is_busy();
-        if !rests && asked.swap(turns + 1, SeqCst) != turns + 1 {
-            signals::through(py, || {
-                let count = Arc::clone(&self.turns);
-                let turned =
-                    move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| _ = count.fetch_add(1, Relaxed);
-                let turned = PyCFunction::new_closure(py, Some(c"syncline_turned"), None, turned)?;
-                // Fails if its thread has just closed it.
-                let _ = event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (turned,));
-                Ok(())
-            });
-        }
-        Some((turns, rests, self.thread, Some(event_loop), self.name.to_string()))
-    }
-}
-
 /// A call that its caller drives to its end.
 struct CallerCall<'a, 'py> {
     own: &'a CallerLoop,
@@ -467,50 +445,4 @@ impl Awaited for CallerCall<'_, '_> {
     fn was_told_by_nested(&self) -> bool {
         self.call.was_told()
     }
-}
-
-impl Resident for CallerLoop {
-    fn description(&self) -> String {
-        format!("a thread's own loop of the bridge {:?}", self.name)
-    }
-
-    fn scope(&self) -> &'static str {
-        "caller"
-    }
-
-    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.event_loop(py)
-    }
-
-    fn own_thread(&self) -> Option<u64> {
-        None
-    }
-
-    fn running_thread(&self) -> Option<u64> {
-        self.is_busy().then_some(self.thread)
-    }
-
-    fn shown(&self) -> Shown {
-        Shown { name: self.name.to_string(), is_asleep: None }
-    }
-
-    fn cleanup(&self) -> Duration {
-        self.cleanup
-    }
-
-    fn ended(&self) -> &Latch {
-        &self.ended
-    }
-
-    fn is_about_to_end(&self, _py: Python<'_>) -> bool {
-        false
-    }
-
-    fn begin_end(self: Arc<Self>, py: Python<'_>) {
-        if self.is_busy() {
-            self.stop_from_outside(py);
-        }
-    }
-
-    fn free_waiters(&self, _py: Python<'_>) {}
 }

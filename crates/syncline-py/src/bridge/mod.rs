@@ -4,6 +4,7 @@
 pub mod blocking;
 mod busy;
 pub mod caller_loop;
+mod caller_loop_seen;
 mod choices;
 mod closing;
 pub mod decided;
