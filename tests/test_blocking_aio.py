@@ -80,6 +80,23 @@ def test_iterators_and_managers_work_on_whatever_loop(run_async: Callable[..., A
     assert shop.log == ["left", "left", "basket left"]
 
 
+def test_a_step_that_is_asked_for_as_the_loop_cancels_its_tasks_ends() -> None:
+    """The task that makes the steps is cancelled in the turn in which it is asked for one."""
+
+    async def main(shop: Any) -> None:
+        steps = shop.aio.stream()
+        before = asyncio.all_tasks()
+        assert (await anext(steps)).number == 0
+        (task,) = asyncio.all_tasks() - before
+        asked = asyncio.create_task(anext(steps))
+        asyncio.get_running_loop().call_soon(task.cancel)  # after the first step of `asked`
+        with pytest.raises(RuntimeError, match="it was cancelled, or its loop has ended it"):
+            await asked
+
+    with syncline.Bridge(visible=True) as bridge:
+        bridge.run_sync(main, bridge.blocking(AsyncShop)("corner"))
+
+
 def test_everything_else_is_as_on_the_object(run_async: Callable[..., Any]) -> None:
     """Attributes, properties, sync methods, special methods."""
     shop = Shop("corner")

@@ -32,6 +32,25 @@ class AsyncClient:
             raise LookupError("the user's")
         yield 1
 
+    async def get(self) -> None:
+        raise LookupError("the user's")
+
+    async def pages(self) -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("the user's")
+
+    async def closing(self) -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            raise LookupError("the user's")
+
+    @contextlib.asynccontextmanager
+    async def leaving(self) -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("the user's")
+
     async def __aenter__(self) -> Self:
         raise LookupError("the user's")
 
@@ -54,6 +73,22 @@ def failing_manager() -> Iterator[int]:
     if asyncio is not None:
         raise LookupError("the user's")
     yield 1
+
+
+async def sent(items: Any) -> None:
+    await anext(items)
+    await items.asend(1)
+
+
+async def thrown(items: Any) -> None:
+    await anext(items)
+    await items.athrow(LookupError("the user's"))
+
+
+async def closed(items: Any) -> None:
+    """Its `aclose` raises."""
+    await anext(items)
+    await items.aclose()
 
 
 def used(manager: Any) -> None:
@@ -87,6 +122,14 @@ WAYS: dict[str, Callable[[], object]] = {
     "an async property": lambda: Client().name,
     "a manager's method": lambda: used(Client().session()),
     "a twin that is entered": lambda: used(Client()),
+    "a method in async code": lambda: asyncio.run(Client().aio.get()),
+    "items in async code": lambda: asyncio.run(items_of(Client().aio.pages())),
+    "a value sent in async code": lambda: asyncio.run(sent(Client().aio.pages())),
+    "an error thrown in async code": lambda: asyncio.run(thrown(Client().aio.pages())),
+    "items that fail as they are closed in async code": lambda: asyncio.run(closed(Client().aio.closing())),
+    "a manager's method in async code": lambda: asyncio.run(entered(Client().aio.session())),
+    "a twin that is entered in async code": lambda: asyncio.run(entered(Client().aio)),
+    "an exit in async code": lambda: asyncio.run(entered(Client().aio.leaving())),
     "a resource": lambda: syncline.resource(failing).get(),
     "aiterate": lambda: asyncio.run(items_of(syncline.aiterate(failing_items()))),
     "aenter": lambda: asyncio.run(entered(syncline.aenter(failing_manager()))),

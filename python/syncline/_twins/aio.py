@@ -70,7 +70,11 @@ class Sides:
             return self.attribute(side, name)
 
         async def enter(side: AsyncSide) -> Any:
-            return self.give(side, await _enter(side))
+            try:
+                return self.give(side, await _enter(side))
+            except BaseException as error:
+                hide_ours(error)
+                raise
 
         body: dict[str, Any] = {
             "__slots__": (),
@@ -184,12 +188,12 @@ async def _enter(side: AsyncSide) -> Any:
     return value
 
 
-async def _leave(side: AsyncSide, *exc_info: object) -> Any:
+def _leave(side: AsyncSide, *exc_info: object) -> Any:
     entered = getattr(side._twin, "_twin_entered", ())
     if not entered:
         raise RuntimeError(f"this {type(side).__name__} is not entered; use it in an `async with` statement")
     side._twin._twin_entered = entered[:-1]
-    return await entered[-1].__aexit__(*exc_info)
+    return entered[-1].__aexit__(*exc_info)
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -219,12 +223,12 @@ class Pending(Coroutine[Any, Any, Any], AbstractAsyncContextManager[Any]):
     def close(self) -> None:
         self._waiting.close()
 
-    async def __aenter__(self) -> Any:
+    def __aenter__(self) -> Coroutine[Any, Any, Any]:
         self._waiting.close()
-        return await self._manager.__aenter__()
+        return self._manager.__aenter__()
 
-    async def __aexit__(self, *exc_info: object) -> Any:
-        return await self._manager.__aexit__(*exc_info)
+    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, Any]:
+        return self._manager.__aexit__(*exc_info)
 
 
 class Later:
@@ -267,19 +271,24 @@ class Items(AsyncGenerator[Any, Any]):
         self._is_over = True
         self._task.end()
 
-    async def __anext__(self) -> Any:
-        return await self._step(self._steps.__anext__)
+    def __anext__(self) -> Coroutine[Any, Any, Any]:
+        return self._step(self._steps.__anext__)
 
-    async def asend(self, value: Any) -> Any:
-        return await self._step(self._steps.asend, taken(value))
+    def asend(self, value: Any) -> Coroutine[Any, Any, Any]:
+        return self._step(self._steps.asend, taken(value))
 
-    async def athrow(self, *args: Any) -> Any:
-        return await self._step(self._steps.athrow, *args)
+    def athrow(self, *args: Any) -> Coroutine[Any, Any, Any]:
+        return self._step(self._steps.athrow, *args)
 
     async def aclose(self) -> None:
-        if not self._is_over and hasattr(self._steps, "aclose"):
-            self._is_over = True
+        if self._is_over or not hasattr(self._steps, "aclose"):
+            return
+        self._is_over = True
+        try:
             await self._task.do(self._steps.aclose, is_last=True)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def __del__(self) -> None:
         if hasattr(self, "_is_over") and not self._is_over:
@@ -299,7 +308,11 @@ class Entered(AbstractAsyncContextManager[Any]):
         self._task = OneTask(home)
 
     async def __aenter__(self) -> Any:
-        return self._give(await self._task.do(known_as(Entered._enter, self._of.__aenter__), self))
+        try:
+            return self._give(await self._task.do(known_as(Entered._enter, self._of.__aenter__), self))
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     async def _enter(self) -> Any:
         entered = await self._of.__aenter__()
@@ -307,7 +320,12 @@ class Entered(AbstractAsyncContextManager[Any]):
         return entered
 
     async def __aexit__(self, *exc_info: object) -> Any:
-        return await self._task.do(self._of.__aexit__, *exc_info, is_last=True)
+        # Its frame keeps this object, which would end the task as it is freed.
+        try:
+            return await self._task.do(self._of.__aexit__, *exc_info, is_last=True)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def __del__(self) -> None:
         # Nobody can leave it any more. In async code, too, an object that is dropped is not left.

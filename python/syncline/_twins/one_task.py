@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._kinds import trio_here
+from .._raised import hide_ours
 from .objects import known_as
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ class OneTask:
         self._home.check_async()
         # Not by `bridge._run_async`, which SynclineInstrumentor replaces: `_ask` is nobody's function.
         ask = known_as(OneTask._ask, fn)
-        return await _core.Bridge._run_async(self._home.bridge, ask, (self, fn, args, is_last), None)
+        try:
+            return await _core.Bridge._run_async(self._home.bridge, ask, (self, fn, args, is_last), None)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def end(self) -> None:
         """Has the task end without another step."""
@@ -62,7 +67,7 @@ class OneTask:
             self._asked = _event()
             self._task = self._home.submit(known_as(OneTask._serve, fn), self)
         if self._is_over:
-            raise RuntimeError("it was cancelled, or its loop has ended it")
+            raise _over()
         step = Step(fn, args, _event())
         self._steps.append(step)
         self._asked.set()
@@ -80,30 +85,42 @@ class OneTask:
         return step.result
 
     async def _serve(self) -> None:
-        while not self._is_over:
-            if not self._steps:
-                self._asked = _event()
-                try:
-                    await self._asked.wait()
-                except BaseException:
-                    self._is_over = True
-                    if self.give_up is not None:
-                        await self.give_up(*sys.exc_info())
-                    raise
-                continue
-            step = self._steps.pop(0)
-            fn, args = step.call
-            try:
-                step.result = await fn(*args)
-            except Exception as error:
-                step.error = error
-            except BaseException as error:
-                step.error = error
-                self._is_over = True
-                raise
-            finally:
+        try:
+            while not self._is_over:
+                await self._next_step()
+        finally:
+            # Cancelled before it came to what was asked for last.
+            self._is_over = True
+            for step in self._steps:
+                step.error = _over()
                 step.done.set()
-                del step, fn, args  # between steps the task keeps nothing that leads to who asked
+
+    async def _next_step(self) -> None:
+        if not self._steps:
+            self._asked = _event()
+            try:
+                await self._asked.wait()
+            except BaseException:
+                self._is_over = True
+                if self.give_up is not None:
+                    await self.give_up(*sys.exc_info())
+                raise
+            return
+        step = self._steps.pop(0)
+        fn, args = step.call
+        try:
+            step.result = await fn(*args)
+        except Exception as error:
+            step.error = error
+        except BaseException as error:
+            step.error = error
+            raise
+        finally:
+            step.done.set()
+
+
+def _over() -> RuntimeError:
+    return RuntimeError("it was cancelled, or its loop has ended it")
 
 
 def _event() -> Any:
