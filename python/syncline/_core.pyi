@@ -15,8 +15,8 @@ from typing_extensions import disjoint_base
 
 from ._core_dual import CoroutineBase, GeneratorBase, IteratorBase, ManagerBase
 from ._core_tasks import (
-    BridgeLoop,
     BridgedCoroutine,
+    BridgeLoop,
     Collected,
     Drain,
     Leaving,
