@@ -80,20 +80,22 @@ def test_iterators_and_managers_work_on_whatever_loop(run_async: Callable[..., A
     assert shop.log == ["left", "left", "basket left"]
 
 
-def test_a_step_that_is_asked_for_as_the_loop_cancels_its_tasks_ends() -> None:
-    """The task that makes the steps is cancelled in the turn in which it is asked for one."""
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("scope", ["process", "caller"])
+def test_a_step_that_is_asked_for_as_the_loop_cancels_its_tasks_ends(scope: Any, is_first: bool) -> None:
+    """The task that makes the steps is cancelled in the turn in which it is asked for one; or before it has begun."""
 
     async def main(shop: Any) -> None:
         steps = shop.aio.stream()
-        before = asyncio.all_tasks()
-        assert (await anext(steps)).number == 0
-        (task,) = asyncio.all_tasks() - before
+        if not is_first:
+            assert (await anext(steps)).number == 0
         asked = asyncio.create_task(anext(steps))
-        asyncio.get_running_loop().call_soon(task.cancel)  # after the first step of `asked`
+        # After the first step of `asked`.
+        asyncio.get_running_loop().call_soon(steps._task.end)
         with pytest.raises(RuntimeError, match="it was cancelled, or its loop has ended it"):
             await asked
 
-    with syncline.Bridge(visible=True) as bridge:
+    with syncline.Bridge(scope=scope, visible=True) as bridge:
         bridge.run_sync(main, bridge.blocking(AsyncShop)("corner"))
 
 

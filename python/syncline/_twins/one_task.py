@@ -66,6 +66,7 @@ class OneTask:
         if self._task is None:
             self._asked = _event()
             self._task = self._home.submit(known_as(OneTask._serve, fn), self)
+            self._task.add_done_callback(self._ended)
         if self._is_over:
             raise _over()
         step = Step(fn, args, _event())
@@ -84,16 +85,16 @@ class OneTask:
             raise step.error
         return step.result
 
+    def _ended(self, _task: object) -> None:
+        """Frees who waits for a step that the task has not come to: it was cancelled, perhaps before it began."""
+        self._is_over = True
+        for step in self._steps:
+            step.error = _over()
+            step.done.set()
+
     async def _serve(self) -> None:
-        try:
-            while not self._is_over:
-                await self._next_step()
-        finally:
-            # Cancelled before it came to what was asked for last.
-            self._is_over = True
-            for step in self._steps:
-                step.error = _over()
-                step.done.set()
+        while not self._is_over:
+            await self._next_step()
 
     async def _next_step(self) -> None:
         if not self._steps:
