@@ -59,6 +59,8 @@ class _Source(Generic[Y]):
         """The consumer waits: whoever fetches ahead makes way."""
         self.is_closed = False
         self.goes_ahead = False
+        self.has_failed_ahead = False
+        """The error is that of an item for which nobody has waited."""
         self.go_on: Callable[[], None] | None = None
         """Has the thread go ahead."""
 
@@ -77,6 +79,7 @@ class _Source(Generic[Y]):
         """For nobody: fetches until there are as many items as may lie there, or until somebody waits."""
         while len(self.items) < self._prefetch and not (self.has_ended or self.is_wanted or self.is_closed):
             self._step()
+        self.has_failed_ahead = self.has_ended and not self.is_wanted
         self.goes_ahead = False
 
     def _step(self) -> None:
@@ -107,6 +110,16 @@ class _Source(Generic[Y]):
                 except BaseException as error:  # raised by `aclose`
                     self.error = error
         self.has_ended = True
+
+    def report(self) -> None:
+        """After the last step and `close`, if the consumer has left before they ended: raises what they have raised,
+        which is logged."""
+        error, self.error = self.error, None
+        if error is not None and not self.has_failed_ahead:
+            try:
+                raise error
+            finally:
+                del error
 
 
 class ThreadIterator(AsyncIterator[Y]):
@@ -169,8 +182,8 @@ class ThreadIterator(AsyncIterator[Y]):
         finally:
             self._is_busy = False
         if not source.items:
-            self._end()
             error, source.error = source.error, None
+            self._end()
             if error is not None:
                 try:
                     raise error
@@ -197,7 +210,7 @@ class ThreadIterator(AsyncIterator[Y]):
         if self._run is not None:
             self._thread._send(partial(self._run, fn))
 
-    def _end(self) -> None:
+    def _end(self, is_awaited: bool = False) -> None:
         """Has the thread close what it iterates over, after the step that may be under way."""
         source = self._source
         if source.is_closed:
@@ -208,6 +221,8 @@ class ThreadIterator(AsyncIterator[Y]):
             source.has_ended = True
             return
         self._send(source.close)
+        if not is_awaited:
+            self._send(source.report)
         if self._is_own:
             self._thread.close()
         if self._limiter is not None:
@@ -227,9 +242,12 @@ class ThreadIterator(AsyncIterator[Y]):
         source.items.clear()
         source.is_wanted = True  # whoever fetches ahead makes way
         self._is_own, is_own = False, self._is_own
-        self._end()
+        self._end(is_awaited=True)
         try:
             await self._thread._call(_nothing, (), None)
+        except BaseException:
+            self._send(source.report)
+            raise
         finally:
             if is_own:
                 self._thread.close()
@@ -280,6 +298,7 @@ class ThreadManager(Generic[Y]):
         except BaseException as error:
             # The task was cancelled, and the thread may enter all the same: it leaves again.
             worker._send(partial(self._run, self._leave, type(error), error, None))
+            worker._send(self._report)
             self._close()
             hide_ours(error)
             raise
@@ -299,6 +318,15 @@ class ThreadManager(Generic[Y]):
         except BaseException as error:  # raised where the block is
             self._error = error
 
+    def _report(self) -> None:
+        """After `_leave`, if the task has gone on without: raises what that has raised, which is logged."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -313,6 +341,9 @@ class ThreadManager(Generic[Y]):
         worker._send(partial(self._run, self._leave, exc_type, exc_value, traceback))
         try:
             await worker._call(_nothing, (), None)
+        except BaseException:
+            worker._send(self._report)
+            raise
         finally:
             self._close()
         error, self._error = self._error, None

@@ -234,7 +234,8 @@ def aiterate(
 
     A generator is closed by its thread in any case, and so is another iterator that `iter(iterable)` makes: where the
     task is cancelled in a step, by `await it.aclose()` (which waits for that, as `contextlib.aclosing` does), and where
-    nobody refers to the iteration any more, as after a `break`. A step that is under way is not broken off.
+    nobody refers to the iteration any more, as after a `break`. A step that is under way is not broken off. What that,
+    or the close, raises when nobody waits for it is logged.
 
     Raises TypeError for what is no sync iterable, and what the iteration raises.
     """
@@ -253,7 +254,7 @@ def aenter(
     """Uses any sync context manager in async code: `async with aenter(pool.connection()) as connection`.
 
     It is entered and left in one worker thread, its own or `worker`, and in one context. It is left in any case: also
-    where the task is cancelled while it is entered, or while it is left.
+    where the task is cancelled while it is entered, or while it is left; then an error that comes late is logged.
 
     Raises TypeError for what is no sync context manager, and what the manager raises.
     """

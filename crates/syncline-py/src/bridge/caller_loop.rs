@@ -18,7 +18,7 @@ use crate::call::heard::{Heard, UnderWay};
 use crate::call::outcome::Outcome;
 use crate::call::state::{Call, ClosingLoop, TIMER_SLACK};
 use crate::call::stops::Stops;
-use crate::call::taker::{Driven, Taker};
+use crate::call::taker::{DrivenLoop, Taker};
 use crate::call::wait::{Awaited, Fate, Patience, Wait};
 use crate::call::waiter::Waiting;
 use crate::coroutine::target::Target;
@@ -222,8 +222,8 @@ impl CallerLoop {
         result
     }
 
-    fn driven(&self, event_loop: &Bound<'_, PyAny>) -> Driven {
-        Driven { event_loop: event_loop.clone().unbind(), stops: self.stops.clone_ref(event_loop.py()) }
+    fn driven(&self, event_loop: &Bound<'_, PyAny>) -> DrivenLoop {
+        DrivenLoop { event_loop: event_loop.clone().unbind(), stops: self.stops.clone_ref(event_loop.py()) }
     }
 
     fn first_step(

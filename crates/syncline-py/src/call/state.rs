@@ -14,7 +14,7 @@ use super::extras::Extras;
 use super::home::Home;
 use super::observed::Observed;
 use super::outcome::{Outcome, explain_loop_mixup, is_no_news};
-use super::taker::{Driven, Taker};
+use super::taker::{DrivenLoop, Taker};
 use crate::python::errors;
 use crate::python::log;
 use crate::python::once::intern;
@@ -185,7 +185,7 @@ impl Call {
     }
 
     /// For the thread that drives the loop of a suspended call: settling the call stops this loop, or none.
-    pub fn stop_when_settled(&self, stopped: Option<Driven>) {
+    pub fn stop_when_settled(&self, stopped: Option<DrivenLoop>) {
         if let Taker::Driver { driven, .. } = &self.taker {
             drop(replace(driven, stopped));
         }
@@ -313,7 +313,7 @@ impl Call {
             Taker::Sleeper { outbox, .. } => outbox.add(Arc::<Self>::clone(self)),
             Taker::SleeperOfOthers | Taker::Future(_) | Taker::Task(_) => self.slot.publish(),
             Taker::Driver { driven, .. } => {
-                if let Some(Driven { event_loop, stops }) = take(driven) {
+                if let Some(DrivenLoop { event_loop, stops }) = take(driven) {
                     stops.finish(event_loop.bind(py));
                 }
             }
@@ -420,7 +420,7 @@ impl Call {
             Taker::Driver { driven, thread, .. } => {
                 let driven = lock(driven).as_ref().map(|driven| driven.clone_ref(py));
                 // If there is none, its thread is not driving it, and looks for errands before it does.
-                let Some(Driven { event_loop, stops }) = driven else { return };
+                let Some(DrivenLoop { event_loop, stops }) = driven else { return };
                 let event_loop = event_loop.bind(py);
                 signals::through(py, || {
                     if *thread == thread_key() {

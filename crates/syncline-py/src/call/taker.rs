@@ -22,7 +22,7 @@ pub enum Taker {
     SleeperOfOthers,
     /// The thread that drives the call's loop: `driven` is that loop, which is stopped. A nested call that blocks the
     /// loop also blocks this thread, which can't cancel the call in time then. So the call knows the deadline, too.
-    Driver { driven: Mutex<Option<Driven>>, deadline: Option<Instant>, thread: u64 },
+    Driver { driven: Mutex<Option<DrivenLoop>>, deadline: Option<Instant>, thread: u64 },
     /// A future, of `submit`.
     Future(Mutex<Option<Promised>>),
     /// A task of another loop, until it is told or stops waiting. It is told at once: the loop's thread may run sync code
@@ -31,12 +31,12 @@ pub enum Taker {
 }
 
 /// A loop that a thread drives, and how it is stopped.
-pub struct Driven {
+pub struct DrivenLoop {
     pub event_loop: Py<PyAny>,
     pub stops: Stops,
 }
 
-impl Driven {
+impl DrivenLoop {
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         Self { event_loop: self.event_loop.clone_ref(py), stops: self.stops.clone_ref(py) }
     }
