@@ -107,6 +107,28 @@ def test_a_manager_is_left_whose_group_has_failed(bridge: syncline.Bridge, group
     assert [str(error) for error in caught.value.exceptions] == ["the child's"]
 
 
+@pytest.mark.parametrize("grouped", [with_child, with_child_of_anyio])
+def test_cleanup_after_a_group_that_has_failed_is_not_broken_off(
+    bridge: syncline.Bridge, grouped: Any
+) -> None:
+    """The group takes its cancellation back as it is left, and only then the step suspends."""
+    steps, cleaned = Steps(), []
+
+    @asynccontextmanager
+    async def manager() -> AsyncIterator[None]:
+        steps.note()
+        try:
+            async with grouped():
+                yield
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append("up")
+
+    with pytest.raises(ExceptionGroup), bridge.enter(manager()):
+        bridge.run_sync(steps.until_cancelled)
+    assert cleaned == ["up"]
+
+
 def test_a_step_that_does_not_suspend_leaves_it_to_the_next_one(bridge: syncline.Bridge) -> None:
     """With its message, and counted once."""
     steps = Steps()

@@ -337,20 +337,17 @@ impl Session {
                 }
                 continue;
             };
-            if let Input::Thrown(error) = &input
-                && was_idle
+            // It came between two steps, and this one begins in a turn of the task: before it has the cancellation.
+            let begins = was_idle
+                && matches!(&input, Input::Thrown(error) if is_asyncios(error))
                 && handed_over.is_none()
-                && is_asyncios(error)
                 && !execution.has_begun(py)
-                && !execution.call.was_cancelled()
-            {
-                // It came between two steps, and this one begins in a turn of the task.
-                self.keep(py, error);
-                input = Input::Nothing;
-            }
-            let step = match (handed_over, std::mem::replace(&mut input, Input::Nothing)) {
+                && !execution.call.was_cancelled();
+            let begun = if begins { Some(execution.send(py.None().bind(py))) } else { handed_over.map(Step::Awaits) };
+            let step = match (begun, std::mem::replace(&mut input, Input::Nothing)) {
                 // Cancelled before the task was told what to wait for. A task cancels what it waits for; so does this.
-                (Some(awaited), Input::Thrown(error)) if is_cancelled_error(error) => {
+                (Some(Step::Awaits(awaited)), Input::Thrown(error)) if is_cancelled_error(error) => {
+                    // The step may have taken it back before it suspended, as a group does that is left.
                     let is_stale = is_repeated(error) || !self.is_cancelling(py);
                     if is_stale || cancels(awaited.bind(py), error) {
                         Step::Awaits(awaited)
@@ -358,8 +355,12 @@ impl Session {
                         execution.throw(error, None, None)
                     }
                 }
+                (Some(Step::Ended(outcome)), Input::Thrown(error)) => {
+                    self.keep(py, error);
+                    Step::Ended(outcome)
+                }
                 (_, Input::Thrown(error)) => execution.throw(error, None, None),
-                (Some(awaited), _) => Step::Awaits(awaited),
+                (Some(step), _) => step,
                 (None, Input::Sent(value)) => execution.send(value),
                 (None, Input::Nothing) => execution.send(py.None().bind(py)),
             };
@@ -402,8 +403,6 @@ impl Session {
         Ok(awaited)
     }
 
-    /// Whether the task was cancelled and that has not been taken back by `uncancel`. Before Python 3.13 a task throws
-    /// a cancellation even if it was taken back.
     /// Has the task keep a cancellation that it was given in a turn without a step (2).
     fn keep(&self, py: Python<'_>, error: &Bound<'_, PyAny>) {
         if is_asyncios(error)
@@ -414,6 +413,8 @@ impl Session {
         }
     }
 
+    /// Whether the task was cancelled and that has not been taken back by `uncancel`. Before Python 3.13 a task throws
+    /// a cancellation even if it was taken back.
     pub fn is_cancelling(&self, py: Python<'_>) -> bool {
         let asked = self.known_task(py).map(|task| task.call_method0(py, intern!(py, "cancelling")));
         // Our tasks in trio have no such method: there the answer is no.
