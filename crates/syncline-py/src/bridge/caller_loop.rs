@@ -251,13 +251,17 @@ impl CallerLoop {
             Some(out_of_turn) if loops::was_stopped(event_loop) || !out_of_turn.is_idle(event_loop)? => {}
             _ => return Ok(()),
         }
-        event_loop.setattr(intern!(py, "_stopping"), true)?;
-        let turned = turn(py, event_loop);
-        if turned.is_err() {
-            // It may have been raised before the loop began to turn, and must not stop it in the next call.
-            event_loop.setattr(intern!(py, "_stopping"), false)?;
+        loop {
+            event_loop.setattr(intern!(py, "_stopping"), true)?;
+            let turned = turn(py, event_loop);
+            if turned.is_err() {
+                // It may have been raised before the loop began to turn, and must not stop it in the next call.
+                event_loop.setattr(intern!(py, "_stopping"), false)?;
+            }
+            if turned? {
+                return Ok(());
+            }
         }
-        turned
     }
 
     /// Ends the loop; in its own thread. Raises what signal handlers raised meanwhile.
@@ -378,11 +382,15 @@ impl Awaited for CallerCall<'_, '_> {
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
         let is_ours = self.own.stops.have_come() || self.call.has_errands();
-        if turned.is_ok() && !is_due && !is_ours && !self.call.slot.is_filled() {
+        if let Ok(true) = turned
+            && !is_due
+            && !is_ours
+            && !self.call.slot.is_filled()
+        {
             self.stopped = true;
             let stop = self.own.stops.callback(self.event_loop)?;
-            let turns = turns_once(self.event_loop, &stop, || turn(py, self.event_loop));
-            turned = turns.map(|turns| self.is_broken |= !turns);
+            turned = turns_once(self.event_loop, &stop, || turn(py, self.event_loop));
+            self.is_broken |= matches!(turned, Ok(false));
         }
         if turned.as_ref().is_err_and(|error| self.has_raised && !signals::are_handlers(py, error)) {
             self.is_broken = true;
@@ -394,7 +402,7 @@ impl Awaited for CallerCall<'_, '_> {
             self.own.leave(py);
             self.is_broken = true;
         }
-        turned
+        turned.map(drop)
     }
 
     fn cancel(&mut self, py: Python<'_>) {

@@ -153,19 +153,19 @@ fn end_turn(event_loop: &Bound<'_, PyAny>) {
     });
 }
 
-/// Turns the loop until it is stopped. What background tasks and callbacks raise is logged, and the loop goes on.
-pub fn turn(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-    loop {
-        let ran = event_loop.call_method0(intern!(py, "run_forever"));
-        end_turn(event_loop);
-        let Err(error) = ran else { return Ok(()) };
-        if signals::concerns_driver(py, &error) {
-            signals::through(py, || asyncgen_hooks::take_back(event_loop));
-            revive_lost(event_loop);
-            return Err(error);
-        }
-        log::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+/// Turns the loop until it is stopped. What background tasks and callbacks raise is logged; false where such an error has
+/// broken it off. If it had been told to stop in that turn, it has forgotten that, so whoever drives it has to look.
+pub fn turn(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let ran = event_loop.call_method0(intern!(py, "run_forever"));
+    end_turn(event_loop);
+    let Err(error) = ran else { return Ok(true) };
+    if signals::concerns_driver(py, &error) {
+        signals::through(py, || asyncgen_hooks::take_back(event_loop));
+        revive_lost(event_loop);
+        return Err(error);
     }
+    log::log(py, "error", "a background task or callback raised this, and the loop goes on", Some(&error));
+    Ok(false)
 }
 
 /// Gives the loop its own selector back.

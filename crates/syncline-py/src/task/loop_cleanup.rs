@@ -390,7 +390,7 @@ impl Awaited for Turns<'_, '_> {
             && !self.is_done()
         {
             // A `stop()` from before, or a loop that does not turn at all.
-            let run = || self.event_loop.call_method0(intern!(py, "run_forever")).map(drop);
+            let run = || self.event_loop.call_method0(intern!(py, "run_forever")).map(|_| true);
             let stop = self.event_loop.getattr(intern!(py, "stop"));
             turned = match stop.and_then(|stop| turns_once(self.event_loop, &stop, run)) {
                 Ok(false) => {

@@ -74,17 +74,18 @@ impl BridgeLoop {
     }
 }
 
-/// Has `run` turn the loop once, until `stop` stops it, and returns whether it did. Some loops return at once.
+/// Has `run` turn the loop once, until `stop` stops it, and returns whether it did. Some loops return at once. `run` says
+/// whether the loop was stopped, and not broken off before.
 pub fn turns_once(
     event_loop: &Bound<'_, PyAny>,
     stop: &Bound<'_, PyAny>,
-    run: impl FnOnce() -> PyResult<()>,
+    run: impl Fn() -> PyResult<bool>,
 ) -> PyResult<bool> {
     let py = event_loop.py();
     let seen = PyList::empty(py);
     event_loop.call_method1(intern!(py, "call_soon"), (seen.getattr(intern!(py, "append"))?, py.None()))?;
     event_loop.call_method1(intern!(py, "call_soon"), (stop,))?;
-    run()?;
+    while !run()? && seen.is_empty() {}
     Ok(!seen.is_empty())
 }
 
@@ -93,7 +94,7 @@ pub fn turns_once(
 pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
     let stop = event_loop.getattr(intern!(py, "stop"))?;
-    let turned = turns_once(event_loop, &stop, || event_loop.call_method0(intern!(py, "run_forever")).map(drop));
+    let turned = turns_once(event_loop, &stop, || event_loop.call_method0(intern!(py, "run_forever")).map(|_| true));
     if let Ok(true) = turned {
         return Ok(());
     }
