@@ -11,7 +11,7 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Literal
 
@@ -335,9 +335,74 @@ class Calls:
         self.call()
 
 
+class CallsByAnotherName:
+    """The same, as its finalizer is its method `close`."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+
+    def close(self, *_: object) -> None:
+        self.call()
+
+    __del__ = close
+
+
+def calls_in_its_finally(call: Callable[[], object]) -> Iterator[None]:
+    """A generator."""
+    try:
+        yield
+    finally:
+        call()
+
+
+def suspended(call: Callable[[], object]) -> Iterator[None]:
+    generator = calls_in_its_finally(call)
+    next(generator)
+    return generator
+
+
+class Kept:
+    """Something whose end weak references tell of."""
+
+
+REFERENCES: list[object] = []
+"""Weak references, which have to live longer than what they refer to."""
+
+
+def told_by_a_callback(call: Callable[[], object]) -> Kept:
+    kept = Kept()
+    REFERENCES.append(weakref.ref(kept, lambda _: call()))
+    return kept
+
+
+def told_by_any_arguments(call: Callable[[], object]) -> Kept:
+    kept = Kept()
+    REFERENCES.append(weakref.ref(kept, lambda *_: call()))
+    return kept
+
+
+def told_by_finalize(call: Callable[[], object]) -> Kept:
+    kept = Kept()
+    weakref.finalize(kept, call)
+    return kept
+
+
+LAST_CALLS: list[Callable[[Callable[[], object]], object]] = [
+    Calls,
+    CallsByAnotherName,
+    suspended,
+    told_by_a_callback,
+    told_by_any_arguments,
+    told_by_finalize,
+]
+
+
 @own_loop_scopes
 @pytest.mark.parametrize("had_one", [False, True], ids=["its first call", "not its first call"])
-def test_a_call_at_the_very_end_of_a_thread_leaves_nothing(scope: Scope, had_one: bool) -> None:
+@pytest.mark.parametrize("kept_by", LAST_CALLS)
+def test_a_call_at_the_very_end_of_a_thread_leaves_nothing(
+    scope: Scope, had_one: bool, kept_by: Callable[[Callable[[], object]], object]
+) -> None:
     """Where the thread can't close a loop any more, it runs on the process runner (cases 34, 62)."""
     names: list[str] = []
     local = threading.local()
@@ -350,7 +415,7 @@ def test_a_call_at_the_very_end_of_a_thread_leaves_nothing(scope: Scope, had_one
         def work() -> None:
             if had_one:
                 bridge.run_sync(own_loop)
-            local.kept = Calls(lambda: bridge.run_sync(name))
+            local.kept = kept_by(lambda: bridge.run_sync(name))
 
         def in_a_thread() -> None:
             thread = threading.Thread(target=work)
@@ -362,4 +427,24 @@ def test_a_call_at_the_very_end_of_a_thread_leaves_nothing(scope: Scope, had_one
         for _ in range(10):
             in_a_thread()
         assert len(names) == 11
+        REFERENCES.clear()
         assert settles(before), (resources(), before)
+
+
+def test_the_first_call_of_a_thread_keeps_no_variable_of_what_threading_does_not_know() -> None:
+    """Its outermost function is looked at, to see whether it is a finalizer; what that drops later is freed."""
+    freed, done = threading.Event(), threading.Event()
+    found: list[bool] = []
+
+    with syncline.Bridge(scope="caller") as bridge:
+
+        def work() -> None:
+            kept = Calls(freed.set)
+            bridge.run_sync(own_loop)
+            del kept
+            found.append(freed.is_set())
+            done.set()
+
+        _thread.start_new_thread(work, ())
+        assert done.wait(10)
+    assert found == [True]

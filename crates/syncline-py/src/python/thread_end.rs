@@ -17,7 +17,7 @@ use crate::python::once::intern;
 use crate::python::process;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple, PyWeakref, PyWeakrefMethods};
 use std::cell::Cell;
 use syncline_core::sync::{Mutex, lock, take};
 
@@ -90,11 +90,49 @@ pub fn is_over(py: Python<'_>) -> PyResult<bool> {
     loop {
         let back = frame.getattr("f_back")?;
         if back.is_none() {
-            let code = frame.getattr("f_code")?;
-            return code.getattr("co_name")?.eq("__del__");
+            return is_finalizer(&frame);
         }
         frame = back;
     }
+}
+
+/// Whether the frame, below which there is none, is one of a finalizer, a generator that is closed as nobody has it, or a
+/// callback of a weak reference.
+fn is_finalizer(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
+    const GENERATORS: u32 = 0x20 | 0x80 | 0x200; // inspect.CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
+    let code = frame.getattr("f_code")?;
+    if code.getattr("co_name")?.eq("__del__")? || code.getattr("co_flags")?.extract::<u32>()? & GENERATORS != 0 {
+        return Ok(true);
+    }
+    let is_dead = |object: &Bound<'_, PyAny>| object.cast::<PyWeakref>().is_ok_and(|weak| weak.upgrade().is_none());
+    // Under another name, or decorated.
+    let is_finalized = |object: &Bound<'_, PyAny>| {
+        let finalizer = object.get_type().getattr("__del__").and_then(|finalizer| finalizer.getattr("__code__"));
+        finalizer.is_ok_and(|finalizer| finalizer.is(&code))
+    };
+    Ok(arguments(frame, &code)?.iter().any(|object| is_dead(object) || is_finalized(object)))
+}
+
+fn arguments<'py>(frame: &Bound<'py, PyAny>, code: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    const HAS_REST: u32 = 0x04; // inspect.CO_VARARGS
+    let count = |name: &str| code.getattr(name)?.extract::<usize>();
+    let named = count("co_argcount")? + count("co_kwonlyargcount")?;
+    let has_rest = code.getattr("co_flags")?.extract::<u32>()? & HAS_REST != 0;
+    let locals = frame.getattr("f_locals")?;
+    let mut found = Vec::new();
+    for (position, name) in code.getattr("co_varnames")?.try_iter()?.take(named + usize::from(has_rest)).enumerate() {
+        // It may be deleted by now.
+        let Ok(value) = locals.get_item(name?) else { continue };
+        match value.cast::<PyTuple>() {
+            Ok(rest) if position == named => found.extend(rest.iter()),
+            _ => found.push(value),
+        }
+    }
+    // Up to Python 3.12 it is a copy, which the frame keeps.
+    if let Ok(copy) = locals.cast::<PyDict>() {
+        copy.clear();
+    }
+    Ok(found)
 }
 
 /// Whether this thread is at its end, and does what was deferred: nothing should be kept for later calls any more.
