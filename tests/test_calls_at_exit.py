@@ -82,6 +82,71 @@ if {used}:
     assert "an error of submit() was never retrieved" in end.err
 
 
+IN_ATEXIT = """
+import atexit
+
+def last():
+{body}
+
+if {registered!r} == "before-import":
+    atexit.register(last)
+import asyncio
+import contextlib
+import syncline
+if {registered!r} == "after-import":
+    atexit.register(last)
+
+bridge = syncline.Bridge(scope={scope!r})
+
+async def running():
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop()
+
+@contextlib.asynccontextmanager
+async def opened():
+    yield await running()
+
+async def loops(count):
+    for _ in range(count):
+        yield await running()
+"""
+
+
+@scopes
+@pytest.mark.parametrize("registered", ["before-import", "after-import"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        """
+    with bridge.enter(opened()) as loop:
+        assert bridge.run_sync(running) is loop
+        with bridge.enter(opened()) as same:
+            assert same is loop
+""",
+        """
+    with bridge.group() as group:
+        task = group.start(running)
+        assert not task.result().is_closed()
+""",
+        """
+    first, second = bridge.iterate(loops(1)), bridge.iterate(loops(3))
+    found = [next(first), next(second), bridge.run_sync(running)]
+    assert next(first, None) is None
+    found += [*second]
+    assert len(set(found)) == 1
+""",
+    ],
+    ids=["manager", "group", "iterators"],
+)
+def test_what_is_open_inside_atexit_shares_one_loop_with_calls(
+    scope: str, registered: str, body: str
+) -> None:
+    """What a manager gives can be used by calls in its block, the result of a group's task can be waited for, and one
+    iterator goes on when another one on its loop has ended (case 82)."""
+    end = run_script(IN_ATEXIT.format(body=body, scope=scope, registered=registered), flags=DEV, limit=10)
+    end.assert_clean()
+
+
 @scopes
 def test_a_call_inside_atexit_cleans_up_behind_itself(scope: str) -> None:
     """Tasks that a call in atexit leaves behind are cancelled too, and the loop is closed (cases 82, 84,

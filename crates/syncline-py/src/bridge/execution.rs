@@ -199,13 +199,13 @@ impl Shared {
         }
         // Late in the interpreter's end imports fail, also that of asyncio, and there is no loop.
         let is_free = names::running_loop(py).is_ok_and(|running| running.is_none());
-        let made = if is_free { self.make_own_loop(py).ok() } else { None };
-        let Some(own) = made else {
+        let made = if is_free { self.last_loop(py).ok() } else { None };
+        let Some(last) = made else {
             target.discard(py);
             return Heard::refused(errors::shutting_down());
         };
-        let heard = own.run(py, target, run_in, patience, &self.terms.stats);
-        match own.close(py) {
+        let heard = last.own.run(py, target, run_in, patience, &self.terms.stats);
+        match last.leave(py) {
             Ok(()) => heard,
             Err(error) => Heard { result: Err(error), ..heard },
         }

@@ -9,6 +9,7 @@ mod choices;
 mod closing;
 pub mod decided;
 mod execution;
+pub mod last_loop;
 pub mod loops_of_thread;
 pub mod observing;
 pub mod options;

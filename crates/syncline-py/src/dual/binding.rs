@@ -3,6 +3,7 @@
 
 use crate::bridge::blocking::Blocking;
 use crate::bridge::caller_loop::CallerLoop;
+use crate::bridge::last_loop::LastLoop;
 use crate::bridge::placement::Place;
 use crate::bridge::shared::{InLoop, Shared};
 use crate::call::state::Call;
@@ -27,6 +28,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyWeakrefReference;
 use std::sync::{Arc, Weak};
+use syncline_core::sync::{Mutex, take};
 use syncline_core::waits::Awaiting;
 
 pub struct Binding {
@@ -42,9 +44,9 @@ pub struct Binding {
 enum Site {
     /// The session's task, on this runner.
     Runner(Arc<Runner>),
-    /// The session's task, on the thread's own loop. At the interpreter's end the loop may have been made for this
-    /// binding alone.
-    Own { own: Arc<CallerLoop>, is_ours_alone: bool },
+    /// The session's task, on the thread's own loop. At the interpreter's end that may be one which ends with the last
+    /// that uses it.
+    Own { own: Arc<CallerLoop>, last: Mutex<Option<Arc<LastLoop>>> },
     /// The task that asks for the step. Sync code in a task has asked for the first one; all steps are made in sync
     /// code of tasks of that loop, and await in place. The session lends its context only.
     Here { opener: Weak<Strand>, epoch: u32 },
@@ -80,9 +82,10 @@ impl Binding {
             }
             Place::Runner(runner) => Site::Runner(runner),
             Place::Away(_) => Site::Runner(shared.runner_for_others(py)?),
-            Place::Own(own) => Site::Own { own, is_ours_alone: false },
+            Place::Own(own) => Site::Own { own, last: Mutex::default() },
             Place::Inline(_) if names::running_loop(py)?.is_none() => {
-                Site::Own { own: shared.make_own_loop(py)?, is_ours_alone: true }
+                let last = shared.last_loop(py)?;
+                Site::Own { own: Arc::clone(&last.own), last: Mutex::new(Some(last)) }
             }
             Place::Inline(_) | Place::Sender(..) => return Err(errors::shutting_down()),
         };
@@ -342,8 +345,11 @@ impl Binding {
     }
 
     fn leave(&self, py: Python<'_>) {
-        if let Site::Own { own, is_ours_alone: true } = &self.site {
-            own.close_quietly(py);
+        if let Site::Own { last, .. } = &self.site
+            && let Some(Err(error)) = take(last).map(|last| last.leave(py))
+        {
+            let _ = signals::keep(py, error);
+            signals::pass_on(py);
         }
     }
 
