@@ -45,7 +45,7 @@ REPORT_EVERY = 0.1
 class Call:
     """A call that did not end at once."""
 
-    __slots__ = ("args", "error", "has_ended", "is_dropped", "result", "task")
+    __slots__ = ("args", "error", "has_ended", "is_cancelled", "is_dropped", "result", "task")
 
     def __init__(self, args: tuple[Any, ...], task: Task | None = None) -> None:
         self.args = args
@@ -54,6 +54,8 @@ class Call:
         self.error: BaseException | None = None
         self.has_ended = False
         self.is_dropped = False
+        """Nobody gets its result."""
+        self.is_cancelled = False
 
 
 class Engine:
@@ -172,13 +174,14 @@ class Engine:
             self._stops = self._is_closing = True
             self.inputs.clear()
             left = list(self._running)
-            for task, call in self._running.items():
-                if not call.is_dropped:  # a second cancellation would break off its cleanup
-                    task.cancel()
+            for call in self._running.values():
+                self._cancel(call)
             if puller is not None:
                 puller.cancel()
                 left.append(puller)
             await tasks.all_end(left)
+            for task in list(self._running):  # of which the loop has not told yet that they have ended
+                self._ended(task)
 
     def _taken_error(self) -> BaseException:
         """The error, which is not kept: its traceback will have a frame that refers to this object."""
@@ -301,13 +304,16 @@ class Engine:
 
     def _ended(self, task: Task) -> None:
         """Called by the loop for each call that did not end at once."""
-        call = self._running.pop(task)
+        call = self._running.pop(task, None)
+        if call is None:
+            return
         error = error_of(task)
-        if self._is_closing:
+        if call.is_cancelled and error is not None:
             # Where the loop is driven.
-            is_raised = error is not None and is_a(error, KeyboardInterrupt) and is_of_handler(error)
-            if error is not None and not (is_raised or task.cancelled() or call.is_dropped):
+            is_raised = is_a(error, KeyboardInterrupt) and is_of_handler(error)
+            if not (is_raised or task.cancelled()):
                 self._log(error, "a call")
+        if self._is_closing:
             return
         if not call.is_dropped:
             self._settle(call, error)
@@ -365,8 +371,13 @@ class Engine:
         """Cancels calls whose results nobody gets, as an earlier one has failed."""
         for call in calls:
             call.is_dropped = True
-            if call.task is not None:
-                call.task.cancel()
+            self._cancel(call)
+
+    def _cancel(self, call: Call) -> None:
+        """Once: a second cancellation would break off its cleanup."""
+        if call.task is not None and not (call.is_cancelled or call.task.done()):
+            call.is_cancelled = True
+            call.task.cancel()
 
 
 async def _awaited(awaitable: Awaitable[Any], seconds: float | None) -> Any:

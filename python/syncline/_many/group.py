@@ -14,8 +14,9 @@ breaks off cleanup.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import CancelledError, InvalidStateError
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -30,7 +31,7 @@ from .._dual import DualContextManager, run_by
 from .._futures import SafeFuture
 from .._groups import no_function
 from .._kinds import name_of
-from .._raised import is_a
+from .._raised import exc_info, is_a
 from .._standing import LONGEST_STAND, watch
 from .tasks import Task, error_of, here
 from .watched import watching
@@ -290,6 +291,7 @@ class Group(DualContextManager["Group"]):
         except BaseException:
             self._cancel()
             await self._tasks.all_end(list(self._children))
+            self._log(self._errors)
             raise
         finally:
             self._is_open = False
@@ -298,8 +300,10 @@ class Group(DualContextManager["Group"]):
         errors, self._errors = self._errors, []
         fatal = [error for error in errors if not is_a(error, Exception)]
         if fatal:
+            self._log(errors)
             raise fatal[0]
         if exc_value is not None and not is_a(exc_value, Exception):
+            self._log(errors)
             return False
         if is_a(exc_value, CancelledError) and (errors or self._has_timed_out or self._was_told_to_cancel):
             exc_value = (
@@ -312,6 +316,12 @@ class Group(DualContextManager["Group"]):
         if self._has_timed_out:
             raise TimeoutError(f"the group did not end within {self._timeout} s; its calls were cancelled")
         return True
+
+    def _log(self, errors: Iterable[BaseException]) -> None:
+        """For those that nobody gets, as something else ends the block, such as what a signal handler has raised."""
+        for error in errors:
+            if is_a(error, Exception) and not is_of_handler(error):
+                logging.getLogger("syncline").error("a call of a group failed", exc_info=exc_info(error))
 
 
 class StandingLoop:
