@@ -10,6 +10,7 @@ use crate::call::wait::{Seconds, limit, number, seconds};
 use crate::coroutine::refused;
 use crate::coroutine::target::Target;
 use crate::python::errors;
+use crate::python::signals;
 use crate::python::surroundings::{Anchor, Backend, LOOK_AROUND, LOOK_AT_TASK};
 use crate::python::threads::next_id;
 use crate::runner::arrival::Arrival;
@@ -126,6 +127,21 @@ impl Bridge {
         let place = shared.place_elsewhere(py, patience)?;
         let target = Target::from_function(caller, function, args, kwargs)?;
         shared.execute(py, place, target, patience)
+    }
+
+    fn run_awaitable(
+        &self,
+        awaitable: &Bound<'_, PyAny>,
+        more: &Bound<'_, PyTuple>,
+        timeout: Option<&Seconds<'_>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = awaitable.py();
+        let target = Target::from_awaitable(awaitable)?;
+        if !more.is_empty() {
+            return Err(refused::more_than_one(awaitable, more)?);
+        }
+        let (target, timeout) = target.with(py, number("timeout", timeout))?;
+        self.used().run(py, target, timeout)
     }
 }
 
@@ -278,7 +294,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.run_function("run_sync", r#fn, args, kwargs)
+        signals::ended_or_refused(r#fn.py(), self.run_function("run_sync", r#fn, args, kwargs))
     }
 
     /// The same for what `synced` made.
@@ -289,7 +305,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.run_function("synced", r#fn, args, kwargs)
+        signals::ended_or_refused(r#fn.py(), self.run_function("synced", r#fn, args, kwargs))
     }
 
     /// The same for `run_in_new_loop`.
@@ -300,7 +316,7 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.run_function("run_in_new_loop", r#fn, args, kwargs)
+        signals::ended_or_refused(r#fn.py(), self.run_function("run_in_new_loop", r#fn, args, kwargs))
     }
 
     /// Waits for the result of `awaitable`, for at most `timeout` seconds (None: without a limit).
@@ -317,12 +333,7 @@ impl Bridge {
         more: &Bound<'_, PyTuple>,
         timeout: Option<Seconds<'_>>,
     ) -> PyResult<Py<PyAny>> {
-        let target = Target::from_awaitable(awaitable)?;
-        if !more.is_empty() {
-            return Err(refused::more_than_one(awaitable, more)?);
-        }
-        let (target, timeout) = target.with(py, number("timeout", timeout.as_ref()))?;
-        self.used().run(py, target, timeout)
+        signals::ended_or_refused(py, self.run_awaitable(awaitable, more, timeout.as_ref()))
     }
 
     /// Calls the sync function (or class) `fn` on the bridge's loop, and returns what it returns.
@@ -340,12 +351,13 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.used().call_plain(r#fn, args, kwargs)
+        signals::ended_or_refused(r#fn.py(), self.used().call_plain(r#fn, args, kwargs))
     }
 
     /// As `run`, for what is on the bridge's loop: in a worker thread, too, it is not run on the loop that sent that.
     fn _run_at_home(&self, py: Python<'_>, awaitable: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        self.hold.shared().run_at_home(py, Target::from_awaitable(awaitable)?, timeout)
+        let run = |target| self.hold.shared().run_at_home(py, target, timeout);
+        signals::ended_or_refused(py, Target::from_awaitable(awaitable).and_then(run))
     }
 
     fn _is_cold(&self) -> bool {
@@ -364,7 +376,8 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.run_async(py, Target::from_function("run_async", r#fn, args, kwargs)?)
+        let target = Target::from_function("run_async", r#fn, args, kwargs);
+        signals::ended_or_refused(py, target.and_then(|target| self.run_async(py, target)))
     }
 
     fn _submit(
@@ -375,8 +388,8 @@ impl Bridge {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<Submitted>> {
-        let target = Target::from_function("submit", r#fn, args, kwargs)?;
-        self.used().submit(py, &self.hold, target, &future)
+        let target = Target::from_function("submit", r#fn, args, kwargs);
+        signals::ended_or_refused(py, target.and_then(|target| self.used().submit(py, &self.hold, target, &future)))
     }
 
     /// Takes the options of another bridge, which nobody uses. Raises RuntimeError if this one has been used.

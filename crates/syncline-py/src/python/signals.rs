@@ -203,6 +203,12 @@ pub fn ended<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
     check(py).and(result)
 }
 
+/// The same for an operation that may be refused before it has begun: where it raises. One that has begun sees to its end
+/// by itself.
+pub fn ended_or_refused<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<T> {
+    result.or_else(|error| ended(py, Err(error)))
+}
+
 /// As `check`, and also raises what another thread has raised in this one by `PyThreadState_SetAsyncExc`, as job
 /// runners and test tools do for time limits. Python raises that only where it executes Python code. A waiting thread
 /// executes none, so this calls an empty function.

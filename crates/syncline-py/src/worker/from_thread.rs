@@ -64,6 +64,15 @@ pub fn from_thread(
     args: &Bound<'_, PyTuple>,
     kwargs: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Py<PyAny>> {
+    signals::ended_or_refused(py, run_function(py, r#fn, args, kwargs))
+}
+
+fn run_function(
+    py: Python<'_>,
+    r#fn: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Py<PyAny>> {
     let Some(sender) = Sender::find(py)? else { return Err(not_a_worker(r#fn)) };
     if sender.is_given_up(py) {
         return Err(cancelled_error(py));
