@@ -99,7 +99,7 @@ class Group(DualContextManager["Group"]):
         self._is_cancelled = False
         self._was_told_to_cancel = False
         self._has_timed_out = False
-        self._unbegun: set[GroupTask[Any]] = set()
+        self._unbegun: dict[GroupTask[Any], Callable[[], None]] = {}
         self._children: dict[Task, GroupTask[Any]] = {}
         self._errors: list[BaseException] = []
         run_by(bridge, self)
@@ -150,11 +150,11 @@ class Group(DualContextManager["Group"]):
             )
         task: GroupTask[Any] = GroupTask(self, name or name_of(fn))
         try:
-            self._unbegun.add(task)
-            self._tell(partial(self._begin, task, fn, args, wait_started, copy_context()))
+            self._unbegun[task] = begin = partial(self._begin, task, fn, args, wait_started, copy_context())
+            self._tell(begin)
         except BaseException:
             # The end of the block must not wait for what the loop was not told of.
-            self._unbegun.discard(task)
+            self._unbegun.pop(task, None)
             raise
         return task.result() if wait_started else task
 
@@ -200,9 +200,8 @@ class Group(DualContextManager["Group"]):
     def _begin(
         self, task: GroupTask[Any], fn: Any, args: tuple[Any, ...], wait_started: bool, context: Context
     ) -> None:
-        if task not in self._unbegun:
-            return  # `start` was broken off
-        self._unbegun.discard(task)
+        if self._unbegun.pop(task, None) is None:
+            return  # `start` was broken off, or the block's end came first
         self._news.ring()
         if self._is_cancelled or not self._is_open or task.cancelled():
             task._future.cancel()
@@ -260,8 +259,18 @@ class Group(DualContextManager["Group"]):
         finally:
             future.cancel()  # if nothing else has settled it
 
+    def _catch_up(self) -> None:
+        """A Ctrl-C in the middle of a turn costs the loop a callback, in scope "caller" that of any call."""
+        for begin in tuple(self._unbegun.values()):
+            begin()
+        for child in [child for child in self._children if child.done()]:
+            self._child_ended(child)
+
     def _child_ended(self, child: Task) -> None:
-        self._children.pop(child)._future.cancel()  # of one that was cancelled before its first step
+        task = self._children.pop(child, None)
+        if task is None:
+            return
+        task._future.cancel()  # of one that was cancelled before its first step
         error = error_of(child)
         if error is not None and not child.cancelled():
             self._errors.append(error)
@@ -286,6 +295,7 @@ class Group(DualContextManager["Group"]):
         if exc_value is not None:
             self._cancel()
         try:
+            self._catch_up()
             while self._unbegun or self._children:
                 await self._news.wait()
         except BaseException:
