@@ -175,3 +175,43 @@ def test_a_task_in_a_daemon_threads_own_loop_ends_without_a_word(way: str) -> No
         threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
         assert begun.wait(10)
         """).assert_clean()
+
+
+AS_IT_DROPS_ITS_BRIDGE = """
+import asyncio, builtins, threading, time
+import syncline
+
+drops, entered, ended = threading.Event(), threading.Event(), threading.Event()
+
+class Loop(asyncio.SelectorEventLoop):
+    def call_soon_threadsafe(self, *args, **kwargs):
+        if drops.is_set() and threading.current_thread() is not threading.main_thread():
+            entered.set()
+            ended.wait()
+            time.sleep(0.1)
+        return super().call_soon_threadsafe(*args, **kwargs)
+
+    def close(self):
+        super().close()
+        ended.set()
+
+class Late:
+    # Python's own end takes some time.
+    def __del__(self, sleep=time.sleep):
+        sleep(0.3)
+
+def run():
+    bridge = syncline.Bridge(loop_factory=Loop)
+    bridge.run_sync(asyncio.sleep, 0)
+    drops.set()
+
+builtins.late = Late()
+threading.Thread(target=run, daemon=True).start()
+entered.wait()
+"""
+
+
+def test_the_exit_waits_for_a_daemon_thread_that_drops_its_bridge() -> None:
+    """Which has to tell a loop of another kind: before Python 3.14 the interpreter would kill it there, and abort."""
+    # Interleaving: the thread is in the loop's method when the exit begins, and comes out of it once the loop has ended.
+    run_script(AS_IT_DROPS_ITS_BRIDGE).assert_clean()

@@ -117,6 +117,7 @@ impl CallerLoop {
     /// Has `run_forever` return in the thread that drives the loop; for any thread.
     pub fn stop_from_outside(&self, py: Python<'_>) {
         let Some(event_loop) = self.event_loop(py) else { return };
+        let _inside = process::step_inside_unless_left(py);
         signals::through(py, || {
             let stop = event_loop.getattr(intern!(py, "stop"))?;
             match event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (stop,)) {

@@ -22,6 +22,7 @@ pub fn tell_trio(
     idempotent: bool,
 ) -> PyResult<()> {
     let py = token.py();
+    let _inside = process::step_inside_unless_left(py);
     if process::is_main_thread(py)
         && let Some(queue) = Queue::of(token)
         && queue.add(callback, args, idempotent)?

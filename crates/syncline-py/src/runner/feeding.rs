@@ -115,6 +115,8 @@ impl Runner {
     /// Has the loop call `drain`. False if this thread can't. If the loop refuses that, the calls that it was to be told of
     /// end with the error.
     fn schedule_drain(self: &Arc<Self>, py: Python<'_>) -> bool {
+        // A daemon thread may come here though its call was refused, as it drops what it has: the exit waits for it.
+        let _inside = process::step_inside_unless_left(py);
         self.wakers.fetch_add(1, Relaxed);
         let scheduled = || -> PyResult<()> {
             let Some(event_loop) = self.event_loop(py) else { return Ok(()) };
