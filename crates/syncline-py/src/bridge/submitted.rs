@@ -214,7 +214,7 @@ fn settle(py: Python<'_>, future: &Py<PyAny>, heard: Heard) -> PyResult<()> {
         Err(error) if signals::are_handlers(py, &error) || errors::are_of_closing(py, &error) => return Err(error),
         Err(error) => Outcome::Raised(error),
     };
-    signals::unbroken(py, || settle_future(future.bind(py), &outcome))
+    signals::unbroken(py, || settle_future(future.bind(py), &outcome)).map(drop)
 }
 
 impl Shared {

@@ -74,7 +74,7 @@ impl Errand for ForFuture {
             return Ok(());
         }
         let ran = self.function.bind(py).call(self.args.bind(py), Some(self.kwargs.bind(py)));
-        settle_future(future, &errands::outcome_of(py, ran)?)
+        settle_future(future, &errands::outcome_of(py, ran)?).map(drop)
     }
 
     fn refuse(&self, py: Python<'_>) {

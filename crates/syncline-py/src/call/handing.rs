@@ -7,7 +7,7 @@
 use super::extras::Extras;
 use super::home::LoopOfOthers;
 use super::outcome::{Outcome, is_cancelled, settle_future};
-use super::state::Call;
+use super::state::{Call, log_late_error};
 use super::taker::{Promised, Taker};
 use crate::python::errors;
 use crate::python::names;
@@ -44,7 +44,12 @@ impl Call {
             Taker::Future(promised) => {
                 let Some(Promised { future, keeps }) = take(promised) else { return false };
                 self.stats.ended.add(1);
-                signals::through(py, || settle_future(future.bind(py), &outcome));
+                let has_taken = signals::through(py, || settle_future(future.bind(py), &outcome));
+                if let Outcome::Raised(error) = &outcome
+                    && has_taken == Some(false)
+                {
+                    log_late_error(py, error);
+                }
                 drop(keeps);
                 // Whoever waits for the future is no operation of this thread's.
                 signals::pass_on(py);

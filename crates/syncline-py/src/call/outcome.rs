@@ -131,16 +131,22 @@ pub fn as_cancelled_here(py: Python<'_>, error: PyErr) -> PyErr {
 }
 
 /// Settles a `concurrent.futures.Future`, unless it is done. May be called again if a signal handler has raised
-/// something in the middle of it.
-pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<()> {
+/// something in the middle of it. False if it was cancelled, which is how this call came to its end.
+pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<bool> {
     let py = future.py();
     let is = |state: &Bound<'_, PyString>| future.call_method0(state)?.is_truthy();
-    if is(intern!(py, "done"))? {
-        return Ok(());
+    if is(intern!(py, "cancelled"))? {
+        // Only now: `wait` and `as_completed` wait for whoever has the future to say that it has seen this.
+        if future.getattr(intern!(py, "_state"))?.eq("CANCELLED")? {
+            future.call_method0(intern!(py, "set_running_or_notify_cancel"))?;
+        }
+        return Ok(false);
     }
-    // False if the future was cancelled, which is how this call came to its end.
+    if is(intern!(py, "done"))? {
+        return Ok(true);
+    }
     if !is(intern!(py, "running"))? && !is(intern!(py, "set_running_or_notify_cancel"))? {
-        return Ok(());
+        return Ok(false);
     }
     match outcome {
         Outcome::Returned(value) => future.call_method1(intern!(py, "set_result"), (value,)),
@@ -151,7 +157,7 @@ pub fn settle_future(future: &Bound<'_, PyAny>, outcome: &Outcome) -> PyResult<(
             future.call_method1(intern!(py, "set_exception"), (errors::object(py, error),))
         }
     }
-    .map(drop)
+    .map(|_| true)
 }
 
 /// What asyncio's, aiohttp's and trio's errors about a wrong loop say, or about one that runs already.

@@ -324,10 +324,8 @@ impl Call {
         if error.is_instance_of::<PyRuntimeError>(py) {
             explain_loop_mixup(errors::object(py, error).as_any(), None);
         }
-        if self.abandoned.load(Relaxed) && !is_no_news(py, error) {
-            signals::keep_or(py, error, |error| {
-                log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
-            });
+        if self.abandoned.load(Relaxed) {
+            log_late_error(py, error);
         }
     }
 
@@ -446,7 +444,21 @@ impl Call {
         }
     }
 
+    /// Whether its caller has gone on without it, or has asked for its end.
+    pub fn is_unwanted(&self) -> bool {
+        self.is_abandoned() || self.cancelling.load(Relaxed)
+    }
+
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Relaxed)
+    }
+}
+
+/// For an error that nobody gets any more.
+pub fn log_late_error(py: Python<'_>, error: &PyErr) {
+    if !is_no_news(py, error) {
+        signals::keep_or(py, error, |error| {
+            log::log(py, "error", "a call that its caller had stopped waiting for raised an error", Some(error));
+        });
     }
 }

@@ -57,8 +57,8 @@ fn start(
     spare: Option<&SpareTask>,
 ) {
     let py = event_loop.py();
-    if call.is_abandoned() && !run_in.is_due_anyway() {
-        // Its caller has gone on without it, and been told that the call did not end: so it must not begin now.
+    if call.is_unwanted() && !run_in.is_due_anyway() {
+        // Its caller has gone on without it, or is about to, and is told that the call did not end: so it must not begin.
         target.discard(py);
         call.settle(py, Outcome::Raised(cancelled_error(py)));
         return;
