@@ -130,6 +130,24 @@ def test_somebody_elses_stop_ends_a_call_that_has_sent_functions(bridge: synclin
     check_next_calls(bridge)
 
 
+@pytest.mark.parametrize("stops_first", [True, False])
+@pytest.mark.parametrize("turns", TURNS)
+def test_somebody_elses_stop_ends_a_call_in_the_turn_of_one_of_ours(turns: int, stops_first: bool) -> None:
+    """Only the loops of our own class know of both."""
+
+    async def main() -> None:
+        stop, sends = after(turns, asyncio.get_running_loop().stop), to_caller_after(turns)
+        tasks = [stop, sends] if stops_first else [sends, stop]
+        started = [asyncio.create_task(task) for task in tasks]
+        await asyncio.Event().wait()
+        del started
+
+    with syncline.Bridge(scope="caller") as bridge:
+        with pytest.raises(syncline.RunnerClosedError):
+            bridge.run_sync(main)
+        check_next_calls(bridge)
+
+
 class HandlersError(Exception):
     """What a signal handler raises."""
 

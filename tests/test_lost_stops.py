@@ -107,3 +107,16 @@ def test_a_call_ends_whose_loop_was_stopped_in_the_turn_before(bridge: syncline.
 
     with pytest.raises(syncline.RunnerClosedError):
         bridge.run_sync(main)
+
+
+@pytest.mark.parametrize("bridge", ["own"], indirect=True)
+def test_somebody_elses_stop_is_not_lost(bridge: syncline.Bridge) -> None:
+    """Only the loops of our own class know of it."""
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().stop)
+        asyncio.get_running_loop().call_soon(exits)
+        await asyncio.Event().wait()
+
+    with pytest.raises(syncline.RunnerClosedError):
+        bridge.run_sync(main)

@@ -21,6 +21,7 @@ class CallerLoop(BridgeLoop, _StockLoop):
     """A thread's own loop, which can take the first step of a task without turning."""
 
     _ready: collections.deque[asyncio.Handle]
+    _stopping: bool
     _closed = True
     """Until it is made."""
     _run = 0
@@ -35,7 +36,7 @@ class CallerLoop(BridgeLoop, _StockLoop):
             while self.hooks is None:
                 # One turn, whatever a signal handler raises in the middle of it.
                 self.call_soon(self._note_hooks)
-                self.stop()
+                self._stopping = True
                 self.run_forever()
                 if raised:
                     raise raised[0]
@@ -68,7 +69,7 @@ class CallerLoop(BridgeLoop, _StockLoop):
         if asyncio._get_running_loop() is self:
             asyncio._set_running_loop(None)
         mine = cast("Any", self)
-        mine._stopping = False
+        self._stopping = False
         mine._thread_id = None
         mine._set_coroutine_origin_tracking(False)
         set_asyncgen_hooks(*hooks)
@@ -78,9 +79,9 @@ class CallerLoop(BridgeLoop, _StockLoop):
         if self._ready:
             self.call_soon(self._stop_run, self._run)
         else:
-            self.stop()
+            self._stopping = True
 
     def _stop_run(self, number: int) -> None:
         """Stops that run. If a signal handler has broken it off before, this is not meant for the one that goes on."""
         if number == self._run:
-            self.stop()
+            self._stopping = True

@@ -235,6 +235,8 @@ impl CallerLoop {
         target: Target,
         run_in: RunIn,
     ) -> PyResult<()> {
+        // One that came before the call shows in the loop's next turn.
+        loops::was_stopped(event_loop);
         let can_step = run_in.is_session() || names::has_eager_tasks(py);
         let Some(out_of_turn) = self.out_of_turn.as_ref().filter(|_| can_step) else {
             start_call(event_loop, call, target, run_in, false);
@@ -382,12 +384,9 @@ impl Awaited for CallerCall<'_, '_> {
             // The loop's timer may be early by a little. The wait decides by the clock, so sleep for the rest.
             py.detach(|| std::thread::sleep(at.saturating_duration_since(now)));
         }
-        let is_ours = self.own.stops.have_come() || self.call.has_errands();
-        if let Ok(true) = turned
-            && !is_due
-            && !is_ours
-            && !self.call.slot.is_filled()
-        {
+        let is_ours = self.own.stops.have_come() || is_due;
+        let is_theirs = loops::was_stopped(self.event_loop) || (!is_ours && matches!(turned, Ok(true)));
+        if turned.is_ok() && is_theirs && !self.call.slot.is_filled() {
             self.stopped = true;
             let stop = self.own.stops.callback(self.event_loop)?;
             turned = turns_once(self.event_loop, &stop, || turn(py, self.event_loop));

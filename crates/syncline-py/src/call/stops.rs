@@ -61,13 +61,23 @@ impl Stops {
     /// Has the loop stop. In its own thread.
     pub fn stop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = event_loop.py();
-        event_loop.call_method0(intern!(py, "stop"))?;
-        if event_loop.hasattr(intern!(py, "_stopping"))? {
+        if event_loop.hasattr(intern!(py, "finish"))? {
+            // One of our own class takes its `stop` for somebody else's. This is all that asyncio's does.
+            event_loop.setattr(intern!(py, "_stopping"), true)?;
             self.0.get().__call__();
             return Ok(());
         }
-        // The loop runs it in the turn in which it runs the stop: both wait in one queue.
-        event_loop.call_method1(intern!(py, "call_soon"), (&self.0,)).map(drop)
+        let stops_already =
+            event_loop.getattr_opt(intern!(py, "_stopping"))?.map(|stops| stops.is_truthy()).transpose()?;
+        event_loop.call_method0(intern!(py, "stop"))?;
+        match stops_already {
+            // For somebody else, which must not get lost; or the mark is there.
+            Some(true) => {}
+            Some(false) => self.0.get().__call__(),
+            // The loop runs it in the turn in which it runs the stop: both wait in one queue.
+            None => drop(event_loop.call_method1(intern!(py, "call_soon"), (&self.0,))?),
+        }
+        Ok(())
     }
 
     /// The same as a callback, for a timer or another thread.

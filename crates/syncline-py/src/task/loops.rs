@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 #[derive(Default)]
 pub struct BridgeLoop {
     is_stepping: AtomicBool,
-    /// Somebody has stopped it meanwhile.
+    /// Somebody else has stopped it.
     is_stopped: AtomicBool,
     /// Who makes its tasks: a `Maker`.
     maker: AtomicU8,
@@ -57,10 +57,9 @@ impl BridgeLoop {
         Ok(slf.get().is_stepping.load(Relaxed) || names::base_is_running(slf.py())?.call1((slf,))?.is_truthy()?)
     }
 
-    /// All that asyncio's does. Outside of a turn it is meant for the next one.
+    /// All that asyncio's does. Outside of a turn it is meant for the next one. Stops of ours don't come here.
     fn stop(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        this.is_stopped.store(this.is_stepping.load(Relaxed), Relaxed);
+        slf.get().is_stopped.store(true, Relaxed);
         slf.setattr(intern!(slf.py(), "_stopping"), true)
     }
 
@@ -112,7 +111,7 @@ pub fn check_runs(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     })
 }
 
-/// Whether somebody has stopped it in a first step since this was last asked.
+/// Whether somebody else has stopped it since this was last asked. Only loops of our class tell.
 pub fn was_stopped(event_loop: &Bound<'_, PyAny>) -> bool {
     let ours = event_loop.cast::<BridgeLoop>();
     ours.is_ok_and(|ours| ours.get().is_stopped.load(Relaxed) && ours.get().is_stopped.swap(false, Relaxed))
