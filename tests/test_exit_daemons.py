@@ -213,5 +213,5 @@ entered.wait()
 
 def test_the_exit_waits_for_a_daemon_thread_that_drops_its_bridge() -> None:
     """Which has to tell a loop of another kind: before Python 3.14 the interpreter would kill it there, and abort."""
-    # Interleaving: the thread is in the loop's method when the exit begins, and comes out of it once that has ended.
+    # Interleaving: the thread is in the loop's method when the exit begins, and comes out once the loop has ended.
     run_script(AS_IT_DROPS_ITS_BRIDGE).assert_clean()

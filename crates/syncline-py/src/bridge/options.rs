@@ -360,8 +360,8 @@ impl Bridge {
         signals::ended_or_refused(py, Target::from_awaitable(awaitable).and_then(run))
     }
 
-    fn _is_cold(&self) -> bool {
-        self.hold.shared().is_cold()
+    fn _is_cold(&self, py: Python<'_>) -> bool {
+        self.hold.shared().is_cold(py)
     }
 
     /// Starts the runner that calls of `run_async` need.

@@ -129,8 +129,13 @@ impl Shared {
     }
 
     fn place_on_other_loop(self: &Arc<Self>, py: Python<'_>, patience: Patience) -> PyResult<Place> {
-        if let Some(strand) = self.task_to_park(py) {
-            return Ok(Place::Away(strand));
+        if let Some(strand) = nest::strand_to_park(py, &self.terms) {
+            if self.is_left_to_tasks(py)? {
+                return Ok(Place::InTask(strand));
+            }
+            if !process::is_exiting() {
+                return Ok(Place::Away(strand));
+            }
         }
         nestable::explain_blocking(py, &self.terms)?;
         let _inside = process::enter(py)?;
@@ -192,9 +197,23 @@ impl Shared {
     }
 
     /// Whether a call that no thread waits for would have to start its runner first, which any thread can do for it.
-    pub fn is_cold(&self) -> bool {
-        let is_startable = self.attached.is_none() && self.scope != Scope::Thread && !process::is_exiting();
-        is_startable && !self.registry().any(|runner| runner.takes_calls())
+    pub fn is_cold(&self, py: Python<'_>) -> bool {
+        let is_startable = self.attached.is_none() && self.scope != Scope::Thread;
+        is_startable && !self.has_a_runner() && !process::has_program_ended(py)
+    }
+
+    fn has_a_runner(&self) -> bool {
+        self.registry().any(|runner| runner.takes_calls())
+    }
+
+    /// Whether the program has ended and no runner can be started any more, so that a task awaits in place what it would await
+    /// on the bridge's loop.
+    pub fn is_left_to_tasks(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
+        if self.attached.is_some() || self.has_a_runner() || !process::has_program_ended(py) {
+            return Ok(false);
+        }
+        let can_be_had = self.terms.backend == Backend::Asyncio && names::running_loop(py)?.is_some();
+        Ok(can_be_had && matches!(self.place_for_others(py)?, Place::Inline(_)))
     }
 
     /// Warns, or raises, if a wait is about to block a loop of somebody else's, and the user wants to know.

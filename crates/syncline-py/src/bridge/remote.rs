@@ -378,10 +378,11 @@ impl Arrival for Remote {
 
 impl Shared {
     /// What the task of another loop awaits to have the async function run on the bridge's loop. On that loop itself it
-    /// is what the function returns.
+    /// is what the function returns; so it is where the interpreter exits and there can be no other loop.
     pub fn run_async(self: &Arc<Self>, py: Python<'_>, hold: &Arc<Hold>, target: Target) -> PyResult<Py<PyAny>> {
         let (target, is_here) = target.with(py, self.has_running_loop(py))?;
-        if is_here && self.terms.shares_context {
+        let (target, is_left) = target.with(py, if is_here { Ok(false) } else { self.is_left_to_tasks(py) })?;
+        if (is_here || is_left) && self.terms.shares_context {
             return target.begin(py);
         }
         let remote = Remote::pending(self, Some(hold), Some(target), RunsIn::NewTask);

@@ -70,6 +70,12 @@ pub fn is_exiting() -> bool {
     EXITING.load(Acquire)
 }
 
+/// Whether the program has ended by now: this is the main thread, which Python counts as stopped then, or the exit has begun.
+pub fn has_program_ended(py: Python<'_>) -> bool {
+    let is_alive = || names::current_thread(py)?.call0()?.call_method0("is_alive")?.is_truthy();
+    is_exiting() || (is_main_thread(py) && !is_alive().unwrap_or(true))
+}
+
 /// Whether this is what a call raised because the exit refused it or cut it short. Nobody is to be told of that.
 pub fn has_refused(py: Python<'_>, error: &PyErr) -> bool {
     is_exiting() && errors::are_of_closing(py, error)
