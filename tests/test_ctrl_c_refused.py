@@ -1,12 +1,14 @@
-"""What a signal handler raises while a call is refused is raised by that call, and not by a later one.
+"""What a signal handler raises while a call is refused, or as a wait begins, is raised there, and not by a later call.
 
-Forced: the handler runs in the middle of the search for the words, where it is asked whose error that is.
+Forced: the handler runs in the middle of the search for the words, where it is asked whose error that is; and as a
+visible bridge notes who waits for a future.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,3 +63,22 @@ def test_it_is_raised_in_the_place_of_the_refusal(make_bridge: MakeBridge, scope
     with pytest.raises(HandlersError):
         REFUSED[refused](bridge)
     assert bridge.run_sync(asyncio.sleep, 0, "the next one") == "the next one"
+
+
+def test_a_wait_for_a_future_of_a_visible_bridge_raises_it(make_bridge: MakeBridge) -> None:
+    def profile(frame: Any, what: str, _arg: object) -> None:
+        if what == "call" and frame.f_code.co_name == "add_waiter":
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGUSR1)
+
+    bridge = make_bridge(visible=True)
+    future = bridge.submit(asyncio.sleep, 3600)
+    before = signal.signal(signal.SIGUSR1, raises)
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(HandlersError):
+            future.result()
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR1, before)
+    future.cancel()

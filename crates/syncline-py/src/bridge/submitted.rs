@@ -156,12 +156,12 @@ impl Submitted {
     fn wait_shown(&self, py: Python<'_>, wait: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Option<bool>> {
         waiting_tasks::note_call(py, &self.call);
         let waiter = signals::through(py, || names::add_waiter(py)?.call1((self.call.task(py),)));
-        let result = self.wait_and_look(py, wait, timeout);
+        let result = signals::raise_kept().and_then(|()| self.wait_and_look(py, wait, timeout));
         waiting_tasks::forget(&self.call);
         if let (Some(task), Some(waiter)) = (self.call.task(py), waiter.filter(|waiter| !waiter.is_none())) {
             signals::through(py, || names::drop_waiter(py)?.call1((&task, &waiter)));
         }
-        result
+        signals::ended(py, result)
     }
 
     /// Waits, and looks once in a while whether that can end.
