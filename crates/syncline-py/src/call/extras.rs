@@ -4,7 +4,7 @@ use super::home::{Home, LoopOfOthers};
 use super::observed::Observed;
 use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
-use syncline_core::sync::{Mutex, lock, replace};
+use syncline_core::sync::{Mutex, lock, replace, take};
 
 /// `C` is the call.
 pub struct Extras<C> {
@@ -17,6 +17,9 @@ pub struct Extras<C> {
     home: Mutex<Option<Home<C>>>,
     /// The loop that runs it, if that is somebody else's.
     host: OnceLock<Weak<dyn LoopOfOthers>>,
+    /// What was to be run, if the loop has ended before that: a `Target` and a `RunIn`, which is defined in a room that this
+    /// one must not use.
+    returned: Mutex<Option<Box<dyn Any + Send>>>,
     /// There if a trace was recorded when it was made.
     observed: Option<Observed>,
 }
@@ -28,6 +31,7 @@ impl<C> Default for Extras<C> {
             origin: OnceLock::new(),
             home: Mutex::new(None),
             host: OnceLock::new(),
+            returned: Mutex::new(None),
             observed: None,
         }
     }
@@ -69,6 +73,15 @@ impl<C> Extras<C> {
 
     pub fn host(&self) -> Option<Arc<dyn LoopOfOthers>> {
         self.host.get().and_then(Weak::upgrade)
+    }
+
+    /// For whoever waits, who sends it elsewhere.
+    pub fn give_back(&self, returned: Box<dyn Any + Send>) {
+        drop(replace(&self.returned, Some(returned)));
+    }
+
+    pub fn take_back<T: 'static>(&self) -> Option<Box<T>> {
+        take(&self.returned)?.downcast().ok()
     }
 
     pub fn of_observed(observed: Observed) -> Self {

@@ -185,10 +185,7 @@ impl Binding {
         let run_in = RunIn::Session { session: Arc::clone(&self.session), is_last: position == Position::Last };
         let result = match self.shared.execute_at(py, &place, target, run_in, self.shared.patience(None)) {
             Ok(heard) => heard.result,
-            Err((target, _)) => {
-                target.discard(py);
-                return Err(self.refused(py));
-            }
+            Err((target, _)) => return self.make_step_elsewhere(py, target, position),
         };
         let written = if self.shared.terms.shares_context { carried.write_back(py, false) } else { Ok(()) };
         signals::check(py)?;
@@ -197,6 +194,21 @@ impl Binding {
             self.leave(py);
         }
         result
+    }
+
+    /// The loop takes no more calls. A session that has not begun goes to the bridge's next one.
+    fn make_step_elsewhere(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
+        if self.session.is_new() && self.session.home().is_none() {
+            let (target, place) = target.with(py, self.shared.place_on_loop(py, self.shared.patience(None)))?;
+            if let Place::Runner(to) = place {
+                self.session.move_to(py, Box::new(to));
+                return self.make_step(py, target, position);
+            }
+            target.discard(py);
+        } else {
+            target.discard(py);
+        }
+        Err(self.refused(py))
     }
 
     fn remote_step(&self, runner: &Arc<Runner>, target: Target, position: Position) -> Pending {

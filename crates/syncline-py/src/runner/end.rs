@@ -4,6 +4,7 @@
 //! 1. A thread that waits for a call sees by itself that the loop is gone. Whoever waits for a future of `submit`, and
 //!    a task that awaits `run_async`, see nothing of the kind, so whoever closes the runner tells them.
 
+use super::hop;
 use super::state::{Feeder, Job, Runner};
 use crate::call::state::Call;
 use crate::call::wait::{Patience, Wait};
@@ -47,8 +48,12 @@ impl Runner {
     pub fn shut_down(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         for job in self.mailbox.close() {
             match job {
-                Job::Start(call, target, _) => {
-                    target.discard(py);
+                Job::Start(call, target, run_in) => {
+                    if hop::is_sent_anew(&call, &run_in) {
+                        call.extras().give_back(Box::new((target, run_in)));
+                    } else {
+                        target.discard(py);
+                    }
                     call.lose(py, errors::closed_meanwhile(py, &self.name));
                 }
                 // Tasks that still have to clean up may wait for it.

@@ -85,11 +85,24 @@ pub fn hop(
     match sent {
         Ok(()) => {
             let result = to_the_end(py, &mut wait, runner, &call, patience, Some(note));
+            let returned = call.known_extras().and_then(|extras| extras.take_back::<(Target, RunIn)>());
+            match (returned, &result) {
+                (Some(returned), Err(error)) if errors::are_of_closing(py, error) => return Err(*returned),
+                (Some(returned), _) => returned.0.discard(py),
+                (None, _) => {}
+            }
             Ok(Heard { result, has_ended: call.is_settled() })
         }
         Err(SendError(Job::Start(_, target, run_in))) => Err((target, run_in)),
         Err(SendError(_)) => unreachable!("the job is the one made above"),
     }
+}
+
+/// Whether the thread that waits for a call which lies in the mailbox of a runner that ends sends it to another one: somebody
+/// may have stopped the loop just before.
+pub fn is_sent_anew(call: &Call, run_in: &RunIn) -> bool {
+    let is_at_home = matches!(run_in, RunIn::Session { session, .. } if !session.is_new() || session.home().is_some());
+    matches!(call.taker, Taker::Sleeper { .. }) && !call.is_unwanted() && !is_at_home
 }
 
 #[cold]
