@@ -207,9 +207,13 @@ impl Shared {
     }
 
     /// Whether the program has ended and no runner can be started any more, so that a task awaits in place what it would await
-    /// on the bridge's loop.
+    /// on the bridge's loop. Not on threads of ours, which are about to end.
     pub fn is_left_to_tasks(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
-        if self.attached.is_some() || self.has_a_runner() || !process::has_program_ended(py) {
+        if self.attached.is_some()
+            || self.has_a_runner()
+            || !process::has_program_ended(py)
+            || current_runner().is_some()
+        {
             return Ok(false);
         }
         let can_be_had = self.terms.backend == Backend::Asyncio && names::running_loop(py)?.is_some();
