@@ -448,3 +448,33 @@ def test_the_first_call_of_a_thread_keeps_no_variable_of_what_threading_does_not
         _thread.start_new_thread(work, ())
         assert done.wait(10)
     assert found == [True]
+
+
+@own_loop_scopes
+def test_a_thread_whose_state_another_one_has_as_it_ends_leaves_that_ones_loop_alone(scope: Scope) -> None:
+    """Memory tools have the dict of its state, by `gc.get_objects()`: what lies in there is freed in their thread."""
+    entered, may_end = threading.Event(), threading.Event()
+
+    with syncline.Bridge(scope=scope) as bridge:
+
+        def work() -> None:
+            bridge.run_sync(own_loop)
+            entered.set()
+            assert may_end.wait(10)
+
+        mine = bridge.run_sync(own_loop)
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert entered.wait(10)
+        held = gc.get_objects()
+        may_end.set()
+        thread.join(10)
+        assert not thread.is_alive()
+        del held
+        gc.collect()
+        assert bridge.run_sync(own_loop) is mine
+        assert scope == "thread" or bridge.run_sync(here) == threading.get_ident()
+
+
+async def here() -> int:
+    return threading.get_ident()

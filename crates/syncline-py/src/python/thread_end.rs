@@ -6,15 +6,17 @@
 //!
 //! Invariants:
 //! 1. What is deferred while the thread ends is done, too.
-//! 2. Nothing that was deferred is done in two cases: in a forked child, which clears the states of threads that only
-//!    its parent has; and once the exit has begun, when the interpreter may kill a thread wherever it is. Then what
-//!    was deferred is leaked, and so is what thread-locals hold (`Leaky`).
+//! 2. Nothing that was deferred is done in three cases: in a forked child, which clears the states of threads that only
+//!    its parent has; once the exit has begun, when the interpreter may kill a thread wherever it is; and where another
+//!    thread has the dict as its thread ends, such as by `gc.get_objects()`, and drops it later. Then what was deferred is
+//!    leaked, and so is what thread-locals hold (`Leaky`).
 //! 3. Nothing can be deferred once the dict is cleared: a new one that code makes then (the finalizer of a thread-local
 //!    value) is never cleared. `is_over` says so.
 
 use crate::python::names;
 use crate::python::once::intern;
 use crate::python::process;
+use crate::python::threads::thread_key;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakref, PyWeakrefMethods};
@@ -27,6 +29,8 @@ type Deferral = Box<dyn FnOnce(Python<'_>) + Send>;
 struct ThreadEnd {
     closers: Mutex<Vec<Deferral>>,
     epoch: u32,
+    /// Its thread's key.
+    thread: u64,
 }
 
 impl ThreadEnd {
@@ -46,7 +50,7 @@ impl ThreadEnd {
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        if self.epoch != process::epoch() || process::is_exiting() {
+        if self.epoch != process::epoch() || process::is_exiting() || self.thread != thread_key() {
             // By 2: not even freed.
             std::mem::forget(take(&self.closers));
             return;
@@ -178,7 +182,8 @@ fn defer(py: Python<'_>, closer: impl FnOnce(Python<'_>) + Send + 'static) -> Py
     let end = match known {
         Some(end) => end,
         None => {
-            let end = Bound::new(py, ThreadEnd { closers: Mutex::default(), epoch: process::epoch() })?;
+            let end = ThreadEnd { closers: Mutex::default(), epoch: process::epoch(), thread: thread_key() };
+            let end = Bound::new(py, end)?;
             dict.set_item(key, &end)?;
             end
         }
