@@ -223,11 +223,11 @@ class Pending(Coroutine[Any, Any, Any], AbstractAsyncContextManager[Any]):
     def close(self) -> None:
         self._waiting.close()
 
-    def __aenter__(self) -> Coroutine[Any, Any, Any]:
+    def __aenter__(self) -> Any:
         self._waiting.close()
         return self._manager.__aenter__()
 
-    def __aexit__(self, *exc_info: object) -> Coroutine[Any, Any, Any]:
+    def __aexit__(self, *exc_info: object) -> Any:
         return self._manager.__aexit__(*exc_info)
 
 
