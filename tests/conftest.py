@@ -72,6 +72,12 @@ def each_bridge(request: pytest.FixtureRequest) -> Iterator[syncline.Bridge]:
         yield bridge
 
 
+@pytest.fixture
+def logged_errors(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Returns the texts of the exceptions that were logged so far."""
+    return lambda: [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+
+
 @pytest.fixture(params=["plain", "in asyncio", "in uvloop", "on its own loop"])
 def inside(request: pytest.FixtureRequest, each_bridge: syncline.Bridge) -> Callable[[Callable[[], R]], R]:
     """Runs sync code in each place where it may use `each_bridge`: where no loop runs, inside loops that are not

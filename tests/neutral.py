@@ -43,6 +43,16 @@ async def turn() -> None:
     await sleep(0)
 
 
+async def items_of(items: Any) -> None:
+    async for _ in items:
+        pass
+
+
+async def entered(manager: Any) -> None:
+    async with manager:
+        pass
+
+
 async def sleep(seconds: float, result: Any = None) -> Any:
     if trio.lowlevel.in_trio_task():
         await trio.sleep(seconds)

@@ -13,6 +13,7 @@ import pytest
 
 import syncline
 from child import eventually
+from neutral import entered, items_of
 
 Run = Callable[[Callable[[], Any]], Any]
 LIMIT = 20
@@ -67,35 +68,20 @@ def failing_exit(blocked: Blocked) -> Iterator[None]:
     blocked.fail()
 
 
-async def iterate(items: Any) -> None:
-    async for _ in items:
-        pass
-
-
-async def enter(manager: Any) -> None:
-    async with manager:
-        pass
-
-
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The errors that are logged, of those of users."""
-    return [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
-
-
 WAYS: dict[str, Callable[[Blocked], Any]] = {
-    "a step": lambda blocked: iterate(syncline.aiterate(failing_step(blocked))),
-    "a step with prefetch": lambda blocked: iterate(syncline.aiterate(failing_step(blocked), prefetch=2)),
-    "the end of a generator": lambda blocked: iterate(syncline.aiterate(failing_end(blocked))),
-    "a threaded generator": lambda blocked: iterate(syncline.threaded(failing_step)(blocked)),
-    "an entry": lambda blocked: enter(syncline.aenter(failing_enter(blocked))),
-    "an exit": lambda blocked: enter(syncline.aenter(failing_exit(blocked))),
+    "a step": lambda blocked: items_of(syncline.aiterate(failing_step(blocked))),
+    "a step with prefetch": lambda blocked: items_of(syncline.aiterate(failing_step(blocked), prefetch=2)),
+    "the end of a generator": lambda blocked: items_of(syncline.aiterate(failing_end(blocked))),
+    "a threaded generator": lambda blocked: items_of(syncline.threaded(failing_step)(blocked)),
+    "an entry": lambda blocked: entered(syncline.aenter(failing_enter(blocked))),
+    "an exit": lambda blocked: entered(syncline.aenter(failing_exit(blocked))),
     "to_thread": lambda blocked: syncline.to_thread(blocked.fail),
 }
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_an_error_that_comes_after_its_task_was_cancelled_is_logged(
-    anywhere: Run, caplog: pytest.LogCaptureFixture, way: Callable[[Blocked], Any]
+    anywhere: Run, logged_errors: Callable[[], list[str]], way: Callable[[Blocked], Any]
 ) -> None:
     """Once."""
     blocked = Blocked()
@@ -104,12 +90,12 @@ def test_an_error_that_comes_after_its_task_was_cancelled_is_logged(
         await blocked.cancel_there(lambda: way(blocked))
 
     anywhere(main)
-    assert eventually(lambda: logged(caplog) == ["the user's"])
+    assert eventually(lambda: logged_errors() == ["the user's"])
 
 
 @prefetches
 def test_an_error_of_a_generator_that_nobody_holds_any_more_is_logged(
-    anywhere: Run, caplog: pytest.LogCaptureFixture, prefetch: int
+    anywhere: Run, logged_errors: Callable[[], list[str]], prefetch: int
 ) -> None:
     """It is closed in its thread."""
 
@@ -124,11 +110,11 @@ def test_an_error_of_a_generator_that_nobody_holds_any_more_is_logged(
         assert await anext(syncline.aiterate(items(), prefetch=prefetch)) == 1
 
     anywhere(main)
-    assert eventually(lambda: logged(caplog) == ["the user's"])
+    assert eventually(lambda: logged_errors() == ["the user's"])
 
 
 def test_an_error_of_an_item_that_nobody_has_asked_for_is_dropped_with_the_items(
-    anywhere: Run, caplog: pytest.LogCaptureFixture
+    anywhere: Run, logged_errors: Callable[[], list[str]]
 ) -> None:
     """Fetched ahead, and never reached; its thread has nothing left to do when the test looks."""
     has_failed = threading.Event()
@@ -148,11 +134,11 @@ def test_an_error_of_an_item_that_nobody_has_asked_for_is_dropped_with_the_items
             await worker.to_thread(int)  # after all that the iterator has left to be done
 
     anywhere(main)
-    assert not logged(caplog)
+    assert not logged_errors()
 
 
 def test_what_asks_whether_it_is_still_wanted_ends_without_a_word(
-    anywhere: Run, caplog: pytest.LogCaptureFixture
+    anywhere: Run, logged_errors: Callable[[], list[str]]
 ) -> None:
     """`check_cancelled` raises in the step, and that is what the task was told as well."""
     blocked, raised = Blocked(), []
@@ -169,9 +155,9 @@ def test_what_asks_whether_it_is_still_wanted_ends_without_a_word(
 
     async def main() -> None:
         async with syncline.Worker() as worker:
-            await blocked.cancel_there(lambda: iterate(syncline.aiterate(items(), worker=worker)))
+            await blocked.cancel_there(lambda: items_of(syncline.aiterate(items(), worker=worker)))
             await worker.to_thread(int)
 
     anywhere(main)
     assert len(raised) == 1
-    assert not logged(caplog)
+    assert not logged_errors()

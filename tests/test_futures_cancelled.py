@@ -139,16 +139,12 @@ def test_a_future_that_was_cancelled_is_done_on_a_loop_of_somebody_elses(kind: s
 
 
 def test_what_cleanup_raises_after_its_future_was_cancelled_is_logged(
-    each_bridge: syncline.Bridge, caplog: pytest.LogCaptureFixture
+    each_bridge: syncline.Bridge, logged_errors: Callable[[], list[str]]
 ) -> None:
     """Nobody can get it by the future."""
-
-    def errors() -> list[str]:
-        return [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
-
     held = Held(OSError("cleanup"))
     future = each_bridge.submit(held.wait)
     assert held.begun.wait(LIMIT)
     assert future.cancel()
     assert waits(future) == {future}
-    assert eventually(lambda: errors() == ["cleanup"])
+    assert eventually(lambda: logged_errors() == ["cleanup"])

@@ -70,17 +70,11 @@ def test_a_call_that_was_not_begun_is_cancelled(bridge: syncline.Bridge) -> None
     assert not Losing.loses
 
 
-def test_a_call_that_was_not_begun_begins_at_the_end_of_the_block(bridge: syncline.Bridge) -> None:
-    Losing.loses = "_begin"
-    with bridge.group() as group:
-        task = group.start(asyncio.sleep, 0, "slept")
-        with pytest.raises(HandlersError):
-            bridge.run_sync(asyncio.sleep, 0.01)
-    assert task.result() == "slept"
-
-
-def test_the_end_of_a_call_is_noticed_at_the_end_of_the_block(bridge: syncline.Bridge) -> None:
-    Losing.loses = "_child_ended"
+@pytest.mark.parametrize("loses", ["_begin", "_child_ended"])
+def test_a_call_is_begun_and_its_end_noticed_at_the_end_of_the_block(
+    bridge: syncline.Bridge, loses: str
+) -> None:
+    Losing.loses = loses
     with bridge.group() as group:
         task = group.start(asyncio.sleep, 0, "slept")
         with pytest.raises(HandlersError):

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pytest
 
 import syncline
+from neutral import entered, items_of
 from test_mistakes import frames_of_ours
 
 
@@ -93,16 +94,6 @@ async def closed(items: Any) -> None:
 
 def used(manager: Any) -> None:
     with manager:
-        pass
-
-
-async def items_of(items: Any) -> None:
-    async for _ in items:
-        pass
-
-
-async def entered(manager: Any) -> None:
-    async with manager:
         pass
 
 

@@ -317,8 +317,7 @@ impl CallerLoop {
     /// code.
     pub fn close_quietly(&self, py: Python<'_>) {
         if let Err(error) = self.close(py) {
-            let _ = signals::keep(py, error);
-            signals::pass_on(py);
+            signals::keep_and_pass_on(py, error);
         }
     }
 }

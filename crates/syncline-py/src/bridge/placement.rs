@@ -210,9 +210,9 @@ impl Shared {
     /// on the bridge's loop. Not on threads of ours, which are about to end.
     pub fn is_left_to_tasks(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
         if self.attached.is_some()
+            || current_runner().is_some()
             || self.has_a_runner()
             || !process::has_program_ended(py)
-            || current_runner().is_some()
         {
             return Ok(false);
         }

@@ -162,7 +162,6 @@ impl Awaited for Ends {
 /// interpreter raises later in the main thread.
 pub fn wait_for_ends_quietly(py: Python<'_>, residents: Vec<Arc<dyn Resident>>, begun: Instant) {
     if let Err(error) = wait_for_ends(py, residents, Vec::new(), begun) {
-        let _ = signals::keep(py, error);
-        signals::pass_on(py);
+        signals::keep_and_pass_on(py, error);
     }
 }

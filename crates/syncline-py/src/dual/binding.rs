@@ -198,17 +198,17 @@ impl Binding {
 
     /// The loop takes no more calls. A session that has not begun goes to the bridge's next one.
     fn make_step_elsewhere(&self, py: Python<'_>, target: Target, position: Position) -> PyResult<Py<PyAny>> {
-        if self.session.is_new() && self.session.home().is_none() {
-            let (target, place) = target.with(py, self.shared.place_on_loop(py, self.shared.patience(None)))?;
-            if let Place::Runner(to) = place {
-                self.session.move_to(py, Box::new(to));
-                return self.make_step(py, target, position);
-            }
+        if !self.session.is_movable() {
             target.discard(py);
-        } else {
-            target.discard(py);
+            return Err(self.refused(py));
         }
-        Err(self.refused(py))
+        let (target, place) = target.with(py, self.shared.place_on_loop(py, self.shared.patience(None)))?;
+        let Place::Runner(to) = place else {
+            target.discard(py);
+            return Err(self.refused(py));
+        };
+        self.session.move_to(py, Box::new(to));
+        self.make_step(py, target, position)
     }
 
     fn remote_step(&self, runner: &Arc<Runner>, target: Target, position: Position) -> Pending {
@@ -360,8 +360,7 @@ impl Binding {
         if let Site::Own { last, .. } = &self.site
             && let Some(Err(error)) = take(last).map(|last| last.leave(py))
         {
-            let _ = signals::keep(py, error);
-            signals::pass_on(py);
+            signals::keep_and_pass_on(py, error);
         }
     }
 

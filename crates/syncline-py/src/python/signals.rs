@@ -240,7 +240,13 @@ pub fn pass_on(py: Python<'_>) {
     pass_on_until(py, false);
 }
 
-/// The same for what is to be raised outside of the code that runs now.
+/// The same for the error that such an operation would raise.
+pub fn keep_and_pass_on(py: Python<'_>, error: PyErr) {
+    let _ = keep(py, error);
+    pass_on(py);
+}
+
+/// As `pass_on`, for what is to be raised outside of the code that runs now.
 pub fn pass_on_outside(py: Python<'_>) {
     pass_on_until(py, true);
 }

@@ -101,7 +101,7 @@ pub fn hop(
 /// Whether the thread that waits for a call which lies in the mailbox of a runner that ends sends it to another one: somebody
 /// may have stopped the loop just before.
 pub fn is_sent_anew(call: &Call, run_in: &RunIn) -> bool {
-    let is_at_home = matches!(run_in, RunIn::Session { session, .. } if !session.is_new() || session.home().is_some());
+    let is_at_home = matches!(run_in, RunIn::Session { session, .. } if !session.is_movable());
     matches!(call.taker, Taker::Sleeper { .. }) && !call.is_unwanted() && !is_at_home
 }
 

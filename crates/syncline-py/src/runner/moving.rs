@@ -137,7 +137,7 @@ fn is_movable(job: &Job, runner: &Runner) -> bool {
     match job {
         // What nobody waits for any more will not begin, or must.
         Job::Start(call, ..) if call.is_abandoned() => false,
-        Job::Start(_, _, RunIn::Session { session, .. }) if !session.is_new() || session.home().is_some() => false,
+        Job::Start(_, _, RunIn::Session { session, .. }) if !session.is_movable() => false,
         Job::Start(call, ..) => origin_of(call).is_some_and(|origin| origin.is_held_up_by(runner)),
         Job::Cancel(_) | Job::Arrival(_) | Job::Do(_) | Job::Stop => false,
     }

@@ -85,6 +85,11 @@ impl Session {
         state.task.is_none() && state.current.is_none() && !state.ended
     }
 
+    /// Whether it may go to another loop: no step has begun, and it has not gone to one before.
+    pub fn is_movable(&self) -> bool {
+        self.is_new() && self.home().is_none()
+    }
+
     /// It goes to another loop, before its first step. What it was lent is of the loop that was to have it.
     pub fn move_to(&self, py: Python<'_>, home: Box<dyn Any + Send + Sync>) {
         let _ = self.home.set(home);
